@@ -1,0 +1,64 @@
+/** The clients that Cal.com knows: a platform client for managed users and an OAuth2 client. */
+import { Redacted } from "effect"
+
+/** A Cal.com Platform client; its users are managed users. */
+export interface ManagedClient {
+  readonly clientId: string
+  readonly clientSecret: Redacted.Redacted
+  /** Browser origins that may present this client's access tokens. */
+  readonly redirectUris?: ReadonlyArray<string> | undefined
+  readonly name?: string | undefined
+  /** The sum of Cal.com's permission bits, `EVENT_TYPE_READ` 1 to `PROFILE_WRITE` 512. Default: all of them. */
+  readonly permissions?: number | undefined
+}
+
+/** An OAuth2 client. Without a secret it is a public one, which must use PKCE. */
+export interface OAuth2Client {
+  readonly clientId: string
+  readonly clientSecret?: Redacted.Redacted | undefined
+  readonly redirectUris: ReadonlyArray<string>
+  /** Registered scopes. None, or only `READ_BOOKING` and `READ_PROFILE`, makes it a legacy client without limits. */
+  readonly scopes?: ReadonlyArray<string> | undefined
+  readonly name?: string | undefined
+}
+
+export interface Clients {
+  readonly managed: ReadonlyMap<string, ManagedClient>
+  readonly oauth2: ReadonlyMap<string, OAuth2Client>
+}
+
+/** The organization and the admin that own every platform client here. */
+export const organizationId = 100
+export const ownerId = 1
+
+export const userScopes: ReadonlyArray<string> = ["EVENT_TYPE", "BOOKING", "SCHEDULE", "APPS", "PROFILE"].flatMap(
+  (resource) => [`${resource}_READ`, `${resource}_WRITE`]
+)
+
+export const demoManaged: ManagedClient = {
+  clientId: "sandbox-platform-client",
+  clientSecret: Redacted.make("sandbox-platform-secret"),
+  redirectUris: ["http://localhost:*"],
+  name: "Sandbox platform"
+}
+
+export const demoOAuth2: OAuth2Client = {
+  clientId: "sandbox-oauth-client",
+  clientSecret: Redacted.make("sandbox-oauth-secret"),
+  redirectUris: ["http://127.0.0.1:4000/api/cal/oauth/callback", "http://localhost:4000/api/cal/oauth/callback"],
+  scopes: userScopes,
+  name: "Sandbox app"
+}
+
+export const make = (
+  managed: ManagedClient | ReadonlyArray<ManagedClient> = demoManaged,
+  oauth2: OAuth2Client | ReadonlyArray<OAuth2Client> = demoOAuth2
+): Clients => ({ managed: byId(managed), oauth2: byId(oauth2) })
+
+export const isLegacy = (scopes: ReadonlyArray<string>): boolean =>
+  scopes.every((scope) => scope === "READ_BOOKING" || scope === "READ_PROFILE")
+
+const byId = <Client extends { readonly clientId: string }>(clients: Client | ReadonlyArray<Client>) =>
+  new Map((isList(clients) ? clients : [clients]).map((client) => [client.clientId, client]))
+
+const isList = <A>(self: A | ReadonlyArray<A>): self is ReadonlyArray<A> => Array.isArray(self)

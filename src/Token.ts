@@ -1,0 +1,138 @@
+/**
+ * The token model: whose token it is, what a pair is, and the pure windows that say how close to its expiry an access
+ * token is. Every instant is a number of milliseconds since the Unix epoch.
+ */
+import { createHash } from "node:crypto"
+import { Duration, Option, Redacted, Schema } from "effect"
+import { decodeJwt } from "jose"
+
+/**
+ * A user of the embedding application, named by a ULID. ULIDs are case-insensitive (Crockford base 32), so a well-formed
+ * one in lower case decodes to the same user in upper case. The first character is at most 7: more would not fit in
+ * 128 bits.
+ */
+export const UserUlid = Schema.compose(Schema.String, Schema.Uppercase).pipe(
+  Schema.pattern(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, {
+    message: () => "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
+  }),
+  Schema.brand("cal-tokens/UserUlid")
+)
+export type UserUlid = typeof UserUlid.Type
+
+/**
+ * An access token with the single-use refresh token that replaces it.
+ *
+ * `issuedAt` is absent for pairs whose age nobody knows; `refreshTokenExpiresAt` where Cal.com does not tell it (OAuth2).
+ */
+export const TokenPair = Schema.Struct({
+  accessToken: Schema.Redacted(Schema.String),
+  refreshToken: Schema.Redacted(Schema.String),
+  /** Milliseconds since the epoch, in Cal.com's time. */
+  accessTokenExpiresAt: Schema.Number,
+  /** Milliseconds since the epoch, in Cal.com's time. */
+  issuedAt: Schema.optional(Schema.Number),
+  /** Milliseconds since the epoch, in Cal.com's time. */
+  refreshTokenExpiresAt: Schema.optional(Schema.Number)
+})
+export type TokenPair = typeof TokenPair.Type
+
+/** A Cal.com platform ("managed") user: its tokens can be reissued with the client secret alone. */
+export const ManagedUser = Schema.TaggedStruct("ManagedUser", {
+  clientId: Schema.String,
+  calUserId: Schema.Int
+})
+export type ManagedUser = typeof ManagedUser.Type
+
+/** A Cal.com account that granted access through OAuth2: only its owner can grant it again. */
+export const OAuth2 = Schema.TaggedStruct("OAuth2", {
+  clientId: Schema.String,
+  calUserId: Schema.optional(Schema.Int),
+  scope: Schema.optional(Schema.String)
+})
+export type OAuth2 = typeof OAuth2.Type
+
+/** What a stored pair belongs to at Cal.com. */
+export const Connection = Schema.Union(ManagedUser, OAuth2)
+export type Connection = typeof Connection.Type
+
+/**
+ * Whether two connections are known to be the same Cal.com account. An account nobody could name is never "the same":
+ * a token of somebody else's calendar would be worse than one more consent.
+ */
+export const isSameAccount = (a: Connection, b: Connection): boolean =>
+  a._tag === b._tag && a.clientId === b.clientId && a.calUserId !== undefined && a.calUserId === b.calUserId
+
+/**
+ * SHA-256 of a token as 64 hexadecimal digits. Tokens are high-entropy, so neither salt nor key is needed, and a key
+ * would break the lookups at its rotation.
+ */
+export const hash = (token: Redacted.Redacted): string =>
+  createHash("sha256").update(Redacted.value(token)).digest("hex")
+
+/** The margins before an expiry: each is a duration, but at most a fraction of the token's lifetime. */
+export interface Windows {
+  readonly soon: Duration.Duration
+  readonly soonFraction: number
+  readonly due: Duration.Duration
+  readonly dueFraction: number
+}
+
+/** How close to its expiry an access token is. See {@link freshness}. */
+export type Freshness = "fresh" | "expiringSoon" | "due" | "expired"
+
+/** `accessTokenExpiresAt − issuedAt` in milliseconds, when `issuedAt` is known and earlier. */
+export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
+  pair.issuedAt !== undefined && pair.issuedAt < pair.accessTokenExpiresAt
+    ? Option.some(pair.accessTokenExpiresAt - pair.issuedAt)
+    : Option.none()
+
+/**
+ * Where `now` (Cal.com's time, milliseconds) falls: at the expiry a token is `expired`, from `due` before it `due`, from
+ * `soon` before it `expiringSoon`, else `fresh`. A window starts exactly at its margin. Margins are clamped to a fraction
+ * of the lifetime, so that a short-lived token is not refreshed on every call.
+ */
+export const freshness = (pair: TokenPair, now: number, windows: Windows): Freshness => {
+  const left = pair.accessTokenExpiresAt - now
+  if (!(left > 0)) return "expired"
+  const lifetime = lifetimeMillis(pair)
+  const margin = (window: Duration.Duration, fraction: number) =>
+    Option.match(lifetime, {
+      onNone: () => Duration.toMillis(window),
+      onSome: (millis) => Math.min(Duration.toMillis(window), millis * fraction)
+    })
+  if (left <= margin(windows.due, windows.dueFraction)) return "due"
+  if (left <= margin(windows.soon, windows.soonFraction)) return "expiringSoon"
+  return "fresh"
+}
+
+/** Whether the access token is past its expiry (or exactly at it) at `now`. */
+export const isExpired = (pair: TokenPair, now: number): boolean => !(pair.accessTokenExpiresAt > now)
+
+/** Whether the access token is expired or inside the `soon` window at `now`. */
+export const isExpiringSoon = (pair: TokenPair, now: number, windows: Windows): boolean =>
+  freshness(pair, now, windows) !== "fresh"
+
+/** The claims of Cal.com's JWTs that are of use without verification: as hints about age and owner, never as proof. */
+export interface UnverifiedClaims {
+  /** Milliseconds since the epoch. */
+  readonly issuedAt?: number
+  readonly calUserId?: number
+}
+
+/**
+ * Reads a token's claims without verifying it. Managed tokens name their user as `ownerId` (and `userId` once refreshed),
+ * OAuth2 tokens as `userId`; all carry `iat` in seconds (Cal.com API v2, tokens repository and OAuth service).
+ */
+export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => {
+  const claims = Option.getOrElse(
+    Option.liftThrowable((jwt: string) => decodeJwt<{ ownerId?: unknown; userId?: unknown }>(jwt))(
+      Redacted.value(token)
+    ),
+    () => ({ iat: undefined, ownerId: undefined, userId: undefined })
+  )
+  const calUserId = [claims.ownerId, claims.userId].find((id): id is number => Number.isInteger(id))
+  return {
+    ...(typeof claims.iat === "number" && Number.isFinite(claims.iat) ? { issuedAt: claims.iat * 1000 } : {}),
+    ...(calUserId === undefined ? {} : { calUserId })
+  }
+}

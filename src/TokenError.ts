@@ -1,0 +1,224 @@
+/**
+ * Everything that can go wrong, as distinct tags. Messages tell a person what to do and never contain a token or a
+ * secret; what a program needs to recover stands beside them as data. Errors of libraries below (HTTP, SQL, schema) are
+ * translated where they arise and never attached: their objects carry requests, rows and values.
+ */
+import { Duration, Option, Schema } from "effect"
+import { UserUlid } from "./Token.js"
+
+/** How long to wait, shown to people in whole seconds and never as 0. */
+export const toSeconds = (duration: Duration.Duration): number => Math.max(1, Math.ceil(Duration.toSeconds(duration)))
+
+/** An argument is malformed. Nothing was changed. */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
+  /** What was wrong: a field, `body`, `path`, … */
+  field: Schema.String,
+  /** The expected form, never the value that was sent. */
+  expected: Schema.String,
+  /** Set when the input was refused for its size alone. */
+  tooLarge: Schema.optional(Schema.Boolean)
+}) {
+  override get message() {
+    return `${this.field} ${this.expected}.`
+  }
+}
+
+/** The API key is missing or wrong. */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", {}) {
+  override get message() {
+    return "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
+  }
+}
+
+/** The API key is known but may not do this. */
+export class Forbidden extends Schema.TaggedError<Forbidden>()("Forbidden", { scope: Schema.String }) {
+  override get message() {
+    return `This API key lacks the scope "${this.scope}".`
+  }
+}
+
+/** This user never connected, or was disconnected. */
+export class TokensNotFound extends Schema.TaggedError<TokensNotFound>()("TokensNotFound", { userUlid: UserUlid }) {
+  override get message() {
+    return `User ${this.userUlid} has no Cal.com connection: connect one first.`
+  }
+}
+
+/** A managed-only operation was asked for an OAuth2 user. */
+export class NotManagedUser extends Schema.TaggedError<NotManagedUser>()("NotManagedUser", { userUlid: UserUlid }) {
+  override get message() {
+    return `User ${this.userUlid} is connected through OAuth2; this operation exists for managed users only.`
+  }
+}
+
+/** The Cal.com account is connected to another user; two rows would revoke each other's refresh tokens. */
+export class CalAccountInUse extends Schema.TaggedError<CalAccountInUse>()("CalAccountInUse", { userUlid: UserUlid }) {
+  override get message() {
+    return `The Cal.com account offered for user ${this.userUlid} is already connected to another user: disconnect it there first.`
+  }
+}
+
+/**
+ * Why a user has to reconnect. `revoked`: Cal.com refuses the refresh token. `rotationLost`: it does, after an answer of
+ * Cal.com was lost on the way. `calUserGone`: the managed user no longer exists at Cal.com.
+ */
+export const ReauthorizationCause = Schema.Literal("revoked", "rotationLost", "calUserGone")
+export type ReauthorizationCause = typeof ReauthorizationCause.Type
+
+/** The user has to connect again; nothing the server does can help. */
+export class ReauthorizationRequired extends Schema.TaggedError<ReauthorizationRequired>()("ReauthorizationRequired", {
+  userUlid: UserUlid,
+  cause: ReauthorizationCause,
+  /** Milliseconds since the epoch. */
+  since: Schema.Number
+}) {
+  override get message() {
+    const why = {
+      revoked: "Cal.com no longer accepts the refresh token",
+      rotationLost: "Cal.com's answer with the new tokens was lost",
+      calUserGone: "the managed user no longer exists at Cal.com"
+    }[this.cause]
+    return `User ${this.userUlid} has to reconnect Cal.com: ${why}.`
+  }
+}
+
+/** Too many refreshes in a short time, or the last ones failed. */
+export class RefreshCoolingDown extends Schema.TaggedError<RefreshCoolingDown>()("RefreshCoolingDown", {
+  userUlid: UserUlid,
+  retryAfter: Schema.DurationFromMillis,
+  /** The tag of the failure that started the cooldown, if one did. */
+  lastError: Schema.optional(Schema.String)
+}) {
+  override get message() {
+    const last = this.lastError === undefined ? "" : ` (last failure: ${this.lastError})`
+    return `Refreshing is cooling down for user ${this.userUlid}${last}: try again in ${toSeconds(this.retryAfter)} s.`
+  }
+}
+
+/** Cal.com's own rate limit (500 per 60 s and client; the block lasts 60 s). */
+export class CalRateLimited extends Schema.TaggedError<CalRateLimited>()("CalRateLimited", {
+  operation: Schema.String,
+  retryAfter: Schema.DurationFromMillis
+}) {
+  override get message() {
+    return `Cal.com's rate limit is reached (${this.operation}): try again in ${toSeconds(this.retryAfter)} s.`
+  }
+}
+
+/** Cal.com could not be reached, did not answer in time, or answered 5xx. */
+export class CalUnavailable extends Schema.TaggedError<CalUnavailable>()("CalUnavailable", {
+  operation: Schema.String,
+  /** What happened: `timeout`, `connection reset`, `status 503`, … */
+  reason: Schema.String,
+  status: Schema.optional(Schema.Int),
+  retryAfter: Schema.optional(Schema.DurationFromMillis)
+}) {
+  override get message() {
+    const retry = this.retryAfter === undefined ? "try again later" : `try again in ${toSeconds(this.retryAfter)} s`
+    return `Cal.com is unavailable (${this.operation}: ${this.reason}): ${retry}.`
+  }
+}
+
+/** Cal.com answered 4xx to a call made by us. */
+export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()("CalRequestRejected", {
+  operation: Schema.String,
+  status: Schema.Int,
+  /** Cal.com's own words, tokens removed. */
+  reason: Schema.String
+}) {
+  override get message() {
+    return `Cal.com refused ${this.operation} with status ${this.status}: ${this.reason}`
+  }
+}
+
+/** Cal.com's answer does not have the shape its contract promises. */
+export class CalProtocolError extends Schema.TaggedError<CalProtocolError>()("CalProtocolError", {
+  operation: Schema.String,
+  /** Where the answer departs, as field paths; never values. */
+  issue: Schema.String
+}) {
+  override get message() {
+    return `Cal.com's answer to ${this.operation} is not understood: ${this.issue}.`
+  }
+}
+
+/** Cal.com refuses the client itself (wrong id, secret, URL, approval): every user of it is affected, none is at fault. */
+export class CalClientMisconfigured extends Schema.TaggedError<CalClientMisconfigured>()("CalClientMisconfigured", {
+  clientId: Schema.String,
+  reason: Schema.String,
+  /** When the next refresh is let through. */
+  retryAfter: Schema.optional(Schema.DurationFromMillis)
+}) {
+  override get message() {
+    return `Cal.com refuses the client ${this.clientId} (${this.reason}): check its id, secret, URL and approval. No user has to reconnect.`
+  }
+}
+
+/** The database cannot be reached or does not answer. */
+export class StorageUnavailable extends Schema.TaggedError<StorageUnavailable>()("StorageUnavailable", {
+  operation: Schema.String,
+  /** What the driver said, without parameters or rows. */
+  reason: Schema.String
+}) {
+  override get message() {
+    return `The token database is unavailable (${this.operation}: ${this.reason}): try again later.`
+  }
+}
+
+/** This row cannot be decrypted with the keys configured. Other users are not affected. */
+export class TokenUnreadable extends Schema.TaggedError<TokenUnreadable>()("TokenUnreadable", {
+  userUlid: UserUlid,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `The stored tokens of user ${this.userUlid} cannot be decrypted (${this.reason}): check CAL_TOKENS_ENCRYPTION_KEYS.`
+  }
+}
+
+/** Every failure of this package. */
+export const TokenError = Schema.Union(
+  InvalidInput,
+  Unauthorized,
+  Forbidden,
+  TokensNotFound,
+  NotManagedUser,
+  CalAccountInUse,
+  ReauthorizationRequired,
+  RefreshCoolingDown,
+  CalRateLimited,
+  CalUnavailable,
+  CalRequestRejected,
+  CalProtocolError,
+  CalClientMisconfigured,
+  StorageUnavailable,
+  TokenUnreadable
+)
+export type TokenError = typeof TokenError.Type
+
+/** Whether a value is one of the errors of this package. */
+export const isTokenError: (u: unknown) => u is TokenError = Schema.is(TokenError)
+
+/** What every edge answers instead of an error. `retryAfter` is in seconds; `status` is Cal.com's, where it gave one. */
+export interface Failure {
+  readonly success: false
+  readonly error: string
+  readonly code: TokenError["_tag"]
+  readonly retryAfter?: number
+  readonly status?: number
+}
+
+/** How long to wait before the same call may succeed, where the error knows. */
+export const retryAfter = (error: TokenError): Option.Option<Duration.Duration> =>
+  "retryAfter" in error ? Option.fromNullable(error.retryAfter) : Option.none()
+
+/** The form in which an error leaves through an edge. */
+export const toFailure = (error: TokenError): Failure => ({
+  success: false,
+  error: error.message,
+  code: error._tag,
+  ...Option.match(retryAfter(error), {
+    onNone: () => ({}),
+    onSome: (duration) => ({ retryAfter: toSeconds(duration) })
+  }),
+  ...("status" in error && error.status !== undefined ? { status: error.status } : {})
+})

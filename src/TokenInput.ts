@@ -1,0 +1,104 @@
+/**
+ * The one place where values from outside become tokens and users: every edge (HTTP, actions, the Effect API) passes
+ * here, so a malformed value is the same `InvalidInput` everywhere and is never echoed.
+ */
+import { Duration, Effect, Option, Predicate, Redacted, Schema } from "effect"
+import { type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
+import { InvalidInput } from "./TokenError.js"
+
+/** A pair as people hand it in. Expiries are milliseconds since the epoch or ISO 8601 with a zone. */
+export interface PairInput {
+  readonly accessToken: string | Redacted.Redacted
+  readonly refreshToken: string | Redacted.Redacted
+  readonly accessTokenExpiresAt: number | string
+  readonly refreshTokenExpiresAt?: number | string | undefined
+}
+
+/** Longer than any token Cal.com issues by far; longer ones would not fit into a request header anyway. */
+export const maxTokenLength = 8192
+
+/** Expiries further away than this, either way, are mistakes: seconds for milliseconds land in 1970. */
+const horizon = Duration.toMillis(Duration.days(730))
+
+const invalid = (field: string, expected: string) => new InvalidInput({ field, expected })
+
+/** A user's ULID from an untrusted value. */
+export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
+  Option.match(Schema.decodeUnknownOption(UserUlid)(value), {
+    onNone: () =>
+      Effect.fail(
+        invalid("userUlid", "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV")
+      ),
+    onSome: Effect.succeed
+  })
+
+/** A token from an untrusted value: printable ASCII without spaces, so that it can travel in a header. */
+export const token = (field: string, value: unknown): Effect.Effect<Redacted.Redacted, InvalidInput> => {
+  const text: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : value
+  return typeof text === "string" && text.length > 0 && text.length <= maxTokenLength && /^[\x21-\x7e]+$/.test(text)
+    ? Effect.succeed(Redacted.make(text))
+    : Effect.fail(invalid(field, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`))
+}
+
+const isoInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
+
+/** Milliseconds from a number of them or an ISO 8601 instant with its zone; `None` for anything else. */
+export const parseInstant = (value: unknown): Option.Option<number> => {
+  if (typeof value === "number") return Number.isFinite(value) ? Option.some(value) : Option.none()
+  if (typeof value !== "string" || !isoInstant.test(value)) return Option.none()
+  const millis = Date.parse(value)
+  return Number.isNaN(millis) ? Option.none() : Option.some(millis)
+}
+
+/** An expiry from an untrusted value, in milliseconds, at most two years away from `now`. */
+export const expiry = (field: string, value: unknown, now: number): Effect.Effect<number, InvalidInput> =>
+  Option.match(
+    Option.filter(parseInstant(value), (millis) => Math.abs(millis - now) <= horizon),
+    {
+      onNone: () =>
+        Effect.fail(
+          invalid(
+            field,
+            "must be an instant within two years of now, as milliseconds since 1970 (not seconds) or ISO 8601 with a zone"
+          )
+        ),
+      onSome: (millis) => Effect.succeed(Math.floor(millis))
+    }
+  )
+
+/** What {@link pair} makes of an untrusted value: the pair, and the Cal.com user its access token names. */
+export interface DecodedPair {
+  readonly pair: TokenPair
+  readonly calUserId: Option.Option<number>
+}
+
+/** A pair from an untrusted value. `issuedAt` is the access token's own `iat`, if that can be true. */
+export const pair = (value: unknown, now: number): Effect.Effect<DecodedPair, InvalidInput> =>
+  Effect.gen(function* () {
+    const input = Predicate.isRecord(value) ? value : {}
+    const accessToken = yield* token("accessToken", input["accessToken"])
+    const refreshToken = yield* token("refreshToken", input["refreshToken"])
+    const accessTokenExpiresAt = yield* expiry("accessTokenExpiresAt", input["accessTokenExpiresAt"], now)
+    const refreshTokenExpiresAt =
+      input["refreshTokenExpiresAt"] === undefined
+        ? undefined
+        : yield* expiry("refreshTokenExpiresAt", input["refreshTokenExpiresAt"], now)
+    const claims = unverifiedClaims(accessToken)
+    const { issuedAt } = claims
+    return {
+      pair: {
+        accessToken,
+        refreshToken,
+        accessTokenExpiresAt,
+        ...(issuedAt !== undefined && issuedAt < accessTokenExpiresAt && issuedAt > now - horizon ? { issuedAt } : {}),
+        ...(refreshTokenExpiresAt === undefined ? {} : { refreshTokenExpiresAt })
+      },
+      calUserId: Option.fromNullable(claims.calUserId)
+    }
+  })
+
+/** A Cal.com user id from an untrusted value. */
+export const calUserId = (value: unknown): Effect.Effect<number, InvalidInput> =>
+  Number.isSafeInteger(value) && Number(value) > 0
+    ? Effect.succeed(Number(value))
+    : Effect.fail(invalid("calUserId", "must be a positive whole number"))

@@ -1,0 +1,249 @@
+/**
+ * The storage port: one row per user, changed only by the seven writes below. Each is atomic and conditional, so that a
+ * process that lost its claim changes nothing; none of them knows a refresh rule beyond what the table says.
+ *
+ * ## The refresh protocol as a table
+ *
+ * A row is in one of four states, from its attempt, lease, journal and status columns. The *journal* is the hash of the
+ * refresh token whose spending was begun and whose outcome is not known yet.
+ *
+ * | State    | attempt | lease  | journal | status       | Meaning                                                   |
+ * | -------- | ------- | ------ | ------- | ------------ | --------------------------------------------------------- |
+ * | idle     | –       | –      | –       | active       | nobody refreshes                                          |
+ * | claimed  | id      | runs   | hash    | active       | its holder may be spending the token                      |
+ * | lapsed   | id      | over   | hash    | active       | its holder died or sleeps: outcome unknown                |
+ * | unknown  | –       | –      | hash    | active       | its holder saw no answer: outcome unknown                 |
+ * | terminal | –       | –      | –       | reauthorize… | refused for good, pairs kept                              |
+ *
+ * | Event (write)                | idle              | claimed by me            | claimed by other   | lapsed               | unknown                          | terminal              |
+ * | ---------------------------- | ----------------- | ------------------------ | ------------------ | -------------------- | -------------------------------- | --------------------- |
+ * | `claim`                      | → claimed         | –                        | `Busy`             | → claimed, probe     | `ProbeLater`, then → claimed, probe | `Terminal`         |
+ * | `spend` (next token)         | none              | journal := next          | none               | mine: journal := next | none                            | none                  |
+ * | `commit`, attempt is mine    | –                 | → idle, new pair         | –                  | → idle, new pair     | –                                | –                     |
+ * | `commit` late, same row pair | → idle, new pair  | –                        | `AttemptOpen`      | → idle, new pair     | → idle, new pair                 | → idle, new pair      |
+ * | `commit` late, other pair, same account | pair kept as fallback in every state; terminal → idle |           |                      |                                  |                       |
+ * | `commit` late, other account or no row  | `Discarded` in every state                            |           |                      |                                  |                       |
+ * | `fail` NotSpent              | none              | → idle, back-off         | none               | mine: → idle, back-off | none                           | none                  |
+ * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
+ * | `fail` Terminal              | none              | → terminal, unless an untried fallback has come | none | mine: → terminal, same condition | none        | none                  |
+ * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
+ * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback | | | | | |
+ * | `disconnect`                 | row gone in every state; an open attempt then commits nothing | | | | | |
+ *
+ * `claim` checks, in this order: no row, a newer pair than the caller knows, terminal, busy, a rejection reported
+ * recently, back-off, attempts per window, probe time. A caller whose token has expired since the last attempt started
+ * is not held by back-off or window: a failure before the expiry must not postpone the first attempt after it.
+ *
+ * "None" means: nothing written, and the answer says so.
+ */
+import { Clock, Context, Data, type Duration, Effect, Layer, type Option } from "effect"
+import type { Connection, TokenPair, UserUlid } from "./Token.js"
+import type {
+  CalAccountInUse,
+  ReauthorizationCause,
+  StorageUnavailable,
+  TokenError,
+  TokenUnreadable
+} from "./TokenError.js"
+import * as Rows from "./TokenStorage/Rows.js"
+
+/** Whether a user's refresh token is believed to work. */
+export type Status =
+  | { readonly _tag: "Active" }
+  | {
+      readonly _tag: "ReauthorizationRequired"
+      readonly cause: ReauthorizationCause
+      /** Milliseconds since the epoch, by the storage's clock. */
+      readonly since: number
+    }
+
+/** What is stored for one user, as far as readers care. */
+export interface StoredConnection {
+  readonly userUlid: UserUlid
+  readonly connection: Connection
+  readonly pair: TokenPair
+  readonly status: Status
+  /** Pairs of the same Cal.com account that arrived late or were displaced, newest first, at most three. */
+  readonly fallbacks: ReadonlyArray<TokenPair>
+  /** Grows with every stored pair, across all users. */
+  readonly version: number
+  /** Milliseconds since the epoch, by the storage's clock. */
+  readonly updatedAt: number
+}
+
+/** How many displaced pairs are kept per user. */
+export const maxFallbacks = 3
+
+/** A superseded access token names its user for this many minutes, and at most so many of them do. */
+export const supersededLookup = { minutes: 60, tokens: 5 } as const
+
+export interface ClaimRequest {
+  readonly userUlid: UserUlid
+  /** Random, new for each claim. */
+  readonly attemptId: string
+  /** The version of the pair the caller wants replaced; a newer one in the row answers `Newer`. */
+  readonly knownVersion: number
+  readonly lease: Duration.Duration
+  readonly cooldownWindow: Duration.Duration
+  readonly maxAttempts: number
+  /** Set when the access token is expired: for how long by now. */
+  readonly expiredFor?: Duration.Duration | undefined
+  /** Set when Cal.com rejected a token that does not look expired: at most one such claim within this time. */
+  readonly rejectedInterval?: Duration.Duration | undefined
+  /** The claim is for a reissue: neither a newer pair nor a terminal status answers it. */
+  readonly reissue?: boolean | undefined
+}
+
+export type ClaimResult = Data.TaggedEnum<{
+  NotFound: {}
+  /** The row holds a newer pair than the caller knew. */
+  Newer: { readonly row: StoredConnection }
+  Terminal: { readonly row: StoredConnection }
+  /** Another attempt holds the lease. */
+  Busy: { readonly row: StoredConnection; readonly retryAfter: Duration.Duration }
+  /** A rejection already caused a refresh within the interval. */
+  RejectedRecently: { readonly row: StoredConnection; readonly retryAfter: Duration.Duration }
+  CoolingDown: {
+    readonly row: StoredConnection
+    readonly retryAfter: Duration.Duration
+    readonly lastError: Option.Option<TokenError>
+  }
+  /** The last outcome is unknown and its probe is not due yet. */
+  ProbeLater: {
+    readonly row: StoredConnection
+    readonly retryAfter: Duration.Duration
+    readonly lastError: Option.Option<TokenError>
+    readonly consecutiveFailures: number
+  }
+  Claimed: {
+    readonly row: StoredConnection
+    /** Hash of the refresh token whose outcome is unknown: this attempt begins by probing it. */
+    readonly probe: Option.Option<string>
+    /** Before this attempt. */
+    readonly consecutiveFailures: number
+  }
+}>
+export const ClaimResult = Data.taggedEnum<ClaimResult>()
+
+export interface SpendRequest {
+  readonly userUlid: UserUlid
+  readonly attemptId: string
+  /** Hash of the refresh token that is spent next. */
+  readonly next: string
+  /** Hashes of refresh tokens Cal.com refused: fallbacks among them are removed. */
+  readonly dead: ReadonlyArray<string>
+}
+
+export interface CommitRequest {
+  readonly userUlid: UserUlid
+  readonly attemptId: string
+  /** The account as it was claimed, with what Cal.com's answer adds (scope, user id). */
+  readonly connection: Connection
+  readonly pair: TokenPair
+  /** Hash of the row's refresh token when the attempt was claimed. */
+  readonly seen: string
+  /** Hashes of refresh tokens that were spent or refused on the way. */
+  readonly dead: ReadonlyArray<string>
+}
+
+export type CommitResult = Data.TaggedEnum<{
+  /** The pair is the row's now: in time, or late but nothing newer was there. */
+  Stored: { readonly row: StoredConnection }
+  /** It already was: an earlier answer of the storage got lost. */
+  AlreadyStored: { readonly row: StoredConnection }
+  /** Another pair of the same account is stored; ours is kept beside it. */
+  KeptAsFallback: { readonly row: StoredConnection }
+  /** Late, and another attempt is spending the same token: ask again when its lease is over. */
+  AttemptOpen: { readonly retryAfter: Duration.Duration }
+  /** No row, or another Cal.com account. */
+  Discarded: {}
+}>
+export const CommitResult = Data.taggedEnum<CommitResult>()
+
+/** How an attempt failed. Durations count from the write, by the storage's clock. */
+export type AttemptFailure = Data.TaggedEnum<{
+  /** Cal.com did not spend the token. */
+  NotSpent: { readonly error: TokenError; readonly backoff: Duration.Duration }
+  /** It may have been spent. */
+  Unknown: {
+    readonly error: TokenError
+    readonly backoff: Duration.Duration
+    readonly probeIn: Duration.Duration
+  }
+  /** Every token was refused; `dead` are the ones that were tried. Not written if the row has a fallback besides. */
+  Terminal: { readonly cause: ReauthorizationCause; readonly dead: ReadonlyArray<string> }
+  /** The user is not at fault and the attempt does not count. `probe`: as the claim answered it. */
+  Released: { readonly probe: Option.Option<string> }
+}>
+export const AttemptFailure = Data.taggedEnum<AttemptFailure>()
+
+export interface FailRequest {
+  readonly userUlid: UserUlid
+  readonly attemptId: string
+  readonly failure: AttemptFailure
+}
+
+export type FailResult = Data.TaggedEnum<{
+  Recorded: { readonly row: StoredConnection }
+  /** The attempt is no longer ours, or a fallback has come: nothing was written. */
+  NotRecorded: { readonly row: Option.Option<StoredConnection>; readonly attemptIsMine: boolean }
+}>
+export const FailResult = Data.taggedEnum<FailResult>()
+
+export interface ConnectRequest {
+  readonly userUlid: UserUlid
+  readonly connection: Connection
+  readonly pair: TokenPair
+  /** Take the Cal.com account from the user that has it; that user's connection is removed. */
+  readonly replace?: boolean | undefined
+}
+
+export interface ListRequest {
+  readonly status?: Status["_tag"] | undefined
+  /** Only users after this one, in the order of their ULIDs. */
+  readonly after?: UserUlid | undefined
+  readonly limit: number
+}
+
+/** A connection as lists show it: without tokens, so a row that cannot be decrypted is listed too. */
+export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "fallbacks"> {
+  readonly accessTokenExpiresAt: number
+  readonly refreshTokenExpiresAt?: number | undefined
+}
+
+type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
+
+/** Where tokens are kept. Lease and cooldown are judged by the storage's own clock, hence the durations. */
+export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
+  TokenStorage,
+  {
+    readonly find: (userUlid: UserUlid) => Read<Option.Option<StoredConnection>>
+    /** Takes the lease of a user's row if it is free or lapsed. */
+    readonly claim: (request: ClaimRequest) => Read<ClaimResult>
+    /** Journals the next refresh token of an open attempt; `None` when the attempt is no longer ours. */
+    readonly spend: (request: SpendRequest) => Read<Option.Option<StoredConnection>>
+    /** Stores the pair that Cal.com answered, as the table says. Safe to repeat. */
+    readonly commit: (request: CommitRequest) => Read<CommitResult>
+    /** Ends an attempt that brought no pair. */
+    readonly fail: (request: FailRequest) => Read<FailResult>
+    /** Stores a new connection, or a new pair for an existing one. */
+    readonly connect: (
+      request: ConnectRequest
+    ) => Effect.Effect<StoredConnection, CalAccountInUse | StorageUnavailable | TokenUnreadable>
+    /** Stores a new pair of the same account; `None` when there is no connection. */
+    readonly update: (userUlid: UserUlid, pair: TokenPair) => Read<Option.Option<StoredConnection>>
+    /** Removes a connection with everything about it; `false` when there was none. */
+    readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
+    /** The user an access token belongs (or recently belonged) to, by its SHA-256. */
+    readonly findByAccessToken: (hash: string) => Effect.Effect<
+      Option.Option<{ readonly userUlid: UserUlid; readonly supersededAt: Option.Option<number> }>,
+      StorageUnavailable
+    >
+    /** A page of connections, in the order of their users' ULIDs. */
+    readonly list: (
+      request: ListRequest
+    ) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
+    /** Answers when the storage can be written to. */
+    readonly ping: Effect.Effect<void, StorageUnavailable>
+  }
+>() {}
