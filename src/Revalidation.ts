@@ -1,0 +1,63 @@
+/**
+ * What runs after a user's tokens changed: a cache to invalidate, a webhook to send, a page to render again. It stands
+ * beside the token operations and never in their way: whatever happens here, tokens are stored and answered first.
+ */
+import { Context, Effect, Layer, PubSub, Stream } from "effect"
+import type { TokenChange } from "./CalTokens.js"
+
+export interface Service {
+  /**
+   * Told of every stored change, once, after it is durable, in a fiber of its own. It must be interruptible: one that
+   * takes longer than 30 s is stopped. Its failures and defects are logged and reach nobody else. Changes of one user
+   * may be told in another order than they were stored; `version` says which is newer.
+   */
+  readonly changed: (change: TokenChange) => Effect.Effect<void, unknown>
+}
+
+/**
+ * The consumer of changes. A reference with a default, not a tag, because it is an extra: a program that has nothing to
+ * run provides nothing, and `CalTokens` does not ask for it. Provide one of the layers below to the layer of
+ * `CalTokens`.
+ */
+export class Revalidation extends Context.Reference<Revalidation>()("cal-tokens/Revalidation", {
+  defaultValue: (): Service => ({ changed: () => Effect.void })
+}) {}
+
+/** Runs nothing, as the default does; for switching off what an outer layer has provided. */
+export const layerNoop: Layer.Layer<never> = Layer.succeed(Revalidation, { changed: () => Effect.void })
+
+/** The changes that {@link layerPubSub} hands on, for any number of background consumers. */
+export class Changes extends Context.Tag("cal-tokens/Revalidation/Changes")<
+  Changes,
+  {
+    /** Changes made by this process from the moment the stream runs. Ends with the layer. */
+    readonly stream: Stream.Stream<TokenChange>
+  }
+>() {}
+
+/**
+ * Broadcasts changes to every running `Changes.stream`. Each has a buffer of `capacity` changes (default 1024); a
+ * consumer that falls behind loses the oldest and holds up neither the others nor the token operations.
+ */
+export const layerPubSub = (options?: { readonly capacity?: number | undefined }): Layer.Layer<Changes> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const changes = yield* Effect.acquireRelease(
+        PubSub.sliding<TokenChange>(options?.capacity ?? 1024),
+        PubSub.shutdown
+      )
+      return Context.make(Changes, { stream: Stream.fromPubSub(changes) }).pipe(
+        Context.add(Revalidation, { changed: (change) => PubSub.publish(changes, change) })
+      )
+    })
+  )
+
+/**
+ * Calls a plain function. Throwing and rejecting are failures like any other; a promise that never settles is given up
+ * after the 30 s of {@link Service}. The function runs outside of any request: frameworks that need theirs (Next's
+ * `revalidatePath`) are served by the `revalidate` option of `Actions`.
+ */
+export const layerFromPromise = (changed: (change: TokenChange) => Promise<void> | void): Layer.Layer<never> =>
+  Layer.succeed(Revalidation, {
+    changed: (change) => Effect.tryPromise(async () => changed(change))
+  })
