@@ -1,0 +1,31 @@
+/**
+ * Which of Cal.com's answers mean "this access token is dead", as opposed to a missing permission, a wrong origin or a
+ * wrong client: only those may cause a refresh, because a refresh cures nothing else.
+ */
+import { Option, Schema } from "effect"
+
+/** Cal.com's status for a managed user's expired access token. Not an IANA code (API v2, `TokenExpiredException`). */
+export const tokenExpiredStatus = 498
+
+/** 401: the token is unknown, purged, or an expired OAuth2 one (API v2, `ApiAuthStrategy`). */
+const unknownToken = "Invalid Access Token."
+
+/** 403 where the permissions guard runs before authentication: bookings, single event types (API v2, `PermissionsGuard`). */
+const unknownTokenAtGuard = "PermissionsGuard - no oAuth client found for access token="
+
+const Envelope = Schema.parseJson(Schema.Struct({ error: Schema.Struct({ message: Schema.String }) }))
+const decodeEnvelope = Schema.decodeUnknownOption(Envelope)
+
+/**
+ * Whether Cal.com refused the access token itself. `bodyText` is the answer's body; it is looked at for 401 and 403
+ * only, and may have had its token replaced.
+ */
+export const isTokenRefusal = (status: number, bodyText: string): boolean => {
+  if (status === tokenExpiredStatus) return true
+  if (status !== 401 && status !== 403) return false
+  return Option.match(decodeEnvelope(bodyText), {
+    onNone: () => false,
+    onSome: ({ error }) =>
+      status === 401 ? error.message === unknownToken : error.message.startsWith(unknownTokenAtGuard)
+  })
+}
