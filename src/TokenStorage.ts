@@ -36,7 +36,7 @@
  *
  * "None" means: nothing written, and the answer says so.
  */
-import { Clock, Context, Data, type Duration, Effect, Layer, type Option } from "effect"
+import { Context, Data, type Duration, type Effect, Layer, type Option } from "effect"
 import type { Connection, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -45,7 +45,7 @@ import type {
   TokenError,
   TokenUnreadable
 } from "./TokenError.js"
-import * as Rows from "./TokenStorage/Rows.js"
+import * as Memory from "./TokenStorage/Memory.js"
 
 /** Whether a user's refresh token is believed to work. */
 export type Status =
@@ -95,7 +95,7 @@ export interface ClaimRequest {
 }
 
 export type ClaimResult = Data.TaggedEnum<{
-  NotFound: {}
+  NotFound: Record<never, never>
   /** The row holds a newer pair than the caller knew. */
   Newer: { readonly row: StoredConnection }
   Terminal: { readonly row: StoredConnection }
@@ -156,7 +156,7 @@ export type CommitResult = Data.TaggedEnum<{
   /** Late, and another attempt is spending the same token: ask again when its lease is over. */
   AttemptOpen: { readonly retryAfter: Duration.Duration }
   /** No row, or another Cal.com account. */
-  Discarded: {}
+  Discarded: Record<never, never>
 }>
 export const CommitResult = Data.taggedEnum<CommitResult>()
 
@@ -235,15 +235,18 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     /** Removes a connection with everything about it; `false` when there was none. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
     /** The user an access token belongs (or recently belonged) to, by its SHA-256. */
-    readonly findByAccessToken: (hash: string) => Effect.Effect<
+    readonly findByAccessToken: (
+      hash: string
+    ) => Effect.Effect<
       Option.Option<{ readonly userUlid: UserUlid; readonly supersededAt: Option.Option<number> }>,
       StorageUnavailable
     >
     /** A page of connections, in the order of their users' ULIDs. */
-    readonly list: (
-      request: ListRequest
-    ) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
+    readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** Answers when the storage can be written to. */
     readonly ping: Effect.Effect<void, StorageUnavailable>
   }
 >() {}
+
+/** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
+export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => Memory.make())

@@ -1,0 +1,267 @@
+/**
+ * One user's row and what each event makes of it: the table in `TokenStorage.ts` as pure functions. They take the row
+ * and the storage's instant and answer with the result and the next row; the very same row means "nothing written". The
+ * SQL statements say the same in another language, and the tests compare the two.
+ *
+ * Every instant is in milliseconds since the epoch, by the storage's clock; `null` where the database says null.
+ */
+import { Duration, Option } from "effect"
+import { type Connection, hash, isSameAccount, type TokenPair } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
+import {
+  AttemptFailure,
+  ClaimResult,
+  CommitResult,
+  FailResult,
+  maxFallbacks,
+  type ClaimRequest,
+  type CommitRequest,
+  type ConnectionSummary,
+  type ConnectRequest,
+  type FailRequest,
+  type SpendRequest,
+  type Status,
+  type StoredConnection
+} from "../TokenStorage.js"
+
+export interface Row extends StoredConnection {
+  /** Set while an attempt is open, also after its lease is over. */
+  readonly attemptId: string | null
+  /** When the last attempt started; stays after its end. */
+  readonly attemptStartedAt: number | null
+  readonly leaseUntil: number | null
+  /** Hash of the refresh token whose spending was begun and whose outcome is not known yet. */
+  readonly journal: string | null
+  readonly probeNotBefore: number | null
+  readonly windowStartedAt: number | null
+  readonly attempts: number
+  readonly consecutiveFailures: number
+  readonly nextAttemptAt: number | null
+  readonly lastError: TokenError | null
+  readonly rejectedRefreshAt: number | null
+  /** What the open attempt's claim overwrote, for a release that leaves no trace. */
+  readonly priorStartedAt: number | null
+  readonly priorRejectedAt: number | null
+}
+
+type Step<A> = readonly [result: A, next: Row]
+
+const active: Status = { _tag: "Active" }
+
+const closed = { attemptId: null, leaseUntil: null, journal: null, probeNotBefore: null } as const
+
+const unharmed = { consecutiveFailures: 0, nextAttemptAt: null, lastError: null } as const
+
+const blank = {
+  ...closed,
+  ...unharmed,
+  attemptStartedAt: null,
+  windowStartedAt: null,
+  attempts: 0,
+  rejectedRefreshAt: null,
+  priorStartedAt: null,
+  priorRejectedAt: null
+} as const
+
+/** A duration in whole milliseconds, as the storage counts; endless ones become a hundred years. */
+export const millis = (duration: Duration.DurationInput): number =>
+  Math.min(Math.round(Duration.toMillis(duration)), 100 * 365 * 86_400_000)
+
+/** What readers see of a row. */
+export const toStored = (row: Row): StoredConnection => ({
+  userUlid: row.userUlid,
+  connection: row.connection,
+  pair: row.pair,
+  status: row.status,
+  fallbacks: row.fallbacks,
+  version: row.version,
+  updatedAt: row.updatedAt
+})
+
+/** What lists show of a row. */
+export const toSummary = (row: Row): ConnectionSummary => ({
+  userUlid: row.userUlid,
+  connection: row.connection,
+  status: row.status,
+  version: row.version,
+  updatedAt: row.updatedAt,
+  accessTokenExpiresAt: row.pair.accessTokenExpiresAt,
+  refreshTokenExpiresAt: row.pair.refreshTokenExpiresAt
+})
+
+export const claim = (row: Row, request: ClaimRequest, now: number): Step<ClaimResult> => {
+  const stored = toStored(row)
+  const until = (instant: number) => Duration.millis(instant - now)
+  const lastError = Option.fromNullable(row.lastError)
+
+  if (request.reissue !== true && row.version > request.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+  if (request.reissue !== true && row.status._tag !== "Active") return [ClaimResult.Terminal({ row: stored }), row]
+  if (row.attemptId !== null && row.leaseUntil !== null && row.leaseUntil > now) {
+    return [ClaimResult.Busy({ row: stored, retryAfter: until(row.leaseUntil) }), row]
+  }
+  if (request.rejectedInterval !== undefined && row.rejectedRefreshAt !== null) {
+    const over = row.rejectedRefreshAt + millis(request.rejectedInterval)
+    if (over > now) return [ClaimResult.RejectedRecently({ row: stored, retryAfter: until(over) }), row]
+  }
+  // The token has expired since the last attempt started: what failed before must not postpone the next one.
+  const unheld =
+    request.expiredFor !== undefined &&
+    (row.attemptStartedAt === null || row.attemptStartedAt < now - millis(request.expiredFor))
+  if (!unheld && row.nextAttemptAt !== null && row.nextAttemptAt > now) {
+    return [ClaimResult.CoolingDown({ row: stored, retryAfter: until(row.nextAttemptAt), lastError }), row]
+  }
+  const windowOver = row.windowStartedAt === null ? now : row.windowStartedAt + millis(request.cooldownWindow)
+  const counting = !unheld && windowOver > now
+  if (counting && row.attempts >= request.maxAttempts) {
+    return [ClaimResult.CoolingDown({ row: stored, retryAfter: until(windowOver), lastError }), row]
+  }
+  const { consecutiveFailures } = row
+  if (row.journal !== null && row.probeNotBefore !== null && row.probeNotBefore > now) {
+    const retryAfter = until(row.probeNotBefore)
+    return [ClaimResult.ProbeLater({ row: stored, retryAfter, lastError, consecutiveFailures }), row]
+  }
+  const next: Row = {
+    ...row,
+    attemptId: request.attemptId,
+    attemptStartedAt: now,
+    leaseUntil: now + millis(request.lease),
+    journal: row.journal ?? hash(row.pair.refreshToken),
+    probeNotBefore: null,
+    windowStartedAt: counting ? row.windowStartedAt : now,
+    attempts: counting ? row.attempts + 1 : 1,
+    rejectedRefreshAt: request.rejectedInterval === undefined ? row.rejectedRefreshAt : now,
+    priorStartedAt: row.attemptStartedAt,
+    priorRejectedAt: row.rejectedRefreshAt
+  }
+  return [ClaimResult.Claimed({ row: stored, probe: Option.fromNullable(row.journal), consecutiveFailures }), next]
+}
+
+export const spend = (row: Row, request: SpendRequest): Step<Option.Option<StoredConnection>> => {
+  if (row.attemptId !== request.attemptId) return [Option.none(), row]
+  const next: Row = { ...row, journal: request.next, fallbacks: without(row.fallbacks, request.dead) }
+  return [Option.some(toStored(next)), next]
+}
+
+/**
+ * `version` is the number the pair gets if it becomes the row's. `isFree` tells whether a Cal.com account that the answer
+ * named for the first time is nobody else's; if it is, the row stays nameless: a pair is never lost for its name.
+ */
+export const commit = (
+  row: Row,
+  request: CommitRequest,
+  now: number,
+  version: number,
+  isFree: (connection: Connection) => boolean
+): Step<CommitResult> => {
+  const committed = hash(request.pair.refreshToken)
+  const current = hash(row.pair.refreshToken)
+  const isMine = row.attemptId === request.attemptId
+  if (!isMine && current === committed) return [CommitResult.AlreadyStored({ row: toStored(row) }), row]
+  if (!isMine && row.fallbacks.some((pair) => hash(pair.refreshToken) === committed)) {
+    return [CommitResult.KeptAsFallback({ row: toStored(row) }), row]
+  }
+  if (isMine || current === request.seen) {
+    if (!isMine && row.attemptId !== null && row.leaseUntil !== null && row.leaseUntil > now) {
+      return [CommitResult.AttemptOpen({ retryAfter: Duration.millis(row.leaseUntil - now) }), row]
+    }
+    const next: Row = {
+      ...row,
+      ...closed,
+      ...unharmed,
+      connection: named(row.connection, request.connection, isFree),
+      pair: request.pair,
+      fallbacks: without(row.fallbacks, [...request.dead, committed]),
+      version,
+      status: active,
+      updatedAt: now
+    }
+    return [CommitResult.Stored({ row: toStored(next) }), next]
+  }
+  if (!isSameAccount(row.connection, request.connection)) return [CommitResult.Discarded(), row]
+  const next: Row = {
+    ...row,
+    fallbacks: [request.pair, ...without(row.fallbacks, request.dead)].slice(0, maxFallbacks),
+    status: active,
+    updatedAt: now
+  }
+  return [CommitResult.KeptAsFallback({ row: toStored(next) }), next]
+}
+
+export const fail = (row: Row, request: FailRequest, now: number): Step<FailResult> => {
+  if (row.attemptId !== request.attemptId) {
+    return [FailResult.NotRecorded({ row: Option.some(toStored(row)), attemptIsMine: false }), row]
+  }
+  const cooled = (error: TokenError, backoff: Duration.Duration) => ({
+    consecutiveFailures: row.consecutiveFailures + 1,
+    nextAttemptAt: millis(backoff) > 0 ? now + millis(backoff) : null,
+    lastError: error
+  })
+  const next = AttemptFailure.$match(request.failure, {
+    NotSpent: ({ backoff, error }): Row => ({ ...row, ...closed, ...cooled(error, backoff) }),
+    Unknown: ({ backoff, error, probeIn }): Row => ({
+      ...row,
+      ...closed,
+      journal: row.journal,
+      probeNotBefore: now + millis(probeIn),
+      ...cooled(error, backoff)
+    }),
+    Terminal: ({ cause, dead }): Row => {
+      const fallbacks = without(row.fallbacks, dead)
+      if (fallbacks.length > 0) return row
+      const status: Status = { _tag: "ReauthorizationRequired", cause, since: now }
+      return { ...row, ...closed, fallbacks, status, nextAttemptAt: null, lastError: null, updatedAt: now }
+    },
+    Released: ({ probe }): Row => ({
+      ...row,
+      ...closed,
+      journal: Option.getOrNull(probe),
+      attempts: Math.max(0, row.attempts - 1),
+      attemptStartedAt: row.priorStartedAt,
+      rejectedRefreshAt: row.priorRejectedAt
+    })
+  })
+  return next === row
+    ? [FailResult.NotRecorded({ row: Option.some(toStored(row)), attemptIsMine: true }), row]
+    : [FailResult.Recorded({ row: toStored(next) }), next]
+}
+
+/** The row after a person or a program handed in a pair; `row` is the user's present one, if any. */
+export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: number, version: number): Row => ({
+  ...blank,
+  userUlid: request.userUlid,
+  connection: request.connection,
+  pair: request.pair,
+  fallbacks: Option.match(Option.filter(row, keepsAccount(request.connection)), {
+    onNone: () => [],
+    onSome: ({ fallbacks, pair }) =>
+      without([pair, ...fallbacks], [hash(request.pair.refreshToken)]).slice(0, maxFallbacks)
+  }),
+  version,
+  status: active,
+  updatedAt: now
+})
+
+export const update = (row: Row, pair: TokenPair, now: number, version: number): Row =>
+  connect(Option.some(row), { userUlid: row.userUlid, connection: row.connection, pair }, now, version)
+
+/** Whether what is stored of a user's earlier pairs stays useful: only if it certainly is the same Cal.com account. */
+export const keepsAccount =
+  (connection: Connection) =>
+  (row: Row): boolean =>
+    isSameAccount(row.connection, connection)
+
+const without = (pairs: ReadonlyArray<TokenPair>, dead: ReadonlyArray<string>): ReadonlyArray<TokenPair> =>
+  pairs.filter((pair) => !dead.includes(hash(pair.refreshToken)))
+
+/** The stored account with what Cal.com's answer adds to it. */
+const named = (stored: Connection, answered: Connection, isFree: (connection: Connection) => boolean): Connection => {
+  if (stored._tag !== "OAuth2" || answered._tag !== "OAuth2") return stored
+  const scope = answered.scope ?? stored.scope
+  const calUserId = stored.calUserId ?? (isFree({ ...stored, ...answered }) ? answered.calUserId : undefined)
+  return {
+    _tag: "OAuth2",
+    clientId: stored.clientId,
+    ...(calUserId === undefined ? {} : { calUserId }),
+    ...(scope === undefined ? {} : { scope })
+  }
+}
