@@ -1,0 +1,136 @@
+/**
+ * Encryption at rest: AES-256-GCM under a key ring. What is encrypted is bound to its user and its purpose, so that a
+ * ciphertext moved to another user's row, or used for something else, does not decrypt. It is not bound to a column: a
+ * pair may move between a user's own columns as it is.
+ *
+ * An envelope is text, `v1.<key id>.<base64url of nonce, ciphertext, tag>`, and its version and key id are authenticated.
+ * Nonces are random (96 bits): one key may write 2^32 envelopes before it has to be replaced (NIST SP 800-38D, 8.3).
+ */
+import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import { Config, ConfigError, Context, Effect, Either, Layer, Redacted } from "effect"
+import type { UserUlid } from "../Token.js"
+import { TokenUnreadable } from "../TokenError.js"
+
+/** What a ciphertext belongs to. */
+export interface Binding {
+  readonly userUlid: UserUlid
+  readonly purpose: "token-pair" | "oauth-code"
+}
+
+/** Seals what is written about a user and opens it again. */
+export class TokenCipher extends Context.Tag("cal-tokens/TokenCipher")<
+  TokenCipher,
+  {
+    /** Seals a text with the first key. */
+    readonly encrypt: (binding: Binding, text: Redacted.Redacted) => Effect.Effect<string>
+    /** Opens an envelope that any of the keys sealed for the same binding. */
+    readonly decrypt: (binding: Binding, envelope: string) => Effect.Effect<Redacted.Redacted, TokenUnreadable>
+  }
+>() {}
+
+/** AES-256 keys by id; the first one writes, all of them read. */
+export type KeyRing = readonly [Key, ...ReadonlyArray<Key>]
+
+export interface Key {
+  readonly id: string
+  readonly secret: Redacted.Redacted<Buffer>
+}
+
+/** The variable that holds the keys. */
+export const variable = "CAL_TOKENS_ENCRYPTION_KEYS"
+
+/** Reads `id:base64(32 bytes)[,id:…]`. A failure says in one line what is wrong and never shows a key. */
+export const parseKeys = (text: Redacted.Redacted): Either.Either<KeyRing, string> => {
+  const keys: Array<Key> = []
+  const entries = Redacted.value(text)
+    .split(",")
+    .map((entry) => entry.trim())
+  for (const [index, entry] of entries.entries()) {
+    const fault = (what: string) => Either.left(`${variable}: entry ${index + 1} ${what}; expected ${form}`)
+    const colon = entry.indexOf(":")
+    if (entry === "") return fault("is empty")
+    if (colon < 0) return fault("has no key id")
+    const id = entry.slice(0, colon)
+    const secret = Buffer.from(entry.slice(colon + 1), "base64")
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) return fault("has a key id that is not 1 to 64 letters, digits, _ or -")
+    if (keys.some((key) => key.id === id)) return fault("repeats a key id")
+    if (secret.toString("base64") !== entry.slice(colon + 1)) return fault("is not base64")
+    if (secret.length !== 32) return fault(`has a key of ${secret.length} bytes`)
+    if (keys.some((key) => Redacted.value(key.secret).equals(secret))) return fault("repeats a key")
+    keys.push({ id, secret: Redacted.make(secret) })
+  }
+  const [first, ...rest] = keys
+  return first === undefined ? Either.left(`${variable} is empty; expected ${form}`) : Either.right([first, ...rest])
+}
+
+/** A new ring of one key, in the form of the variable. */
+export const generateKeys: Effect.Effect<Redacted.Redacted> = Effect.sync(() => {
+  const secret = randomBytes(32)
+  return Redacted.make(`k${randomBytes(4).toString("hex")}:${secret.toString("base64")}`)
+})
+
+export const make = (keys: KeyRing): TokenCipher["Type"] => {
+  const [writer] = keys
+  const byId = new Map(keys.map((key) => [key.id, Redacted.value(key.secret)]))
+  return {
+    encrypt: (binding, text) =>
+      Effect.sync(() => {
+        const nonce = randomBytes(nonceBytes)
+        const cipher = createCipheriv(algorithm, Redacted.value(writer.secret), nonce, { authTagLength: tagBytes })
+        cipher.setAAD(associatedData(binding, writer.id))
+        const sealed = Buffer.concat([nonce, cipher.update(Redacted.value(text), "utf8"), cipher.final()])
+        return `${version}.${writer.id}.${Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url")}`
+      }),
+    decrypt: (binding, envelope) => {
+      const unreadable = (reason: string) => new TokenUnreadable({ userUlid: binding.userUlid, reason })
+      const [name, keyId, body, ...rest] = envelope.split(".")
+      if (name !== version || keyId === undefined || body === undefined || rest.length > 0) {
+        return Effect.fail(unreadable("not an envelope of this version"))
+      }
+      const secret = byId.get(keyId)
+      if (secret === undefined) return Effect.fail(unreadable("its key is not among the configured ones"))
+      const bytes = Buffer.from(body, "base64url")
+      if (bytes.length < nonceBytes + tagBytes || bytes.toString("base64url") !== body) {
+        return Effect.fail(unreadable("truncated or altered"))
+      }
+      return Effect.try({
+        try: () => {
+          const options = { authTagLength: tagBytes }
+          const decipher = createDecipheriv(algorithm, secret, bytes.subarray(0, nonceBytes), options)
+          decipher.setAAD(associatedData(binding, keyId))
+          decipher.setAuthTag(bytes.subarray(-tagBytes))
+          const opened = Buffer.concat([decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()])
+          return Redacted.make(opened.toString("utf8"))
+        },
+        catch: () => unreadable("altered, sealed for another user, or under another key of the same id")
+      })
+    }
+  }
+}
+
+/** The cipher with keys in the form of the variable. */
+export const layer = (keys: Redacted.Redacted): Layer.Layer<TokenCipher, ConfigError.ConfigError> =>
+  layerConfig(Config.succeed(keys))
+
+/** The cipher with keys from configuration, `CAL_TOKENS_ENCRYPTION_KEYS` unless told otherwise. */
+export const layerConfig = (
+  config: Config.Config<Redacted.Redacted> = Config.redacted(variable)
+): Layer.Layer<TokenCipher, ConfigError.ConfigError> =>
+  Layer.effect(
+    TokenCipher,
+    Effect.flatMap(config, (text) =>
+      Either.match(parseKeys(text), {
+        onLeft: (message) => Effect.fail(ConfigError.InvalidData([variable], message)),
+        onRight: (keys) => Effect.succeed(make(keys))
+      })
+    )
+  )
+
+const version = "v1"
+const algorithm = "aes-256-gcm"
+const nonceBytes = 12
+const tagBytes = 16
+const form = "id:base64(32 bytes)[,id:…], the first key writes, for example from `openssl rand -base64 32`"
+
+const associatedData = (binding: Binding, keyId: string): Buffer =>
+  Buffer.from(JSON.stringify(["cal-tokens", version, keyId, binding.purpose, binding.userUlid]), "utf8")
