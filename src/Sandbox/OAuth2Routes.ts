@@ -1,0 +1,170 @@
+/**
+ * OAuth 2.0: the token endpoint and what it tells about a client. Facts: `auth/oauth2` controller of Cal.com API v2, its
+ * input pipe, and `OAuthService`.
+ */
+import { createHash } from "node:crypto"
+import { Effect, Either, Redacted } from "effect"
+import { authenticate } from "./Auth.js"
+import { ownerId, type OAuth2Client } from "./Clients.js"
+import { json, noStore, notFound, oauth2, success, type Refusal } from "./Errors.js"
+import { param, route, type Params } from "./Route.js"
+import * as Tokens from "./Tokens.js"
+import { isRecord, type Incoming, type World } from "./World.js"
+
+export const make = (world: World) => {
+  const token = (request: Incoming) =>
+    Effect.gen(function* () {
+      const input = yield* parse(request)
+      const client = yield* clientOf(request, input)
+      return yield* input.grant_type === "authorization_code"
+        ? codeGrant(request, client, input)
+        : refreshGrant(request, client, input)
+    })
+
+  const clientOf = (request: Incoming, input: Input): Either.Either<OAuth2Client, Refusal> => {
+    const refuse = (status: number, error: string, description: string) =>
+      Either.left(oauth2(request, status, error, description))
+    const client = world.clients.oauth2.get(input.client_id)
+    if (client === undefined) return refuse(401, "invalid_client", "client_not_found")
+    if (input.redirect_uri !== undefined && !client.redirectUris.includes(input.redirect_uri)) {
+      return refuse(400, "invalid_grant", "redirect_uri_mismatch")
+    }
+    const { clientSecret } = client
+    const wrong = request.switches.oauth2SecretRejected
+    if (clientSecret !== undefined && (wrong || Redacted.value(clientSecret) !== input.client_secret)) {
+      return refuse(401, "invalid_client", "invalid_client_credentials")
+    }
+    return Either.right(client)
+  }
+
+  const codeGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
+    Effect.gen(function* () {
+      const code = Tokens.takeCode(world, client, input.code ?? "", request.now)
+      if (code === undefined) {
+        return yield* Effect.fail(oauth2(request, 400, "invalid_grant", "code_invalid_or_expired"))
+      }
+      request.note.calUserId = code.userId
+      yield* approved(request, code.userId)
+      yield* proofOfPossession(request, client, code.codeChallenge, input.code_verifier)
+      return answer(
+        request,
+        Tokens.issueOAuth2(world, client.clientId, code.userId, code.scope, request, code.codeChallenge)
+      )
+    })
+
+  const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
+    Effect.gen(function* () {
+      const refuse = (error: string) => Effect.fail(oauth2(request, 400, "invalid_grant", error))
+      const claims = Tokens.verifyOAuth2(world, input.refresh_token ?? "", "Refresh Token", request.now)
+      if (claims === undefined) return yield* refuse("invalid_refresh_token")
+      request.note.calUserId = claims.userId
+      if (claims.clientId !== client.clientId) return yield* refuse("client_id_mismatch")
+      yield* approved(request, claims.userId)
+      const { line, oauth2RaceLoser } = request.switches
+      if (!Tokens.isStored(world, claims, line)) return yield* refuse("refresh_token_revoked")
+      // Cal.com checks the row and rotates in two steps, without a transaction around them.
+      if (request.raceWindow > 0) {
+        yield* Effect.sleep(request.raceWindow)
+        const lost = !Tokens.isStored(world, claims, line)
+        if (lost && oauth2RaceLoser === "revoked") return yield* refuse("refresh_token_revoked")
+      }
+      return answer(request, Tokens.rotateOAuth2(world, claims, { ...request, now: request.now + request.raceWindow }))
+    })
+
+  const client = (request: Incoming, params: Params) =>
+    Effect.gen(function* () {
+      yield* authenticate(world, request)
+      const found = world.clients.oauth2.get(param(params, "clientId"))
+      if (found === undefined) return yield* Effect.fail(notFound("unauthorized_client"))
+      return success({
+        client_id: found.clientId,
+        redirect_uris: found.redirectUris,
+        redirect_uri: found.redirectUris[0],
+        name: found.name ?? found.clientId,
+        logo: null,
+        is_trusted: false,
+        client_type: found.clientSecret === undefined ? "PUBLIC" : "CONFIDENTIAL"
+      })
+    })
+
+  return [route("POST", "/v2/auth/oauth2/token", token), route("GET", "/v2/auth/oauth2/clients/:clientId", client)]
+}
+
+/** A client that waits for approval serves only its owner; a rejected one nobody. */
+const approved = (request: Incoming, userId: number): Either.Either<void, Refusal> => {
+  const status = request.switches.oauth2ClientStatus
+  if (status === "REJECTED") return Either.left(oauth2(request, 401, "unauthorized_client", "client_rejected"))
+  return status === "PENDING" && userId !== ownerId
+    ? Either.left(oauth2(request, 401, "unauthorized_client", "client_not_approved"))
+    : Either.void
+}
+
+/** PKCE with S256: always for public clients, and whenever a challenge came with the authorization. */
+const proofOfPossession = (
+  request: Incoming,
+  client: OAuth2Client,
+  challenge: string | null,
+  verifier: string | undefined
+): Either.Either<void, Refusal> => {
+  if (client.clientSecret !== undefined && challenge === null) return Either.void
+  if (challenge === null || !verifier) {
+    return Either.left(oauth2(request, 400, "invalid_request", "pkce_missing_parameters_or_invalid_method"))
+  }
+  return createHash("sha256").update(verifier).digest("base64url") === challenge
+    ? Either.void
+    : Either.left(oauth2(request, 400, "invalid_grant", "pkce_verification_failed"))
+}
+
+const answer = (request: Incoming, pair: Tokens.OAuth2Pair) => {
+  request.note.issuedRefreshTokenHash = Tokens.sha256(pair.refreshToken)
+  return json(
+    200,
+    {
+      access_token: pair.accessToken,
+      token_type: "bearer",
+      refresh_token: pair.refreshToken,
+      expires_in: pair.expiresIn,
+      ...(request.switches.line === "L" ? { scope: pair.scope.join(" ") } : {})
+    },
+    noStore
+  )
+}
+
+type Input = Readonly<Record<string, string>> & {
+  readonly client_id: string
+  readonly grant_type: string
+  readonly code?: string
+  readonly redirect_uri?: string
+  readonly client_secret?: string
+  readonly code_verifier?: string
+  readonly refresh_token?: string
+}
+
+/** The fields that a grant takes, and no others. A `client_secret` key selects the confidential shape by its presence. */
+const fieldsOf = (grantType: string, confidential: boolean) => [
+  "client_id",
+  "grant_type",
+  ...(grantType === "authorization_code" ? ["code", "redirect_uri"] : ["refresh_token"]),
+  ...(confidential ? ["client_secret"] : grantType === "authorization_code" ? ["code_verifier"] : [])
+]
+
+const parse = (request: Incoming): Either.Either<Input, Refusal> => {
+  const refuse = (description: string) => Either.left(oauth2(request, 400, "invalid_request", description))
+  if (request.body._tag === "None" || request.body._tag === "Malformed") return refuse("Body is required")
+  const body = request.body.value
+  if (!isRecord(body)) return refuse("Body should be an object")
+  if (typeof body.client_id !== "string" || body.client_id === "") return refuse("client_id is required")
+  const grantType = body.grant_type
+  if (grantType !== "authorization_code" && grantType !== "refresh_token") {
+    return refuse("grant_type must be 'authorization_code' or 'refresh_token'")
+  }
+  const fields = fieldsOf(grantType, "client_secret" in body)
+  const wrong = [
+    ...Object.keys(body).flatMap((key) => (fields.includes(key) ? [] : [[key, `property ${key} should not exist`]])),
+    ...fields.flatMap((key) => (typeof body[key] === "string" ? [] : [[key, `${key} must be a string`]]))
+  ]
+  if (wrong.length > 0) {
+    return refuse(wrong.map(([key, reason]) => `${key} property is wrong,${reason} `).join(", "))
+  }
+  return Either.right(body as Input)
+}

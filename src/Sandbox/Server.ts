@@ -1,0 +1,166 @@
+/**
+ * The HTTP surface: one pipeline around the routes, in the order of Cal.com's: preflight, body parser, throttler, route,
+ * and on top of it the mishaps that a test scripted.
+ */
+import { randomUUID } from "node:crypto"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { Clock, Effect, Ref } from "effect"
+import * as ApiRoutes from "./ApiRoutes.js"
+import * as AtomsRoutes from "./AtomsRoutes.js"
+import * as AuthorizePage from "./AuthorizePage.js"
+import { type Calls } from "./Calls.js"
+import * as ControlRoutes from "./ControlRoutes.js"
+import { json, malformedJson, noRoute, throttled, toResponse, unauthorized, type Refusal } from "./Errors.js"
+import { commits, millis, type Queue } from "./Faults.js"
+import { addressOf, pathOf, purposeOf, queryOf, readBody, stripApi } from "./Incoming.js"
+import * as ManagedRoutes from "./ManagedRoutes.js"
+import * as OAuth2Routes from "./OAuth2Routes.js"
+import { callerOf, type RateLimit } from "./RateLimit.js"
+import { strike } from "./Strike.js"
+import { type Switches } from "./Switches.js"
+import { sha256 } from "./Tokens.js"
+import * as Wire from "./Wire.js"
+import { Request, type Body, type Incoming, type World } from "./World.js"
+
+type Response = HttpServerResponse.HttpServerResponse
+
+export interface Parts {
+  readonly world: World
+  readonly switches: Ref.Ref<Switches>
+  readonly calls: Calls
+  readonly faults: Queue
+  readonly rateLimit: RateLimit
+  readonly expireAccessTokens: (calUserId: number) => Effect.Effect<void>
+}
+
+export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerRequest.HttpServerRequest> => {
+  const { calls, faults, rateLimit, world } = parts
+  const routes = HttpRouter.fromIterable([
+    ...ManagedRoutes.make(world),
+    ...OAuth2Routes.make(world),
+    ...AtomsRoutes.make(world),
+    ...ApiRoutes.make(world),
+    ...AuthorizePage.make(world)
+  ])
+  const control = ControlRoutes.make({
+    world,
+    now: Effect.zipWith(
+      Clock.currentTimeMillis,
+      Ref.get(parts.switches),
+      (now, { clockSkewMillis }) => now + clockSkewMillis
+    ),
+    expireAccessTokens: parts.expireAccessTokens
+  }).pipe(Effect.catchTag("RouteNotFound", () => Effect.succeed(json(404, { status: "error" }))))
+
+  /** Cal.com by itself, without mishaps. */
+  const answer = (
+    request: HttpServerRequest.HttpServerRequest,
+    url: string,
+    body: Body,
+    note: Incoming["note"],
+    raceWindow: number
+  ) =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.currentTimeMillis
+      const switches = yield* Ref.get(parts.switches)
+      const incoming: Incoming = {
+        method: request.method,
+        url,
+        path: pathOf(url),
+        query: queryOf(url),
+        headers: request.headers,
+        body,
+        address: addressOf(request),
+        requestId: randomUUID(),
+        now: clock + switches.clockSkewMillis,
+        switches,
+        raceWindow: raceWindow || millis(switches.raceWindow),
+        note
+      }
+      const date = new Date(incoming.now).toUTCString()
+      if (request.method === "OPTIONS") {
+        return HttpServerResponse.empty({ status: 204, headers: { ...cors, ...preflight, date } })
+      }
+      const { blocked, headers } = rateLimit.consume(callerOf(request.headers, incoming.address), switches, clock)
+      const routed = routes.pipe(
+        Effect.provideService(Request, incoming),
+        Effect.provideService(
+          HttpServerRequest.HttpServerRequest,
+          url === request.url ? request : request.modify({ url })
+        ),
+        Effect.catchAll((failure) =>
+          Effect.succeed(toResponse(failure._tag === "Refusal" ? failure : noRoute(incoming), incoming))
+        )
+      )
+      const refusal = refuseEarly(incoming, blocked)
+      const response = refusal === undefined ? yield* routed : toResponse(refusal, incoming)
+      return HttpServerResponse.setHeaders(response, {
+        ...cors,
+        ...headers,
+        date,
+        "x-request-id": response.headers["x-request-id"] ?? incoming.requestId
+      })
+    })
+
+  const serve = (request: HttpServerRequest.HttpServerRequest) =>
+    Effect.gen(function* () {
+      const url = stripApi(request.url)
+      if (url.startsWith(ControlRoutes.prefix)) return yield* control
+      const at = yield* Clock.currentTimeMillis
+      const body = yield* readBody(request)
+      const path = pathOf(url)
+      const { kind, calUserId, refreshToken } = purposeOf(
+        world.store,
+        request.method,
+        path,
+        body,
+        request.headers.authorization
+      )
+      const fault = faults.take({ kind, method: request.method, path, calUserId })
+      if (fault?._tag === "RefuseConnection") return Wire.refuse(request)
+      const note: Incoming["note"] = {}
+      if (fault?.before !== undefined) yield* Effect.sleep(fault.before)
+      const raceWindow = fault?._tag === "RaceBothSucceed" ? millis(fault.window) : 0
+      const response =
+        fault === undefined || commits(fault)
+          ? yield* answer(request, url, body, note, raceWindow)
+          : HttpServerResponse.empty({ status: 204 })
+      calls.add({
+        at,
+        method: request.method,
+        path,
+        status: fault === undefined || commits(fault) ? response.status : 0,
+        kind,
+        calUserId: note.calUserId ?? calUserId,
+        refreshTokenHash: refreshToken === undefined ? undefined : sha256(refreshToken),
+        issuedRefreshTokenHash: note.issuedRefreshTokenHash,
+        fault: fault?._tag
+      })
+      if (fault === undefined) return response
+      if (fault.after !== undefined) yield* Effect.sleep(fault.after)
+      const { clockSkewMillis } = yield* Ref.get(parts.switches)
+      return strike(fault, kind, request, response, (yield* Clock.currentTimeMillis) + clockSkewMillis)
+    })
+
+  return Effect.uninterruptible(Effect.flatMap(HttpServerRequest.HttpServerRequest, serve))
+}
+
+/** What stops a request before its route is looked at. The web application has no throttler. */
+const refuseEarly = (request: Incoming, blocked: boolean): Refusal | undefined => {
+  if (request.body._tag === "Malformed") return malformedJson(request.body.message)
+  if (!request.path.startsWith("/v2")) return undefined
+  if (request.headers.authorization?.startsWith("Bearer cal_")) {
+    return unauthorized("CustomThrottlerGuard - Invalid API Key")
+  }
+  return blocked ? throttled : undefined
+}
+
+/** Nothing is exposed: browser code can read neither the request id nor the rate-limit headers. */
+const cors = { "access-control-allow-origin": "*" } as const
+
+const preflight = {
+  "access-control-allow-methods": "GET,PATCH,DELETE,HEAD,POST,PUT,OPTIONS",
+  "access-control-allow-headers":
+    "x-cal-client-id,x-cal-secret-key,x-cal-platform-embed,cal-api-version,Accept,Authorization,Content-Type,Origin",
+  "access-control-max-age": "86400"
+} as const

@@ -1,0 +1,126 @@
+/** Cal.com users: how managed ones are named and stored, and how both kinds look on the wire. */
+import { organizationId, ownerId } from "./Clients.js"
+import { type User } from "./Store.js"
+import { type World } from "./World.js"
+
+/** What a caller may say about a user; everything has a default of Cal.com's. */
+export interface Profile {
+  readonly email: string
+  readonly name: string
+  readonly timeZone?: string | undefined
+  readonly timeFormat?: number | undefined
+  readonly weekStart?: string | undefined
+  readonly locale?: string | undefined
+  readonly bio?: string | undefined
+  readonly avatarUrl?: string | undefined
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined
+}
+
+/** A body that passed `Validation.createUser` or `Validation.updateUser` and was reduced to their properties. */
+export const fromBody = (body: Readonly<Record<string, unknown>>): Profile => body as unknown as Profile
+
+/** `ada@example.com` is stored as `ada+<clientId>@example.com`, so that one person may be a user of several clients. */
+export const managedEmail = (email: string, clientId: string): string => {
+  const at = email.lastIndexOf("@")
+  const suffix = `+${clientId}`
+  return email.slice(0, at).endsWith(suffix) ? email : `${email.slice(0, at)}${suffix}${email.slice(at)}`
+}
+
+export const create = (world: World, profile: Profile, managedBy: string | null, now: number): User => {
+  const id = world.store.nextId()
+  const email = managedBy === null ? profile.email : managedEmail(profile.email, managedBy)
+  const user = world.store.putUser({
+    id,
+    email,
+    username: username(email),
+    name: profile.name,
+    bio: profile.bio ?? null,
+    timeZone: profile.timeZone ?? "Europe/London",
+    weekStart: profile.weekStart ?? "Sunday",
+    createdAt: now,
+    timeFormat: profile.timeFormat ?? 12,
+    defaultScheduleId: managedBy !== null && profile.timeZone === undefined ? null : world.store.nextId(),
+    locale: profile.locale ?? "en",
+    avatarUrl: profile.avatarUrl ?? null,
+    metadata: profile.metadata ?? {},
+    managedBy
+  })
+  world.touch()
+  return user
+}
+
+/** Changes what the profile names; a new email of a managed user is suffixed and renames the user. */
+export const update = (world: World, user: User, profile: Partial<Profile>): User => {
+  const { email, ...rest } = profile
+  const known = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined && value !== null))
+  const stored =
+    email === undefined ? user.email : user.managedBy === null ? email : managedEmail(email, user.managedBy)
+  const changed = world.store.putUser({
+    ...user,
+    ...known,
+    email: stored,
+    username: stored === user.email ? user.username : username(stored)
+  })
+  world.touch()
+  return changed
+}
+
+/** The admin who owns the platform clients; exists from the start. */
+export const seedOwner = (world: World, now: number): void => {
+  if (world.store.users.has(ownerId)) return
+  world.store.putUser({
+    id: ownerId,
+    email: "owner@sandbox.example",
+    username: "owner",
+    name: "Platform Owner",
+    bio: null,
+    timeZone: "Europe/London",
+    weekStart: "Sunday",
+    createdAt: now,
+    timeFormat: 12,
+    defaultScheduleId: null,
+    locale: "en",
+    avatarUrl: null,
+    metadata: {},
+    managedBy: null
+  })
+}
+
+export const toManagedUser = (user: User) => ({
+  id: user.id,
+  email: user.email,
+  username: user.username,
+  name: user.name,
+  bio: user.bio,
+  timeZone: user.timeZone,
+  weekStart: user.weekStart,
+  createdDate: new Date(user.createdAt).toISOString(),
+  timeFormat: user.timeFormat,
+  defaultScheduleId: user.defaultScheduleId,
+  locale: user.locale,
+  avatarUrl: user.avatarUrl,
+  metadata: user.metadata
+})
+
+export const toMe = (user: User) => ({
+  id: user.id,
+  username: user.username,
+  email: user.email,
+  name: user.name,
+  avatarUrl: user.avatarUrl,
+  bio: user.bio,
+  timeFormat: user.timeFormat,
+  defaultScheduleId: user.defaultScheduleId,
+  weekStart: user.weekStart,
+  timeZone: user.timeZone,
+  locale: user.locale,
+  organizationId: user.managedBy === null ? null : organizationId,
+  ...(user.managedBy === null ? {} : { organization: { id: organizationId, isPlatform: true } })
+})
+
+/** `ada+client@example.co.uk` becomes `ada-client-example-co-uk`. */
+const username = (email: string) =>
+  email
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "")

@@ -1,0 +1,69 @@
+/**
+ * Breaking a connection from inside a handler. A Node request is recognised by its socket and an in-process one by its
+ * cut, so that nothing here depends on a platform. Anything else gets the nearest honest answer.
+ */
+import { type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { Effect, Predicate, Stream } from "effect"
+
+/** The far end of an in-process request; its client looks at `cut` when the answer is there. */
+export interface Line {
+  readonly _tag: "cal-tokens/Sandbox/Line"
+  cut: "none" | "refused" | "reset" | "truncated"
+}
+
+type Response = HttpServerResponse.HttpServerResponse
+
+/** No connection came about. */
+export const refuse = (request: HttpServerRequest.HttpServerRequest): Response => cut(request, "refused")
+
+/** The connection breaks before a byte of the answer. */
+export const reset = (request: HttpServerRequest.HttpServerRequest): Response => cut(request, "reset")
+
+/** The connection breaks after the headers and half of the body. */
+export const truncate = (request: HttpServerRequest.HttpServerRequest, response: Response): Response => {
+  const bytes = bytesOf(response)
+  const half = bytes.subarray(0, Math.floor(bytes.length / 2))
+  if (isLine(request.source)) {
+    request.source.cut = "truncated"
+    return HttpServerResponse.uint8Array(half, { status: response.status, headers: response.headers })
+  }
+  const socket = socketOf(request)
+  const body = Stream.concat(
+    Stream.make(half),
+    Stream.execute(Effect.sync(() => (socket?.destroySoon ?? socket?.destroy)?.call(socket)))
+  )
+  return HttpServerResponse.stream(body, {
+    status: response.status,
+    headers: response.headers,
+    contentLength: bytes.length
+  })
+}
+
+export const bytesOf = (response: Response): Uint8Array =>
+  response.body._tag === "Uint8Array" ? response.body.body : new Uint8Array()
+
+const cut = (request: HttpServerRequest.HttpServerRequest, how: "refused" | "reset"): Response => {
+  if (isLine(request.source)) request.source.cut = how
+  else {
+    const socket = socketOf(request)
+    ;(socket?.resetAndDestroy ?? socket?.destroy)?.call(socket)
+  }
+  return HttpServerResponse.empty({ status: 502 })
+}
+
+const isLine = (source: unknown): source is Line =>
+  Predicate.hasProperty(source, "_tag") && source._tag === "cal-tokens/Sandbox/Line"
+
+/** What is used of a `net.Socket`. */
+interface Socket {
+  readonly destroy: () => void
+  readonly destroySoon?: () => void
+  readonly resetAndDestroy?: () => void
+}
+
+const socketOf = (request: HttpServerRequest.HttpServerRequest): Socket | undefined =>
+  Predicate.hasProperty(request.source, "socket") &&
+  Predicate.hasProperty(request.source.socket, "destroy") &&
+  Predicate.isFunction(request.source.socket.destroy)
+    ? (request.source.socket as Socket)
+    : undefined
