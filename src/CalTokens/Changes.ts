@@ -1,0 +1,50 @@
+/** Tells the world of stored changes: subscribers of the stream, and `Revalidation` in a fiber of its own. */
+import { Clock, Duration, Effect, PubSub, type Scope, Stream } from "effect"
+import type { TokenChange } from "../CalTokens.js"
+import { Revalidation } from "../Revalidation.js"
+import type { Owned } from "./Owned.js"
+
+/** How long one revalidation may take. */
+const revalidationTimeout = Duration.seconds(30)
+
+/** How many changes a slow reader of the stream may be behind before it loses the oldest. */
+const backlog = 1024
+
+export interface Changes {
+  readonly publish: (change: Omit<TokenChange, "at">) => Effect.Effect<void>
+  readonly stream: Stream.Stream<TokenChange>
+}
+
+/** Where changes go; subscribers' streams end with the scope. */
+export const pubsub: Effect.Effect<PubSub.PubSub<TokenChange>, never, Scope.Scope> = Effect.acquireRelease(
+  PubSub.sliding<TokenChange>(backlog),
+  PubSub.shutdown
+)
+
+export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>): Effect.Effect<Changes> =>
+  Effect.gen(function* () {
+    const revalidation = yield* Revalidation
+
+    const revalidate = (change: TokenChange) =>
+      Effect.suspend(() => revalidation.changed(change)).pipe(
+        Effect.timeout(revalidationTimeout),
+        // The cause may hold anything the user's code threw: its tag is enough to look further.
+        Effect.catchAllCause((cause) =>
+          Effect.logError("Revalidation failed").pipe(Effect.annotateLogs({ failure: cause._tag }))
+        ),
+        Effect.annotateLogs({ userUlid: change.userUlid, change: change.kind })
+      )
+
+    return {
+      publish: (partial) =>
+        Effect.gen(function* () {
+          const change: TokenChange = { ...partial, at: yield* Clock.currentTimeMillis }
+          yield* Effect.logInfo(`Tokens ${change.kind}`).pipe(
+            Effect.annotateLogs({ userUlid: change.userUlid, version: change.version, cause: change.cause })
+          )
+          yield* PubSub.publish(pubsub, change)
+          owned.runWaiting(revalidate(change))
+        }),
+      stream: Stream.fromPubSub(pubsub)
+    }
+  })

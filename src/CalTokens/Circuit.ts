@@ -1,0 +1,98 @@
+/**
+ * One circuit per client and process. A client-wide refusal opens it, so that a wrong secret costs one call per interval
+ * instead of one per user. The brake opens it too, when users are refused for good in a number that looks like a wrong
+ * key or URL: then nobody is told to reconnect for it.
+ */
+import { Clock, Duration, Effect } from "effect"
+import { CalClientMisconfigured, type TokenError } from "../TokenError.js"
+import type { Options } from "../TokenConfig.js"
+
+interface State {
+  /** Milliseconds since the epoch; `undefined` while closed. */
+  openUntil: number | undefined
+  reason: string
+  /** Answered refreshes of the last `brakeWindow`: instants, and whether the user was refused for good. */
+  answers: Array<{ readonly at: number; readonly refused: boolean }>
+}
+
+export interface Circuit {
+  /** Passes while closed, and once per interval while open; fails otherwise. */
+  readonly enter: (clientId: string) => Effect.Effect<void, CalClientMisconfigured>
+  /** Cal.com granted a pair. */
+  readonly granted: (clientId: string) => Effect.Effect<void>
+  /** Cal.com refuses the client. */
+  readonly misconfigured: (clientId: string, error: TokenError) => Effect.Effect<CalClientMisconfigured>
+  /** Cal.com refuses a user for good. A failure means that too many were, and that nobody should be marked. */
+  readonly refused: (clientId: string) => Effect.Effect<void, CalClientMisconfigured>
+}
+
+export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "circuitInterval">): Circuit => {
+  const clients = new Map<string, State>()
+  const interval = Duration.toMillis(config.circuitInterval)
+  const window = Duration.toMillis(config.brakeWindow)
+
+  const at = <A, E>(clientId: string, use: (state: State, now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const state = clients.get(clientId) ?? { openUntil: undefined, reason: "", answers: [] }
+      clients.set(clientId, state)
+      return use(state, now)
+    })
+
+  const misconfigured = (clientId: string, state: State, now: number) =>
+    new CalClientMisconfigured({
+      clientId,
+      reason: state.reason,
+      ...(state.openUntil === undefined ? {} : { retryAfter: Duration.millis(Math.max(0, state.openUntil - now)) })
+    })
+
+  const open = (clientId: string, state: State, now: number, reason: string) => {
+    state.openUntil = now + interval
+    state.reason = reason
+    return misconfigured(clientId, state, now)
+  }
+
+  const record = (state: State, now: number, refused: boolean) => {
+    state.answers = state.answers.filter((answer) => answer.at > now - window)
+    state.answers.push({ at: now, refused })
+  }
+
+  return {
+    enter: (clientId) =>
+      at(clientId, (state, now) => {
+        if (state.openUntil === undefined) return Effect.void
+        if (now < state.openUntil) return Effect.fail(misconfigured(clientId, state, now))
+        state.openUntil = now + interval
+        return Effect.void
+      }),
+    granted: (clientId) =>
+      at(clientId, (state, now) => {
+        if (state.openUntil !== undefined) state.answers = []
+        state.openUntil = undefined
+        record(state, now, false)
+        return Effect.void
+      }),
+    misconfigured: (clientId, error) =>
+      at(clientId, (state, now) =>
+        Effect.succeed(
+          open(clientId, state, now, error._tag === "CalClientMisconfigured" ? error.reason : error.message)
+        )
+      ),
+    refused: (clientId) =>
+      at(clientId, (state, now) => {
+        const trial = state.openUntil !== undefined
+        record(state, now, true)
+        const refusals = state.answers.filter((answer) => answer.refused).length
+        const braking = refusals >= config.brakeRejections && refusals * 2 > state.answers.length
+        return trial || braking
+          ? Effect.fail(
+              open(
+                clientId,
+                state,
+                now,
+                "it refused many users within a short time, which looks like a wrong client or URL"
+              )
+            )
+          : Effect.void
+      })
+  }
+}

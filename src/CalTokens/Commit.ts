@@ -1,0 +1,153 @@
+/**
+ * What happens to a pair once Cal.com granted it: it is stored before anybody sees it. Only when the storage cannot take
+ * it, it is held in memory, served from there, and offered again until it lands.
+ */
+import { Duration, Effect, Option } from "effect"
+import type { Grant } from "../CalClient.js"
+import type { TokenChange } from "../CalTokens.js"
+import type { Connection, UserUlid } from "../Token.js"
+import type { Options } from "../TokenConfig.js"
+import type { StorageUnavailable, TokenUnreadable } from "../TokenError.js"
+import { type CommitRequest, CommitResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import type { Memory } from "./Memory.js"
+import type { Owned } from "./Owned.js"
+
+export type Committed =
+  /** The row to serve: with our pair, or with a newer one beside which ours is kept. */
+  | { readonly _tag: "Committed"; readonly row: StoredConnection }
+  /** The user is gone or has another Cal.com account by now. */
+  | { readonly _tag: "Moved" }
+
+export interface CommitInput {
+  /** The row as it was when the call was made. */
+  readonly row: StoredConnection
+  readonly grant: Grant
+  readonly request: Omit<CommitRequest, "connection" | "pair">
+  readonly reissued: boolean
+}
+
+export type Commit = (input: CommitInput) => Effect.Effect<Committed>
+
+export interface Commits {
+  readonly commit: Commit
+  /** Offers a user's held pair again; `None` when there is none, or when it turned out to be worth nothing. */
+  readonly land: (
+    userUlid: UserUlid
+  ) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable | TokenUnreadable>
+}
+
+/** The first and the longest pause between two offers. */
+const firstPause = Duration.millis(100)
+const longestPause = Duration.seconds(5)
+
+/** What Cal.com's answer adds to a connection; what is known stays. */
+const enriched = (connection: Connection, grant: Grant): Connection =>
+  connection._tag === "ManagedUser"
+    ? connection
+    : {
+        ...connection,
+        ...(grant.scope === undefined ? {} : { scope: grant.scope }),
+        ...(connection.calUserId !== undefined || grant.calUserId === undefined ? {} : { calUserId: grant.calUserId })
+      }
+
+export const make = (deps: {
+  readonly config: Pick<Options, "pollInterval">
+  readonly storage: typeof TokenStorage.Service
+  readonly memory: Memory
+  readonly owned: Owned
+  readonly publish: (change: Omit<TokenChange, "at">) => Effect.Effect<void>
+}): Commits => {
+  const { memory, owned, storage } = deps
+
+  interface Offer {
+    readonly held: StoredConnection
+    readonly request: CommitRequest
+    readonly kind: TokenChange["kind"]
+  }
+  const offers = new Map<UserUlid, Offer>()
+
+  const close = (offer: Offer) =>
+    Effect.zipRight(
+      memory.release(offer.held),
+      Effect.sync(() => {
+        if (offers.get(offer.request.userUlid) === offer) offers.delete(offer.request.userUlid)
+      })
+    )
+
+  /** The end of an offer, or the pause before the next one. */
+  const offerOnce = (
+    offer: Offer
+  ): Effect.Effect<
+    Committed | { readonly _tag: "Again"; readonly pause: Duration.Duration },
+    StorageUnavailable | TokenUnreadable
+  > =>
+    Effect.flatMap(storage.commit(offer.request), (result) =>
+      CommitResult.$match(result, {
+        Stored: ({ row }) =>
+          close(offer).pipe(
+            Effect.zipRight(memory.put(row)),
+            Effect.zipRight(deps.publish({ userUlid: row.userUlid, kind: offer.kind, version: row.version })),
+            Effect.as<Committed>({ _tag: "Committed", row })
+          ),
+        AlreadyStored: ({ row }) =>
+          close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
+        KeptAsFallback: ({ row }) =>
+          close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
+        AttemptOpen: ({ retryAfter }) =>
+          Effect.succeed({ _tag: "Again" as const, pause: Duration.min(retryAfter, deps.config.pollInterval) }),
+        Discarded: () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed)
+      })
+    )
+
+  /** Until it lands, or the shutdown stopped waiting. */
+  const keepOffering = (offer: Offer) =>
+    Effect.gen(function* () {
+      let pause = firstPause
+      while (!owned.isAbandoned()) {
+        const result = yield* Effect.either(offerOnce(offer))
+        if (result._tag === "Right" && result.right._tag !== "Again") {
+          return yield* Effect.logInfo("A pair that was held in memory is settled")
+        }
+        const next = result._tag === "Right" && result.right._tag === "Again" ? result.right.pause : pause
+        yield* Effect.sleep(Duration.max(next, Duration.millis(1)))
+        if (result._tag === "Left") pause = Duration.min(longestPause, Duration.times(pause, 2))
+      }
+    }).pipe(Effect.annotateLogs({ userUlid: offer.request.userUlid }))
+
+  const hold = (offer: Offer, reason: string) =>
+    Effect.gen(function* () {
+      yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and served from there").pipe(
+        Effect.annotateLogs({ userUlid: offer.request.userUlid, reason })
+      )
+      offers.set(offer.request.userUlid, offer)
+      yield* memory.hold(offer.held)
+      owned.runToEnd(keepOffering(offer))
+      return { _tag: "Committed", row: offer.held } satisfies Committed
+    })
+
+  return {
+    commit: ({ grant, reissued, request, row }) =>
+      Effect.suspend(() => {
+        const connection = enriched(row.connection, grant)
+        const offer: Offer = {
+          held: { ...row, connection, pair: grant.pair, status: { _tag: "Active" } },
+          request: { ...request, connection, pair: grant.pair },
+          kind: reissued ? "reissued" : "refreshed"
+        }
+        return Effect.matchEffect(offerOnce(offer), {
+          onFailure: (error) => hold(offer, error.message),
+          onSuccess: (result) =>
+            result._tag === "Again" ? hold(offer, "another attempt is open") : Effect.succeed(result)
+        })
+      }),
+    land: (userUlid) =>
+      Effect.suspend(() => {
+        const offer = offers.get(userUlid)
+        return offer === undefined
+          ? Effect.succeedNone
+          : Effect.map(offerOnce(offer), (result) =>
+              result._tag === "Committed" ? Option.some(result.row) : Option.none()
+            )
+      })
+  }
+}

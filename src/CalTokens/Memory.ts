@@ -1,0 +1,88 @@
+/**
+ * What this process remembers of users: the last row it saw, bounded by number and age, and pairs that could not be
+ * stored yet, which are kept whatever happens.
+ */
+import { Clock, Duration, Effect, Option } from "effect"
+import { LRUCache } from "lru-cache"
+import type { Options } from "../TokenConfig.js"
+import type { UserUlid } from "../Token.js"
+import type { StoredConnection } from "../TokenStorage.js"
+
+export interface Entry {
+  readonly row: StoredConnection
+  /** When the row was read or written, by our clock, in milliseconds. */
+  readonly readAt: number
+  /** Cal.com answered 498 to this very access token: it counts as expired. */
+  readonly refused: boolean
+  /** The pair is newer than the storage's. */
+  readonly pending: boolean
+}
+
+export interface Memory {
+  readonly get: (userUlid: UserUlid) => Option.Option<Entry>
+  /** Whether the entry may be used without asking the storage. */
+  readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
+  /** Remembers a row unless a newer one is known. */
+  readonly put: (row: StoredConnection) => Effect.Effect<Entry>
+  /** The storage cannot be asked: what is known counts as recent for a while. */
+  readonly touch: (userUlid: UserUlid) => Effect.Effect<void>
+  readonly markRefused: (userUlid: UserUlid, version: number) => Effect.Effect<void>
+  readonly remove: (userUlid: UserUlid) => Effect.Effect<void>
+  /** Remembers a pair that is not stored yet; it is served before any row. */
+  readonly hold: (row: StoredConnection) => Effect.Effect<Entry>
+  /** The held row was stored, or is worth nothing any more. */
+  readonly release: (row: StoredConnection) => Effect.Effect<void>
+  /** Users whose pair is not stored. */
+  readonly held: () => ReadonlyArray<UserUlid>
+}
+
+export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">): Memory => {
+  const rows = new LRUCache<UserUlid, Entry>({ max: config.memoryMaxEntries })
+  const holding = new Map<UserUlid, Entry>()
+  const maxAge = Duration.toMillis(config.memoryMaxAge)
+
+  const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
+  const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
+
+  return {
+    get,
+    isRecent: (entry) => at((now) => entry.pending || (now - entry.readAt < maxAge && now >= entry.readAt)),
+    put: (row) =>
+      at((now) => {
+        const known = rows.get(row.userUlid)
+        if (known !== undefined && known.row.version > row.version) return known
+        const refused = known !== undefined && known.row.version === row.version && known.refused
+        const entry: Entry = { row, readAt: now, refused, pending: false }
+        rows.set(row.userUlid, entry)
+        return holding.get(row.userUlid) ?? entry
+      }),
+    touch: (userUlid) =>
+      at((now) => {
+        const known = rows.get(userUlid)
+        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now })
+      }),
+    markRefused: (userUlid, version) =>
+      Effect.sync(() => {
+        for (const entries of [rows, holding]) {
+          const known = entries.get(userUlid)
+          if (known?.row.version === version) entries.set(userUlid, { ...known, refused: true })
+        }
+      }),
+    remove: (userUlid) =>
+      Effect.sync(() => {
+        rows.delete(userUlid)
+        holding.delete(userUlid)
+      }),
+    hold: (row) =>
+      at((now) => {
+        const entry: Entry = { row, readAt: now, refused: false, pending: true }
+        holding.set(row.userUlid, entry)
+        return entry
+      }),
+    release: (row) =>
+      Effect.sync(() => {
+        if (holding.get(row.userUlid)?.row === row) holding.delete(row.userUlid)
+      }),
+    held: () => [...holding.keys()]
+  }
+}

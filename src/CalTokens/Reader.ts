@@ -1,0 +1,71 @@
+/** A user's entry: from memory while it is recent, else from the storage, read once for all who ask at the same time. */
+import { Effect, Option } from "effect"
+import { isExpired, type UserUlid } from "../Token.js"
+import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
+import type { TokenStorage } from "../TokenStorage.js"
+import * as Gate from "./Gate.js"
+import type { Entry, Memory } from "./Memory.js"
+import type { Owned } from "./Owned.js"
+
+type ReadError = StorageUnavailable | TokenUnreadable | TokensNotFound
+
+export interface Reader {
+  /** The entry, read again when it is not recent. With the storage down, an unexpired one serves on. */
+  readonly load: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
+  /** The entry as the storage has it now (or as it is held in memory, if that is newer). */
+  readonly reload: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
+  /** Waits for a read that is under way, so that what it finds is not newer than what comes next. */
+  readonly settle: (userUlid: UserUlid) => Effect.Effect<void>
+}
+
+export const make = (deps: {
+  readonly memory: Memory
+  readonly storage: typeof TokenStorage.Service
+  readonly owned: Owned
+  /** Cal.com's time in milliseconds. */
+  readonly now: Effect.Effect<number>
+}): Reader => {
+  const { memory, storage } = deps
+  const reads = Gate.make<Entry, ReadError>(deps.owned)
+
+  const read = (userUlid: UserUlid) =>
+    Effect.flatMap(storage.find(userUlid), (found) =>
+      Option.match(found, {
+        onSome: memory.put,
+        onNone: () => Effect.zipRight(memory.remove(userUlid), Effect.fail(new TokensNotFound({ userUlid })))
+      })
+    )
+
+  const reload = (userUlid: UserUlid) =>
+    Effect.suspend(() =>
+      Option.match(
+        Option.filter(memory.get(userUlid), (entry) => entry.pending),
+        {
+          onSome: Effect.succeed,
+          onNone: () => reads.join(userUlid, "read", () => Effect.void, read(userUlid))
+        }
+      )
+    )
+
+  /** What is known will do while it is valid; asking again on each call would make every caller wait for a dead database. */
+  const serveOn = (entry: Entry) => (error: StorageUnavailable) =>
+    Effect.flatMap(deps.now, (now) =>
+      isExpired(entry.row.pair, now) || entry.refused
+        ? Effect.fail(error)
+        : Effect.as(memory.touch(entry.row.userUlid), entry)
+    )
+
+  return {
+    load: (userUlid) =>
+      Option.match(memory.get(userUlid), {
+        onNone: () => reload(userUlid),
+        onSome: (entry) =>
+          Effect.flatMap(memory.isRecent(entry), (isRecent) =>
+            isRecent ? Effect.succeed(entry) : Effect.catchTag(reload(userUlid), "StorageUnavailable", serveOn(entry))
+          )
+      }),
+    reload,
+    settle: (userUlid) =>
+      Effect.ignore(reads.join(userUlid, "settle", () => Effect.fail("nothing to wait for"), Effect.never))
+  }
+}
