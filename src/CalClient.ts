@@ -2,10 +2,28 @@
  * The Cal.com HTTP client for token endpoints. It speaks Cal.com's two dialects (platform and OAuth2) and says of every
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
-import { Context, Data, type Duration, type Effect, type Option, type Redacted } from "effect"
-import type { Headers } from "@effect/platform"
+import {
+  Config,
+  type ConfigError,
+  Context,
+  type Duration,
+  Effect,
+  type Either,
+  Layer,
+  Option,
+  Predicate,
+  type Redacted
+} from "effect"
+import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
+import * as Caller from "./CalClient/Caller.js"
+import * as CalTime from "./CalClient/CalTime.js"
+import * as Outcome from "./CalClient/Outcome.js"
+import * as RateLimits from "./CalClient/RateLimits.js"
+import * as Requests from "./CalClient/Requests.js"
+import * as Transport from "./CalClient/Transport.js"
+import * as Wire from "./CalClient/Wire.js"
 import type { Connection, ManagedUser, TokenPair } from "./Token.js"
-import type { TokenError } from "./TokenError.js"
+import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
 
 /** A platform client: it owns managed users and authenticates with its secret. */
 export interface ManagedClient {
@@ -36,23 +54,10 @@ export interface Grant {
   readonly calUserId?: number | undefined
 }
 
-/**
- * Why a call to a token endpoint brought no pair.
- *
- * - `NotSpent`: Cal.com did not process it (429, or the connection was never made).
- * - `Rejected`: Cal.com refuses this refresh token.
- * - `UserGone`: the managed user does not exist at Cal.com any more (reissue only).
- * - `ClientWide`: Cal.com refuses the client; the user has nothing to do with it.
- * - `Unknown`: the token may have been spent (5xx, reset, timeout, an answer that does not decode).
- */
-export type CallFailure = Data.TaggedEnum<{
-  NotSpent: { readonly error: TokenError }
-  Rejected: { readonly error: TokenError }
-  UserGone: { readonly error: TokenError }
-  ClientWide: { readonly error: TokenError }
-  Unknown: { readonly error: TokenError }
-}>
-export const CallFailure = Data.taggedEnum<CallFailure>()
+export {
+  /** Why a call to a token endpoint brought no pair: what that means for the refresh token. */
+  CallFailure
+} from "./CalClient/Outcome.js"
 
 /** How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls. */
 export interface RateLimit {
@@ -88,9 +93,12 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
     readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
     /** Spends a refresh token. */
-    readonly refresh: (connection: Connection, refreshToken: Redacted.Redacted) => Effect.Effect<Grant, CallFailure>
+    readonly refresh: (
+      connection: Connection,
+      refreshToken: Redacted.Redacted
+    ) => Effect.Effect<Grant, Outcome.CallFailure>
     /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. */
-    readonly reissue: (connection: ManagedUser) => Effect.Effect<Grant, CallFailure>
+    readonly reissue: (connection: ManagedUser) => Effect.Effect<Grant, Outcome.CallFailure>
     /** Exchanges an authorization code (OAuth2). */
     readonly exchange: (input: {
       readonly code: Redacted.Redacted
@@ -110,3 +118,137 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     ) => Effect.Effect<{ readonly id: number; readonly username: string; readonly email: string }, TokenError>
   }
 >() {}
+
+/** What a program gets from {@link make}. */
+type Service = Context.Tag.Service<CalClient>
+
+/**
+ * A client for Cal.com's token endpoints over the `HttpClient` in the context, which decides about connections (for Node:
+ * `CalClient/Node`) and must not retry. Calls have no deadline of their own: whoever makes one decides how long an
+ * answer is worth having.
+ */
+export const make = (options: Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
+  Effect.gen(function* () {
+    const apiUrl = options.apiUrl.replace(/\/+$/, "")
+    const calTime = yield* CalTime.make
+    const rateLimits = yield* RateLimits.make
+    const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits)
+
+    const call = <A>(
+      call: Outcome.Call,
+      request: HttpClientRequest.HttpClientRequest,
+      decode: (body: string, instants: Wire.Instants) => Either.Either<A, Wire.Issue>
+    ) => Effect.flatMap(caller.send(call, request), (reply) => caller.read(call, reply, decode))
+
+    const refresh: Service["refresh"] = (connection, refreshToken) => {
+      const { managed, oauth2 } = options
+      const { clientId } = connection
+      if (connection._tag === "ManagedUser") {
+        return managed?.clientId !== clientId
+          ? Effect.fail(Outcome.notConfigured(clientId))
+          : call(
+              { operation: "refresh", clientId, secrets: secrets(managed, refreshToken) },
+              Requests.refreshManaged(apiUrl, managed, refreshToken),
+              Wire.managedGrant
+            )
+      }
+      return oauth2?.clientId !== clientId
+        ? Effect.fail(Outcome.notConfigured(clientId))
+        : call(
+            { operation: "refresh", clientId, secrets: secrets(oauth2, refreshToken) },
+            Requests.refreshOAuth2(apiUrl, oauth2, refreshToken),
+            (body, instants) => Wire.oauth2Grant(body, instants, Option.some(refreshToken))
+          )
+    }
+
+    const reissue: Service["reissue"] = ({ calUserId, clientId }) =>
+      options.managed?.clientId !== clientId
+        ? Effect.fail(Outcome.notConfigured(clientId))
+        : call(
+            { operation: "reissue", clientId, secrets: secrets(options.managed) },
+            Requests.reissue(apiUrl, options.managed, calUserId),
+            Wire.managedGrant
+          )
+
+    const exchange: Service["exchange"] = ({ code, codeVerifier }) =>
+      Effect.gen(function* () {
+        const client = yield* configured(options.oauth2, "no OAuth2 client is configured")
+        const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL is configured", client.clientId)
+        if (client.clientSecret === undefined && codeVerifier === undefined) {
+          return yield* new InvalidInput({ field: "codeVerifier", expected: "is required for a public client" })
+        }
+        return yield* call(
+          { operation: "exchange", clientId: client.clientId, secrets: secrets(client, code, codeVerifier) },
+          Requests.exchange(apiUrl, { ...client, redirectUrl }, code, codeVerifier),
+          (body, instants) => Wire.oauth2Grant(body, instants, Option.none())
+        ).pipe(Effect.mapError(({ error }) => error))
+      })
+
+    const createManagedUser: Service["createManagedUser"] = (user) =>
+      Effect.gen(function* () {
+        const client = yield* configured(options.managed, "no platform client is configured")
+        const details: Outcome.Call = {
+          operation: "createManagedUser",
+          clientId: client.clientId,
+          secrets: secrets(client)
+        }
+        const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user))
+        const existing = reply.status === 409 ? Wire.existingUserId(Wire.errorBody(reply.body)) : Option.none()
+        return Option.isSome(existing)
+          ? { _tag: "Exists" as const, calUserId: existing.value }
+          : { _tag: "Created" as const, ...(yield* caller.read(details, reply, Wire.createdUser)) }
+      }).pipe(Effect.mapError((failure) => ("error" in failure ? failure.error : failure)))
+
+    const me: Service["me"] = (accessToken) =>
+      Effect.gen(function* () {
+        const details: Outcome.Call = { operation: "me", clientId: noClient, secrets: [accessToken] }
+        const reply = yield* caller
+          .send(details, Requests.me(apiUrl, accessToken))
+          .pipe(Effect.mapError(({ error }) => error))
+        // Here a 401 is about the user's token, and nothing is spent.
+        if (reply.status < 200 || reply.status >= 300) return yield* Outcome.toError(details, reply)
+        return yield* caller.read(details, reply, Wire.profile).pipe(Effect.mapError(({ error }) => error))
+      })
+
+    return {
+      apiUrl,
+      managedClientId: Option.fromNullable(options.managed?.clientId),
+      oauth2ClientId: Option.fromNullable(options.oauth2?.clientId),
+      now: calTime.now,
+      observeDate: calTime.observe,
+      rateLimit: rateLimits.get,
+      refresh,
+      reissue,
+      exchange,
+      createManagedUser,
+      me
+    }
+  })
+
+/** Stands for the client where none is involved. */
+const noClient = "(none)"
+
+/** What no error of a call may show. */
+const secrets = (
+  client: ManagedClient | OAuth2Client,
+  ...others: ReadonlyArray<Redacted.Redacted | undefined>
+): ReadonlyArray<Redacted.Redacted> => [client.clientSecret, ...others].filter(Predicate.isNotUndefined)
+
+const configured = <A>(value: A | undefined, reason: string, clientId = noClient) =>
+  value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId, reason })) : Effect.succeed(value)
+
+/** The client, with its secret header masked in everything that renders headers within the layer's reach. */
+export const layer = (options: Options): Layer.Layer<CalClient, never, HttpClient.HttpClient> =>
+  Layer.scoped(
+    CalClient,
+    Effect.zipRight(
+      Effect.locallyScopedWith(Headers.currentRedactedNames, (names) => [...names, ...Transport.secretHeaders]),
+      make(options)
+    )
+  )
+
+/** The client, with its options from configuration. */
+export const layerConfig = (
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<CalClient, ConfigError.ConfigError, HttpClient.HttpClient> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))

@@ -1,0 +1,47 @@
+/**
+ * Cal.com's time. Expiries are instants on Cal.com's clock, so they are compared with our clock plus the offset that its
+ * last answer showed: a server whose clock is wrong neither serves dead tokens nor refreshes live ones.
+ */
+import { Clock, Duration, Effect, Option } from "effect"
+import type { Headers } from "@effect/platform"
+
+/**
+ * `Date` has a resolution of one second and was written some time before it arrives, so clocks that agree still differ
+ * by up to about this much: a smaller offset is noise, and 0 is the better guess.
+ */
+const noise = Duration.toMillis(Duration.seconds(2))
+
+/** Instants further from now than this, either way, are mistakes: expiries as well as dates. */
+export const horizon = Duration.toMillis(Duration.days(730))
+
+const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
+
+export interface CalTime {
+  /** Milliseconds since the epoch on Cal.com's clock. */
+  readonly now: Effect.Effect<number>
+  /** Learns the offset from an answer's headers. An answer without a credible date changes nothing. */
+  readonly observe: (headers: Headers.Headers) => Effect.Effect<void>
+}
+
+/**
+ * The `Date` of an answer in milliseconds. Not that of an answer out of a cache (`Age`), which is older than the answer,
+ * and not one that is absurdly far from `localNow`.
+ */
+export const dateOf = (headers: Headers.Headers, localNow: number): Option.Option<number> => {
+  const date = headers["date"]
+  if (date === undefined || !httpDate.test(date) || !/^0*$/.test(headers["age"] ?? "0")) return Option.none()
+  return Option.filter(Option.some(Date.parse(date)), (millis) => Math.abs(millis - localNow) <= horizon)
+}
+
+export const make: Effect.Effect<CalTime> = Effect.sync(() => {
+  let offset = 0
+  return {
+    now: Effect.map(Clock.currentTimeMillis, (localNow) => localNow + offset),
+    observe: (headers) =>
+      Effect.map(Clock.currentTimeMillis, (localNow) => {
+        Option.map(dateOf(headers, localNow), (date) => {
+          offset = Math.abs(date - localNow) < noise ? 0 : date - localNow
+        })
+      })
+  }
+})

@@ -1,0 +1,171 @@
+/**
+ * What an answer of a token endpoint, or its absence, means for a single-use refresh token. Cal.com's texts are matched
+ * by their beginning, as its source has them (API v2: `OAuthFlowService`, `OAuthService`, `ApiAuthStrategy`,
+ * `PrismaExceptionFilter`).
+ */
+import { Data, type Redacted } from "effect"
+import {
+  CalClientMisconfigured,
+  CalProtocolError,
+  CalRateLimited,
+  CalRequestRejected,
+  CalUnavailable,
+  type TokenError
+} from "../TokenError.js"
+import * as RateLimits from "./RateLimits.js"
+import { scrub } from "./Scrub.js"
+import type { NoReply, Reply } from "./Transport.js"
+import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
+
+/**
+ * Why a call to a token endpoint brought no pair.
+ *
+ * - `NotSpent`: Cal.com did not process it (429, or the connection was never made).
+ * - `Rejected`: Cal.com refuses this refresh token.
+ * - `UserGone`: the managed user does not exist at Cal.com any more (reissue only).
+ * - `ClientWide`: Cal.com refuses the client; the user has nothing to do with it.
+ * - `Unknown`: the token may have been spent (5xx, reset, timeout, an answer that does not decode).
+ */
+export type CallFailure = Data.TaggedEnum<{
+  NotSpent: { readonly error: TokenError }
+  Rejected: { readonly error: TokenError }
+  UserGone: { readonly error: TokenError }
+  ClientWide: { readonly error: TokenError }
+  Unknown: { readonly error: TokenError }
+}>
+export const CallFailure = Data.taggedEnum<CallFailure>()
+
+/** Which call it was, and what must not be seen of it. */
+export interface Call {
+  readonly operation: "refresh" | "reissue" | "exchange" | "createManagedUser" | "me"
+  readonly clientId: string
+  readonly secrets: ReadonlyArray<Redacted.Redacted>
+}
+
+/** A client that is not configured here: no call is made for it. */
+export const notConfigured = (clientId: string): CallFailure =>
+  CallFailure.ClientWide({ error: new CalClientMisconfigured({ clientId, reason: "this client is not configured" }) })
+
+/** No answer at all. */
+export const fromNoReply = (call: Call, { phase, reason }: NoReply): CallFailure => {
+  switch (phase) {
+    case "impossible":
+      // Nothing of a token is in the URL or the headers of a token call: it is the configuration that is wrong.
+      return misconfigured(call, "the request cannot be built: check the API URL and the secret")
+    case "notConnected":
+      return CallFailure.NotSpent({ error: new CalUnavailable({ operation: call.operation, reason }) })
+    case "unknown":
+      return CallFailure.Unknown({ error: new CalUnavailable({ operation: call.operation, reason }) })
+  }
+}
+
+/** A 2xx whose body broke off: the rest of it held the new pair. */
+export const brokenOff = (call: Call, status: number): CallFailure =>
+  CallFailure.Unknown({
+    error: new CalUnavailable({ operation: call.operation, reason: "the answer broke off", status })
+  })
+
+/** A 2xx that does not hold a pair: the old one may well be spent. */
+export const undecodable = (call: Call, issue: Issue): CallFailure =>
+  CallFailure.Unknown({ error: new CalProtocolError({ operation: call.operation, issue }) })
+
+/** An answer that is no success. */
+export const fromReply = (call: Call, reply: Reply): CallFailure => {
+  const body = errorBody(reply.body)
+  const error = toError(call, reply, body)
+  const { status } = reply
+  if (status === 429) return CallFailure.NotSpent({ error })
+  if (status >= 500) return CallFailure.Unknown({ error })
+  // A token endpoint never redirects: a wrong host or scheme does. It is answered instead of being processed, and not
+  // followed, because the body holds the token.
+  if (status >= 300 && status < 400) return misconfigured(call, `status ${status}, a redirect: check the API URL`)
+  if (status === 401 || status === 403) return misconfigured(call, refusal(call, status, body))
+  if (refusedUnread.has(status)) return CallFailure.ClientWide({ error })
+  switch (body._tag) {
+    case "Platform":
+      return fromPlatform(call, status, body.message, misconfigured(call, refusal(call, status, body)), error)
+    case "OAuth2":
+      return fromOAuth2(body, misconfigured(call, refusal(call, status, body)), error)
+    case "Foreign":
+      // Cal.com wraps its own 404s, so this one came from another server, or from another part of it.
+      return status === 404 ? misconfigured(call, "status 404: check the API URL") : CallFailure.Unknown({ error })
+  }
+}
+
+/** Statuses with which a server turns a request away by its line or headers, which are the same for every user. */
+const refusedUnread: ReadonlySet<number> = new Set([405, 406, 411, 413, 414, 415, 417, 421, 426, 431])
+
+/**
+ * A request that fails validation is wrong for everybody and not one user's fault: users' requests differ by a token
+ * alone, and any non-empty text passes there. Validation precedes the handler, so nothing was spent either.
+ */
+const fromPlatform = (
+  { operation }: Call,
+  status: number,
+  message: string,
+  misconfigured: CallFailure,
+  error: TokenError
+): CallFailure => {
+  if (status === 400) {
+    if (message.startsWith("Invalid refresh token")) return CallFailure.Rejected({ error })
+    if (message.startsWith("Invalid OAuthClient credentials")) return misconfigured
+    if (message.startsWith("Bad Request Exception") || message.startsWith("Validation failed")) {
+      return CallFailure.ClientWide({ error })
+    }
+  }
+  if (status === 404) {
+    if (message.startsWith("Cannot ")) return misconfigured
+    // Somebody else spent it between Cal.com's look-up and its transaction.
+    if (operation === "refresh" && message.startsWith("Invalid Query: ")) return CallFailure.Rejected({ error })
+    if (operation === "reissue" && /^User with ID .{1,40} is not part of this OAuth client/.test(message)) {
+      return CallFailure.UserGone({ error })
+    }
+  }
+  return CallFailure.Unknown({ error })
+}
+
+const fromOAuth2 = (
+  body: Extract<ErrorBody, { _tag: "OAuth2" }>,
+  misconfigured: CallFailure,
+  error: TokenError
+): CallFailure => {
+  switch (body.error) {
+    case "invalid_client":
+    case "unauthorized_client":
+      return misconfigured
+    case "invalid_grant":
+      if (body.description.startsWith("client_id_mismatch")) return misconfigured
+      return body.description.startsWith("refresh_token_revoked") ||
+        body.description.startsWith("invalid_refresh_token")
+        ? CallFailure.Rejected({ error })
+        : CallFailure.Unknown({ error })
+    case "invalid_request":
+    case "unsupported_grant_type":
+    case "invalid_scope":
+      // As for the platform's validation: refused before the token was looked at.
+      return CallFailure.ClientWide({ error })
+    default:
+      return CallFailure.Unknown({ error })
+  }
+}
+
+const misconfigured = (call: Call, reason: string): CallFailure =>
+  CallFailure.ClientWide({ error: new CalClientMisconfigured({ clientId: call.clientId, reason }) })
+
+const refusal = (call: Call, status: number, body: ErrorBody): string =>
+  `status ${status}: ${scrub(errorText(body), call.secrets)}`
+
+/** An answer that is no success, as an error about the call itself. */
+export const toError = (
+  call: { readonly operation: string; readonly secrets: ReadonlyArray<Redacted.Redacted> },
+  reply: Pick<Reply, "status" | "headers" | "body">,
+  body: ErrorBody = errorBody(reply.body)
+): CalRateLimited | CalUnavailable | CalRequestRejected => {
+  const { headers, status } = reply
+  const { operation } = call
+  if (status === 429) return new CalRateLimited({ operation, retryAfter: RateLimits.retryAfterLimit(headers) })
+  if (status >= 500) {
+    return new CalUnavailable({ operation, reason: `status ${status}`, status, ...RateLimits.retryLater(headers) })
+  }
+  return new CalRequestRejected({ operation, status, reason: scrub(errorText(body), call.secrets) })
+}

@@ -1,0 +1,80 @@
+/**
+ * Cal.com's rate-limit headers: `X-RateLimit-{Limit,Remaining,Reset}-<name>`, on every answer, with one name
+ * (`Default`) for everything but API keys with limits of their own. `Reset` is whole seconds from now, not an instant,
+ * and while a block lasts it is the rest of the block. Cal.com sends no `Retry-After`; a proxy before it may (API v2,
+ * `CustomThrottlerGuard`).
+ */
+import { Clock, Duration, Effect, Option } from "effect"
+import type { Headers } from "@effect/platform"
+import type { RateLimit } from "../CalClient.js"
+
+/** Cal.com's block after a limit was exceeded. */
+const block = Duration.seconds(60)
+/** Nobody waits longer for a header that is wrong, nor in a tight loop for one that says 0. */
+const bounds = { minimum: Duration.seconds(1), maximum: Duration.hours(1) }
+
+const resetPrefix = "x-ratelimit-reset-"
+
+const wholeNumber = (value: string | undefined): Option.Option<number> =>
+  value !== undefined && /^\d{1,9}$/.test(value.trim()) ? Option.some(Number(value)) : Option.none()
+
+const standard = (headers: Headers.Headers) => wholeNumber(headers["retry-after"])
+
+const clamp = (seconds: number) => Duration.clamp(Duration.seconds(seconds), bounds)
+
+/** How long until Cal.com answers again, if the headers say so: the latest of its resets, else `Retry-After`. */
+const retryAfter = (headers: Headers.Headers): Option.Option<Duration.Duration> => {
+  const resets = Object.keys(headers)
+    .filter((name) => name.startsWith(resetPrefix))
+    .flatMap((name) => Option.toArray(wholeNumber(headers[name])))
+  return Option.map(resets.length > 0 ? Option.some(Math.max(...resets)) : standard(headers), clamp)
+}
+
+/** How long to wait after a 429: without a header, as long as Cal.com's block lasts. */
+export const retryAfterLimit = (headers: Headers.Headers): Duration.Duration =>
+  Option.getOrElse(retryAfter(headers), () => block)
+
+/** How long to wait after a 5xx, if it says so. The limit's reset has nothing to do with it. */
+export const retryLater = (headers: Headers.Headers): { readonly retryAfter?: Duration.Duration } =>
+  Option.match(Option.map(standard(headers), clamp), {
+    onNone: () => ({}),
+    onSome: (retryAfter) => ({ retryAfter })
+  })
+
+/** What the headers say about the bucket that the request was counted in. */
+const parse = (headers: Headers.Headers): Option.Option<RateLimit> =>
+  Option.map(
+    Option.all({
+      limit: wholeNumber(headers["x-ratelimit-limit-default"]),
+      remaining: wholeNumber(headers["x-ratelimit-remaining-default"]),
+      reset: wholeNumber(headers["x-ratelimit-reset-default"])
+    }),
+    ({ limit, remaining, reset }) => ({ limit, remaining, resetIn: Duration.seconds(reset) })
+  )
+
+export interface RateLimits {
+  /** Remembers what an answer to a token call of this client said. */
+  readonly observe: (clientId: string, headers: Headers.Headers) => Effect.Effect<void>
+  /** What was left, while that window lasts. */
+  readonly get: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
+}
+
+/** One entry per configured client. */
+export const make: Effect.Effect<RateLimits> = Effect.sync(() => {
+  const windows = new Map<string, RateLimit & { readonly until: number }>()
+  return {
+    observe: (clientId, headers) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        Option.map(parse(headers), (limit) => {
+          windows.set(clientId, { ...limit, until: now + Duration.toMillis(limit.resetIn) })
+        })
+      }),
+    get: (clientId) =>
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        Option.map(
+          Option.filter(Option.fromNullable(windows.get(clientId)), ({ until }) => until > now),
+          ({ limit, remaining, until }) => ({ limit, remaining, resetIn: Duration.millis(until - now) })
+        )
+      )
+  }
+})

@@ -1,0 +1,167 @@
+/**
+ * One request to Cal.com and what became of it: an answer that was read to its end, one that broke off, or none, and
+ * then whether Cal.com can have seen the request. What the HTTP client throws stays here: its errors carry requests.
+ */
+import { Data, Effect, Option, Predicate } from "effect"
+import {
+  FetchHttpClient,
+  Headers,
+  HttpClient,
+  type HttpClientError,
+  type HttpClientRequest,
+  type HttpClientResponse
+} from "@effect/platform"
+
+/** An answer of Cal.com. */
+export interface Reply {
+  readonly status: number
+  readonly headers: Headers.Headers
+  /** `None` when it broke off. */
+  readonly body: Option.Option<string>
+}
+
+/**
+ * No answer. `impossible`: the request could not even be built. `notConnected`: it failed before anything was sent.
+ * `unknown`: Cal.com may have processed it.
+ */
+export class NoReply extends Data.TaggedError("NoReply")<{
+  readonly phase: "impossible" | "notConnected" | "unknown"
+  /** For people; made from error codes, never from messages. */
+  readonly reason: string
+}> {}
+
+/** An error with this property set happened before a connection was there, whatever its code. */
+export const notConnected: unique symbol = Symbol.for("cal-tokens/CalClient/notConnected")
+
+/** Headers with our secrets, to be masked wherever headers are rendered. */
+export const secretHeaders: ReadonlyArray<string> = ["x-cal-secret-key"]
+
+/**
+ * An HTTP client fit for secrets: no redirects, no trace headers for a third party, and none of the client's own spans,
+ * whose failures would carry the request with its body.
+ */
+export const harden = <E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E, R> =>
+  client.pipe(
+    HttpClient.transformResponse((response) =>
+      response.pipe(
+        Effect.locallyWith(Headers.currentRedactedNames, (names) => [...names, ...secretHeaders]),
+        withoutRedirects
+      )
+    ),
+    HttpClient.withTracerPropagation(false),
+    HttpClient.withTracerDisabledWhen(() => true)
+  )
+
+/** The fetch client follows redirects unless its `RequestInit` forbids it; the others do not. */
+const withoutRedirects = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.serviceOption(FetchHttpClient.RequestInit), (init) =>
+    Effect.provideService(effect, FetchHttpClient.RequestInit, {
+      ...Option.getOrElse(init, () => ({})),
+      redirect: "manual"
+    })
+  )
+
+/** Sends a request and reads the whole answer. A defect of the client below is an unknown outcome too. */
+export const send = (
+  client: HttpClient.HttpClient,
+  request: HttpClientRequest.HttpClientRequest
+): Effect.Effect<Reply, NoReply> =>
+  client.execute(request).pipe(
+    Effect.flatMap(read),
+    Effect.catchTag("RequestError", (error) => Effect.fail(describe(error))),
+    Effect.catchTag("ResponseError", () => Effect.fail(brokeOff)),
+    Effect.catchAllDefect(() => Effect.fail(new NoReply({ phase: "unknown", reason: "unexpected failure" })))
+  )
+
+const read = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<Reply> =>
+  response.text.pipe(
+    Effect.option,
+    Effect.map((body) => ({ status: response.status, headers: response.headers, body }))
+  )
+
+const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
+
+/** What became of a request for which the HTTP client gave no answer. */
+export const describe = (error: HttpClientError.RequestError): NoReply => {
+  if (error.reason !== "Transport") return new NoReply({ phase: "impossible", reason: "the request is invalid" })
+  const causes = chain(error.cause)
+  const code = causes.map(codeOf).find(Predicate.isNotUndefined)
+  if (code === "UND_ERR_INVALID_ARG" || code === "ERR_INVALID_URL") {
+    return new NoReply({ phase: "impossible", reason: "the request is invalid" })
+  }
+  return new NoReply({
+    phase: causes.some(isBeforeSending) ? "notConnected" : "unknown",
+    reason: code === undefined ? "network failure" : (reasons[code] ?? code)
+  })
+}
+
+/** An error and what it was caused by. Of an aggregate (one error per address tried), every part must agree. */
+const chain = (error: unknown, depth = 0): ReadonlyArray<unknown> =>
+  Predicate.isRecord(error) && depth < 8 ? [error, ...chain(error["cause"], depth + 1)] : []
+
+const codeOf = (error: unknown): string | undefined =>
+  Predicate.isRecord(error) && typeof error["code"] === "string" && /^[A-Z][A-Z0-9_/]{2,60}$/.test(error["code"])
+    ? error["code"]
+    : undefined
+
+const isBeforeSending = (error: unknown): boolean => {
+  if (!Predicate.isRecord(error)) return false
+  if (error[notConnected] === true) return true
+  const parts: unknown = error["errors"]
+  if (Array.isArray(parts) && parts.length > 0) return parts.every((part) => chain(part).some(isBeforeSending))
+  // `ETIMEDOUT` and the like also happen on a connection that has been used: the system call tells them apart.
+  if (error["syscall"] === "connect" || error["syscall"] === "getaddrinfo") return true
+  const code = codeOf(error)
+  return code !== undefined && beforeSending.has(code)
+}
+
+/** Codes of Node, undici and OpenSSL that only occur while connecting. */
+const beforeSending: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EAI_NODATA",
+  "EAI_NONAME",
+  "EAI_FAIL",
+  "UND_ERR_CONNECT_TIMEOUT",
+  // The certificate was refused by us.
+  "ERR_TLS_CERT_ALTNAME_INVALID",
+  "CERT_HAS_EXPIRED",
+  "CERT_NOT_YET_VALID",
+  "CERT_REVOKED",
+  "CERT_UNTRUSTED",
+  "CERT_REJECTED",
+  "CERT_SIGNATURE_FAILURE",
+  "CERT_CHAIN_TOO_LONG",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "HOSTNAME_MISMATCH",
+  "INVALID_CA",
+  "INVALID_PURPOSE",
+  // The handshake failed.
+  "ERR_TLS_HANDSHAKE_TIMEOUT",
+  "ERR_SSL_WRONG_VERSION_NUMBER",
+  "ERR_SSL_PACKET_LENGTH_TOO_LONG",
+  "ERR_SSL_UNSUPPORTED_PROTOCOL",
+  "ERR_SSL_NO_PROTOCOLS_AVAILABLE",
+  "ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE",
+  "ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE",
+  "ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION",
+  "ERR_SSL_TLSV1_UNRECOGNIZED_NAME"
+])
+
+const reasons: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset",
+  UND_ERR_SOCKET: "connection closed",
+  UND_ERR_CONNECT_TIMEOUT: "connect timeout",
+  ETIMEDOUT: "connection timed out",
+  ENOTFOUND: "host not found",
+  EAI_AGAIN: "name resolution failed",
+  EHOSTUNREACH: "host unreachable",
+  ENETUNREACH: "network unreachable",
+  EPIPE: "connection closed"
+}
