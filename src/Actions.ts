@@ -1,0 +1,259 @@
+/**
+ * The door for code that knows promises and not Effect: server actions, Express handlers, scripts. Every function
+ * answers a plain object; none rejects, and a failure is a {@link Failure}. The one exception is stated at
+ * `handleCalApiResponse`.
+ *
+ * ```ts
+ * // cal.ts: one instance per process, in a file that browsers cannot call
+ * import "server-only"
+ * import { revalidatePath } from "next/cache"
+ *
+ * export const cal = Actions.make({
+ *   layer,
+ *   authorize: async (userUlid) => (await currentUser())?.ulid === userUlid,
+ *   revalidate: (paths) => paths.forEach((path) => revalidatePath(path)),
+ *   revalidatePaths: ["/calendar"]
+ * })
+ *
+ * // actions.ts
+ * "use server"
+ *
+ * export const myBookings = async () => {
+ *   const user = await currentUser()
+ *   const bookings = await cal.makeCalApiRequest<Bookings>("/bookings", "GET", undefined, user.ulid)
+ *   return isFailure(bookings) ? { error: bookings.error } : { bookings: bookings.data }
+ * }
+ * ```
+ *
+ * **Never re-export `ensureValidCalToken` from a `"use server"` file**, nor a function that returns its result: whatever
+ * such a file exports can be called by any browser, which would be handed the token of any user it names. The same goes
+ * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
+ * take the user from your session, and set `authorize` as the second lock.
+ */
+import { Clock, DateTime, Effect, type Layer, Redacted } from "effect"
+import type { HttpMethod } from "@effect/platform"
+import * as Expiry from "./Actions/Expiry.js"
+import { type Failure, isFailure } from "./Actions/Failure.js"
+import * as Guard from "./Actions/Guard.js"
+import * as Request from "./Actions/Request.js"
+import * as Repeat from "./Actions/Repeat.js"
+import type { CalApi } from "./CalApi.js"
+import { Advice, CalTokens, type ValidToken } from "./CalTokens.js"
+import type { UserUlid } from "./Token.js"
+
+export { type Failure, isFailure } from "./Actions/Failure.js"
+
+export interface Options {
+  /** Where tokens are kept and how Cal.com is reached. It is built at the first call, and again after a failed build. */
+  readonly layer: Layer.Layer<CalTokens | CalApi, unknown>
+  /**
+   * Asked before anything is handed out or changed on behalf of a user: may the present caller act for them? The ULID
+   * arrives in upper case. Anything but `true` answers the caller `Forbidden`; a throw or a rejection, `Unauthorized`.
+   * Runs in the caller's asynchronous context. Without it, whoever can call a function may act for every user.
+   */
+  readonly authorize?: ((userUlid: string) => boolean | Promise<boolean>) | undefined
+  /**
+   * Called after a function during which the user's tokens changed, before it resolves, in the caller's own asynchronous
+   * context: Next's `revalidatePath` needs the request store found there. Its promise is waited for, at most 5 s; its
+   * failures are logged and change no answer. Changes behind everybody's back (a refresh ahead of expiry) are told to
+   * `Revalidation` only.
+   */
+  readonly revalidate?: ((paths: ReadonlyArray<string>, userUlid: string) => void | Promise<void>) | undefined
+  /** What `revalidate` is given: by default `["/"]`. */
+  readonly revalidatePaths?: ReadonlyArray<string> | ((userUlid: string) => ReadonlyArray<string>) | undefined
+}
+
+export interface RefreshedToken {
+  readonly success: true
+  /** Whether a refresh, this call's or one it joined, answered it. */
+  readonly refreshed: boolean
+  /** ISO 8601. */
+  readonly expiresAt: string
+}
+
+export interface CalToken {
+  readonly success: true
+  /** In clear: for this process only, never for a browser. */
+  readonly accessToken: string
+  /** ISO 8601. */
+  readonly expiresAt: string
+}
+
+export interface NewTokens {
+  readonly accessToken: string
+  readonly refreshToken: string
+  /** Milliseconds since the epoch, or ISO 8601 with a zone. */
+  readonly accessTokenExpiresAt: number | string
+  /** Where Cal.com tells it; milliseconds since the epoch, or ISO 8601 with a zone. */
+  readonly refreshTokenExpiresAt?: number | string | undefined
+}
+
+export interface CalTokenInfo {
+  readonly success: true
+  readonly isExpired: boolean
+  /** Expired, or about to be within the buffer. */
+  readonly isExpiringImminent: boolean
+  /** ISO 8601. */
+  readonly expiresAt: string
+  /** The Cal.com user id of a managed user; `null` for OAuth2. */
+  readonly managedUserId: number | null
+  readonly status: "active" | "reauthorization_required"
+}
+
+export interface Actions {
+  /** Refreshes a token that is expiring soon or expired; any token, if forced. */
+  readonly refreshUserCalTokens: (userUlid: string, forceRefresh?: boolean) => Promise<RefreshedToken | Failure>
+  /** An access token that is valid, refreshed first if need be. Server-side only: see the warning above. */
+  readonly ensureValidCalToken: (userUlid: string, forceRefresh?: boolean) => Promise<CalToken | Failure>
+  /** Stores a new pair of the same Cal.com account; the connection must exist. */
+  readonly updateCalTokens: (userUlid: string, tokens: NewTokens) => Promise<{ readonly success: true } | Failure>
+  /** What is known about a user's connection, without tokens. */
+  readonly getCalTokenInfo: (userUlid: string, bufferMinutes?: number) => Promise<CalTokenInfo | Failure>
+  /**
+   * Sends a request to Cal.com as a user, or as nobody without `userUlid` (`authorize` is not asked then). The endpoint
+   * is a path below the Cal.com API's URL, with its query. A refused token is refreshed and the request repeated.
+   * Resolves to Cal.com's JSON, unchecked, or `null` where the answer has no body; a refusal of Cal.com is a failure
+   * with its `status`.
+   */
+  readonly makeCalApiRequest: <T = unknown>(
+    endpoint: string,
+    method?: HttpMethod.HttpMethod,
+    body?: unknown,
+    userUlid?: string,
+    options?: Request.RequestOptions
+  ) => Promise<T | Failure>
+  /**
+   * For requests that you send yourself: give it Cal.com's response and a function that sends the request again with
+   * another token. If Cal.com refused the token, the request is repeated with the stored one (unless that is
+   * `rejectedToken`, the one you used), and if that is refused too, once more after a refresh. Resolves to the last
+   * response, or to yours where there was nothing to repair or no token to be had. Rejects only if `retry` does.
+   */
+  readonly handleCalApiResponse: (
+    response: Response,
+    retry: (accessToken: string) => Promise<Response>,
+    userUlid: string,
+    rejectedToken?: string
+  ) => Promise<Response>
+  /**
+   * Judges an expiry by this machine's clock: milliseconds since the epoch, ISO 8601 with a zone, or a `Date`. One that
+   * cannot be read, or is absurdly far away, counts as expired.
+   */
+  readonly isTokenExpiredOrExpiringSoon: (expiresAt: number | string | Date, bufferMinutes?: number) => Expiry.Expiry
+  /** Whether an answer is a failure. */
+  readonly isFailure: (value: unknown) => value is Failure
+  /** Releases connections and waits for tokens that are not stored yet. Later calls answer `ShuttingDown`. */
+  readonly dispose: () => Promise<void>
+}
+
+const iso = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))
+
+export const make = (options: Options): Actions => {
+  const guard = Guard.make(options.layer, options)
+
+  return {
+    refreshUserCalTokens: (userUlid, forceRefresh = false) =>
+      guard.act("refreshUserCalTokens", userUlid, (act) =>
+        act.run(
+          Effect.map(validToken(act, "refresh", forceRefresh), (token) => ({
+            success: true as const,
+            refreshed: token.refreshed,
+            expiresAt: iso(token.expiresAt)
+          }))
+        )
+      ),
+    ensureValidCalToken: (userUlid, forceRefresh = false) =>
+      guard.act("ensureValidCalToken", userUlid, (act) =>
+        act.run(
+          Effect.map(validToken(act, "ensureValid", forceRefresh), (token) => ({
+            success: true as const,
+            accessToken: Redacted.value(token.accessToken),
+            expiresAt: iso(token.expiresAt)
+          }))
+        )
+      ),
+    updateCalTokens: (userUlid, input) =>
+      guard.act("updateCalTokens", userUlid, (act) =>
+        act.run(
+          Effect.flatMap(CalTokens, (tokens) => tokens.update(act.userUlid, input)).pipe(
+            Effect.tap(() => act.changed()),
+            Effect.as({ success: true as const })
+          )
+        )
+      ),
+    getCalTokenInfo: (userUlid, bufferMinutes = 5) =>
+      guard.act("getCalTokenInfo", userUlid, (act) => act.run(info(act.userUlid, bufferMinutes))),
+    makeCalApiRequest: <T>(
+      endpoint: string,
+      method: HttpMethod.HttpMethod = "GET",
+      body?: unknown,
+      userUlid?: string,
+      requestOptions?: Request.RequestOptions
+    ) => {
+      const send = (userUlid: UserUlid | undefined) =>
+        Effect.map(Request.send({ endpoint, method, body, userUlid, options: requestOptions }), (json) => json as T)
+      return userUlid === undefined
+        ? guard.anonymous("makeCalApiRequest", send(undefined))
+        : guard.act("makeCalApiRequest", userUlid, (act) => act.run(send(act.userUlid)))
+    },
+    handleCalApiResponse: async (response, retry, userUlid, rejectedToken) => {
+      if (!(await Repeat.isRefused(response))) return response
+      const handled = await guard.act("handleCalApiResponse", userUlid, (act) =>
+        Repeat.handle(response, retry, rejectedToken, {
+          stored: async () => {
+            const token = await act.run(validToken(act, "ensureValid", false))
+            return isFailure(token) ? undefined : Redacted.value(token.accessToken)
+          },
+          instead: async (refused) => {
+            const token = await act.run(instead(act, refused))
+            return token === undefined || isFailure(token) ? undefined : Redacted.value(token.accessToken)
+          }
+        })
+      )
+      return isFailure(handled) ? response : handled
+    },
+    isTokenExpiredOrExpiringSoon: (expiresAt, bufferMinutes = 5) =>
+      Effect.runSync(Expiry.judge(expiresAt, bufferMinutes)),
+    isFailure,
+    dispose: guard.dispose
+  }
+}
+
+const changedBy = (act: Guard.Act<never>) => (token: ValidToken) => {
+  if (token.refreshed) act.changed()
+}
+
+const validToken = (act: Guard.Act<never>, method: "ensureValid" | "refresh", forceRefresh: boolean) =>
+  Effect.flatMap(CalTokens, (tokens) => tokens[method](act.userUlid, { forceRefresh: forceRefresh === true })).pipe(
+    Effect.tap((token) => changedBy(act)(token))
+  )
+
+const info = (userUlid: UserUlid, bufferMinutes: number) =>
+  Effect.gen(function* () {
+    const buffer = yield* Expiry.buffer(bufferMinutes)
+    const tokens = yield* CalTokens
+    const { accessTokenExpiresAt, connection, isExpired, status } = yield* tokens.info(userUlid)
+    const now = yield* Clock.currentTimeMillis
+    const result: CalTokenInfo = {
+      success: true,
+      isExpired,
+      isExpiringImminent: isExpired || accessTokenExpiresAt - now <= buffer,
+      expiresAt: iso(accessTokenExpiresAt),
+      managedUserId: connection._tag === "ManagedUser" ? connection.calUserId : null,
+      status: status._tag === "Active" ? "active" : "reauthorization_required"
+    }
+    return result
+  })
+
+/** The token to use instead of a refused one, once the advised delay is over. */
+const instead = (act: Guard.Act<CalTokens | CalApi>, refused: Repeat.Refused) =>
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const advice = yield* tokens.reportRejected(act.userUlid, {
+      accessToken: Redacted.make(refused.accessToken),
+      status: refused.status
+    })
+    if (Advice.$is("GiveUp")(advice)) return undefined
+    changedBy(act)(advice.token)
+    yield* Effect.sleep(advice.delay)
+    return advice.token
+  })

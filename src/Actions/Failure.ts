@@ -1,0 +1,92 @@
+/**
+ * The form in which an action fails: a plain object that survives serialisation, never a thrown error.
+ */
+import { Cause, Option } from "effect"
+import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
+
+/** What an action answers instead of a result. */
+export interface Failure {
+  readonly success: false
+  /** For people: what happened and what to do. Contains no token and no secret. */
+  readonly error: string
+  /**
+   * For programs: the tag of a `TokenError`, or one of this module's own: `StartFailed` (the layers could not be built;
+   * the next call tries again), `ShuttingDown` (after `dispose`), `InternalError` (a bug; details are in the log only).
+   */
+  readonly code: string
+  /** Seconds until the same call may succeed, where that is known. */
+  readonly retryAfter?: number
+  /** Cal.com's HTTP status, where Cal.com answered. */
+  readonly status?: number
+}
+
+/** Tells a failure from a result; also from Cal.com's JSON, which has no such shape. */
+export const isFailure = (value: unknown): value is Failure =>
+  typeof value === "object" &&
+  value !== null &&
+  "success" in value &&
+  value.success === false &&
+  "error" in value &&
+  typeof value.error === "string" &&
+  "code" in value &&
+  typeof value.code === "string"
+
+export const fromError = (error: TokenError): Failure =>
+  error._tag === "CalRateLimited" ? { ...toFailure(error), status: 429 } : toFailure(error)
+
+export const startFailed: Failure = {
+  success: false,
+  error: "The Cal.com token service could not start; the server's log says why. The next call tries again.",
+  code: "StartFailed"
+}
+
+export const shuttingDown: Failure = {
+  success: false,
+  error: "The Cal.com token service is shutting down.",
+  code: "ShuttingDown"
+}
+
+export const internalError: Failure = {
+  success: false,
+  error: "Internal error: this is a bug; the server's log has more.",
+  code: "InternalError"
+}
+
+/** A caller who may not act for this user. `Forbidden` and `Unauthorized` of `TokenError` speak of API keys instead. */
+export const forbidden: Failure = {
+  success: false,
+  error: "You may not use this user's Cal.com connection.",
+  code: "Forbidden"
+}
+
+/** Nobody could tell whether the caller may act for this user. */
+export const unauthorized: Failure = {
+  success: false,
+  error: "It could not be established who is asking: sign in and try again.",
+  code: "Unauthorized"
+}
+
+/** What became of an operation that did not succeed; `otherwise` stands for anything but an error of this package. */
+export const fromCause = (cause: Cause.Cause<unknown>, otherwise: Failure): Failure => {
+  const error = Option.filter(Cause.failureOption(cause), isTokenError)
+  if (Option.isSome(error)) return fromError(error.value)
+  return Cause.isInterruptedOnly(cause) ? shuttingDown : otherwise
+}
+
+const secrets = /(?<=token=)\S+|\beyJ[\w-]*(?:\.[\w-]+)*|\bcal_\w+|[\w~+/=-]{32,}/gi
+
+/**
+ * A text of unknown origin, fit for people and logs: JWTs, Cal.com API keys and everything as long as a secret is cut
+ * out. Cal.com's permission guard, for one, quotes the token that it did not know; parsers quote what they read.
+ */
+export const mask = (text: string): string => text.replace(secrets, "<masked>").slice(0, 500)
+
+/** What an unexpected error or rejection says, masked; with its stack frames in development. */
+export const describe = (error: unknown): string => {
+  if (!(error instanceof Error)) return mask(String(error))
+  const frames =
+    process.env["NODE_ENV"] === "development"
+      ? (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line))
+      : []
+  return [mask(`${error.name}: ${error.message}`), ...frames].join("\n")
+}

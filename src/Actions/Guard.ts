@@ -1,0 +1,109 @@
+/**
+ * What surrounds an action on behalf of a user: may the caller do it, and what is to be told afterwards. Both are
+ * functions of the application and run in the caller's asynchronous context, where its cookies and request store are.
+ */
+import { Effect, Either, Layer, Stream } from "effect"
+import { CalTokens } from "../CalTokens.js"
+import type { UserUlid } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
+import * as TokenInput from "../TokenInput.js"
+import * as Failure from "./Failure.js"
+import * as Runner from "./Runner.js"
+
+export interface Hooks {
+  readonly authorize?: ((userUlid: string) => boolean | Promise<boolean>) | undefined
+  readonly revalidate?: ((paths: ReadonlyArray<string>, userUlid: string) => void | Promise<void>) | undefined
+  readonly revalidatePaths?: ReadonlyArray<string> | ((userUlid: string) => ReadonlyArray<string>) | undefined
+}
+
+/** One action that was let through. */
+export interface Act<R> {
+  readonly userUlid: UserUlid
+  readonly run: <A>(effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  /** Says that the user's tokens were changed, by this action or by one it joined. */
+  readonly changed: () => void
+}
+
+export interface Guard<R> {
+  /** Carries out an action for a user whose id is well-formed and for whom the caller may act. */
+  readonly act: <A>(name: string, userUlid: unknown, body: (act: Act<R>) => Promise<A>) => Promise<A | Failure.Failure>
+  /** Runs an effect that concerns no user. */
+  readonly anonymous: <A>(name: string, effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  readonly dispose: () => Promise<void>
+}
+
+/** How long a promise of `revalidate` is waited for. */
+const revalidateWait = "5 seconds"
+
+interface Watch {
+  readonly userUlid: UserUlid
+  changed: boolean
+}
+
+export const make = <R, E>(layer: Layer.Layer<R | CalTokens, E>, hooks: Hooks): Guard<R | CalTokens> => {
+  const watches = new Set<Watch>()
+
+  // Some changes come out of the depth of an operation that does not tell: a request whose token was refused.
+  const watchChanges = Layer.scopedDiscard(
+    Effect.flatMap(CalTokens, (tokens) =>
+      tokens.changes.pipe(
+        Stream.runForEach((change) =>
+          Effect.sync(() => {
+            for (const watch of watches) if (watch.userUlid === change.userUlid) watch.changed = true
+          })
+        ),
+        Effect.forkScoped
+      )
+    )
+  )
+  const runner = Runner.make(hooks.revalidate === undefined ? layer : Layer.provideMerge(watchChanges, layer))
+
+  const mayAct = async (operation: Runner.Operation, userUlid: UserUlid): Promise<Failure.Failure | undefined> => {
+    if (hooks.authorize === undefined) return undefined
+    try {
+      return (await hooks.authorize(userUlid)) === true ? undefined : runner.refuse(operation, Failure.forbidden)
+    } catch (error) {
+      return runner.refuse(operation, Failure.unauthorized, `authorize failed: ${Failure.describe(error)}`)
+    }
+  }
+
+  const revalidate = async (operation: Runner.Operation, userUlid: UserUlid): Promise<void> => {
+    const { revalidate, revalidatePaths = ["/"] } = hooks
+    if (revalidate === undefined) return
+    const call = async () =>
+      revalidate(typeof revalidatePaths === "function" ? revalidatePaths(userUlid) : revalidatePaths, userUlid)
+    // Called here, and not by an effect, for the sake of the caller's context; only the waiting is an effect.
+    const done = call()
+    const outcome = await Effect.tryPromise({ try: () => done, catch: Failure.describe }).pipe(
+      Effect.timeoutFail({ duration: revalidateWait, onTimeout: () => "its promise did not settle" }),
+      Effect.either,
+      Effect.runPromise
+    )
+    if (Either.isLeft(outcome)) runner.note(operation, `revalidate failed: ${outcome.left}`)
+  }
+
+  return {
+    act: async (name, value, body) => {
+      const user = Effect.runSync(Effect.either(TokenInput.userUlid(value)))
+      if (Either.isLeft(user)) return runner.refuse({ name }, Failure.fromError(user.left))
+      const userUlid = user.right
+      const operation = { name, userUlid }
+      const denied = await mayAct(operation, userUlid)
+      if (denied !== undefined) return denied
+      const watch: Watch = { userUlid, changed: false }
+      watches.add(watch)
+      try {
+        return await body({
+          userUlid,
+          run: (effect) => runner.run(operation, effect),
+          changed: () => void (watch.changed = true)
+        })
+      } finally {
+        watches.delete(watch)
+        if (watch.changed) await revalidate(operation, userUlid)
+      }
+    },
+    anonymous: (name, effect) => runner.run({ name }, effect),
+    dispose: runner.dispose
+  }
+}

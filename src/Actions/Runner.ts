@@ -1,0 +1,127 @@
+/**
+ * Runs effects for callers that know only promises: builds the layers at the first call, runs, logs every failure once
+ * and never rejects.
+ */
+import { AsyncResource } from "node:async_hooks"
+import { Cause, Effect, Exit, FiberId, type Layer, LogLevel, ManagedRuntime, Option, Runtime } from "effect"
+import { isTokenError, type TokenError } from "../TokenError.js"
+import * as Failure from "./Failure.js"
+
+/** What is being done, for the log. */
+export interface Operation {
+  readonly name: string
+  readonly userUlid?: string | undefined
+}
+
+export interface Runner<R> {
+  /** Resolves to the effect's value, or to a failure that has been logged. */
+  readonly run: <A>(operation: Operation, effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  /** Logs a failure that arose outside of an effect, for a reason that only the log is told, and hands it back. */
+  readonly refuse: (operation: Operation, failure: Failure.Failure, reason?: string) => Failure.Failure
+  /** Logs something that went wrong beside an operation and does not change its answer. */
+  readonly note: (operation: Operation, message: string) => void
+  /** Releases everything. Later calls answer `ShuttingDown`. */
+  readonly dispose: () => Promise<void>
+}
+
+const callersMistakes = new Set([
+  "InvalidInput",
+  "Unauthorized",
+  "Forbidden",
+  "TokensNotFound",
+  "NotManagedUser",
+  "CalAccountInUse"
+])
+const ours = new Set([
+  "InternalError",
+  "StartFailed",
+  "StorageUnavailable",
+  "TokenUnreadable",
+  "CalClientMisconfigured",
+  "CalProtocolError"
+])
+
+const level = (code: string): LogLevel.LogLevel =>
+  callersMistakes.has(code) ? LogLevel.Info : ours.has(code) ? LogLevel.Error : LogLevel.Warning
+
+const annotate = (operation: Operation, more: Record<string, unknown> = {}) =>
+  Effect.annotateLogs({
+    operation: operation.name,
+    ...(operation.userUlid === undefined ? {} : { userUlid: operation.userUlid }),
+    ...more
+  })
+
+/** What only the log is told: nothing for the errors of this package, whose own message says it all. */
+const reasonOf = (cause: Cause.Cause<unknown>): string | undefined =>
+  Option.exists(Cause.failureOption(cause), isTokenError) || Cause.isInterruptedOnly(cause)
+    ? undefined
+    : Failure.describe(Cause.squash(cause))
+
+export const make = <R, E>(layer: Layer.Layer<R, E>): Runner<R> => {
+  let building: ManagedRuntime.ManagedRuntime<R, E> | undefined
+  let built: Runtime.Runtime<R> | undefined
+  let closed = Promise.resolve()
+  let disposed = false
+
+  // Fibers, sockets and timers keep the asynchronous context they are made in. Without this they would keep the first
+  // caller's: its request store would live as long as the service.
+  const outside = new AsyncResource("cal-tokens/Actions")
+
+  const log = (effect: Effect.Effect<void>) => void Runtime.runFork(built ?? Runtime.defaultRuntime)(effect)
+
+  const refuse = (operation: Operation, failure: Failure.Failure, reason?: string) => {
+    const { code, status } = failure
+    log(
+      Effect.logWithLevel(level(code), `${operation.name} failed: ${reason ?? failure.error}`).pipe(
+        annotate(operation, status === undefined ? { code } : { code, status })
+      )
+    )
+    return failure
+  }
+
+  const fail = (operation: Operation, cause: Cause.Cause<unknown>, otherwise: Failure.Failure) =>
+    refuse(operation, Failure.fromCause(cause, otherwise), reasonOf(cause))
+
+  const close = async (runtime: ManagedRuntime.ManagedRuntime<R, E>): Promise<void> => {
+    const exit = await Effect.runPromiseExit(runtime.disposeEffect)
+    if (Exit.isFailure(exit)) fail({ name: "dispose" }, exit.cause, Failure.internalError)
+  }
+
+  // A `ManagedRuntime` remembers a failed build for ever; a database that is down at the first call must not be fatal.
+  const acquire = async (): Promise<Exit.Exit<Runtime.Runtime<R>, E>> => {
+    await closed
+    if (disposed) return Exit.interrupt(FiberId.none)
+    const runtime = (building ??= ManagedRuntime.make(layer))
+    const exit = await outside.runInAsyncScope(() => Effect.runPromiseExit(runtime.runtimeEffect))
+    if (building === runtime) {
+      if (Exit.isSuccess(exit)) {
+        built = exit.value
+      } else {
+        building = undefined
+        closed = close(runtime)
+      }
+    }
+    return exit
+  }
+
+  return {
+    run: async (operation, effect) => {
+      const runtime = built === undefined ? await acquire() : Exit.succeed(built)
+      if (Exit.isFailure(runtime)) return fail(operation, runtime.cause, Failure.startFailed)
+      if (disposed) return refuse(operation, Failure.shuttingDown)
+      const exit = await outside.runInAsyncScope(() => Runtime.runPromiseExit(runtime.value)(effect))
+      return Exit.isSuccess(exit) ? exit.value : fail(operation, exit.cause, Failure.internalError)
+    },
+    refuse,
+    note: (operation, message) => log(Effect.logWarning(message).pipe(annotate(operation))),
+    dispose: async () => {
+      disposed = true
+      built = undefined
+      if (building !== undefined) {
+        closed = close(building)
+        building = undefined
+      }
+      await closed
+    }
+  }
+}
