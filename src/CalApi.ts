@@ -2,10 +2,24 @@
  * Authenticated Cal.com requests: an `HttpClient` bound to a user, which carries the user's token and follows the rules
  * after a refusal. The token only ever goes to the configured Cal.com origin.
  */
-import { Context, type Effect, type Schema } from "effect"
-import type { HttpClient, HttpClientError, HttpClientResponse, HttpMethod } from "@effect/platform"
+import { Context, Effect, Layer, Option, type Schema } from "effect"
+import {
+  HttpBody,
+  HttpClient,
+  HttpClientError,
+  HttpClientRequest,
+  type HttpClientResponse,
+  type HttpMethod
+} from "@effect/platform"
+import * as Sender from "./CalApi/Sender.js"
+import { CalClient } from "./CalClient.js"
+import * as Outcome from "./CalClient/Outcome.js"
+import { scrub } from "./CalClient/Scrub.js"
+import type { NoReply } from "./CalClient/Transport.js"
+import * as Wire from "./CalClient/Wire.js"
+import { CalTokens } from "./CalTokens.js"
 import type { UserUlid } from "./Token.js"
-import type { TokenError } from "./TokenError.js"
+import { CalProtocolError, CalUnavailable, InvalidInput, type TokenError } from "./TokenError.js"
 
 export interface RequestOptions<A, I> {
   readonly method?: HttpMethod.HttpMethod | undefined
@@ -27,9 +41,7 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
      * leave it fails with `InvalidInput`. Answers come back with any status. A refused token is handled as
      * `CalTokens.reportRejected` advises, with at most two sends.
      */
-    readonly client: (
-      userUlid: UserUlid
-    ) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | TokenError>
+    readonly client: (userUlid: UserUlid) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | TokenError>
     /** A decoded answer. Without a user no `Authorization` is sent. */
     readonly request: <A, I>(
       userUlid: UserUlid | undefined,
@@ -51,3 +63,94 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
     ) => Effect.Effect<HttpClientResponse.HttpClientResponse, TokenError>
   }
 >() {}
+
+type Service = Context.Tag.Service<CalApi>
+
+/** Sends over the `HttpClient` in the context (for Node: `CalClient/Node.layerApiHttp`), which must not retry. */
+export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpClient.HttpClient> = Effect.gen(
+  function* () {
+    const sender = Sender.make({
+      calClient: yield* CalClient,
+      calTokens: yield* CalTokens,
+      http: yield* HttpClient.HttpClient
+    })
+
+    const client: Service["client"] = (userUlid) =>
+      HttpClient.makeWith<
+        HttpClientError.HttpClientError | TokenError,
+        never,
+        HttpClientError.HttpClientError | TokenError,
+        never
+      >(
+        Effect.flatMap((request) =>
+          Effect.catchTag(sender(userUlid, request), "NoReply", (noReply) => Effect.fail(toHttpError(request, noReply)))
+        ),
+        Effect.succeed
+      )
+
+    const send: Service["send"] = (userUlid, { body, headers = {}, method, path }) => {
+      const request = HttpClientRequest.make(method)(path).pipe(
+        HttpClientRequest.setHeaders(headers),
+        body === undefined
+          ? (bare) => bare
+          : HttpClientRequest.setBody(HttpBody.uint8Array(body.bytes, body.contentType))
+      )
+      return Effect.catchTag(sender(userUlid, request), "NoReply", (noReply) =>
+        Effect.fail(toTokenError(operationOf(method, path), noReply))
+      )
+    }
+
+    const request: Service["request"] = (userUlid, options) =>
+      Effect.gen(function* () {
+        const { apiVersion, method = "GET", path, schema } = options
+        const operation = operationOf(method, path)
+        const response = yield* send(userUlid, {
+          method,
+          path,
+          headers: apiVersion === undefined ? {} : { "cal-api-version": apiVersion },
+          body: options.body === undefined ? undefined : yield* toJson(options.body)
+        })
+        const { headers, status } = response
+        const body = yield* response.text.pipe(
+          Effect.timeout(Sender.answerTimeout),
+          Effect.mapError(() => new CalUnavailable({ operation, reason: "the answer broke off", status }))
+        )
+        if (status < 200 || status >= 300) {
+          return yield* Outcome.toError({ operation, secrets: [] }, { status, headers, body: Option.some(body) })
+        }
+        // An answer without a body (204) is `null` to the schema.
+        return yield* Wire.decodeJson(schema, body === "" ? "null" : body).pipe(
+          Effect.mapError((issue) => new CalProtocolError({ operation, issue }))
+        )
+      })
+
+    return { client, send, request }
+  }
+)
+
+export const layer: Layer.Layer<CalApi, never, CalClient | CalTokens | HttpClient.HttpClient> = Layer.effect(
+  CalApi,
+  make
+)
+
+/** A request's name in errors: its query is nobody's business, and its path was chosen by a caller. */
+const operationOf = (method: HttpMethod.HttpMethod, path: string) => `${method} ${scrub(path.replace(/[?#].*$/s, ""))}`
+
+const toJson = (body: unknown) =>
+  Effect.mapBoth(HttpBody.json(body), {
+    onFailure: () => new InvalidInput({ field: "body", expected: "must be a JSON value" }),
+    onSuccess: ({ body: bytes, contentType }) => ({ bytes, contentType })
+  })
+
+const unsendable = new InvalidInput({ field: "headers", expected: "must be names and values that HTTP can carry" })
+
+const toTokenError = (operation: string, { phase, reason }: NoReply): TokenError =>
+  phase === "impossible" ? unsendable : new CalUnavailable({ operation, reason })
+
+/** Carries the caller's own request: the one that was sent has the token in it. */
+const toHttpError = (request: HttpClientRequest.HttpClientRequest, { phase, reason }: NoReply) =>
+  new HttpClientError.RequestError({
+    request,
+    reason: phase === "impossible" ? "Encode" : "Transport",
+    description: reason
+  })

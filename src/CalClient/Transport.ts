@@ -61,15 +61,18 @@ const withoutRedirects = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
     })
   )
 
-/** Sends a request and reads the whole answer. A defect of the client below is an unknown outcome too. */
+/** Sends a request and reads the whole answer. */
 export const send = (
   client: HttpClient.HttpClient,
   request: HttpClientRequest.HttpClientRequest
-): Effect.Effect<Reply, NoReply> =>
-  client.execute(request).pipe(
-    Effect.flatMap(read),
-    Effect.catchTag("RequestError", (error) => Effect.fail(describe(error))),
-    Effect.catchTag("ResponseError", () => Effect.fail(brokeOff)),
+): Effect.Effect<Reply, NoReply> => client.execute(request).pipe(Effect.flatMap(read), noReplies)
+
+/** Translates what an HTTP client fails with. A defect below is an unknown outcome too. */
+export const noReplies = <A, R>(
+  effect: Effect.Effect<A, HttpClientError.HttpClientError, R>
+): Effect.Effect<A, NoReply, R> =>
+  effect.pipe(
+    Effect.mapError((error) => (error._tag === "RequestError" ? describe(error) : brokeOff)),
     Effect.catchAllDefect(() => Effect.fail(new NoReply({ phase: "unknown", reason: "unexpected failure" })))
   )
 

@@ -1,0 +1,109 @@
+/** Sends prepared requests: with a user's token, again where that helps, and never more often than the rules allow. */
+import { Duration, Effect, Option, Redacted } from "effect"
+import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
+import type { CalClient } from "../CalClient.js"
+import { scrub } from "../CalClient/Scrub.js"
+import * as Transport from "../CalClient/Transport.js"
+import type { CalTokens } from "../CalTokens.js"
+import type { UserUlid } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
+import * as Answer from "./Answer.js"
+import * as Outgoing from "./Outgoing.js"
+import { isTokenRefusal } from "./Refusal.js"
+import * as Repeat from "./Repeat.js"
+
+/** How long Cal.com may take to begin an answer. The refusal rules and repetitions each start anew. */
+export const answerTimeout = Duration.seconds(30)
+
+/** Not repeated: whoever waited this long would wait as long again. */
+const timedOut = new Transport.NoReply({ phase: "unknown", reason: "timeout" })
+
+interface Sent {
+  readonly response: HttpClientResponse.HttpClientResponse
+  /** Cal.com refused the token. */
+  readonly refused: boolean
+}
+
+/** Sends one caller's request; see `CalApi.client` for the rules. */
+export type Sender = (
+  userUlid: UserUlid | undefined,
+  request: HttpClientRequest.HttpClientRequest
+) => Effect.Effect<HttpClientResponse.HttpClientResponse, TokenError | Transport.NoReply>
+
+export const make = (dependencies: {
+  readonly calClient: CalClient["Type"]
+  readonly calTokens: CalTokens["Type"]
+  readonly http: HttpClient.HttpClient
+}): Sender => {
+  const { calClient, calTokens } = dependencies
+  const http = Transport.harden(dependencies.http)
+
+  /** One send, error answers read and cleaned. */
+  const sendOnce = (
+    original: HttpClientRequest.HttpClientRequest,
+    prepared: HttpClientRequest.HttpClientRequest,
+    token: Option.Option<Redacted.Redacted>
+  ): Effect.Effect<Sent, Transport.NoReply> =>
+    http.execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) })).pipe(
+      Effect.tap((source) => calClient.observeDate(source.headers)),
+      Effect.tap(({ status }) => Effect.annotateCurrentSpan("http.response.status_code", status)),
+      Effect.flatMap((source) =>
+        source.status < 400
+          ? Effect.succeed({ response: Answer.bind(original, source), refused: false })
+          : Effect.map(Answer.readWithout(original, source, Option.toArray(token)), ({ response, text }) => ({
+              response,
+              refused: Option.isSome(token) && isTokenRefusal(source.status, text)
+            }))
+      ),
+      Transport.noReplies,
+      Effect.timeoutFail({ duration: answerTimeout, onTimeout: () => timedOut }),
+      Effect.withSpan("CalApi.send", {
+        kind: "client",
+        captureStackTrace: false,
+        attributes: {
+          "http.request.method": prepared.method,
+          "url.path": scrub(Outgoing.pathBelow(calClient.apiUrl, prepared.url))
+        }
+      })
+    )
+
+  /** Sends until there is an answer for the caller or for the refusal rules. Answers how often it repeated as well. */
+  const sendRepeatedly = (
+    original: HttpClientRequest.HttpClientRequest,
+    prepared: HttpClientRequest.HttpClientRequest,
+    token: Option.Option<Redacted.Redacted>,
+    repeats: number
+  ): Effect.Effect<Sent & { readonly repeats: number }, Transport.NoReply> =>
+    Effect.gen(function* () {
+      const sent = yield* Effect.either(sendOnce(original, prepared, token))
+      const wait = yield* sent._tag === "Right"
+        ? Repeat.afterAnswer(prepared.method, sent.right.response, repeats)
+        : sent.left === timedOut || sent.left.phase === "impossible"
+          ? Effect.succeedNone
+          : Repeat.afterNetworkError(prepared.method, repeats)
+      if (Option.isSome(wait)) {
+        yield* Effect.sleep(wait.value)
+        return yield* sendRepeatedly(original, prepared, token, repeats + 1)
+      }
+      return { ...(yield* sent), repeats }
+    })
+
+  return (userUlid, original) =>
+    Effect.gen(function* () {
+      const prepared = yield* Outgoing.prepare(calClient.apiUrl, original)
+      if (userUlid === undefined) return (yield* sendRepeatedly(original, prepared, Option.none(), 0)).response
+      const { accessToken } = yield* calTokens.ensureValid(userUlid)
+      const first = yield* sendRepeatedly(original, prepared, Option.some(accessToken), 0)
+      if (!first.refused) return first.response
+      const advice = yield* calTokens.reportRejected(userUlid, { accessToken, status: first.response.status })
+      if (advice._tag === "GiveUp") return first.response
+      yield* Effect.sleep(advice.delay)
+      // Refusals come from before Cal.com's handlers, so even a POST was not processed. The second answer is final.
+      const second = Option.some(advice.token.accessToken)
+      return (yield* sendRepeatedly(original, prepared, second, first.repeats)).response
+    })
+}
+
+/** The only place where a token enters a request: behind the judgement of its URL. */
+const withToken = (prepared: HttpClientRequest.HttpClientRequest, token: Redacted.Redacted) =>
+  HttpClientRequest.setHeader(prepared, "authorization", `Bearer ${Redacted.value(token)}`)

@@ -1,0 +1,93 @@
+/**
+ * Judges where a request would go before a user's token goes with it. The judge reads the raw text, never decoded route
+ * parameters: what it accepts is below Cal.com's base URL for every parser on the way, because nothing in it decodes,
+ * normalises or splits differently.
+ */
+import { Either } from "effect"
+import { InvalidInput } from "./TokenError.js"
+
+/** Longer targets are refused: Cal.com's servers do not take them either. */
+export const maxLength = 8192
+
+/** RFC 3986 `pchar` without `@`, plus the slash. */
+const pathCharacters = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:/]|%[0-9A-Fa-f]{2})*$/
+/** RFC 3986 `query`, plus the brackets of `ids[]=1`. Values are Cal.com's to interpret. */
+const queryCharacters = /^(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?[\]]|%[0-9A-Fa-f]{2})*$/
+
+/** `.`, `..` and longer, also padded or with a matrix parameter, which some servers cut off before they resolve. */
+const dots = /^[.\s]+(;.*)?$/
+/** What no segment may hold once decoded: separators, a second layer of escapes, control characters. */
+const forbidden = /[/\\%?#@\u0000-\u001f\u007f-\u009f]/
+
+/**
+ * The absolute URL of a target (`/bookings?take=10`) below a base URL (`https://api.cal.com/v2`), or why it is refused.
+ * The refusal never contains the target.
+ */
+export const resolve = (base: string, target: string): Either.Either<string, InvalidInput> => {
+  const problem = problemOf(target)
+  if (problem !== undefined) return refuse(problem)
+  const root = URL.canParse(base) ? new URL(base) : undefined
+  if (root === undefined || root.search !== "" || root.hash !== "" || !/^https?:$/.test(root.protocol)) {
+    return Either.left(new InvalidInput({ field: "apiUrl", expected: "must be an http(s) URL without query" }))
+  }
+  const prefix = root.pathname.replace(/\/+$/, "")
+  const path = prefix + pathOf(target)
+  // The last word is the URL parser's: had it changed anything, it would have read the text differently than we did.
+  const url = URL.canParse(root.origin + path + queryOf(target)) ? new URL(root.origin + path + queryOf(target)) : root
+  return url.origin === root.origin &&
+    url.pathname === path &&
+    url.username === "" &&
+    url.password === "" &&
+    url.hash === ""
+    ? Either.right(url.href)
+    : refuse("must stay below the Cal.com base URL")
+}
+
+/**
+ * The same for a URL that may be absolute already: then it has to begin with the base, letter by letter, and the rest of
+ * it is judged.
+ */
+export const resolveUrl = (base: string, url: string): Either.Either<string, InvalidInput> => {
+  const prefix = base.replace(/\/+$/, "")
+  return resolve(base, url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url)
+}
+
+const refuse = (expected: string) => Either.left(new InvalidInput({ field: "path", expected }))
+
+const pathOf = (target: string) => target.split("?", 1)[0] ?? ""
+
+const queryOf = (target: string) => target.slice(pathOf(target).length)
+
+/** What is wrong with a target, if anything is. */
+const problemOf = (target: string): string | undefined => {
+  if (target.length > maxLength) return `must have at most ${maxLength} characters`
+  if (!target.startsWith("/")) return "must begin with a slash, below the Cal.com base URL: /bookings?take=10"
+  if (!pathCharacters.test(pathOf(target))) {
+    return "must be a plain path: no backslash, @, #, space, control or non-ASCII character, and every % begins an escape"
+  }
+  if (!queryCharacters.test(queryOf(target))) return "must have a percent-encoded query"
+  // A trailing slash is harmless; any other empty segment begins a host or is merged away.
+  const segments = pathOf(target)
+    .replace(/(?<=[^/])\/$/, "")
+    .split("/")
+    .slice(1)
+  return segments.length > 1 || segments[0] !== ""
+    ? segments.map(segmentProblem).find((problem) => problem !== undefined)
+    : undefined
+}
+
+const segmentProblem = (segment: string): string | undefined => {
+  if (segment === "") return "must not contain empty segments"
+  const plain = decodeSegment(segment)
+  if (plain === undefined || forbidden.test(plain)) return "must not contain encoded separators or control characters"
+  return dots.test(plain) ? "must not contain dot segments" : undefined
+}
+
+/** Decoded and with compatibility characters (full-width dots and slashes) made plain; undefined if not UTF-8. */
+const decodeSegment = (segment: string): string | undefined => {
+  try {
+    return decodeURIComponent(segment).normalize("NFKC")
+  } catch {
+    return undefined
+  }
+}
