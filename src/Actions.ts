@@ -190,7 +190,7 @@ export const make = (options: Options): Actions => {
       requestOptions?: Request.RequestOptions
     ) => {
       const send = (userUlid: UserUlid | undefined) =>
-        Effect.map(Request.send({ endpoint, method, body, userUlid, options: requestOptions }), (json) => json as T)
+        Effect.map(Request.send(userUlid, { endpoint, method, body, options: requestOptions }), (json) => json as T)
       return userUlid === undefined
         ? guard.anonymous("makeCalApiRequest", send(undefined))
         : guard.act("makeCalApiRequest", userUlid, (act) => act.run(send(act.userUlid)))

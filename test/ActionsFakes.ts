@@ -1,7 +1,8 @@
 /** Scripted `CalTokens` and `CalApi` for tests of the promise edge, and a log that can be read. */
-import { HttpClientRequest, HttpClientResponse } from "@effect/platform"
+import { HttpClient, HttpClientResponse } from "@effect/platform"
 import { type Context, Duration, Effect, Layer, Logger, Redacted, Stream } from "effect"
-import { CalApi } from "../src/CalApi.js"
+import * as CalApi from "../src/CalApi.js"
+import * as CalClient from "../src/CalClient.js"
 import { Advice, CalTokens, type ValidToken } from "../src/CalTokens.js"
 
 export const user = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -19,27 +20,34 @@ export const retryWith = (token: string, options?: { refreshed?: boolean; delay?
   Advice.Retry({ token: valid(token, options?.refreshed), delay: Duration.decode(options?.delay ?? 0) })
 
 type Tokens = Context.Tag.Service<CalTokens>
-type Send = Context.Tag.Service<CalApi>["send"]
-
 export interface Sent {
-  readonly userUlid: string | undefined
-  readonly request: Parameters<Send>[1]
+  readonly method: string
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | undefined
 }
 
-/** Layers over the given methods; the others are bugs when called. `sent` are the requests so far. */
+/**
+ * The given methods of `CalTokens` (any other is a bug when called) under the real `CalApi`, whose requests are answered
+ * here. `sent` are the requests so far.
+ */
 export const fakes = (tokens: Partial<Tokens>, answer: (sent: Sent) => Response = () => new Response("{}")) => {
   const sent: Array<Sent> = []
-  const api = Layer.mock(CalApi, {
-    client: () => {
-      throw new Error("the actions use send only")
-    },
-    send: (userUlid, request) =>
-      Effect.sync(() => {
-        sent.push({ userUlid, request })
-        return HttpClientResponse.fromWeb(HttpClientRequest.get("/"), answer({ userUlid, request }))
-      })
-  })
-  return { sent, layer: Layer.merge(Layer.mock(CalTokens, { changes: Stream.never, ...tokens }), api) }
+  const http = HttpClient.make((request, url) =>
+    Effect.sync(() => {
+      const { body, headers, method } = request
+      const text = body._tag === "Uint8Array" ? new TextDecoder().decode(body.body) : undefined
+      const it: Sent = { method, url: url.href, headers, body: text }
+      sent.push(it)
+      return HttpClientResponse.fromWeb(request, answer(it))
+    })
+  )
+  const layer = CalApi.layer.pipe(
+    Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
+    Layer.provide(Layer.succeed(HttpClient.HttpClient, http)),
+    Layer.provideMerge(Layer.mock(CalTokens, { changes: Stream.never, ...tokens }))
+  )
+  return { sent, layer }
 }
 
 export interface Line {

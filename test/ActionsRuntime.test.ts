@@ -255,7 +255,7 @@ describe("revalidate", () => {
       Effect.map(PubSub.subscribe(changes), (queue) => Stream.fromQueue(queue)).pipe(Effect.tap(subscribed.open))
     )
     const other = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
-    const actions = setup({ revalidate }, { changes: stream }, () => {
+    const actions = setup({ revalidate }, { ...ensured, changes: stream }, () => {
       Effect.runSync(publish(calls.length === 0 ? user : other))
       return new Response("{}")
     })

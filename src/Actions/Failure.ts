@@ -2,6 +2,7 @@
  * The form in which an action fails: a plain object that survives serialisation, never a thrown error.
  */
 import { Cause, Option } from "effect"
+import { scrub } from "../CalClient/Scrub.js"
 import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
 /** What an action answers instead of a result. */
@@ -73,20 +74,12 @@ export const fromCause = (cause: Cause.Cause<unknown>, otherwise: Failure): Fail
   return Cause.isInterruptedOnly(cause) ? shuttingDown : otherwise
 }
 
-const secrets = /(?<=token=)\S+|\beyJ[\w-]*(?:\.[\w-]+)*|\bcal_\w+|[\w~+/=-]{32,}/gi
-
-/**
- * A text of unknown origin, fit for people and logs: JWTs, Cal.com API keys and everything as long as a secret is cut
- * out. Cal.com's permission guard, for one, quotes the token that it did not know; parsers quote what they read.
- */
-export const mask = (text: string): string => text.replace(secrets, "<masked>").slice(0, 500)
-
-/** What an unexpected error or rejection says, masked; with its stack frames in development. */
+/** What an unexpected error or rejection says, without secrets; with its stack frames in development. */
 export const describe = (error: unknown): string => {
-  if (!(error instanceof Error)) return mask(String(error))
+  if (!(error instanceof Error)) return scrub(String(error))
   const frames =
     process.env["NODE_ENV"] === "development"
       ? (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line))
       : []
-  return [mask(`${error.name}: ${error.message}`), ...frames].join("\n")
+  return [scrub(`${error.name}: ${error.message}`), ...frames].join("\n")
 }
