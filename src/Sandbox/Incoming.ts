@@ -92,7 +92,7 @@ export const purposeOf = (
     }
     case "oauth-clients": {
       if (userId === undefined) return about(method === "POST" ? "createManaged" : "managedUser")
-      return about(action === "force-refresh" ? "forceRefresh" : "managedUser", Number(userId))
+      return about(action === "force-refresh" ? "forceRefresh" : "managedUser", idOf(userId))
     }
     case "provider":
     case "atoms":
@@ -110,6 +110,8 @@ export const purposeOf = (
 
 const fieldsOf = (body: Body): Readonly<Record<string, unknown>> =>
   (body._tag === "Json" || body._tag === "Form") && isRecord(body.value) ? body.value : {}
+
+const idOf = (text: string) => (/^\d+$/.test(text) ? Number(text) : undefined)
 
 const stringOf = (value: unknown) => (typeof value === "string" ? value : undefined)
 

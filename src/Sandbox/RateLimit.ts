@@ -32,6 +32,7 @@ interface Bucket {
 
 export const make = (): RateLimit => {
   const buckets = new Map<string, Bucket>()
+  let sweepAt = minSweep
   return {
     consume: (caller, { rateLimits }, now) => {
       if (!rateLimits.enabled) return { blocked: false, headers: {} }
@@ -39,7 +40,10 @@ export const make = (): RateLimit => {
       const key = `${caller.kind} ${caller.id}`
       let bucket = buckets.get(key)
       if (bucket === undefined || bucket.endsAt <= now) {
-        if (buckets.size >= maxBuckets) forget(buckets, now)
+        if (buckets.size >= sweepAt) {
+          for (const [other, { endsAt }] of buckets) if (endsAt <= now) buckets.delete(other)
+          sweepAt = Math.max(minSweep, 2 * buckets.size)
+        }
         bucket = { hits: 0, endsAt: now + Duration.toMillis(rateLimits.window), blocked: false }
         buckets.set(key, bucket)
       }
@@ -59,8 +63,4 @@ export const make = (): RateLimit => {
   }
 }
 
-const maxBuckets = 10_000
-
-const forget = (buckets: Map<string, Bucket>, now: number) => {
-  for (const [key, bucket] of buckets) if (bucket.endsAt <= now) buckets.delete(key)
-}
+const minSweep = 10_000

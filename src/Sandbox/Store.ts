@@ -79,7 +79,7 @@ export interface Table {
   readonly remove: (token: string) => boolean
   readonly ofUser: (userId: number) => ReadonlyArray<TokenRow>
   readonly values: () => Iterable<TokenRow>
-  readonly size: () => number
+  readonly expired: (now: number) => ReadonlyArray<TokenRow>
 }
 
 export interface Store {
@@ -175,7 +175,10 @@ export const removeAll = (table: Table, rows: ReadonlyArray<TokenRow>): void => 
 const makeTable = (rows: ReadonlyArray<TokenRow> = []): Table => {
   const byToken = new Map<string, TokenRow>()
   const byUser = new Map<number, Set<string>>()
+  // No row expires before this instant, so that most purges need not look at all.
+  let earliest = Infinity
   const set = (row: TokenRow) => {
+    earliest = Math.min(earliest, row.expiresAt)
     byToken.set(row.token, row)
     const tokens = byUser.get(row.userId)
     if (tokens === undefined) byUser.set(row.userId, new Set([row.token]))
@@ -193,6 +196,12 @@ const makeTable = (rows: ReadonlyArray<TokenRow> = []): Table => {
     },
     ofUser: (userId) => [...(byUser.get(userId) ?? [])].flatMap((token) => byToken.get(token) ?? []),
     values: () => byToken.values(),
-    size: () => byToken.size
+    expired: (now) => {
+      if (now < earliest) return []
+      const rows = [...byToken.values()].filter((row) => row.expiresAt <= now)
+      earliest = rows.length === 0 ? Infinity : now
+      if (rows.length === 0) for (const row of byToken.values()) earliest = Math.min(earliest, row.expiresAt)
+      return rows
+    }
   }
 }

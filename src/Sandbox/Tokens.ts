@@ -76,11 +76,9 @@ export const findManagedRefresh = (
  */
 export const rotateManaged = (world: World, row: TokenRow, now: number): ManagedPair | undefined => {
   if (!world.store.refresh.remove(row.token)) return undefined
-  const expired = [...world.store.access.values()].filter(
-    (access) => access.clientId === row.clientId && access.expiresAt <= now
-  )
+  const expired = world.store.access.expired(now).filter((access) => access.clientId === row.clientId)
   removeAll(world.store.access, expired)
-  for (const [token, expiresAt] of world.store.validated) if (expiresAt <= now) world.store.validated.delete(token)
+  for (const access of expired) world.store.validated.delete(access.token)
   return issueManaged(world, row.clientId, row.userId, now, true)
 }
 
