@@ -2,7 +2,7 @@
  * The product: a Cal.com access token that is always valid. Any number of callers in any number of processes may ask at
  * once; per expiry there is one refresh, and everybody gets its result.
  */
-import { Clock, Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, Stream } from "effect"
+import { Clock, Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
@@ -273,7 +273,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         while (true) {
           const row = yield* join(entry)
           // The flight that was joined may have found what was read here already.
-          if (hash(row.pair.accessToken) !== hash(entry.row.pair.accessToken)) return valid(row, true)
+          if (isNewer(row, entry.row)) return valid(row, true)
         }
       })
 
@@ -395,6 +395,10 @@ export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = La
 
 /** Cal.com's status for a managed access token that it knows and that is expired. */
 const expiredStatus = 498
+
+/** By version or, for a pair that is not stored yet, by refresh token: OAuth2 access tokens of one second are equal. */
+const isNewer = (row: StoredConnection, known: StoredConnection) =>
+  row.version > known.version || hash(row.pair.refreshToken) !== hash(known.pair.refreshToken)
 
 const reportLost = (users: ReadonlyArray<UserUlid>) =>
   Effect.zipRight(
