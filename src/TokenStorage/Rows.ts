@@ -257,7 +257,8 @@ const without = (pairs: ReadonlyArray<TokenPair>, dead: ReadonlyArray<string>): 
 const named = (stored: Connection, answered: Connection, isFree: (connection: Connection) => boolean): Connection => {
   if (stored._tag !== "OAuth2" || answered._tag !== "OAuth2") return stored
   const scope = answered.scope ?? stored.scope
-  const calUserId = stored.calUserId ?? (isFree({ ...stored, ...answered }) ? answered.calUserId : undefined)
+  const calUserId =
+    stored.calUserId ?? (isFree({ ...answered, clientId: stored.clientId }) ? answered.calUserId : undefined)
   return {
     _tag: "OAuth2",
     clientId: stored.clientId,

@@ -1,0 +1,133 @@
+/**
+ * A lock file that lets one process use a directory: two would corrupt an embedded database without noticing. It names
+ * its holder, so that the lock of a process that died is taken over, also when its pid belongs to another one by now.
+ */
+import { randomBytes } from "node:crypto"
+import * as Fs from "node:fs/promises"
+import { hostname } from "node:os"
+import { join } from "node:path"
+import { Effect, Option, Schedule, Schema, type Scope } from "effect"
+
+/** Who holds a lock. `boot` and `started` tell a process from a later one with the same pid, where the system says. */
+const Holder = Schema.parseJson(
+  Schema.Struct({
+    pid: Schema.Int,
+    host: Schema.String,
+    boot: Schema.String,
+    started: Schema.String,
+    nonce: Schema.String
+  })
+)
+type Holder = typeof Holder.Type
+
+/** Another process uses the directory. */
+export class Held {
+  readonly _tag = "Held"
+  constructor(
+    readonly pid: number,
+    readonly host: string,
+    readonly path: string
+  ) {}
+}
+
+/** Holds the directory's lock until the scope ends. */
+export const acquire = (directory: string): Effect.Effect<void, Held | NodeJS.ErrnoException, Scope.Scope> =>
+  Effect.gen(function* () {
+    const path = join(directory, "cal-tokens.lock")
+    const me = yield* identify
+    const text = Schema.encodeSync(Holder)(me)
+    const draft = `${path}.${me.nonce}`
+    const file = yield* Effect.acquireRelease(
+      attempt(() => Fs.open(draft, "wx", 0o600)),
+      (handle) => Effect.ignore(attempt(() => handle.close()))
+    )
+    yield* Effect.addFinalizer(() => Effect.ignore(attempt(() => Fs.rm(draft, { force: true }))))
+    yield* attempt(() => file.write(text, 0))
+    yield* Effect.acquireRelease(
+      // Somebody else may release or take over the lock between two looks at it.
+      Effect.retry(take(path, draft, me), { times: 3, while: isGone }),
+      () =>
+        attempt(() => Fs.readFile(path, "utf8")).pipe(
+          Effect.flatMap((held) => (held === text ? attempt(() => Fs.rm(path, { force: true })) : Effect.void)),
+          Effect.ignore
+        )
+    )
+    yield* attempt(() => Fs.rm(draft, { force: true }))
+    yield* attempt(() => file.write(text, 0)).pipe(
+      Effect.ignore,
+      Effect.repeat(Schedule.spaced(heartbeatSeconds * 1000)),
+      Effect.forkScoped
+    )
+  })
+
+/** A lock of another host (a container that shares the directory) counts as dead when it was not renewed for so long. */
+const heartbeatSeconds = 5
+const silenceMillis = 6 * heartbeatSeconds * 1000
+
+/** Makes the draft the lock, in one step, if nobody alive holds it. */
+const take = (path: string, draft: string, me: Holder): Effect.Effect<void, Held | NodeJS.ErrnoException> =>
+  attempt(() => Fs.link(draft, path)).pipe(
+    Effect.catchIf(hasCode("EEXIST"), () =>
+      Effect.gen(function* () {
+        const text = yield* attempt(() => Fs.readFile(path, "utf8"))
+        const age = yield* Effect.zipWith(
+          attempt(() => Fs.stat(draft)),
+          attempt(() => Fs.stat(path)),
+          (mine, theirs) => mine.mtimeMs - theirs.mtimeMs
+        )
+        const holder = Schema.decodeOption(Holder)(text)
+        if (Option.isSome(holder) && (yield* isAlive(holder.value, me, age))) {
+          return yield* Effect.fail(new Held(holder.value.pid, holder.value.host, path))
+        }
+        const stale = `${draft}.stale`
+        yield* attempt(() => Fs.rename(path, stale))
+        const removed = yield* attempt(() => Fs.readFile(stale, "utf8"))
+        // Another process took the dead lock over first, and it was its new one that we moved away: put it back.
+        if (removed !== text) yield* attempt(() => Fs.rename(stale, path))
+        else yield* attempt(() => Fs.rm(stale, { force: true }))
+        return yield* take(path, draft, me)
+      })
+    )
+  )
+
+const isAlive = (holder: Holder, me: Holder, ageMillis: number): Effect.Effect<boolean> => {
+  if (holder.host !== me.host) return Effect.succeed(ageMillis < silenceMillis)
+  if (holder.boot !== me.boot) return Effect.succeed(false)
+  if (holder.started === "") return Effect.sync(() => isRunning(holder.pid))
+  return Effect.map(startOf(holder.pid), (started) => started === holder.started)
+}
+
+const identify: Effect.Effect<Holder> = Effect.gen(function* () {
+  const boot = yield* Effect.orElseSucceed(
+    attempt(() => Fs.readFile("/proc/sys/kernel/random/boot_id", "utf8")),
+    () => ""
+  )
+  const nonce = yield* Effect.sync(() => randomBytes(8).toString("hex"))
+  return { pid: process.pid, host: hostname(), boot: boot.trim(), started: yield* startOf(process.pid), nonce }
+})
+
+/** When a process started, in ticks since the boot; empty where the system does not tell or there is no such process. */
+const startOf = (pid: number): Effect.Effect<string> =>
+  attempt(() => Fs.readFile(`/proc/${pid}/stat`, "utf8")).pipe(
+    // The second field, the program's name, may contain anything; behind it, the start is the twentieth.
+    Effect.map((stat) => stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? ""),
+    Effect.orElseSucceed(() => "")
+  )
+
+const isRunning = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM"
+  }
+}
+
+const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, NodeJS.ErrnoException> =>
+  Effect.tryPromise({ try: f, catch: (error) => (error instanceof Error ? error : new Error(String(error))) })
+
+const hasCode =
+  (code: string) =>
+  (error: NodeJS.ErrnoException): boolean =>
+    error.code === code
+
+const isGone = (error: Held | NodeJS.ErrnoException): boolean => error instanceof Error && error.code === "ENOENT"

@@ -1,0 +1,130 @@
+/**
+ * The parts that the port's SQL statements are made of.
+ */
+import type { SqlClient, Statement } from "@effect/sql"
+import type { Connection, UserUlid } from "../Token.js"
+import { maxFallbacks, supersededLookup } from "../TokenStorage.js"
+
+/** A pair as it is written: sealed, with what has to be compared or listed beside it. */
+export interface Sealed {
+  readonly envelope: string
+  readonly refreshHash: string
+  readonly accessHash: string
+  readonly accessTokenExpiresAt: number
+  readonly refreshTokenExpiresAt: number | null
+}
+
+/** The columns that readers get. Counts and instants come as numbers: the driver would make text of a `bigint`. */
+export interface Columns {
+  readonly user_ulid: UserUlid
+  readonly kind: Connection["_tag"]
+  readonly client_id: string
+  readonly cal_user_id: number | null
+  readonly scope: string | null
+  readonly pair: string
+  readonly fallbacks: ReadonlyArray<{ readonly hash: string; readonly pair: string }>
+  readonly version: number
+  readonly status: "active" | "reauthorization_required"
+  readonly cause: string | null
+  readonly since: number | null
+  readonly updated_at: number
+  readonly access_token_expires_at: number
+  readonly refresh_token_expires_at: number | null
+}
+
+const asTheyAre = ["user_ulid", "kind", "client_id", "scope", "pair", "fallbacks", "status", "cause"]
+const asNumbers = [
+  "cal_user_id",
+  "version",
+  "since",
+  "updated_at",
+  "access_token_expires_at",
+  "refresh_token_expires_at"
+]
+
+/** An empty attempt. */
+export const closed = "attempt_id = null, lease_until = null, journal = null, probe_not_before = null"
+
+/** Nothing is held against the row, though its attempts still count. */
+export const unharmed = "consecutive_failures = 0, next_attempt_at = null, last_error = null"
+
+/** A row as new. */
+export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_started_at = null, attempts = 0,
+  rejected_refresh_at = null, prior_started_at = null, prior_rejected_at = null`
+
+export const active = "status = 'active', cause = null, since = null"
+
+/** How long a superseded access token still names its user. */
+export const lookupMillis = supersededLookup.minutes * 60_000
+
+export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment) => {
+  const raw = (text: string) => sql.literal(text)
+  const json = (value: unknown) => sql`${JSON.stringify(value)}::jsonb`
+  return {
+    raw,
+    json,
+
+    /** The storage's instant in ms, evaluated where it stands. */
+    now: instant,
+
+    /** What {@link Columns} reads of a row, which is a table's name or an expression of the table's type. */
+    columns: (row: string) =>
+      raw(
+        [
+          ...asTheyAre.map((name) => `(${row}).${name}`),
+          ...asNumbers.map((name) => `(${row}).${name}::float8 as ${name}`)
+        ].join(", ")
+      ),
+
+    /**
+     * Waits for the disk before the statement answers, whatever the server's default is: what is known to be written must
+     * survive a crash. Stronger defaults stay. Belongs into what every written row returns.
+     */
+    durable: raw(`case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
+      then set_config('synchronous_commit', 'on', true) end as durable`),
+
+    /** The user's row, locked, and the instant at which the lock was held. */
+    locked: (userUlid: UserUlid) => sql`
+      held as materialized (
+        select c as stored, c.* from cal_tokens.connection c where c.user_ulid = ${userUlid} for no key update
+      ), locked as materialized (
+        select held.*, ${instant()} as now from held
+      )`,
+
+    /** A pair that is the row's. */
+    pair: ({ accessHash, accessTokenExpiresAt, envelope, refreshHash, refreshTokenExpiresAt }: Sealed) => sql`
+      pair = ${envelope}, refresh_hash = ${refreshHash}, access_hash = ${accessHash},
+      access_token_expires_at = ${accessTokenExpiresAt}::bigint,
+      refresh_token_expires_at = ${refreshTokenExpiresAt}::bigint`,
+
+    /** Fallbacks without the ones of some refresh tokens, newest first. */
+    without: (fallbacks: string, dead: ReadonlyArray<string>, limit = maxFallbacks) => sql`(
+      select coalesce(jsonb_agg(kept.entry order by kept.place), '[]'::jsonb) from (
+        select f.entry, f.place from jsonb_array_elements(${raw(fallbacks)}) with ordinality as f (entry, place)
+        where not ${json(dead)} ? (f.entry ->> 'hash') order by f.place limit ${raw(String(limit))}
+      ) kept)`,
+
+    /**
+     * Keeps the lookups of access tokens in step with `stored`, the row that got a new pair. A displaced token stays known
+     * for a while; with `displaced_access_hash` null the account changed, and all older ones are forgotten.
+     */
+    lookups: raw(`
+      looked_up as (
+        insert into cal_tokens.access_token_lookup as l (hash, user_ulid, version, superseded_at)
+        select s.access_hash, s.user_ulid, s.version, null::bigint from stored s
+        union all
+        select s.displaced_access_hash, s.user_ulid, s.version - 1, s.updated_at from stored s
+        where s.displaced_access_hash <> s.access_hash
+        on conflict (hash) do update set user_ulid = excluded.user_ulid, superseded_at = excluded.superseded_at,
+          version = case when excluded.superseded_at is null then excluded.version else l.version end
+          where excluded.superseded_at is null or l.user_ulid = excluded.user_ulid
+      ), pruned as (
+        delete from cal_tokens.access_token_lookup l using stored s
+        where l.user_ulid = s.user_ulid and l.hash <> s.access_hash and l.hash is distinct from s.displaced_access_hash
+          and (s.displaced_access_hash is null
+            or l.superseded_at + ${lookupMillis} <= s.updated_at
+            or (select count(*) from cal_tokens.access_token_lookup o where o.user_ulid = l.user_ulid
+                and o.version > l.version and o.hash <> s.access_hash) >= ${supersededLookup.tokens})
+      )`)
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * How this package talks to a database: every call is bounded in time, runs outside any transaction of the caller, and
+ * fails with {@link StorageUnavailable} alone. The driver's errors stay here, for they carry rows and parameters.
+ */
+import { Migrator, SqlClient, SqlError } from "@effect/sql"
+import { Context, Deferred, Duration, Effect, Fiber } from "effect"
+import { StorageUnavailable } from "../TokenError.js"
+
+export interface RunOptions {
+  /** Names the operation in errors and spans. */
+  readonly operation: string
+  /** How long the caller waits for the database at most, the wait for a connection included. */
+  readonly timeout: Duration.Duration
+}
+
+/**
+ * Runs statements with all of the above. A statement that lost against a concurrent one (deadlock, serialization, the
+ * account's unique index) is repeated at once: each is atomic, so the failed one left nothing behind.
+ */
+export const run = <A>(
+  call: Effect.Effect<A, SqlError.SqlError>,
+  { operation, timeout }: RunOptions
+): Effect.Effect<A, StorageUnavailable> =>
+  call.pipe(
+    Effect.retry({ times: 5, while: isLostRace }),
+    Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
+    // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
+    Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
+    outsideTransaction,
+    (effect) => bounded(effect, operation, timeout),
+    Effect.withSpan(`TokenStorage.${operation}`, { captureStackTrace: false })
+  )
+
+/** What happened, in words that contain neither parameters nor rows. */
+export const reasonOf = (error: unknown): string => {
+  if (error instanceof Migrator.MigrationError) return `${error.message}: ${reasonOf(error.cause)}`
+  const cause = error instanceof SqlError.SqlError ? (error.cause ?? error) : error
+  if (!(cause instanceof Error)) return "unknown driver failure"
+  const code = "code" in cause && typeof cause.code === "string" ? cause.code : ""
+  const [line = ""] = cause.message.split("\n")
+  if (/^[0-9A-Z]{5}$/.test(code) && /[0-9]/.test(code)) {
+    return tellingClasses.has(code.slice(0, 2)) ? `${line} (SQLSTATE ${code})` : `SQLSTATE ${code}`
+  }
+  if (/^[A-Z0-9_]+$/.test(code)) return /^(connect|read|write|getaddrinfo) /.test(line) ? line : code
+  return driverMessages.test(line) ? line : `driver failure ${cause.name}`
+}
+
+/**
+ * SQLSTATE classes whose primary message names objects and limits only. Others (22, P0, XX, …) may quote values, and the
+ * `detail` of any may quote a whole row.
+ */
+const tellingClasses = new Set(["08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"])
+
+const driverMessages =
+  /^(Connection (terminated|timed out)|timeout exceeded when trying to connect|Cannot use a pool|Client (was closed|has encountered)|SASL|The server does not support SSL|PGlite)/
+
+const isLostRace = (error: SqlError.SqlError): boolean => {
+  const { cause } = error
+  if (!(cause instanceof Error) || !("code" in cause)) return false
+  return (
+    cause.code === "40001" ||
+    cause.code === "40P01" ||
+    (cause.code === "23505" && "constraint" in cause && cause.constraint === accountConstraint)
+  )
+}
+
+/** The unique index that lets a Cal.com account belong to one user only. */
+export const accountConstraint = "connection_cal_account"
+
+/**
+ * Without the transaction the caller may be in: a token pair must not disappear in somebody's rollback, and must be
+ * durable once the call returns.
+ */
+const outsideTransaction = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.mapInputContext(effect, (context: Context.Context<never>) =>
+    Context.omit(SqlClient.TransactionConnection)(context as Context.Context<SqlClient.TransactionConnection>)
+  )
+
+/**
+ * Gives up on the deadline even where the caller cannot be interrupted: the work runs in a fiber of its own. Whether a
+ * write that was given up on took place is unknown; every write of the port may be repeated.
+ */
+const bounded = <A, E>(
+  effect: Effect.Effect<A, E>,
+  operation: string,
+  timeout: Duration.Duration
+): Effect.Effect<A, E | StorageUnavailable> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const answer = yield* Deferred.make<A, E | StorageUnavailable>()
+      const work = yield* Effect.forkDaemon(Effect.interruptible(Effect.intoDeferred(effect, answer)))
+      const late = new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
+      const timer = yield* Effect.sleep(timeout).pipe(
+        Effect.zipRight(Deferred.fail(answer, late)),
+        Effect.zipRight(Fiber.interruptFork(work)),
+        Effect.interruptible,
+        Effect.forkDaemon
+      )
+      return yield* restore(Deferred.await(answer)).pipe(
+        Effect.onInterrupt(() => Fiber.interruptFork(work)),
+        Effect.ensuring(Fiber.interruptFork(timer))
+      )
+    })
+  )
