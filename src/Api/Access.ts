@@ -1,0 +1,25 @@
+/** Who may call what: an API key as a bearer token, with scopes. */
+import { HttpApiMiddleware, HttpApiSecurity, OpenApi } from "@effect/platform"
+import { Context, Schema } from "effect"
+import { AccessFailure } from "./Failure.js"
+
+/** What an API key may do. `read-token` hands out tokens, so no key has it unless that is said. */
+export const Scope = Schema.Literal("manage", "read-token", "proxy", "metrics")
+export type Scope = typeof Scope.Type
+
+/** Who calls: the name of an API key, fit for logs. */
+export class Caller extends Context.Tag("cal-tokens/Api/Caller")<
+  Caller,
+  { readonly name: string; readonly scopes: ReadonlySet<Scope> }
+>() {}
+
+const bearer = HttpApiSecurity.bearer.pipe(
+  HttpApiSecurity.annotate(OpenApi.Description, "An API key of this service, not a Cal.com token.")
+)
+
+/** Lets requests pass whose API key has the scope `manage`. */
+export class Manage extends HttpApiMiddleware.Tag<Manage>()("cal-tokens/Api/Manage", {
+  failure: AccessFailure,
+  provides: Caller,
+  security: { apiKey: bearer }
+}) {}

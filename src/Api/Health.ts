@@ -1,0 +1,20 @@
+/** For load balancers and orchestrators; without an API key, so the answers tell nothing else. */
+import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import { Schema } from "effect"
+
+export const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
+export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") })
+
+export class HealthApi extends HttpApiGroup.make("health")
+  .add(
+    HttpApiEndpoint.get("live", "/live")
+      .addSuccess(Healthy)
+      .annotate(OpenApi.Description, "200 as long as the process lives.")
+  )
+  .add(
+    HttpApiEndpoint.get("ready", "/ready")
+      .addSuccess(Healthy)
+      .addError(Unhealthy, { status: 503 })
+      .annotate(OpenApi.Description, "200 when requests can be served, 503 while storage is away or during shutdown.")
+  )
+  .prefix("/health") {}
