@@ -1,0 +1,39 @@
+/**
+ * The HTTP service: handlers of the API value, the proxy beside it, and what holds for every request.
+ *
+ * The order of layers decides about start and stop. Services are built first and finalised last; the server listens
+ * before the handlers are installed, within the same tick; requests drain before the server goes.
+ */
+import { HttpApiBuilder, HttpServer } from "@effect/platform"
+import { Effect, Layer } from "effect"
+import { Api } from "./Api.js"
+import * as Access from "./Http/Access.js"
+import * as Connections from "./Http/Connections.js"
+import * as Edge from "./Http/Edge.js"
+import * as Health from "./Http/Health.js"
+import * as Proxy from "./Http/Proxy.js"
+import * as RouteTable from "./Http/RouteTable.js"
+import * as Tokens from "./Http/Tokens.js"
+
+const groups = Layer.mergeAll(Tokens.layer, Connections.layer, Health.layer).pipe(Layer.provide(Access.layerManage))
+
+const serve = Effect.gen(function* () {
+  const app = yield* HttpApiBuilder.httpApp
+  const { routes } = yield* HttpApiBuilder.Router.router
+  return HttpServer.serve(Edge.guard(app, RouteTable.make(routes)))
+}).pipe(Layer.unwrapEffect)
+
+/** Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. */
+export interface Options<E, R> {
+  readonly routes: Layer.Layer<never, E, R>
+}
+
+/** Everything that is served, on whichever server there is. */
+export const layerWith = <E, R>({ routes }: Options<E, R>) =>
+  serve.pipe(
+    Layer.provide(HttpApiBuilder.api(Api)),
+    Layer.provide([groups, Proxy.layer, routes]),
+    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer])
+  )
+
+export const layer = layerWith({ routes: Layer.empty })

@@ -1,0 +1,86 @@
+/**
+ * The API keys of this service. Secrets are kept as SHA-256 only, and a presented key is compared with all of them in
+ * constant time.
+ */
+import { createHash, timingSafeEqual } from "node:crypto"
+import { Context, Effect, Either, Layer, Redacted, Schema } from "effect"
+import { type Caller, Scope } from "../Api/Access.js"
+import { Forbidden, Unauthorized } from "../TokenError.js"
+
+export interface ApiKey {
+  /** Appears in logs. */
+  readonly name: string
+  /** At least 32 characters. */
+  readonly secret: Redacted.Redacted
+  readonly scopes: ReadonlySet<Scope>
+}
+
+/** The scopes of a key that names none: all but the one that hands out tokens. */
+export const defaultScopes: ReadonlySet<Scope> = new Set<Scope>(["manage", "proxy", "metrics"])
+
+/** The form of a list of keys, for people. */
+export const expected = `a list "name:secret[:scope+scope],…", each secret of at least 32 letters, digits or -._~+/=, scopes of ${Scope.literals.join(", ")}`
+
+const entryPattern = /^([A-Za-z0-9_-]{1,64}):([A-Za-z0-9._~+/=-]{32,512})(?::([a-z+-]+))?$/
+
+/** Reads `name:secret[:scope+scope]` entries separated by commas. The failure says what is wrong and never quotes it. */
+export const parse = (text: string): Either.Either<ReadonlyArray<ApiKey>, string> =>
+  Either.gen(function* () {
+    const keys = yield* Either.all(text.split(",").map((entry, index) => parseEntry(entry.trim(), index + 1)))
+    const unique = (values: ReadonlyArray<string>) => new Set(values).size === values.length
+    if (!unique(keys.map((key) => key.name))) return yield* Either.left("must not name two keys alike")
+    if (!unique(keys.map((key) => Redacted.value(key.secret)))) {
+      return yield* Either.left("must not give two keys the same secret")
+    }
+    return keys
+  })
+
+const parseEntry = (entry: string, position: number): Either.Either<ApiKey, string> => {
+  const [, name, secret, scopes] = entryPattern.exec(entry) ?? []
+  if (name === undefined || secret === undefined) {
+    return Either.left(`must be ${expected}; entry ${position} is not`)
+  }
+  if (scopes === undefined) return Either.right({ name, secret: Redacted.make(secret), scopes: defaultScopes })
+  const known = scopes.split("+").filter(Schema.is(Scope))
+  return known.length === scopes.split("+").length
+    ? Either.right({ name, secret: Redacted.make(secret), scopes: new Set(known) })
+    : Either.left(`must be ${expected}; entry ${position} has an unknown scope`)
+}
+
+export class ApiKeys extends Context.Tag("cal-tokens/Http/ApiKeys")<
+  ApiKeys,
+  {
+    /** The caller behind an `Authorization` header, if its key has the scope. */
+    readonly authorize: (
+      authorization: string | undefined,
+      scope: Scope
+    ) => Effect.Effect<Context.Tag.Service<Caller>, Unauthorized | Forbidden>
+  }
+>() {}
+
+export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> => {
+  const known = keys.map(({ name, scopes, secret }) => ({
+    caller: { name, scopes },
+    digest: digest(Redacted.value(secret))
+  }))
+  return {
+    authorize: (authorization, scope) =>
+      Effect.gen(function* () {
+        const presented = digest(credentials(authorization))
+        // Every key is compared, and every comparison takes the same time: the answer's timing tells nothing.
+        const matches = known.filter((key) => timingSafeEqual(key.digest, presented))
+        const caller = matches[0]?.caller
+        if (caller === undefined) return yield* new Unauthorized()
+        if (!caller.scopes.has(scope)) return yield* new Forbidden({ scope })
+        return caller
+      })
+  }
+}
+
+export const layer = (keys: ReadonlyArray<ApiKey>): Layer.Layer<ApiKeys> => Layer.succeed(ApiKeys, make(keys))
+
+const digest = (text: string) => createHash("sha256").update(text).digest()
+
+/** The credentials of the scheme `Bearer`, or nothing; a key is never empty, so nothing matches none. */
+const credentials = (authorization: string | undefined): string =>
+  /^bearer +([A-Za-z0-9._~+/=-]+) *$/i.exec(authorization ?? "")?.[1] ?? ""

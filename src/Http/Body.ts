@@ -1,0 +1,105 @@
+/** Request bodies: bounded, and decoded without ever repeating a value. */
+import { Buffer } from "node:buffer"
+import type { IncomingMessage } from "node:http"
+import { HttpServerRequest } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { Effect, Either, type ParseResult, Schema, SchemaAST } from "effect"
+import { InvalidInput } from "../TokenError.js"
+
+/** The largest body that is taken, 1 MiB. */
+export const maxBytes = 1024 * 1024
+
+/** Of a body that is too large, so much is read and forgotten, so that a client which only listens afterwards hears why. */
+const maxDiscarded = 16 * maxBytes
+
+/** The whole body. */
+export const bytes: Effect.Effect<Uint8Array, InvalidInput, HttpServerRequest.HttpServerRequest> = Effect.flatMap(
+  HttpServerRequest.HttpServerRequest,
+  (request) => read(NodeHttpServerRequest.toIncomingMessage(request))
+)
+
+/** A JSON body of this shape. */
+export const json = <A, I>(
+  schema: Schema.Schema<A, I>
+): Effect.Effect<A, InvalidInput, HttpServerRequest.HttpServerRequest> => {
+  const decode = Schema.decodeUnknownEither(schema)
+  return Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const contentType = request.headers["content-type"]
+    if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
+      return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
+    }
+    const value = yield* parse(yield* bytes)
+    return yield* Either.mapLeft(decode(value), invalid)
+  })
+}
+
+const parse = (body: Uint8Array): Effect.Effect<unknown, InvalidInput> =>
+  Effect.try({
+    try: (): unknown => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body)),
+    catch: () => new InvalidInput({ field: "body", expected: "must be JSON" })
+  })
+
+const read = (source: IncomingMessage) =>
+  Effect.async<Uint8Array, InvalidInput>((resume) => {
+    let chunks: Array<Uint8Array> = []
+    let size = 0
+    const tooLarge = Effect.fail(
+      new InvalidInput({ field: "body", expected: "must be at most 1 MiB large", tooLarge: true })
+    )
+    const onData = (chunk: Uint8Array) => {
+      size += chunk.length
+      if (size <= maxBytes) return chunks.push(chunk)
+      chunks = []
+      return size > maxDiscarded ? done(tooLarge) : undefined
+    }
+    const onEnd = () => done(size > maxBytes ? tooLarge : Effect.succeed(Buffer.concat(chunks)))
+    const onError = () => done(Effect.fail(new InvalidInput({ field: "body", expected: "must arrive whole" })))
+    const cleanup = () => source.off("data", onData).off("end", onEnd).off("error", onError)
+    const done = (result: Effect.Effect<Uint8Array, InvalidInput>) => {
+      cleanup()
+      resume(result)
+    }
+    source.on("data", onData).on("end", onEnd).on("error", onError)
+    return Effect.sync(cleanup)
+  })
+
+const invalid = (error: ParseResult.ParseError): InvalidInput => {
+  const { expected, path } = locate(error.issue, [])
+  return path.length === 0
+    ? new InvalidInput({ field: "body", expected: "must be a JSON object" })
+    : new InvalidInput({ field: path.join("."), expected })
+}
+
+/** Where the first issue is and what the schema says there. Only the schema is described, never the value. */
+const locate = (
+  issue: ParseResult.ParseIssue,
+  path: ReadonlyArray<PropertyKey>
+): { readonly path: ReadonlyArray<string>; readonly expected: string } => {
+  switch (issue._tag) {
+    case "Pointer":
+      return locate(issue.issue, path.concat(issue.path))
+    case "Composite":
+      return SchemaAST.isUnion(issue.ast) ? here(path, issue.ast) : locate(firstOf(issue.issues), path)
+    case "Refinement":
+    case "Transformation":
+      return locate(issue.issue, path)
+    case "Missing":
+      return { path: path.map(String), expected: "is required" }
+    case "Unexpected":
+      return { path: path.map(String), expected: "is not known" }
+    case "Type":
+    case "Forbidden":
+      return here(path, issue.ast)
+  }
+}
+
+const here = (path: ReadonlyArray<PropertyKey>, ast: SchemaAST.AST) => ({
+  path: path.map(String),
+  expected: `must be ${String(ast).replace(" | undefined", "")}`
+})
+
+const firstOf = (issues: ParseResult.SingleOrNonEmpty<ParseResult.ParseIssue>): ParseResult.ParseIssue =>
+  isMany(issues) ? issues[0] : issues
+
+const isMany = <A>(self: ParseResult.SingleOrNonEmpty<A>): self is readonly [A, ...Array<A>] => Array.isArray(self)

@@ -1,0 +1,111 @@
+/**
+ * Where a failure becomes an answer: logged once, with operation and user, and sent as the JSON that `Api/Failure`
+ * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
+ */
+import { HttpApp, HttpServerError, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { Cause, Context, Effect, Option, type Scope } from "effect"
+import { Caller } from "../Api/Access.js"
+import * as Failure from "../Api/Failure.js"
+import type { UserUlid } from "../Token.js"
+import type { InvalidInput, TokenError } from "../TokenError.js"
+import * as TokenInput from "../TokenInput.js"
+import { Lifecycle } from "./Lifecycle.js"
+import type { RouteTable } from "./RouteTable.js"
+
+/** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
+export class Development extends Context.Reference<Development>()("cal-tokens/Http/Development", {
+  defaultValue: () => false
+}) {}
+
+/** Names the operation, and who asked for it, in every log line of this request. */
+export const operation = (name: string): Effect.Effect<void, never, Caller | Scope.Scope> =>
+  Effect.flatMap(Caller, (caller) => Effect.annotateLogsScoped({ operation: name, apiKey: caller.name }))
+
+/** The user of this request, from an untrusted value; named in every log line from here on. */
+export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scope.Scope> =>
+  Effect.tap(TokenInput.userUlid(value), (userUlid) => Effect.annotateLogsScoped({ userUlid }))
+
+/** Logs an error, sees to the headers that belong to it, and fails with its form on the wire. */
+export const refuse = <E extends TokenError>(error: E) =>
+  Effect.gen(function* () {
+    const failure = Failure.fromError<E>(error)
+    const status = Failure.status(failure)
+    const development = yield* Development
+    const log = status >= 500 ? Effect.logWarning : Effect.logInfo
+    yield* Effect.annotateLogs(log(error.message), {
+      code: failure.code,
+      status,
+      ...(development && error.stack !== undefined ? { stack: error.stack } : {})
+    })
+    yield* HttpApp.appendPreResponseHandler((_, response) =>
+      Effect.succeed(HttpServerResponse.setHeaders(response, headersOf(failure)))
+    )
+    return yield* Effect.fail(failure)
+  })
+
+/** {@link refuse} for every error of an effect. */
+export const refuseAll = <A, E extends TokenError, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
+
+/** A failure as a whole response. */
+export const respond = (failure: Failure.Failure): HttpServerResponse.HttpServerResponse => {
+  return HttpServerResponse.unsafeJson(Failure.toWire(failure), {
+    status: Failure.status(failure),
+    headers: headersOf(failure)
+  })
+}
+
+const headersOf = (failure: Failure.Failure): Record<string, string> => ({
+  ...(failure.retryAfter === undefined ? {} : { "retry-after": String(failure.retryAfter) }),
+  ...(failure._tag === "Unauthorized" ? { "www-authenticate": "Bearer" } : {}),
+  ...(failure._tag === "PayloadTooLarge" || failure._tag === "ShuttingDown" ? { connection: "close" } : {})
+})
+
+/** The outermost layer of every request: refuses work during a shutdown, and lets nothing but JSON out. */
+export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const lifecycle = yield* Lifecycle
+    if ((yield* lifecycle.isStopping) && !request.url.startsWith("/health/")) {
+      return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."))
+    }
+    return yield* Effect.catchAllCause(app, (cause) => recover(cause, request, routes))
+  }).pipe(Effect.map((response) => HttpServerResponse.setHeaders(response, { ...defaultHeaders, ...response.headers })))
+
+const defaultHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" }
+
+const recover = (cause: Cause.Cause<unknown>, request: HttpServerRequest.HttpServerRequest, routes: RouteTable) => {
+  const error = Cause.squash(cause)
+  if (HttpServerError.isServerError(error) && error._tag === "RouteNotFound") {
+    return Effect.succeed(notFound(request, routes))
+  }
+  if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+  return Effect.as(
+    logFault(cause),
+    respond(Failure.service("InternalError", "Something went wrong here. It is logged."))
+  )
+}
+
+const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable) => {
+  const allowed = routes.methods(request.url)
+  return allowed.length === 0
+    ? respond(Failure.service("NotFound", "There is no such endpoint."))
+    : HttpServerResponse.setHeader(
+        respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`)),
+        "allow",
+        allowed.join(", ")
+      )
+}
+
+/** A fault nobody foresaw. Its message may hold anything, so only development sees it. */
+export const logFault = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    if (yield* Development) return yield* Effect.logError("Unexpected fault", cause)
+    yield* Effect.annotateLogs(Effect.logError("Unexpected fault"), describeFault(Cause.squash(cause)))
+  })
+
+/** The kind of a fault and the place in the code where it arose. */
+export const describeFault = (fault: unknown): { readonly fault: string; readonly at?: string } => {
+  if (!(fault instanceof Error)) return { fault: typeof fault }
+  const frame = Option.fromNullable(fault.stack?.split("\n").find((line) => /^\s+at /.test(line)))
+  return { fault: fault.name, ...(Option.isSome(frame) ? { at: frame.value.trim().slice(3) } : {}) }
+}

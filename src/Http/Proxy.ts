@@ -1,0 +1,120 @@
+/**
+ * Cal.com's API for a user of this service: `/api/cal/proxy/{userUlid}/{path…}?query`. The request goes on with the
+ * user's token, and Cal.com's answer comes back with its status, its body byte for byte and the headers that are safe.
+ */
+import {
+  HttpApiBuilder,
+  type HttpClientResponse,
+  type HttpMethod,
+  HttpServerRequest,
+  HttpServerResponse
+} from "@effect/platform"
+import { Duration, Effect } from "effect"
+import { CalApi } from "../CalApi.js"
+import { CalClient } from "../CalClient.js"
+import { CalUnavailable, InvalidInput } from "../TokenError.js"
+import * as CalPath from "../CalPath.js"
+import * as Access from "./Access.js"
+import { ApiKeys } from "./ApiKeys.js"
+import * as Body from "./Body.js"
+import * as Edge from "./Edge.js"
+
+const prefix = "/api/cal/proxy/"
+
+/** Of a caller's headers only these go on; a browser's origin and cookies are none of Cal.com's business. */
+const requestHeaders = ["accept", "accept-language", "cal-api-version"] as const
+
+/** Of Cal.com's headers these come back, and its rate limits. Never a cookie: it would be set for this host. */
+const responseHeaders = new Set([
+  "cache-control",
+  "content-disposition",
+  "content-encoding",
+  "content-language",
+  "etag",
+  "expires",
+  "last-modified",
+  "retry-after",
+  "vary",
+  "x-request-id"
+])
+
+/** How long Cal.com's body may take once its headers are here. */
+const bodyTimeout = Duration.seconds(30)
+
+export const layer = HttpApiBuilder.Router.use((router) =>
+  Effect.gen(function* () {
+    const keys = yield* ApiKeys
+    const api = yield* CalApi
+    const { apiUrl } = yield* CalClient
+    const forward = Effect.gen(function* () {
+      yield* Edge.operation("proxy")
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const target = yield* parseTarget(request.originalUrl)
+      const userUlid = yield* Edge.user(target.userUlid)
+      yield* CalPath.resolve(apiUrl, target.path)
+      const bytes = yield* Body.bytes
+      const response = yield* api.send(userUlid, {
+        method: request.method,
+        path: target.path,
+        headers: forwarded(request),
+        ...(bytes.length === 0
+          ? {}
+          : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
+      })
+      return yield* passOn(response, apiUrl, request.method)
+    })
+    yield* router.all(
+      `${prefix}*`,
+      Access.protect(
+        keys,
+        "proxy",
+        Effect.catchAll(Edge.refuseAll(forward), (failure) => Effect.succeed(Edge.respond(failure)))
+      )
+    )
+  })
+)
+
+/** User and path from the raw request target: what a router decoded could hide a way out of Cal.com's API. */
+const parseTarget = (target: string) => {
+  const [, userUlid, path] = /^\/api\/cal\/proxy\/([^/?#]*)(\/[^#]*)?$/.exec(target) ?? []
+  return userUlid === undefined || path === undefined
+    ? Effect.fail(
+        new InvalidInput({ field: "path", expected: `must be ${prefix}{userUlid}/{path below Cal.com's API}` })
+      )
+    : Effect.succeed({ userUlid, path })
+}
+
+const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string, string> => {
+  const headers: Record<string, string> = {}
+  for (const name of requestHeaders) {
+    const value = request.headers[name]
+    if (value !== undefined) headers[name] = value
+  }
+  return headers
+}
+
+const passOn = (response: HttpClientResponse.HttpClientResponse, apiUrl: string, method: HttpMethod.HttpMethod) =>
+  Effect.gen(function* () {
+    const headers: Record<string, string> = {}
+    for (const [name, value] of Object.entries(response.headers)) {
+      if (responseHeaders.has(name) || name.startsWith("x-ratelimit-")) headers[name] = value
+    }
+    const location = response.headers["location"]
+    if (location !== undefined && isBelow(location, apiUrl)) headers["location"] = location
+    const { status } = response
+    const contentType = response.headers["content-type"]
+    if (method === "HEAD" || status === 204 || status === 304) return HttpServerResponse.empty({ status, headers })
+    const body = yield* response.arrayBuffer.pipe(
+      Effect.timeout(bodyTimeout),
+      Effect.mapError(() => new CalUnavailable({ operation: "proxy", reason: "the answer did not arrive whole" }))
+    )
+    return HttpServerResponse.uint8Array(new Uint8Array(body), {
+      status,
+      headers,
+      ...(contentType === undefined ? {} : { contentType })
+    })
+  })
+
+/** Whether a redirect stays at Cal.com. */
+const isBelow = (location: string, apiUrl: string): boolean =>
+  URL.canParse(location, apiUrl) && new URL(location, apiUrl).origin === new URL(apiUrl).origin

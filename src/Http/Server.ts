@@ -1,0 +1,134 @@
+/**
+ * The Node server: its limits, and a shutdown that loses nobody's answer. When the layers are closed, readiness turns
+ * 503, the port closes, idle connections close at once, requests on open ones are refused, and running requests get
+ * their answer, for at most {@link drainTimeout}.
+ */
+import * as Http from "node:http"
+import type { Socket } from "node:net"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Duration, Effect, Layer } from "effect"
+import * as Failure from "../Api/Failure.js"
+import { Lifecycle } from "./Lifecycle.js"
+
+export interface Options {
+  readonly host: string
+  readonly port: number
+}
+
+export const drainTimeout = Duration.seconds(30)
+
+/** Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes. */
+const limits = {
+  headersTimeout: 10_000,
+  requestTimeout: 60_000,
+  connectionsCheckingInterval: 5_000,
+  // Longer than the idle time of usual load balancers (60 s), which would otherwise send into a closing connection.
+  keepAliveTimeout: 65_000,
+  // An access token of Cal.com is below 1 KiB; 16 KiB leave room for whatever a gateway adds.
+  maxHeaderSize: 16 * 1024
+} satisfies Http.ServerOptions
+
+const maxHeadersCount = 100
+
+interface Tracked {
+  readonly server: Http.Server
+  readonly sockets: Set<Socket>
+  /** Requests without their whole answer yet, and where they came from. */
+  readonly running: Map<Http.ServerResponse, Socket>
+}
+
+class NodeServer extends Context.Tag("cal-tokens/Http/NodeServer")<NodeServer, Tracked>() {}
+
+const make = Effect.sync((): Tracked => {
+  const sockets = new Set<Socket>()
+  const running = new Map<Http.ServerResponse, Socket>()
+  const server = Http.createServer(limits)
+  server.maxHeadersCount = maxHeadersCount
+  server.on("connection", (socket) => {
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+  })
+  server.on("request", (request, response) => {
+    running.set(response, request.socket)
+    response.once("close", () => running.delete(response))
+    // Alone, this listener means that the handlers are not there yet, or not any more: nobody else would answer.
+    if (server.listenerCount("request") === 1) refuse(response)
+  })
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+    const answered = [...running].some(([response, from]) => from === socket && response.headersSent)
+    if (answered || !socket.writable || error.code === "ECONNRESET") return socket.destroy()
+    socket.end(malformed(error.code))
+  })
+  return { server, sockets, running }
+})
+
+const refuse = (response: Http.ServerResponse) => {
+  const failure = Failure.service("ShuttingDown", "This process takes no requests now: ask again.")
+  response
+    .writeHead(503, { "content-type": "application/json", connection: "close" })
+    .end(JSON.stringify(Failure.toWire(failure)))
+}
+
+/** An answer to what is not HTTP, too slow or too long: no request object exists then. */
+const malformed = (code: string | undefined): string => {
+  const status = code === "HPE_HEADER_OVERFLOW" ? 431 : code === "ERR_HTTP_REQUEST_TIMEOUT" ? 408 : 400
+  const body = JSON.stringify({
+    success: false,
+    error: `request must be well-formed HTTP/1.1 (${Http.STATUS_CODES[status] ?? "Bad Request"}).`,
+    code: "InvalidInput"
+  })
+  return [
+    `HTTP/1.1 ${status} ${Http.STATUS_CODES[status] ?? "Bad Request"}`,
+    "content-type: application/json",
+    `content-length: ${body.length}`,
+    "connection: close",
+    "",
+    body
+  ].join("\r\n")
+}
+
+/** Built after the handlers, hence finalised before them: nothing is taken away while it waits. */
+const layerDrain = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    const tracked = yield* NodeServer
+    const lifecycle = yield* Lifecycle
+    // There are no web sockets here, and an upgraded connection would be nobody's to close.
+    tracked.server.removeAllListeners("upgrade")
+    yield* Effect.addFinalizer(() => Effect.zipRight(lifecycle.stop, drain(tracked)))
+  })
+)
+
+const drain = ({ running, server, sockets }: Tracked) =>
+  Effect.gen(function* () {
+    if (running.size > 0) yield* Effect.logInfo(`Stopping; requests that still get their answer: ${running.size}`)
+    const closed = Effect.async<void>((resume) => {
+      const isBusy = (socket: Socket) => [...running.values()].includes(socket)
+      const closeAfter = (response: Http.ServerResponse, socket: Socket) => {
+        if (!response.headersSent) response.setHeader("connection", "close")
+        response.once("close", () => {
+          if (!isBusy(socket)) socket.destroySoon()
+        })
+      }
+      server.on("request", (request, response) => closeAfter(response, request.socket))
+      running.forEach((socket, response) => closeAfter(response, socket))
+      server.close(() => resume(Effect.void))
+      // Node's own idle connections leave out those that never sent anything, and it no longer times them out.
+      for (const socket of sockets) if (!isBusy(socket)) socket.destroy()
+    })
+    yield* closed.pipe(
+      Effect.interruptible,
+      Effect.timeout(drainTimeout),
+      Effect.catchAll(() => Effect.logWarning(`Stopping; requests without an answer: ${running.size}`))
+    )
+    server.closeAllConnections()
+  })
+
+/** What is served, on a port. Fails with `ServeError` when the port cannot be had. */
+export const layer = <E, R>(options: Options, app: Layer.Layer<never, E, R>) =>
+  layerDrain.pipe(
+    Layer.provide(app),
+    Layer.provideMerge(
+      Layer.unwrapEffect(Effect.map(NodeServer, ({ server }) => NodeHttpServer.layer(() => server, options)))
+    ),
+    Layer.provide(Layer.effect(NodeServer, make))
+  )
