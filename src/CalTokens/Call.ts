@@ -45,7 +45,7 @@ export const bounded = (
         if (!inTime && Exit.isSuccess(exit)) yield* options.onLate(exit.value)
       })
     )
-    const deadline = owned.runWaiting(
+    const deadline = owned.runToEnd(
       Effect.zipRight(
         Effect.sleep(options.timeout),
         Deferred.fail(answer, timedOut(options.operation, options.timeout))
