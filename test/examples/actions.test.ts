@@ -1,0 +1,89 @@
+/**
+ * Actions in a plain TypeScript backend: promises in, plain objects out, no Effect in the code that uses them. Only the
+ * layers below, which a backend has in one file, are Effect.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { Actions, CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+
+const ada = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+const bob = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
+
+// ---- cal.ts: one instance per process --------------------------------------------------------------------------------
+
+const Cal = CalApi.layer.pipe(
+  Layer.provideMerge(CalTokens.layer),
+  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
+  Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
+  Layer.provideMerge(Sandbox.layer())
+)
+
+/** Stands for your sessions: who is asking? */
+const session = { userUlid: ada }
+
+/** Stands for Next's `revalidatePath`. */
+const revalidated: Array<string> = []
+
+// ---- a server action -------------------------------------------------------------------------------------------------
+
+interface Me {
+  readonly data: { readonly id: number; readonly email: string }
+}
+
+const makeProfile = (cal: Actions.Actions) => async (userUlid: string) => {
+  const me = await cal.makeCalApiRequest<Me>("/me", "GET", undefined, userUlid)
+  return Actions.isFailure(me) ? { problem: me.error, code: me.code } : { email: me.data.email }
+}
+
+// ---- it works --------------------------------------------------------------------------------------------------------
+
+/** Ada is connected to the sandbox; its handle lets the test play Cal.com. */
+const connected = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const tokens = yield* CalTokens.CalTokens
+    const grant = yield* sandbox.grantManaged({ email: "ada@example.com" })
+    yield* tokens.connect(Token.UserUlid.make(ada), { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
+  })
+)
+
+describe("actions in a plain backend", () => {
+  const cal = Actions.make({
+    layer: Layer.provideMerge(connected, Cal),
+    authorize: (userUlid) => userUlid === session.userUlid,
+    revalidate: (paths) => void revalidated.push(...paths),
+    revalidatePaths: ["/calendar"]
+  })
+  const profile = makeProfile(cal)
+
+  it("act for the user of the session", async () => {
+    assert.deepInclude(await profile(ada), { email: "ada+sandbox-platform-client@example.com" })
+  })
+
+  it("act for nobody else", async () => {
+    assert.deepInclude(await profile(bob), { code: "Forbidden" })
+  })
+
+  it("hand out a token for a request of one's own, and repair it when Cal.com refuses it", async () => {
+    const token = await cal.ensureValidCalToken(ada)
+    assert(token.success)
+
+    const send = (accessToken: string) =>
+      Promise.resolve(new Response(null, { status: accessToken === token.accessToken ? 498 : 200 }))
+
+    const response = await send(token.accessToken)
+    const repaired = await cal.handleCalApiResponse(response, send, ada, token.accessToken)
+    assert.strictEqual(repaired.status, 200)
+    assert.deepStrictEqual(revalidated, ["/calendar"])
+  })
+
+  it("answer failures as plain objects", async () => {
+    const failure = await cal.updateCalTokens(ada, { accessToken: "", refreshToken: "", accessTokenExpiresAt: "soon" })
+    assert.deepInclude(failure, { success: false, code: "InvalidInput" })
+  })
+
+  it("end with the process", async () => {
+    await cal.dispose()
+    assert.deepInclude(await cal.getCalTokenInfo(ada), { success: false, code: "ShuttingDown" })
+  })
+})

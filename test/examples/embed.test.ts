@@ -1,0 +1,58 @@
+/**
+ * An Effect program that embeds cal-tokens. Here it runs against the sandbox and keeps tokens in memory; another
+ * storage and another HTTP client are other layers, and the program stays as it is.
+ */
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Schema, TestClock } from "effect"
+import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+
+// ---- the program -----------------------------------------------------------------------------------------------------
+
+const Bookings = Schema.Struct({ data: Schema.Array(Schema.Struct({ uid: Schema.String, title: Schema.String })) })
+
+/** What is on somebody's calendar. Fails with a typed error, for example when they have to reconnect. */
+const bookings = (user: Token.UserUlid) =>
+  Effect.gen(function* () {
+    const api = yield* CalApi.CalApi
+    const { data } = yield* api.request(user, { path: "/bookings?take=10", schema: Bookings })
+    return data
+  })
+
+const titles = (user: Token.UserUlid) =>
+  bookings(user).pipe(
+    Effect.map((bookings) => bookings.map((booking) => booking.title)),
+    Effect.catchTag("ReauthorizationRequired", (error) => Effect.succeed([`Please reconnect: ${error.cause}`])),
+    Effect.catchTag("TokensNotFound", () => Effect.succeed(["Please connect your calendar"]))
+  )
+
+// ---- the layers ------------------------------------------------------------------------------------------------------
+
+const CalLive = CalApi.layer.pipe(
+  Layer.provideMerge(CalTokens.layer),
+  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged }))
+)
+
+const CalSandboxed = CalLive.pipe(
+  Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
+  Layer.provideMerge(Sandbox.layer())
+)
+
+// ---- it works --------------------------------------------------------------------------------------------------------
+
+const user = Token.UserUlid.make("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+it.effect("a program that embeds cal-tokens", () =>
+  Effect.gen(function* () {
+    assert.deepStrictEqual(yield* titles(user), ["Please connect your calendar"])
+
+    const sandbox = yield* Sandbox.Sandbox
+    const tokens = yield* CalTokens.CalTokens
+    const grant = yield* sandbox.grantManaged({ email: "ada@example.com" })
+    yield* tokens.connect(user, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
+    assert.deepStrictEqual(yield* titles(user), [])
+
+    yield* sandbox.deleteUser(grant.calUserId)
+    yield* TestClock.adjust("2 hours")
+    assert.deepStrictEqual(yield* titles(user), ["Please reconnect: calUserGone"])
+  }).pipe(Effect.provide(CalSandboxed))
+)
