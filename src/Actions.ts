@@ -97,7 +97,7 @@ export interface CalTokenInfo {
   readonly expiresAt: string
   /** The Cal.com user id of a managed user; `null` for OAuth2. */
   readonly managedUserId: number | null
-  readonly status: "active" | "reauthorization_required"
+  readonly status: "active" | "reauthorizationRequired"
 }
 
 export interface Actions {
@@ -239,7 +239,7 @@ const info = (userUlid: UserUlid, bufferMinutes: number) =>
       isExpiringImminent: isExpired || accessTokenExpiresAt - now <= buffer,
       expiresAt: iso(accessTokenExpiresAt),
       managedUserId: connection._tag === "ManagedUser" ? connection.calUserId : null,
-      status: status._tag === "Active" ? "active" : "reauthorization_required"
+      status: status._tag === "Active" ? "active" : "reauthorizationRequired"
     }
     return result
   })

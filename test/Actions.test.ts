@@ -153,7 +153,7 @@ describe("getCalTokenInfo", () => {
           })
         )
     })
-    assert.deepInclude(await actions.getCalTokenInfo(user), { managedUserId: null, status: "reauthorization_required" })
+    assert.deepInclude(await actions.getCalTokenInfo(user), { managedUserId: null, status: "reauthorizationRequired" })
   })
 
   for (const bad of [-1, NaN, Infinity, "5"]) {

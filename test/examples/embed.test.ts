@@ -3,8 +3,11 @@
  * storage and another HTTP client are other layers, and the program stays as it is.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Schema, TestClock } from "effect"
+import { Config, Effect, Layer, Schema, TestClock } from "effect"
 import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+import * as NodeHttp from "../../src/CalClient/Node.js"
+import * as Cipher from "../../src/TokenStorage/Cipher.js"
+import * as Postgres from "../../src/TokenStorage/Postgres.js"
 
 // ---- the program -----------------------------------------------------------------------------------------------------
 
@@ -27,14 +30,27 @@ const titles = (user: Token.UserUlid) =>
 
 // ---- the layers ------------------------------------------------------------------------------------------------------
 
-const CalLive = CalApi.layer.pipe(
-  Layer.provideMerge(CalTokens.layer),
-  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged }))
-)
+/** The service, but for where tokens are kept and how Cal.com is reached. */
+const Cal = CalApi.layer.pipe(Layer.provideMerge(CalTokens.layer))
 
-const CalSandboxed = CalLive.pipe(
+const CalSandboxed = Cal.pipe(
+  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
   Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
   Layer.provideMerge(Sandbox.layer())
+)
+
+/** In production: PostgreSQL, keys, and connections that suit single-use tokens. Type-checked here, not run. */
+export const CalInProduction = Cal.pipe(
+  Layer.provide(
+    CalClient.layerConfig({
+      apiUrl: Config.succeed("https://api.cal.com/v2"),
+      managed: Config.all({
+        clientId: Config.string("CAL_CLIENT_ID"),
+        clientSecret: Config.redacted("CAL_CLIENT_SECRET")
+      })
+    }).pipe(Layer.provide(NodeHttp.layerTokenHttp))
+  ),
+  Layer.provide([Layer.provide(Postgres.layerConfig, Cipher.layerConfig()), NodeHttp.layerApiHttp])
 )
 
 // ---- it works --------------------------------------------------------------------------------------------------------
