@@ -1,0 +1,124 @@
+/**
+ * What tests of the storage port share: users, pairs, accounts, requests with every field filled in, and plain views of
+ * answers, for `Redacted` values of different content look alike to an assertion.
+ */
+import { Duration, Effect, Option, Redacted, Schema, Struct } from "effect"
+import { type Connection, hash, type TokenPair, UserUlid } from "../../src/Token.js"
+import { CalUnavailable } from "../../src/TokenError.js"
+import {
+  AttemptFailure,
+  type ClaimRequest,
+  type ClaimResult,
+  type CommitRequest,
+  type StoredConnection,
+  type TokenStorage
+} from "../../src/TokenStorage.js"
+
+export type Storage = TokenStorage["Type"]
+
+let counter = 0
+
+/** A user (and a number) that no other test of this process has. `prefix` decides where it stands in lists. */
+export const newUser = (prefix = "01"): { readonly userUlid: UserUlid; readonly calUserId: number } => {
+  counter += 1
+  const text = prefix + counter.toString().padStart(26 - prefix.length, "0")
+  return { userUlid: Schema.decodeSync(UserUlid)(text), calUserId: 1000 + counter }
+}
+
+export const pair = (name: string, extra: Partial<TokenPair> = {}): TokenPair => ({
+  accessToken: Redacted.make(`access-${name}`),
+  refreshToken: Redacted.make(`refresh-${name}`),
+  accessTokenExpiresAt: 3_600_000,
+  ...extra
+})
+
+export const refreshHash = (name: string): string => hash(Redacted.make(`refresh-${name}`))
+export const accessHash = (name: string): string => hash(Redacted.make(`access-${name}`))
+
+export const managed = (calUserId: number): Connection => ({ _tag: "ManagedUser", clientId: "platform", calUserId })
+export const oauth = (calUserId?: number, scope?: string): Connection => ({
+  _tag: "OAuth2",
+  clientId: "oauth",
+  ...(calUserId === undefined ? {} : { calUserId }),
+  ...(scope === undefined ? {} : { scope })
+})
+
+export const lease = Duration.seconds(30)
+export const cooldownWindow = Duration.seconds(60)
+export const error = new CalUnavailable({ operation: "refresh", reason: "status 503", status: 503 })
+
+/** A claim that nothing but the row's state holds back. */
+export const claimOf = (userUlid: UserUlid, request: Partial<ClaimRequest> = {}): ClaimRequest => ({
+  userUlid,
+  attemptId: "mine",
+  knownVersion: Number.MAX_SAFE_INTEGER,
+  lease,
+  cooldownWindow,
+  maxAttempts: 1000,
+  ...request
+})
+
+export const commitOf = (
+  userUlid: UserUlid,
+  connection: Connection,
+  request: Partial<CommitRequest> = {}
+): CommitRequest => ({
+  userUlid,
+  attemptId: "mine",
+  connection,
+  pair: pair("two"),
+  seen: refreshHash("one"),
+  dead: [],
+  ...request
+})
+
+export const notSpent = (backoff: Duration.DurationInput = 0): AttemptFailure =>
+  AttemptFailure.NotSpent({ error, backoff: Duration.decode(backoff) })
+export const unknown = (
+  probeIn: Duration.DurationInput = "5 seconds",
+  backoff: Duration.DurationInput = 0
+): AttemptFailure =>
+  AttemptFailure.Unknown({ error, backoff: Duration.decode(backoff), probeIn: Duration.decode(probeIn) })
+export const terminal = (dead: ReadonlyArray<string> = [refreshHash("one")]): AttemptFailure =>
+  AttemptFailure.Terminal({ cause: "revoked", dead })
+export const released = (probe: Option.Option<string> = Option.none()): AttemptFailure =>
+  AttemptFailure.Released({ probe })
+
+/** The names of a row's pairs, the main one first. */
+export const names = (row: StoredConnection): ReadonlyArray<string> =>
+  [row.pair, ...row.fallbacks].map((one) => Redacted.value(one.refreshToken).replace("refresh-", ""))
+
+/** A row as plain data. Versions are left out: storages count them differently. */
+export const plain = (row: StoredConnection) => ({
+  ...Struct.omit(row, "version"),
+  pair: plainPair(row.pair),
+  fallbacks: row.fallbacks.map(plainPair)
+})
+const plainPair = (one: TokenPair) => ({
+  ...one,
+  accessToken: Redacted.value(one.accessToken),
+  refreshToken: Redacted.value(one.refreshToken)
+})
+
+/** What a claim finds, as one word: the row's state as far as anybody can see it. Changes the row if it is free. */
+export const observe = (storage: Storage, userUlid: UserUlid) =>
+  Effect.map(storage.claim(claimOf(userUlid, { attemptId: "observer" })), stateOf)
+
+const stateOf = (result: ClaimResult): string => {
+  switch (result._tag) {
+    case "NotFound":
+      return "gone"
+    case "Busy":
+      return "claimed"
+    case "CoolingDown":
+      return "backing off"
+    case "ProbeLater":
+      return "unknown"
+    case "Claimed":
+      return Option.isSome(result.probe) ? "lapsed" : "idle"
+    case "Newer":
+    case "Terminal":
+    case "RejectedRecently":
+      return result._tag.toLowerCase()
+  }
+}

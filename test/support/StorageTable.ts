@@ -1,0 +1,178 @@
+/**
+ * Every cell of the table in `TokenStorage.ts`: each event in each state, its answer and the state afterwards.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Option, TestClock } from "effect"
+import type { UserUlid } from "../../src/Token.js"
+import type { StorageUnavailable, TokenUnreadable } from "../../src/TokenError.js"
+import type { AttemptFailure } from "../../src/TokenStorage.js"
+import * as Fixture from "./StorageFixture.js"
+
+type Call<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
+type Step<A = unknown> = (storage: Fixture.Storage, userUlid: UserUlid, calUserId: number) => Call<A>
+
+/** How a row gets into each state. "mine" is the attempt the events speak for. */
+const states = {
+  idle: () => Effect.void,
+  "claimed by me": (storage, user) => storage.claim(Fixture.claimOf(user)),
+  "claimed by other": (storage, user) => storage.claim(Fixture.claimOf(user, { attemptId: "other" })),
+  "lapsed, mine": (storage, user) =>
+    Effect.zipRight(storage.claim(Fixture.claimOf(user)), TestClock.adjust(Fixture.lease)),
+  "lapsed, other's": (storage, user) =>
+    Effect.zipRight(storage.claim(Fixture.claimOf(user, { attemptId: "other" })), TestClock.adjust(Fixture.lease)),
+  unknown: (storage, user) =>
+    Effect.zipRight(
+      storage.claim(Fixture.claimOf(user)),
+      storage.fail({ userUlid: user, attemptId: "mine", failure: Fixture.unknown() })
+    ),
+  terminal: (storage, user) =>
+    Effect.zipRight(
+      storage.claim(Fixture.claimOf(user)),
+      storage.fail({ userUlid: user, attemptId: "mine", failure: Fixture.terminal() })
+    )
+} satisfies Record<string, Step>
+type State = keyof typeof states
+
+const fail =
+  (failure: AttemptFailure): Step<string> =>
+  (storage, userUlid) =>
+    Effect.map(storage.fail({ userUlid, attemptId: "mine", failure }), (result) => result._tag)
+
+const commit =
+  (request: Partial<Parameters<Fixture.Storage["commit"]>[0]>, other = false): Step<string> =>
+  (storage, user, calUserId) =>
+    Effect.map(
+      storage.commit(Fixture.commitOf(user, Fixture.managed(other ? -calUserId : calUserId), request)),
+      (result) => result._tag
+    )
+
+/** State before → answer, state after, the row's pairs after. */
+type Cells = Record<State, readonly [answer: string, after: string, ...pairs: ReadonlyArray<string>]>
+
+const unchanged = (answer: string): Cells => ({
+  idle: [answer, "idle", "one"],
+  "claimed by me": [answer, "claimed", "one"],
+  "claimed by other": [answer, "claimed", "one"],
+  "lapsed, mine": [answer, "lapsed", "one"],
+  "lapsed, other's": [answer, "lapsed", "one"],
+  unknown: [answer, "unknown", "one"],
+  terminal: [answer, "terminal", "one"]
+})
+
+const same = (...cell: Cells[State]): Cells => ({
+  idle: cell,
+  "claimed by me": cell,
+  "claimed by other": cell,
+  "lapsed, mine": cell,
+  "lapsed, other's": cell,
+  unknown: cell,
+  terminal: cell
+})
+
+/** A failure counts only while the attempt is mine. */
+const mine = (after: string): Cells => ({
+  ...unchanged("NotRecorded"),
+  "claimed by me": ["Recorded", after, "one"],
+  "lapsed, mine": ["Recorded", after, "one"]
+})
+
+const events: Record<string, { readonly run: Step<string>; readonly cells: Cells }> = {
+  claim: {
+    run: (storage, user) =>
+      Effect.map(storage.claim(Fixture.claimOf(user, { attemptId: "next" })), (result) =>
+        result._tag === "Claimed" && Option.isSome(result.probe) ? "Claimed to probe" : result._tag
+      ),
+    cells: {
+      idle: ["Claimed", "claimed", "one"],
+      "claimed by me": ["Busy", "claimed", "one"],
+      "claimed by other": ["Busy", "claimed", "one"],
+      "lapsed, mine": ["Claimed to probe", "claimed", "one"],
+      "lapsed, other's": ["Claimed to probe", "claimed", "one"],
+      unknown: ["ProbeLater", "unknown", "one"],
+      terminal: ["Terminal", "terminal", "one"]
+    }
+  },
+  spend: {
+    run: (storage, userUlid) =>
+      Effect.map(storage.spend({ userUlid, attemptId: "mine", next: "next", dead: [] }), (row) => row._tag),
+    cells: {
+      ...unchanged("None"),
+      "claimed by me": ["Some", "claimed", "one"],
+      "lapsed, mine": ["Some", "lapsed", "one"]
+    }
+  },
+  "commit, in time or late, of the row's pair": {
+    run: commit({}),
+    cells: {
+      ...same("Stored", "idle", "two"),
+      "claimed by other": ["AttemptOpen", "claimed", "one"]
+    }
+  },
+  "late commit of another pair of the same account": {
+    run: commit({ attemptId: "late", seen: Fixture.refreshHash("zero") }),
+    cells: {
+      idle: ["KeptAsFallback", "idle", "one", "two"],
+      "claimed by me": ["KeptAsFallback", "claimed", "one", "two"],
+      "claimed by other": ["KeptAsFallback", "claimed", "one", "two"],
+      "lapsed, mine": ["KeptAsFallback", "lapsed", "one", "two"],
+      "lapsed, other's": ["KeptAsFallback", "lapsed", "one", "two"],
+      unknown: ["KeptAsFallback", "unknown", "one", "two"],
+      terminal: ["KeptAsFallback", "idle", "one", "two"]
+    }
+  },
+  "late commit for another account": {
+    run: commit({ attemptId: "late", seen: Fixture.refreshHash("zero") }, true),
+    cells: unchanged("Discarded")
+  },
+  "fail, not spent": { run: fail(Fixture.notSpent("2 seconds")), cells: mine("backing off") },
+  "fail, unknown": { run: fail(Fixture.unknown()), cells: mine("unknown") },
+  "fail, terminal": { run: fail(Fixture.terminal()), cells: mine("terminal") },
+  "fail, released": { run: fail(Fixture.released()), cells: mine("idle") },
+  connect: {
+    run: (storage, userUlid, calUserId) =>
+      storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("two") }).pipe(
+        Effect.as("stored"),
+        Effect.catchTag("CalAccountInUse", () => Effect.succeed("in use"))
+      ),
+    cells: same("stored", "idle", "two", "one")
+  },
+  update: {
+    run: (storage, userUlid) => Effect.map(storage.update(userUlid, Fixture.pair("two")), (row) => row._tag),
+    cells: same("Some", "idle", "two", "one")
+  },
+  disconnect: {
+    run: (storage, userUlid) =>
+      Effect.gen(function* () {
+        const gone = yield* storage.disconnect(userUlid)
+        const late = yield* commit({})(storage, userUlid, 0)
+        return `${gone}, then ${late}`
+      }),
+    cells: same("true, then Discarded", "gone")
+  }
+}
+
+export const table = (storage: () => Fixture.Storage) => {
+  for (const [event, { cells, run }] of Object.entries(events)) {
+    describe(event, () => {
+      for (const state of Object.keys(states) as ReadonlyArray<State>) {
+        it.effect(state, () =>
+          Effect.gen(function* () {
+            const { calUserId, userUlid } = Fixture.newUser()
+            yield* TestClock.adjust(Duration.days(1))
+            yield* storage().connect({
+              userUlid,
+              connection: Fixture.managed(calUserId),
+              pair: Fixture.pair("one")
+            })
+            yield* states[state](storage(), userUlid)
+            const answer = yield* run(storage(), userUlid, calUserId)
+            const row = yield* storage().find(userUlid)
+            const after = yield* Fixture.observe(storage(), userUlid)
+            const pairs = Option.match(row, { onNone: () => [], onSome: Fixture.names })
+            assert.deepStrictEqual([answer, after, ...pairs], [...cells[state]])
+          })
+        )
+      }
+    })
+  }
+}
