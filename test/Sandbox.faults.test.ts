@@ -59,7 +59,8 @@ const suite = (
         const origin = yield* options.origin
         const grant = yield* sandbox.grantManaged()
         yield* sandbox.inject(fault)
-        const seen = yield* refresh(origin, grant.refreshToken)
+        // A broken connection shows at once, not when some keep-alive ends.
+        const seen = yield* Effect.timeout(refresh(origin, grant.refreshToken), "3 seconds")
         const spent = !(yield* sandbox.isLive(grant.refreshToken))
         // A fault strikes once.
         const next = yield* sandbox.grantManaged()

@@ -215,8 +215,11 @@ describe("the token endpoint", () => {
   it.effect("refuses clients that are not approved, without killing the grant", () =>
     Effect.gen(function* () {
       const { refreshToken } = yield* Effect.flatMap(Sandbox, (sandbox) => sandbox.grantOAuth2())
+      const fields = codeFields(yield* freshCode)
       yield* turn({ oauth2ClientStatus: "PENDING" })
       refused(yield* oauth2Refresh(refreshToken), 401, "unauthorized_client", "client_not_approved")
+      refused(yield* token(fields), 401, "unauthorized_client", "client_not_approved")
+      refused(yield* token(fields), 400, "invalid_grant", "code_invalid_or_expired")
       yield* turn({ oauth2ClientStatus: "REJECTED" })
       refused(yield* oauth2Refresh(refreshToken), 401, "unauthorized_client", "client_rejected")
       yield* turn({ oauth2ClientStatus: "APPROVED" })

@@ -7,7 +7,7 @@ import { isLegacy, ownerId, type ManagedClient, type OAuth2Client } from "./Clie
 import { forbidden, tokenExpired, unauthorized, type Refusal } from "./Errors.js"
 import { type User } from "./Store.js"
 import { verifyOAuth2 } from "./Tokens.js"
-import { type Incoming, type World } from "./World.js"
+import { type Incoming } from "./World.js"
 
 export type Principal =
   | { readonly _tag: "Client"; readonly client: ManagedClient; readonly user: User }
@@ -18,30 +18,29 @@ type Scope = ReadonlyArray<string>
 type Outcome<A> = Either.Either<A, Refusal>
 
 /** Client credentials win over a bearer token; a client id in the path wins over the header. */
-export const authenticate = (world: World, request: Incoming, pathClientId?: string): Outcome<Principal> => {
+export const authenticate = (request: Incoming, pathClientId?: string): Outcome<Principal> => {
   const clientId = pathClientId ?? request.headers["x-cal-client-id"]
   const secret = request.headers["x-cal-secret-key"]
-  if (clientId && secret) return Either.map(asClient(world, request, clientId, secret), note(request))
+  if (clientId && secret) return Either.map(asClient(request, clientId, secret), note(request))
   const bearer = bearerOf(request)
-  if (bearer) return Either.map(asBearer(world, request, bearer), note(request))
+  if (bearer) return Either.map(asBearer(request, bearer), note(request))
   if (clientId) return Either.left(unauthorized(onlyOne("x-cal-client-id", "x-cal-secret-key")))
   if (secret) return Either.left(unauthorized(onlyOne("x-cal-secret-key", "x-cal-client-id")))
   return Either.left(unauthorized(noCredentials))
 }
 
 /** Endpoints for everybody: no credentials are fine, wrong ones are not. */
-export const authenticateOptional = (world: World, request: Incoming): Outcome<Principal | undefined> =>
+export const authenticateOptional = (request: Incoming): Outcome<Principal | undefined> =>
   bearerOf(request) || (request.headers["x-cal-client-id"] && request.headers["x-cal-secret-key"])
-    ? authenticate(world, request)
+    ? authenticate(request)
     : Either.right(undefined)
 
 /** Endpoints of a client's own server: the secret is required, whatever else is sent. */
 export const authenticateClient = (
-  world: World,
   request: Incoming,
   clientId: string
 ): Outcome<Extract<Principal, { readonly _tag: "Client" }>> =>
-  Either.flatMap(authenticate(world, request, clientId), (principal) =>
+  Either.flatMap(authenticate(request, clientId), (principal) =>
     principal._tag === "Client"
       ? Either.right(principal)
       : Either.left(forbidden("OrganizationRolesGuard - User must have one of the roles: ADMIN, OWNER."))
@@ -51,13 +50,13 @@ export const authenticateClient = (
  * The permission guard by itself, as it stands **before** authentication on bookings and single event types. It looks
  * the token up without regard to its expiry; its refusal contains the whole token.
  */
-export const permit = (world: World, request: Incoming, permission: Permission): Outcome<void> => {
+export const permit = (request: Incoming, permission: Permission): Outcome<void> => {
   const bearer = bearerOf(request)
   const clientId = request.headers["x-cal-client-id"]
   if (!bearer && !clientId) return Either.left(forbidden(noPermissionCredentials))
-  if (bearer && verifyOAuth2(world, bearer, "Access Token", request.now) !== undefined) return Either.void
-  const owner = bearer ? visibleRow(world, request, bearer)?.clientId : clientId
-  const client = owner === undefined ? undefined : world.clients.managed.get(owner)
+  if (bearer && verifyOAuth2(request.world, bearer, "Access Token", request.now) !== undefined) return Either.void
+  const owner = bearer ? visibleRow(request, bearer)?.clientId : clientId
+  const client = owner === undefined ? undefined : request.world.clients.managed.get(owner)
   if (client !== undefined) return hasPermission(client, permission)
   if (request.switches.deadTokenOnGuardedRoutes === "unauthorized") return Either.void
   return Either.left(forbidden(`PermissionsGuard - no oAuth client found for access token=${bearer ?? ""}`))
@@ -108,46 +107,51 @@ const satisfies = (held: string, required: string) =>
 /** Cal.com removes the word `Bearer ` where it finds it, case-sensitively, and takes what is left. */
 const bearerOf = (request: Incoming): string | undefined => request.headers.authorization?.replace("Bearer ", "")
 
-const asClient = (world: World, request: Incoming, clientId: string, secret: string): Outcome<Principal> => {
-  const client = world.clients.managed.get(clientId)
+const asClient = (request: Incoming, clientId: string, secret: string): Outcome<Principal> => {
+  const client = request.world.clients.managed.get(clientId)
   if (client === undefined) {
     return Either.left(unauthorized(`ApiAuthStrategy - oAuth client - Client with ID ${clientId} not found`))
   }
   if (request.switches.managedSecretRejected || Redacted.value(client.clientSecret) !== secret) {
     return Either.left(unauthorized("ApiAuthStrategy - oAuth client - Invalid client secret"))
   }
-  const user = world.store.users.get(ownerId)
+  const user = request.world.store.users.get(ownerId)
   return user === undefined ? Either.left(noOwner) : Either.right({ _tag: "Client", client, user })
 }
 
 /** A managed token first; if it is none, an OAuth2 token; if that fails too, the managed refusal stands. */
-const asBearer = (world: World, request: Incoming, token: string): Outcome<Principal> => {
-  const refusal = managedRefusal(world, request, token)
-  if (refusal === undefined) return asManaged(world, request, token)
-  const claims = verifyOAuth2(world, token, "Access Token", request.now)
+const asBearer = (request: Incoming, token: string): Outcome<Principal> => {
+  const refusal = managedRefusal(request, token)
+  if (refusal === undefined) return asManaged(request, token)
+  const claims = verifyOAuth2(request.world, token, "Access Token", request.now)
   if (claims === undefined) return Either.left(refusal)
-  const user = world.store.users.get(claims.userId)
+  const user = request.world.store.users.get(claims.userId)
   return user === undefined
     ? Either.left(
         unauthorized("ApiAuthStrategy - third-party token - No user or team owner associated with the token.")
       )
-    : Either.right({ _tag: "OAuth2", client: world.clients.oauth2.get(claims.clientId), user, scope: claims.scope })
+    : Either.right({
+        _tag: "OAuth2",
+        client: request.world.clients.oauth2.get(claims.clientId),
+        user,
+        scope: claims.scope
+      })
 }
 
 /** A token that was accepted once is remembered until it expires, and is not looked up again. */
-const managedRefusal = (world: World, request: Incoming, token: string): Refusal | undefined => {
-  const remembered = world.store.validated.get(token)
+const managedRefusal = (request: Incoming, token: string): Refusal | undefined => {
+  const remembered = request.world.store.validated.get(token)
   if (remembered !== undefined && request.now <= remembered) return undefined
-  const row = visibleRow(world, request, token)
+  const row = visibleRow(request, token)
   if (row === undefined) return invalidToken
   if (request.now > row.expiresAt) return tokenExpired
-  world.store.validated.set(token, row.expiresAt)
+  request.world.store.validated.set(token, row.expiresAt)
   return undefined
 }
 
-const asManaged = (world: World, request: Incoming, token: string): Outcome<Principal> => {
-  const row = world.store.access.get(token)
-  const client = row === undefined ? undefined : world.clients.managed.get(row.clientId)
+const asManaged = (request: Incoming, token: string): Outcome<Principal> => {
+  const row = request.world.store.access.get(token)
+  const client = row === undefined ? undefined : request.world.clients.managed.get(row.clientId)
   if (row === undefined || client === undefined) {
     return Either.left(unauthorized("ApiAuthStrategy - access token - OAuth client not found given the access token"))
   }
@@ -159,13 +163,13 @@ const asManaged = (world: World, request: Incoming, token: string): Outcome<Prin
       )
     )
   }
-  const user = world.store.users.get(row.userId)
+  const user = request.world.store.users.get(row.userId)
   return user === undefined ? Either.left(noOwner) : Either.right({ _tag: "Managed", client, user })
 }
 
 /** The row as a lagging read replica shows it. */
-const visibleRow = (world: World, request: Incoming, token: string) => {
-  const row = world.store.access.get(token)
+const visibleRow = (request: Incoming, token: string) => {
+  const row = request.world.store.access.get(token)
   return row !== undefined && request.now - row.createdAt < Duration.toMillis(request.switches.replicaLag)
     ? undefined
     : row

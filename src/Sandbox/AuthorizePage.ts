@@ -14,40 +14,36 @@ import { type Incoming, type World } from "./World.js"
 
 export const path = "/auth/oauth2/authorize"
 
-export const make = (world: World) => {
-  const show = (request: Incoming) =>
-    Effect.sync(() => {
-      const asked = check(world, request, request.query)
-      return asked._tag === "Asked" ? page(consent(world, asked)) : refused(asked)
+const show = (request: Incoming) =>
+  Effect.sync(() => {
+    const asked = check(request, request.query)
+    return asked._tag === "Asked" ? page(consent(request.world, asked)) : refused(asked)
+  })
+
+const decide = (request: Incoming) =>
+  Effect.sync(() => {
+    const form = new URLSearchParams()
+    if (request.body._tag === "Form") {
+      for (const [key, value] of Object.entries(request.body.value)) form.set(key, String(value))
+    }
+    const asked = check(request, form)
+    if (asked._tag !== "Asked") return refused(asked)
+    if (form.get("decision") !== "allow") return redirect(asked, { error: "access_denied" })
+    const user = userOf(request, form)
+    if (user === undefined) return page("<p>Pick a user, or enter the email address of a new one.</p>", 400)
+    request.note.calUserId = user.id
+    return redirect(asked, {
+      code: issueCode(request.world, asked.client, user.id, asked.scope, asked.codeChallenge, request.now)
     })
+  })
 
-  const decide = (request: Incoming) =>
-    Effect.sync(() => {
-      const form = new URLSearchParams()
-      if (request.body._tag === "Form") {
-        for (const [key, value] of Object.entries(request.body.value)) form.set(key, String(value))
-      }
-      const asked = check(world, request, form)
-      if (asked._tag !== "Asked") return refused(asked)
-      if (form.get("decision") !== "allow") return redirect(asked, { error: "access_denied" })
-      const user = userOf(form, request.now)
-      if (user === undefined) return page("<p>Pick a user, or enter the email address of a new one.</p>", 400)
-      request.note.calUserId = user.id
-      return redirect(asked, {
-        code: issueCode(world, asked.client, user.id, asked.scope, asked.codeChallenge, request.now)
-      })
-    })
-
-  const userOf = (form: URLSearchParams, now: number): User | undefined => {
-    const picked = world.store.users.get(Number(form.get("user")))
-    if (picked !== undefined && picked.managedBy === null) return picked
-    const email = form.get("email") ?? ""
-    if (!isEmail.accepts(email)) return undefined
-    const known = world.store.userByEmail(email)
-    return known ?? Users.create(world, { email, name: form.get("name") || email }, null, now)
-  }
-
-  return [route("GET", path, show), route("POST", path, decide)]
+const userOf = (request: Incoming, form: URLSearchParams): User | undefined => {
+  const picked = request.world.store.users.get(Number(form.get("user")))
+  if (picked !== undefined && picked.managedBy === null) return picked
+  const email = form.get("email") ?? ""
+  if (!isEmail.accepts(email)) return undefined
+  const known = request.world.store.userByEmail(email)
+  return known ?? Users.create(request.world, { email, name: form.get("name") || email }, null, request.now)
 }
 
 interface Asked {
@@ -75,9 +71,9 @@ interface Returned {
   readonly description: string
 }
 
-const check = (world: World, request: Incoming, form: URLSearchParams): Asked | Shown | Returned => {
+const check = (request: Incoming, form: URLSearchParams): Asked | Shown | Returned => {
   const shown = (text: string): Shown => ({ _tag: "Shown", text })
-  const client = world.clients.oauth2.get(form.get("client_id") ?? "")
+  const client = request.world.clients.oauth2.get(form.get("client_id") ?? "")
   if (client === undefined) return shown("OAuth client with ID not found")
   const redirectUri = form.get("redirect_uri") ?? ""
   if (!client.redirectUris.includes(redirectUri)) {
@@ -172,3 +168,5 @@ ${body}
   )
 
 const escape = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+
+export const routes = [route("GET", path, show), route("POST", path, decide)]

@@ -19,122 +19,108 @@ import { type User } from "./Store.js"
 import * as Tokens from "./Tokens.js"
 import * as Users from "./Users.js"
 import * as Validation from "./Validation.js"
-import { jsonObject, type Incoming, type World } from "./World.js"
+import { jsonObject, type Incoming } from "./World.js"
 
-export const make = (world: World) => {
-  const create = (request: Incoming, params: Params) =>
-    Effect.gen(function* () {
-      const { client } = yield* authenticateClient(world, request, param(params, "clientId"))
-      const profile = Users.fromBody(yield* valid(request, Validation.createUser))
-      const existing = world.store.userByEmail(Users.managedEmail(profile.email, client.clientId))
-      if (existing !== undefined) {
-        return yield* Effect.fail(
-          conflict(`User with the provided e-mail already exists. Existing user ID=${existing.id}`)
-        )
-      }
-      const user = Users.create(world, profile, client.clientId, request.now)
-      const pair = Tokens.issueManaged(world, client.clientId, user.id, request.now, false)
-      noteIssued(request, user.id, pair.refreshToken)
-      return success({ user: Users.toManagedUser(user), ...pair }, 201)
-    })
-
-  const list = (request: Incoming, params: Params) =>
-    Effect.gen(function* () {
-      const { client } = yield* authenticateClient(world, request, param(params, "clientId"))
-      const query = Object.fromEntries(request.query)
-      const violations = Validation.check(query, {
-        limit: { rules: [Validation.isCount(1, 250)] },
-        offset: { rules: [Validation.isCount(0, 250)] }
-      })
-      if (violations.length > 0) return yield* Effect.fail(invalid(violations))
-      const emails = query.emails?.split(",").map((email) => email.trim())
-      const wrong = emails?.find((email) => !Validation.isEmail.accepts(email))
-      if (wrong !== undefined) return yield* Effect.fail(badRequest(`Invalid email ${wrong}`))
-      const wanted = emails && new Set(emails.map((email) => Users.managedEmail(email, client.clientId)))
-      const users = [...world.store.users.values()].filter(
-        (user) => user.managedBy === client.clientId && (wanted === undefined || wanted.has(user.email))
+const create = (request: Incoming, params: Params) =>
+  Effect.gen(function* () {
+    const { client } = yield* authenticateClient(request, param(params, "clientId"))
+    const profile = Users.fromBody(yield* valid(request, Validation.createUser))
+    const existing = request.world.store.userByEmail(Users.managedEmail(profile.email, client.clientId))
+    if (existing !== undefined) {
+      return yield* Effect.fail(
+        conflict(`User with the provided e-mail already exists. Existing user ID=${existing.id}`)
       )
-      const offset = Number(query.offset ?? 0)
-      return success(users.slice(offset, offset + Number(query.limit ?? 50)).map(Users.toManagedUser))
+    }
+    const user = Users.create(request.world, profile, client.clientId, request.now)
+    const pair = Tokens.issueManaged(request.world, client.clientId, user.id, request.now, false)
+    noteIssued(request, user.id, pair.refreshToken)
+    return success({ user: Users.toManagedUser(user), ...pair }, 201)
+  })
+
+const list = (request: Incoming, params: Params) =>
+  Effect.gen(function* () {
+    const { client } = yield* authenticateClient(request, param(params, "clientId"))
+    const query = Object.fromEntries(request.query)
+    const violations = Validation.check(query, {
+      limit: { rules: [Validation.isCount(1, 250)] },
+      offset: { rules: [Validation.isCount(0, 250)] }
     })
+    if (violations.length > 0) return yield* Effect.fail(invalid(violations))
+    const emails = query.emails?.split(",").map((email) => email.trim())
+    const wrong = emails?.find((email) => !Validation.isEmail.accepts(email))
+    if (wrong !== undefined) return yield* Effect.fail(badRequest(`Invalid email ${wrong}`))
+    const wanted = emails && new Set(emails.map((email) => Users.managedEmail(email, client.clientId)))
+    const users = [...request.world.store.users.values()].filter(
+      (user) => user.managedBy === client.clientId && (wanted === undefined || wanted.has(user.email))
+    )
+    const offset = Number(query.offset ?? 0)
+    return success(users.slice(offset, offset + Number(query.limit ?? 50)).map(Users.toManagedUser))
+  })
 
-  const get = (request: Incoming, params: Params) =>
-    Effect.map(userOfClient(request, params), (user) => success(Users.toManagedUser(user)))
+const get = (request: Incoming, params: Params) =>
+  Effect.map(userOfClient(request, params), (user) => success(Users.toManagedUser(user)))
 
-  const update = (request: Incoming, params: Params) =>
-    Effect.gen(function* () {
-      const user = yield* userOfClient(request, params)
-      const profile = Users.fromBody(yield* valid(request, Validation.updateUser))
-      return success(Users.toManagedUser(Users.update(world, user, profile)))
-    })
+const update = (request: Incoming, params: Params) =>
+  Effect.gen(function* () {
+    const user = yield* userOfClient(request, params)
+    const profile = Users.fromBody(yield* valid(request, Validation.updateUser))
+    return success(Users.toManagedUser(Users.update(request.world, user, profile)))
+  })
 
-  const remove = (request: Incoming, params: Params) =>
-    Effect.map(userOfClient(request, params), (user) => {
-      world.store.removeUser(user.id)
-      world.touch()
-      return success(Users.toManagedUser(user))
-    })
+const remove = (request: Incoming, params: Params) =>
+  Effect.map(userOfClient(request, params), (user) => {
+    request.world.store.removeUser(user.id)
+    request.world.touch()
+    return success(Users.toManagedUser(user))
+  })
 
-  const forceRefresh = (request: Incoming, params: Params) =>
-    Effect.map(userOfClient(request, params), (user) => {
-      const pair = Tokens.forceRefresh(world, param(params, "clientId"), user.id, request.now)
-      noteIssued(request, user.id, pair.refreshToken)
-      return success(pair)
-    })
+const forceRefresh = (request: Incoming, params: Params) =>
+  Effect.map(userOfClient(request, params), (user) => {
+    const pair = Tokens.forceRefresh(request.world, param(params, "clientId"), user.id, request.now)
+    noteIssued(request, user.id, pair.refreshToken)
+    return success(pair)
+  })
 
-  const refresh = (request: Incoming, params: Params) =>
-    Effect.gen(function* () {
-      const clientId = param(params, "clientId")
-      yield* authenticateClient(world, request, clientId)
-      const body = yield* valid(request, { refreshToken: { required: true, rules: [Validation.isString] } })
-      // Check and rotation are one synchronous step, unless this request is told to race.
-      const token = String(body.refreshToken)
-      const row = Tokens.findManagedRefresh(world, clientId, token, request)
-      if (row === undefined) return yield* Effect.fail(badRequest("Invalid refresh token"))
-      if (request.raceWindow > 0) yield* Effect.sleep(request.raceWindow)
-      const pair = Tokens.rotateManaged(world, row, request.now + request.raceWindow)
-      if (pair === undefined) {
-        const lost = request.switches.managedRaceLoser === "invalid"
-        return yield* Effect.fail(lost ? badRequest("Invalid refresh token") : recordNotFound)
-      }
-      noteIssued(request, row.userId, pair.refreshToken)
-      return success(pair)
-    })
+const refresh = (request: Incoming, params: Params) =>
+  Effect.gen(function* () {
+    const clientId = param(params, "clientId")
+    yield* authenticateClient(request, clientId)
+    const body = yield* valid(request, { refreshToken: { required: true, rules: [Validation.isString] } })
+    // Check and rotation are one synchronous step, unless this request is told to race.
+    const token = String(body.refreshToken)
+    const row = Tokens.findManagedRefresh(request.world, clientId, token, request)
+    if (row === undefined) return yield* Effect.fail(badRequest("Invalid refresh token"))
+    if (request.raceWindow > 0) yield* Effect.sleep(request.raceWindow)
+    const pair = Tokens.rotateManaged(request.world, row, request.now + request.raceWindow)
+    if (pair === undefined) {
+      const lost = request.switches.managedRaceLoser === "invalid"
+      return yield* Effect.fail(lost ? badRequest("Invalid refresh token") : recordNotFound)
+    }
+    noteIssued(request, row.userId, pair.refreshToken)
+    return success(pair)
+  })
 
-  /** Needs a Cal.com web session, which nobody has here. */
-  const authorize = () => Effect.fail(unauthorized("Unauthorized"))
+/** Needs a Cal.com web session, which nobody has here. */
+const authorize = () => Effect.fail(unauthorized("Unauthorized"))
 
-  /** The body is validated before the header; codes come from `authorize`, so none is known. */
-  const exchange = (request: Incoming) =>
-    Effect.gen(function* () {
-      yield* valid(request, { clientSecret: { required: true, rules: [Validation.isString] } })
-      const code = request.headers.authorization?.replace("Bearer ", "").trim()
-      return yield* Effect.fail(badRequest(code ? "Invalid OAuth Client." : "Missing 'Bearer' Authorization header."))
-    })
+/** The body is validated before the header; codes come from `authorize`, so none is known. */
+const exchange = (request: Incoming) =>
+  Effect.gen(function* () {
+    yield* valid(request, { clientSecret: { required: true, rules: [Validation.isString] } })
+    const code = request.headers.authorization?.replace("Bearer ", "").trim()
+    return yield* Effect.fail(badRequest(code ? "Invalid OAuth Client." : "Missing 'Bearer' Authorization header."))
+  })
 
-  const userOfClient = (request: Incoming, params: Params): Either.Either<User, Refusal> =>
-    Either.gen(function* () {
-      const { client } = yield* authenticateClient(world, request, param(params, "clientId"))
-      const id = yield* intParam(params, "userId")
-      const user = world.store.users.get(id)
-      if (user === undefined || user.managedBy !== client.clientId) {
-        return yield* Either.left(notFound(`User with ID ${id} is not part of this OAuth client.`))
-      }
-      return user
-    })
-
-  return [
-    route("POST", "/v2/oauth-clients/:clientId/users", create),
-    route("GET", "/v2/oauth-clients/:clientId/users", list),
-    route("GET", "/v2/oauth-clients/:clientId/users/:userId", get),
-    route("PATCH", "/v2/oauth-clients/:clientId/users/:userId", update),
-    route("DELETE", "/v2/oauth-clients/:clientId/users/:userId", remove),
-    route("POST", "/v2/oauth-clients/:clientId/users/:userId/force-refresh", forceRefresh),
-    route("POST", "/v2/oauth/:clientId/refresh", refresh),
-    route("POST", "/v2/oauth/:clientId/authorize", authorize),
-    route("POST", "/v2/oauth/:clientId/exchange", exchange)
-  ]
-}
+const userOfClient = (request: Incoming, params: Params): Either.Either<User, Refusal> =>
+  Either.gen(function* () {
+    const { client } = yield* authenticateClient(request, param(params, "clientId"))
+    const id = yield* intParam(params, "userId")
+    const user = request.world.store.users.get(id)
+    if (user === undefined || user.managedBy !== client.clientId) {
+      return yield* Either.left(notFound(`User with ID ${id} is not part of this OAuth client.`))
+    }
+    return user
+  })
 
 const valid = (
   request: Incoming,
@@ -149,3 +135,15 @@ const noteIssued = (request: Incoming, calUserId: number, refreshToken: string) 
   request.note.calUserId = calUserId
   request.note.issuedRefreshTokenHash = Tokens.sha256(refreshToken)
 }
+
+export const routes = [
+  route("POST", "/v2/oauth-clients/:clientId/users", create),
+  route("GET", "/v2/oauth-clients/:clientId/users", list),
+  route("GET", "/v2/oauth-clients/:clientId/users/:userId", get),
+  route("PATCH", "/v2/oauth-clients/:clientId/users/:userId", update),
+  route("DELETE", "/v2/oauth-clients/:clientId/users/:userId", remove),
+  route("POST", "/v2/oauth-clients/:clientId/users/:userId/force-refresh", forceRefresh),
+  route("POST", "/v2/oauth/:clientId/refresh", refresh),
+  route("POST", "/v2/oauth/:clientId/authorize", authorize),
+  route("POST", "/v2/oauth/:clientId/exchange", exchange)
+]

@@ -9,86 +9,85 @@ import { ownerId, type OAuth2Client } from "./Clients.js"
 import { json, noStore, notFound, oauth2, success, type Refusal } from "./Errors.js"
 import { param, route, type Params } from "./Route.js"
 import * as Tokens from "./Tokens.js"
-import { isRecord, type Incoming, type World } from "./World.js"
+import { isRecord, type Incoming } from "./World.js"
 
-export const make = (world: World) => {
-  const token = (request: Incoming) =>
-    Effect.gen(function* () {
-      const input = yield* parse(request)
-      const client = yield* clientOf(request, input)
-      return yield* input.grant_type === "authorization_code"
-        ? codeGrant(request, client, input)
-        : refreshGrant(request, client, input)
-    })
+const token = (request: Incoming) =>
+  Effect.gen(function* () {
+    const input = yield* parse(request)
+    const client = yield* clientOf(request, input)
+    return yield* input.grant_type === "authorization_code"
+      ? codeGrant(request, client, input)
+      : refreshGrant(request, client, input)
+  })
 
-  const clientOf = (request: Incoming, input: Input): Either.Either<OAuth2Client, Refusal> => {
-    const refuse = (status: number, error: string, description: string) =>
-      Either.left(oauth2(request, status, error, description))
-    const client = world.clients.oauth2.get(input.client_id)
-    if (client === undefined) return refuse(401, "invalid_client", "client_not_found")
-    if (input.redirect_uri !== undefined && !client.redirectUris.includes(input.redirect_uri)) {
-      return refuse(400, "invalid_grant", "redirect_uri_mismatch")
-    }
-    const { clientSecret } = client
-    const wrong = request.switches.oauth2SecretRejected
-    if (clientSecret !== undefined && (wrong || Redacted.value(clientSecret) !== input.client_secret)) {
-      return refuse(401, "invalid_client", "invalid_client_credentials")
-    }
-    return Either.right(client)
+const clientOf = (request: Incoming, input: Input): Either.Either<OAuth2Client, Refusal> => {
+  const refuse = (status: number, error: string, description: string) =>
+    Either.left(oauth2(request, status, error, description))
+  const client = request.world.clients.oauth2.get(input.client_id)
+  if (client === undefined) return refuse(401, "invalid_client", "client_not_found")
+  if (input.redirect_uri !== undefined && !client.redirectUris.includes(input.redirect_uri)) {
+    return refuse(400, "invalid_grant", "redirect_uri_mismatch")
   }
-
-  const codeGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
-    Effect.gen(function* () {
-      const code = Tokens.takeCode(world, client, input.code ?? "", request.now)
-      if (code === undefined) {
-        return yield* Effect.fail(oauth2(request, 400, "invalid_grant", "code_invalid_or_expired"))
-      }
-      request.note.calUserId = code.userId
-      yield* approved(request, code.userId)
-      yield* proofOfPossession(request, client, code.codeChallenge, input.code_verifier)
-      return answer(
-        request,
-        Tokens.issueOAuth2(world, client.clientId, code.userId, code.scope, request, code.codeChallenge)
-      )
-    })
-
-  const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
-    Effect.gen(function* () {
-      const refuse = (error: string) => Effect.fail(oauth2(request, 400, "invalid_grant", error))
-      const claims = Tokens.verifyOAuth2(world, input.refresh_token ?? "", "Refresh Token", request.now)
-      if (claims === undefined) return yield* refuse("invalid_refresh_token")
-      request.note.calUserId = claims.userId
-      if (claims.clientId !== client.clientId) return yield* refuse("client_id_mismatch")
-      yield* approved(request, claims.userId)
-      const { line, oauth2RaceLoser } = request.switches
-      if (!Tokens.isStored(world, claims, line)) return yield* refuse("refresh_token_revoked")
-      // Cal.com checks the row and rotates in two steps, without a transaction around them.
-      if (request.raceWindow > 0) {
-        yield* Effect.sleep(request.raceWindow)
-        const lost = !Tokens.isStored(world, claims, line)
-        if (lost && oauth2RaceLoser === "revoked") return yield* refuse("refresh_token_revoked")
-      }
-      return answer(request, Tokens.rotateOAuth2(world, claims, { ...request, now: request.now + request.raceWindow }))
-    })
-
-  const client = (request: Incoming, params: Params) =>
-    Effect.gen(function* () {
-      yield* authenticate(world, request)
-      const found = world.clients.oauth2.get(param(params, "clientId"))
-      if (found === undefined) return yield* Effect.fail(notFound("unauthorized_client"))
-      return success({
-        client_id: found.clientId,
-        redirect_uris: found.redirectUris,
-        redirect_uri: found.redirectUris[0],
-        name: found.name ?? found.clientId,
-        logo: null,
-        is_trusted: false,
-        client_type: found.clientSecret === undefined ? "PUBLIC" : "CONFIDENTIAL"
-      })
-    })
-
-  return [route("POST", "/v2/auth/oauth2/token", token), route("GET", "/v2/auth/oauth2/clients/:clientId", client)]
+  const { clientSecret } = client
+  const wrong = request.switches.oauth2SecretRejected
+  if (clientSecret !== undefined && (wrong || Redacted.value(clientSecret) !== input.client_secret)) {
+    return refuse(401, "invalid_client", "invalid_client_credentials")
+  }
+  return Either.right(client)
 }
+
+const codeGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
+  Effect.gen(function* () {
+    const code = Tokens.takeCode(request.world, client, input.code ?? "", request.now)
+    if (code === undefined) {
+      return yield* Effect.fail(oauth2(request, 400, "invalid_grant", "code_invalid_or_expired"))
+    }
+    request.note.calUserId = code.userId
+    yield* approved(request, code.userId)
+    yield* proofOfPossession(request, client, code.codeChallenge, input.code_verifier)
+    return answer(
+      request,
+      Tokens.issueOAuth2(request.world, client.clientId, code.userId, code.scope, request, code.codeChallenge)
+    )
+  })
+
+const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
+  Effect.gen(function* () {
+    const refuse = (error: string) => Effect.fail(oauth2(request, 400, "invalid_grant", error))
+    const claims = Tokens.verifyOAuth2(request.world, input.refresh_token ?? "", "Refresh Token", request.now)
+    if (claims === undefined) return yield* refuse("invalid_refresh_token")
+    request.note.calUserId = claims.userId
+    if (claims.clientId !== client.clientId) return yield* refuse("client_id_mismatch")
+    yield* approved(request, claims.userId)
+    const { line, oauth2RaceLoser } = request.switches
+    if (!Tokens.isStored(request.world, claims, line)) return yield* refuse("refresh_token_revoked")
+    // Cal.com checks the row and rotates in two steps, without a transaction around them.
+    if (request.raceWindow > 0) {
+      yield* Effect.sleep(request.raceWindow)
+      const lost = !Tokens.isStored(request.world, claims, line)
+      if (lost && oauth2RaceLoser === "revoked") return yield* refuse("refresh_token_revoked")
+    }
+    return answer(
+      request,
+      Tokens.rotateOAuth2(request.world, claims, { ...request, now: request.now + request.raceWindow })
+    )
+  })
+
+const client = (request: Incoming, params: Params) =>
+  Effect.gen(function* () {
+    yield* authenticate(request)
+    const found = request.world.clients.oauth2.get(param(params, "clientId"))
+    if (found === undefined) return yield* Effect.fail(notFound("unauthorized_client"))
+    return success({
+      client_id: found.clientId,
+      redirect_uris: found.redirectUris,
+      redirect_uri: found.redirectUris[0],
+      name: found.name ?? found.clientId,
+      logo: null,
+      is_trusted: false,
+      client_type: found.clientSecret === undefined ? "PUBLIC" : "CONFIDENTIAL"
+    })
+  })
 
 /** A client that waits for approval serves only its owner; a rejected one nobody. */
 const approved = (request: Incoming, userId: number): Either.Either<void, Refusal> => {
@@ -168,3 +167,8 @@ const parse = (request: Incoming): Either.Either<Input, Refusal> => {
   }
   return Either.right(body as Input)
 }
+
+export const routes = [
+  route("POST", "/v2/auth/oauth2/token", token),
+  route("GET", "/v2/auth/oauth2/clients/:clientId", client)
+]

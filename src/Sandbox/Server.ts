@@ -35,13 +35,6 @@ export interface Parts {
 
 export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerRequest.HttpServerRequest> => {
   const { calls, faults, rateLimit, world } = parts
-  const routes = HttpRouter.fromIterable([
-    ...ManagedRoutes.make(world),
-    ...OAuth2Routes.make(world),
-    ...AtomsRoutes.make(world),
-    ...ApiRoutes.make(world),
-    ...AuthorizePage.make(world)
-  ])
   const control = ControlRoutes.make({
     world,
     now: Effect.zipWith(
@@ -64,6 +57,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
       const clock = yield* Clock.currentTimeMillis
       const switches = yield* Ref.get(parts.switches)
       const incoming: Incoming = {
+        world,
         method: request.method,
         url,
         path: pathOf(url),
@@ -144,6 +138,15 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
 
   return Effect.uninterruptible(Effect.flatMap(HttpServerRequest.HttpServerRequest, serve))
 }
+
+/** Shared by all simulators of a process: building a router costs more than answering a request. */
+const routes = HttpRouter.fromIterable([
+  ...ManagedRoutes.routes,
+  ...OAuth2Routes.routes,
+  ...AtomsRoutes.routes,
+  ...ApiRoutes.routes,
+  ...AuthorizePage.routes
+])
 
 /** What stops a request before its route is looked at. The web application has no throttler. */
 const refuseEarly = (request: Incoming, blocked: boolean): Refusal | undefined => {

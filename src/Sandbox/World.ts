@@ -16,6 +16,7 @@ export interface World {
 
 /** A parsed request. `now` is Cal.com's time, which `Switches.clockSkewMillis` can move away from Effect's clock. */
 export interface Incoming {
+  readonly world: World
   readonly method: string
   /** Path and query, without the `/api` prefix that Cal.com's edge removes. */
   readonly url: string
