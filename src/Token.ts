@@ -6,15 +6,18 @@ import { createHash } from "node:crypto"
 import { Duration, Option, Redacted, Schema } from "effect"
 import { decodeJwt } from "jose"
 
+const ulidExpected = "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
 /**
  * A user of the embedding application, named by a ULID. ULIDs are case-insensitive (Crockford base 32), so a well-formed
  * one in lower case decodes to the same user in upper case. The first character is at most 7: more would not fit in
  * 128 bits.
  */
-export const UserUlid = Schema.compose(Schema.String, Schema.Uppercase).pipe(
-  Schema.pattern(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, {
-    message: () => "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
-  }),
+export const UserUlid = Schema.String.pipe(
+  // Before the case is changed: `ſ` becomes an S, and `ﬀ` two of F.
+  Schema.pattern(/^[0-9A-Za-z]{26}$/, { message: () => ulidExpected }),
+  Schema.compose(Schema.Uppercase),
+  Schema.pattern(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, { message: () => ulidExpected }),
   Schema.brand("cal-tokens/UserUlid")
 )
 export type UserUlid = typeof UserUlid.Type
@@ -130,9 +133,12 @@ export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => 
     ),
     () => ({ iat: undefined, ownerId: undefined, userId: undefined })
   )
-  const calUserId = [claims.ownerId, claims.userId].find((id): id is number => Number.isInteger(id))
+  const calUserId = [claims.ownerId, claims.userId].find(
+    (id): id is number => Number.isSafeInteger(id) && Number(id) > 0
+  )
+  const issuedAt = typeof claims.iat === "number" ? claims.iat * 1000 : NaN
   return {
-    ...(typeof claims.iat === "number" && Number.isFinite(claims.iat) ? { issuedAt: claims.iat * 1000 } : {}),
+    ...(Number.isFinite(issuedAt) ? { issuedAt } : {}),
     ...(calUserId === undefined ? {} : { calUserId })
   }
 }

@@ -20,6 +20,9 @@ export const maxTokenLength = 8192
 /** Expiries further away than this, either way, are mistakes: seconds for milliseconds land in 1970. */
 const horizon = Duration.toMillis(Duration.days(730))
 
+/** How far Cal.com's clock may be ahead of what we take for it. */
+const clockDifference = Duration.toMillis(Duration.seconds(10))
+
 const invalid = (field: string, expected: string) => new InvalidInput({ field, expected })
 
 /** A user's ULID from an untrusted value. */
@@ -27,7 +30,10 @@ export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> 
   Option.match(Schema.decodeUnknownOption(UserUlid)(value), {
     onNone: () =>
       Effect.fail(
-        invalid("userUlid", "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        invalid(
+          "userUlid",
+          "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        )
       ),
     onSome: Effect.succeed
   })
@@ -40,15 +46,19 @@ export const token = (field: string, value: unknown): Effect.Effect<Redacted.Red
     : Effect.fail(invalid(field, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`))
 }
 
-const isoInstant = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
+const isoInstant = /^(\d{4}-\d{2})-(\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
 
 /** Milliseconds from a number of them or an ISO 8601 instant with its zone; `None` for anything else. */
 export const parseInstant = (value: unknown): Option.Option<number> => {
   if (typeof value === "number") return Number.isFinite(value) ? Option.some(value) : Option.none()
-  if (typeof value !== "string" || !isoInstant.test(value)) return Option.none()
-  const millis = Date.parse(value)
+  const [text, month, day] = (typeof value === "string" ? isoInstant.exec(value) : null) ?? []
+  if (text === undefined || Number(day) > daysIn(month)) return Option.none()
+  const millis = Date.parse(text)
   return Number.isNaN(millis) ? Option.none() : Option.some(millis)
 }
+
+/** Of a month like `2026-02`. `Date.parse` takes 31 days for each: the 30th of February would become the 2nd of March. */
+const daysIn = (month = "") => new Date(Date.UTC(Number(month.slice(0, 4)), Number(month.slice(5)), 0)).getUTCDate()
 
 /** An expiry from an untrusted value, in milliseconds, at most two years away from `now`. */
 export const expiry = (field: string, value: unknown, now: number): Effect.Effect<number, InvalidInput> =>
@@ -90,12 +100,16 @@ export const pair = (value: unknown, now: number): Effect.Effect<DecodedPair, In
         accessToken,
         refreshToken,
         accessTokenExpiresAt,
-        ...(issuedAt !== undefined && issuedAt < accessTokenExpiresAt && issuedAt > now - horizon ? { issuedAt } : {}),
+        ...(issuedAt !== undefined && canBe(issuedAt, accessTokenExpiresAt, now) ? { issuedAt } : {}),
         ...(refreshTokenExpiresAt === undefined ? {} : { refreshTokenExpiresAt })
       },
       calUserId: Option.fromNullable(claims.calUserId)
     }
   })
+
+/** Not after the expiry, not absurdly long ago, and not in the future: such a pair would count as young until then. */
+const canBe = (issuedAt: number, expiresAt: number, now: number) =>
+  issuedAt < expiresAt && issuedAt > now - horizon && issuedAt <= now + clockDifference
 
 /** A Cal.com user id from an untrusted value. */
 export const calUserId = (value: unknown): Effect.Effect<number, InvalidInput> =>
