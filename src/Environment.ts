@@ -1,0 +1,233 @@
+/**
+ * The environment variables of the service, read once at its start. What is wrong stops the start with one line that
+ * names the variable and the form it should have, and never shows a value.
+ */
+import { join } from "node:path"
+import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
+import type * as CalClient from "./CalClient.js"
+import * as Variable from "./Environment/Variable.js"
+import * as ApiKeys from "./Http/ApiKeys.js"
+import * as Cipher from "./TokenStorage/Cipher.js"
+
+/** The start cannot succeed: one line for the person who starts the service. */
+export class StartError extends Data.TaggedError("StartError")<{ readonly message: string }> {}
+
+/** Where tokens are kept. */
+export type Database = Data.TaggedEnum<{
+  /** PGlite in this process, in a directory of its own per kind of Cal.com. */
+  Embedded: {
+    readonly directory: string
+    /** None: one is made and kept beside the data. */
+    readonly encryptionKeys: Option.Option<Redacted.Redacted>
+  }
+  Postgres: {
+    readonly url: Redacted.Redacted
+    /** Past a pooler, for LISTEN. */
+    readonly directUrl: Option.Option<Redacted.Redacted>
+    readonly encryptionKeys: Redacted.Redacted
+    readonly poolSize: number
+    readonly statementTimeout: Duration.Duration
+    readonly connectTimeout: Duration.Duration
+  }
+}>
+export const Database = Data.taggedEnum<Database>()
+
+/** Whom tokens are for. */
+export type Cal = Data.TaggedEnum<{
+  /** No client is configured: the simulator, for trying things out. */
+  Sandbox: {}
+  Client: { readonly options: CalClient.Options; readonly authorizeUrl: string }
+}>
+export const Cal = Data.taggedEnum<Cal>()
+
+export interface Settings {
+  readonly host: string
+  /** 0 takes any free one. */
+  readonly port: number
+  readonly database: Database
+  readonly cal: Cal
+  readonly apiKeys: ReadonlyArray<ApiKeys.ApiKey>
+  /** Browser origins that the Atoms endpoint answers. */
+  readonly allowedOrigins: ReadonlyArray<string>
+  /** Where the connect flow may send a browser back to. */
+  readonly returnUrls: ReadonlyArray<string>
+  /** Whose `X-Forwarded-For` is believed. */
+  readonly trustedProxies: ReadonlyArray<string>
+  readonly log: {
+    readonly level: LogLevel.LogLevel
+    /** Unset: pretty on a terminal, JSON otherwise. */
+    readonly format: Option.Option<"pretty" | "json" | "logfmt">
+  }
+  readonly otlpEndpoint: Option.Option<string>
+  /** Stack traces in logs. */
+  readonly development: boolean
+}
+
+const logLevels = {
+  trace: LogLevel.Trace,
+  debug: LogLevel.Debug,
+  info: LogLevel.Info,
+  warn: LogLevel.Warning,
+  warning: LogLevel.Warning,
+  error: LogLevel.Error,
+  fatal: LogLevel.Fatal,
+  none: LogLevel.None
+} as const
+
+const keyList: Variable.Form<Redacted.Redacted> = {
+  expected: "id:base64(32 bytes)[,id:…]",
+  parse: (text) => {
+    const keys = Redacted.make(text)
+    return Either.mapBoth(Cipher.parseKeys(keys), {
+      onLeft: (problem) => problem.replace(/^[A-Z_]+:? /, ""),
+      onRight: () => keys
+    })
+  }
+}
+
+/** Every variable by itself. */
+const variables = Config.all({
+  PORT: Variable.read("PORT", Variable.integer(0, 65_535)),
+  HOST: Variable.read("HOST", Variable.host),
+  DATABASE_URL: Variable.read("DATABASE_URL", Variable.postgresUrl),
+  DATABASE_DIRECT_URL: Variable.read("DATABASE_DIRECT_URL", Variable.postgresUrl),
+  DATABASE_POOL_SIZE: Variable.read("DATABASE_POOL_SIZE", Variable.integer(1, 1000)),
+  DATABASE_STATEMENT_TIMEOUT: Variable.read("DATABASE_STATEMENT_TIMEOUT", Variable.duration),
+  DATABASE_CONNECT_TIMEOUT: Variable.read("DATABASE_CONNECT_TIMEOUT", Variable.duration),
+  CAL_TOKENS_DATA_DIR: Variable.read("CAL_TOKENS_DATA_DIR", Variable.path),
+  CAL_API_URL: Variable.read("CAL_API_URL", Variable.secureUrl),
+  CAL_CLIENT_ID: Variable.read("CAL_CLIENT_ID", Variable.identifier),
+  CAL_CLIENT_SECRET: Variable.read("CAL_CLIENT_SECRET", Variable.secret),
+  CAL_OAUTH_CLIENT_ID: Variable.read("CAL_OAUTH_CLIENT_ID", Variable.identifier),
+  CAL_OAUTH_CLIENT_SECRET: Variable.read("CAL_OAUTH_CLIENT_SECRET", Variable.secret),
+  CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
+  CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
+  CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(Cipher.variable, keyList),
+  CAL_TOKENS_API_KEYS: Variable.read("CAL_TOKENS_API_KEYS", ApiKeys),
+  CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
+  CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
+  CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
+  LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
+  LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
+  NODE_ENV: Variable.read("NODE_ENV", Variable.text)
+})
+
+type Variables = Config.Config.Success<typeof variables>
+
+/** All of them together. */
+export const config: Config.Config<Settings> = variables.pipe(
+  Config.mapOrFail((it) =>
+    Either.gen(function* () {
+      const cal = yield* calOf(it)
+      const none = () => []
+      if (cal._tag === "Client" && Option.isNone(it.CAL_TOKENS_API_KEYS)) {
+        return yield* missing("CAL_TOKENS_API_KEYS", "with a Cal.com client", ApiKeys.expected)
+      }
+      return {
+        host: Option.getOrElse(it.HOST, () => "127.0.0.1"),
+        port: Option.getOrElse(it.PORT, () => 4000),
+        database: yield* databaseOf(it, cal),
+        cal,
+        apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
+        allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
+        returnUrls: Option.getOrElse(it.CAL_TOKENS_RETURN_URLS, none),
+        trustedProxies: Option.getOrElse(it.CAL_TOKENS_TRUSTED_PROXIES, none),
+        log: { level: logLevels[Option.getOrElse(it.LOG_LEVEL, () => "info" as const)], format: it.LOG_FORMAT },
+        otlpEndpoint: it.OTEL_EXPORTER_OTLP_ENDPOINT,
+        development: Option.contains(it.NODE_ENV, "development")
+      }
+    })
+  )
+)
+
+/** The settings, or the one line that says which variable is wrong. */
+export const load: Effect.Effect<Settings, StartError> = Effect.mapError(
+  config,
+  (error) => new StartError({ message: lineOf(error) })
+)
+
+const missing = (name: string, when: string, expected: string) =>
+  Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
+
+/** The first of these variables that is set. */
+const firstSet = <Name extends keyof Variables>(it: Variables, ...names: ReadonlyArray<Name>): Name | undefined =>
+  names.find((name) => Option.isSome<unknown>(it[name]))
+
+const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
+  Either.gen(function* () {
+    const managed = Option.all({ clientId: it.CAL_CLIENT_ID, clientSecret: it.CAL_CLIENT_SECRET })
+    const half = Option.isNone(managed) ? firstSet(it, "CAL_CLIENT_ID", "CAL_CLIENT_SECRET") : undefined
+    if (half === "CAL_CLIENT_ID") {
+      return yield* missing("CAL_CLIENT_SECRET", `with ${half}`, "the secret of the platform client")
+    }
+    if (half !== undefined) return yield* missing("CAL_CLIENT_ID", `with ${half}`, "the id of the platform client")
+    const oauth2 = Option.map(it.CAL_OAUTH_CLIENT_ID, (clientId) => ({
+      clientId,
+      clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
+      redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL)
+    }))
+    const orphan = firstSet(it, "CAL_OAUTH_CLIENT_SECRET", "CAL_OAUTH_REDIRECT_URL", "CAL_OAUTH_AUTHORIZE_URL")
+    if (Option.isNone(oauth2) && orphan !== undefined) {
+      return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
+    }
+    if (Option.isSome(managed) || Option.isSome(oauth2)) {
+      return Cal.Client({
+        options: {
+          apiUrl: Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2"),
+          managed: Option.getOrUndefined(managed),
+          oauth2: Option.getOrUndefined(oauth2)
+        },
+        authorizeUrl: Option.getOrElse(it.CAL_OAUTH_AUTHORIZE_URL, () => "https://app.cal.com/auth/oauth2/authorize")
+      })
+    }
+    const real = firstSet(it, "DATABASE_URL", "CAL_API_URL")
+    return real === undefined
+      ? Cal.Sandbox()
+      : yield* missing(
+          "CAL_CLIENT_ID",
+          `with ${real}`,
+          "the id of a platform client (or CAL_OAUTH_CLIENT_ID); the sandbox, used without a client, keeps to itself"
+        )
+  })
+
+const databaseOf = (it: Variables, cal: Cal): Either.Either<Database, ConfigError.ConfigError> => {
+  const encryptionKeys = it.CAL_TOKENS_ENCRYPTION_KEYS
+  if (Option.isNone(it.DATABASE_URL)) {
+    const directory = Option.getOrElse(it.CAL_TOKENS_DATA_DIR, () => ".data")
+    return Either.right(
+      Database.Embedded({ directory: cal._tag === "Sandbox" ? join(directory, "sandbox") : directory, encryptionKeys })
+    )
+  }
+  if (Option.isNone(encryptionKeys)) {
+    return missing(
+      Cipher.variable,
+      "with DATABASE_URL",
+      `${keyList.expected}, for example k1:$(openssl rand -base64 32)`
+    )
+  }
+  return Either.right(
+    Database.Postgres({
+      url: it.DATABASE_URL.value,
+      directUrl: it.DATABASE_DIRECT_URL,
+      encryptionKeys: encryptionKeys.value,
+      poolSize: Option.getOrElse(it.DATABASE_POOL_SIZE, () => 10),
+      statementTimeout: Option.getOrElse(it.DATABASE_STATEMENT_TIMEOUT, () => Duration.seconds(5)),
+      connectTimeout: Option.getOrElse(it.DATABASE_CONNECT_TIMEOUT, () => Duration.seconds(5))
+    })
+  )
+}
+
+/** The first problem as a line; which one comes first is the order of the variables above. */
+const lineOf = (error: ConfigError.ConfigError): string => {
+  switch (error._op) {
+    case "And":
+    case "Or":
+      return lineOf(error.left)
+    case "MissingData":
+    case "InvalidData":
+    case "SourceUnavailable":
+    case "Unsupported":
+      return `${error.path.join("_")} ${error.message}`
+  }
+}

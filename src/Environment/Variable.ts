@@ -1,0 +1,143 @@
+/** Single environment variables: an optional text of a known form. A refusal names the form and never shows the text. */
+import { isIP } from "node:net"
+import { Config, ConfigError, Duration, Either, Option, Redacted } from "effect"
+
+/** A form of text: what people are told to write, and how it is read or what is wrong with it. */
+export interface Form<A> {
+  readonly expected: string
+  readonly parse: (text: string) => Either.Either<A, string>
+}
+
+/** The variable's value, if it is set and not empty. */
+export const read = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
+  Config.string(name).pipe(
+    Config.option,
+    Config.map(Option.map((text) => text.trim())),
+    Config.map(Option.filter((text) => text !== "")),
+    Config.mapOrFail(
+      Option.match({
+        onNone: () => Either.right(Option.none<A>()),
+        onSome: (text) =>
+          Either.mapBoth(form.parse(text), { onLeft: (problem) => invalid(name, problem), onRight: Option.some })
+      })
+    ),
+    Config.withDescription(form.expected)
+  )
+
+/** A refusal as one line, `<variable> <problem>`. */
+export const invalid = (name: string, problem: string): ConfigError.ConfigError =>
+  ConfigError.InvalidData([name], problem)
+
+const form = <A>(expected: string, parse: (text: string) => Option.Option<A>): Form<A> => ({
+  expected,
+  parse: (text) => Either.fromOption(parse(text), () => `must be ${expected}`)
+})
+
+const matching = (expected: string, pattern: RegExp): Form<string> =>
+  form(
+    expected,
+    Option.liftPredicate((text: string) => pattern.test(text))
+  )
+
+/** The same text, kept from logs. */
+const redacted = (self: Form<string>): Form<Redacted.Redacted> => ({
+  expected: self.expected,
+  parse: (text) => Either.map(self.parse(text), Redacted.make)
+})
+
+export const text = matching("printable text without spaces", /^[\x21-\x7e]{1,512}$/)
+
+export const secret = redacted(text)
+
+export const path = matching("a path", /^[^\0]+$/)
+
+/** An identifier that becomes part of a path. */
+export const identifier = matching("letters, digits, - and _", /^[A-Za-z0-9_-]{1,128}$/)
+
+export const host = matching("an address or a host name", /^[A-Za-z0-9.:-]{1,253}$/)
+
+export const integer = (minimum: number, maximum: number): Form<number> =>
+  form(`a whole number from ${minimum} to ${maximum}`, (text) =>
+    Option.filter(
+      Option.liftPredicate(Number(text), () => /^\d{1,9}$/.test(text)),
+      (value) => value >= minimum && value <= maximum
+    )
+  )
+
+const units = { ms: "millis", s: "seconds", m: "minutes" } as const
+
+export const duration: Form<Duration.Duration> = form(
+  'a duration up to 10 minutes, such as "5 s" or "500 ms"',
+  (text) => {
+    const [, value, unit] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
+    const short = Object.entries(units).find(([short, long]) => unit === short || unit === long || `${unit}s` === long)
+    return short === undefined
+      ? Option.none()
+      : Option.filter(
+          Duration.decodeUnknown(`${value} ${short[1]}`),
+          (duration) =>
+            Duration.greaterThan(duration, Duration.zero) && Duration.lessThanOrEqualTo(duration, Duration.minutes(10))
+        )
+  }
+)
+
+export const oneOf = <const A extends string>(...values: ReadonlyArray<A>): Form<A> =>
+  form(`one of ${values.join(", ")}`, (text) =>
+    Option.fromNullable(values.find((value) => value === text.toLowerCase()))
+  )
+
+const isLoopback = (hostname: string) => /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname)
+
+/** Where secrets are sent: https, or http to this machine. Without a trailing slash. */
+export const secureUrl: Form<string> = form("an https URL without query (http only for localhost)", (text) =>
+  Option.map(
+    Option.filter(
+      parseUrl(text),
+      ({ hash, hostname, password, protocol, search, username }) =>
+        (protocol === "https:" || (protocol === "http:" && isLoopback(hostname))) &&
+        `${username}${password}${search}${hash}` === ""
+    ),
+    (url) => url.href.replace(/\/+$/, "")
+  )
+)
+
+/** Where browsers are sent. Kept as it is written: Cal.com compares it letter by letter. */
+export const browserUrl: Form<string> = form("an http(s) URL without fragment", (text) =>
+  Option.as(
+    Option.filter(parseUrl(text), ({ hash, protocol }) => /^https?:$/.test(protocol) && hash === ""),
+    text
+  )
+)
+
+export const origin: Form<string> = form("an origin such as https://app.example.com", (text) =>
+  Option.as(
+    Option.filter(parseUrl(text), (url) => /^https?:$/.test(url.protocol) && url.origin === text),
+    text
+  )
+)
+
+export const postgresUrl = redacted(
+  form("a URL postgres://user:password@host:port/database", (text) =>
+    Option.as(
+      Option.filter(parseUrl(text), (url) => /^postgres(ql)?:$/.test(url.protocol)),
+      text
+    )
+  )
+)
+
+/** An address, or a network in CIDR notation. */
+export const network: Form<string> = form("an IP address or a network such as 10.0.0.0/8", (text) => {
+  const [address = "", bits, ...rest] = text.split("/")
+  const version = isIP(address)
+  const fits = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
+  return Option.liftPredicate(text, () => version !== 0 && fits && rest.length === 0)
+})
+
+export const list = <A>(item: Form<A>): Form<ReadonlyArray<A>> =>
+  form(`a comma-separated list, each ${item.expected}`, (text) =>
+    Option.all(text.split(",").map((entry) => Either.getRight(item.parse(entry.trim()))))
+  )
+
+function parseUrl(text: string): Option.Option<URL> {
+  return URL.canParse(text) ? Option.some(new URL(text)) : Option.none()
+}

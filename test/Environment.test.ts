@@ -1,0 +1,170 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Duration, Effect, LogLevel, Option, Redacted } from "effect"
+import * as Environment from "../src/Environment.js"
+
+const key = `k1:${Buffer.alloc(32, 7).toString("base64")}`
+const apiKey = "ops:SECRET-0123456789-0123456789-0123456789"
+
+const load = (variables: Record<string, string>) =>
+  Environment.load.pipe(Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(variables)))))
+
+/** What a service with a real client needs at least. */
+const real = { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET-of-client", CAL_TOKENS_API_KEYS: apiKey }
+
+describe("settings", () => {
+  it.effect("without any variable are the sandbox on an embedded database of its own", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* load({}), {
+        host: "127.0.0.1",
+        port: 4000,
+        database: Environment.Database.Embedded({ directory: ".data/sandbox", encryptionKeys: Option.none() }),
+        cal: Environment.Cal.Sandbox(),
+        apiKeys: [],
+        allowedOrigins: [],
+        returnUrls: [],
+        trustedProxies: [],
+        log: { level: LogLevel.Info, format: Option.none() },
+        otlpEndpoint: Option.none(),
+        development: false
+      })
+    })
+  )
+
+  it.effect("take an empty variable for one that is not set", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* load({ DATABASE_URL: "", CAL_CLIENT_ID: " ", PORT: "" }), yield* load({}))
+    })
+  )
+
+  it.effect("with a client never share the sandbox's data", () =>
+    Effect.gen(function* () {
+      const { cal, database } = yield* load({ ...real, CAL_TOKENS_DATA_DIR: "/data/" })
+      assert.deepStrictEqual(
+        database,
+        Environment.Database.Embedded({ directory: "/data/", encryptionKeys: Option.none() })
+      )
+      assert.strictEqual(cal._tag === "Client" && cal.options.apiUrl, "https://api.cal.com/v2")
+      const sandbox = yield* load({ CAL_TOKENS_DATA_DIR: "/data/" })
+      assert.strictEqual(sandbox.database._tag === "Embedded" && sandbox.database.directory, "/data/sandbox")
+    })
+  )
+
+  it.effect("read everything", () =>
+    Effect.gen(function* () {
+      const settings = yield* load({
+        ...real,
+        PORT: "8080",
+        HOST: "::",
+        DATABASE_URL: "postgres://u:SECRET@db:5432/x",
+        DATABASE_DIRECT_URL: "postgresql://u:SECRET@direct/x",
+        DATABASE_POOL_SIZE: "3",
+        DATABASE_STATEMENT_TIMEOUT: "750 ms",
+        DATABASE_CONNECT_TIMEOUT: "2s",
+        CAL_API_URL: "http://localhost:5555/v2/",
+        CAL_OAUTH_CLIENT_ID: "oauth",
+        CAL_OAUTH_REDIRECT_URL: "https://app.example/callback",
+        CAL_TOKENS_ENCRYPTION_KEYS: key,
+        CAL_TOKENS_API_KEYS: `${apiKey},web:${"w".repeat(32)}:proxy+read-token`,
+        CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example, http://localhost:3000",
+        CAL_TOKENS_RETURN_URLS: "https://a.example/back?x=1",
+        CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/8,::1",
+        LOG_LEVEL: "DEBUG",
+        LOG_FORMAT: "json",
+        OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+        NODE_ENV: "development"
+      })
+      assert.deepStrictEqual(
+        { ...settings, apiKeys: settings.apiKeys.map(({ name, scopes }) => [name, [...scopes]]) },
+        {
+          host: "::",
+          port: 8080,
+          database: Environment.Database.Postgres({
+            url: Redacted.make("postgres://u:SECRET@db:5432/x"),
+            directUrl: Option.some(Redacted.make("postgresql://u:SECRET@direct/x")),
+            encryptionKeys: Redacted.make(key),
+            poolSize: 3,
+            statementTimeout: Duration.millis(750),
+            connectTimeout: Duration.seconds(2)
+          }),
+          cal: Environment.Cal.Client({
+            options: {
+              apiUrl: "http://localhost:5555/v2",
+              managed: { clientId: "client", clientSecret: Redacted.make("SECRET-of-client") },
+              oauth2: { clientId: "oauth", clientSecret: undefined, redirectUrl: "https://app.example/callback" }
+            },
+            authorizeUrl: "https://app.cal.com/auth/oauth2/authorize"
+          }),
+          apiKeys: [
+            ["ops", ["manage", "proxy", "metrics"]],
+            ["web", ["proxy", "read-token"]]
+          ],
+          allowedOrigins: ["https://a.example", "http://localhost:3000"],
+          returnUrls: ["https://a.example/back?x=1"],
+          trustedProxies: ["10.0.0.0/8", "::1"],
+          log: { level: LogLevel.Debug, format: Option.some("json") },
+          otlpEndpoint: Option.some("http://collector:4318"),
+          development: true
+        }
+      )
+      assert.notInclude(JSON.stringify(settings), "SECRET")
+    })
+  )
+})
+
+describe("a wrong or missing variable is one line without its value", () => {
+  const cases: ReadonlyArray<readonly [Record<string, string>, RegExp]> = [
+    [{ PORT: "SECRET" }, /^PORT must be a whole number from 0 to 65535$/],
+    [{ PORT: "65536" }, /^PORT must be/],
+    [{ PORT: "80.5" }, /^PORT must be/],
+    [{ PORT: "-1" }, /^PORT must be/],
+    [{ HOST: "not a host" }, /^HOST must be an address or a host name$/],
+    [{ CAL_CLIENT_ID: "client" }, /^CAL_CLIENT_SECRET is required with CAL_CLIENT_ID: /],
+    [{ CAL_CLIENT_SECRET: "SECRET" }, /^CAL_CLIENT_ID is required with CAL_CLIENT_SECRET: /],
+    [{ ...real, CAL_CLIENT_ID: "a/b" }, /^CAL_CLIENT_ID must be letters, digits, - and _$/],
+    [{ ...real, CAL_CLIENT_SECRET: "SECRET with spaces" }, /^CAL_CLIENT_SECRET must be printable text/],
+    [{ CAL_OAUTH_CLIENT_SECRET: "SECRET" }, /^CAL_OAUTH_CLIENT_ID is required with CAL_OAUTH_CLIENT_SECRET: /],
+    [{ ...real, CAL_OAUTH_REDIRECT_URL: "https://a.example" }, /^CAL_OAUTH_CLIENT_ID is required with/],
+    [{ ...real, CAL_API_URL: "http://api.cal.com/v2" }, /^CAL_API_URL must be an https URL without query \(http only/],
+    [{ ...real, CAL_API_URL: "http://127.0.0.1.evil.example/v2" }, /^CAL_API_URL must be an https URL/],
+    [{ ...real, CAL_API_URL: "https://u:SECRET@api.cal.com/v2" }, /^CAL_API_URL must be an https URL/],
+    [{ ...real, CAL_API_URL: "SECRET" }, /^CAL_API_URL must be an https URL/],
+    [{ CAL_API_URL: "https://api.cal.com/v2" }, /^CAL_CLIENT_ID is required with CAL_API_URL: /],
+    [
+      { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET" },
+      /^CAL_TOKENS_API_KEYS is required with a Cal\.com client: /
+    ],
+    [{ CAL_TOKENS_API_KEYS: "SECRET" }, /^CAL_TOKENS_API_KEYS must be a list .*; entry 1 is not$/],
+    [{ CAL_TOKENS_API_KEYS: `ops:${"SECRET".repeat(5)}` }, /^CAL_TOKENS_API_KEYS must be a list .*; entry 1 is not$/],
+    [{ CAL_TOKENS_API_KEYS: `${apiKey},SECRET` }, /entry 2 is not$/],
+    [{ CAL_TOKENS_API_KEYS: `${apiKey}:manage+SECRET` }, /entry 1 is not$/],
+    [{ CAL_TOKENS_API_KEYS: `${apiKey}:manage+root` }, /entry 1 has an unknown scope$/],
+    [{ CAL_TOKENS_API_KEYS: `${apiKey},${apiKey}` }, /must not name two keys alike$/],
+    [{ CAL_TOKENS_API_KEYS: `${apiKey},b${apiKey}` }, /must not give two keys the same secret$/],
+    [{ DATABASE_URL: "postgres://u:SECRET@db/x" }, /^CAL_CLIENT_ID is required with DATABASE_URL: /],
+    [
+      { ...real, DATABASE_URL: "postgres://u:SECRET@db/x" },
+      /^CAL_TOKENS_ENCRYPTION_KEYS is required with DATABASE_URL: /
+    ],
+    [{ ...real, DATABASE_URL: "mysql://u:SECRET@db/x" }, /^DATABASE_URL must be a URL postgres:\/\//],
+    [{ DATABASE_POOL_SIZE: "0" }, /^DATABASE_POOL_SIZE must be a whole number from 1 to 1000$/],
+    [{ DATABASE_STATEMENT_TIMEOUT: "5" }, /^DATABASE_STATEMENT_TIMEOUT must be a duration/],
+    [{ DATABASE_CONNECT_TIMEOUT: "0 s" }, /^DATABASE_CONNECT_TIMEOUT must be a duration/],
+    [{ CAL_TOKENS_ENCRYPTION_KEYS: "SECRET" }, /^CAL_TOKENS_ENCRYPTION_KEYS .*expected id:base64\(32 bytes\)/],
+    [{ CAL_TOKENS_ENCRYPTION_KEYS: "k1:SECRET" }, /^CAL_TOKENS_ENCRYPTION_KEYS .*expected id:base64\(32 bytes\)/],
+    [{ CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example/" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be .*an origin/],
+    [{ CAL_TOKENS_ALLOWED_ORIGINS: "*" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be/],
+    [{ CAL_TOKENS_RETURN_URLS: "javascript:alert(1)" }, /^CAL_TOKENS_RETURN_URLS must be/],
+    [{ CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/33" }, /^CAL_TOKENS_TRUSTED_PROXIES must be/],
+    [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
+    [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],
+    [{ PORT: "x", LOG_FORMAT: "xml" }, /^PORT must be a whole number from 0 to 65535$/]
+  ]
+
+  it.effect.each(cases)("%o", ([variables, expected]) =>
+    Effect.gen(function* () {
+      const { message } = yield* Effect.flip(load(variables))
+      assert.match(message, expected)
+      assert.notMatch(message, /\bSECRET|\n/)
+    })
+  )
+})
