@@ -138,7 +138,11 @@ export const make = (options: Options): Effect.Effect<Service, never, HttpClient
       call: Outcome.Call,
       request: HttpClientRequest.HttpClientRequest,
       decode: (body: string, instants: Wire.Instants) => Either.Either<A, Wire.Issue>
-    ) => Effect.flatMap(caller.send(call, request), (reply) => caller.read(call, reply, decode))
+    ) =>
+      caller.send(call, request).pipe(
+        Effect.flatMap((reply) => caller.read(call, reply, decode)),
+        Caller.span(call)
+      )
 
     const refresh: Service["refresh"] = (connection, refreshToken) => {
       const { managed, oauth2 } = options
@@ -187,28 +191,30 @@ export const make = (options: Options): Effect.Effect<Service, never, HttpClient
     const createManagedUser: Service["createManagedUser"] = (user) =>
       Effect.gen(function* () {
         const client = yield* configured(options.managed, "no platform client is configured")
-        const details: Outcome.Call = {
-          operation: "createManagedUser",
-          clientId: client.clientId,
-          secrets: secrets(client)
-        }
-        const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user))
-        const existing = reply.status === 409 ? Wire.existingUserId(Wire.errorBody(reply.body)) : Option.none()
-        return Option.isSome(existing)
-          ? { _tag: "Exists" as const, calUserId: existing.value }
-          : { _tag: "Created" as const, ...(yield* caller.read(details, reply, Wire.createdUser)) }
-      }).pipe(Effect.mapError((failure) => ("error" in failure ? failure.error : failure)))
-
-    const me: Service["me"] = (accessToken) =>
-      Effect.gen(function* () {
-        const details: Outcome.Call = { operation: "me", clientId: noClient, secrets: [accessToken] }
-        const reply = yield* caller
-          .send(details, Requests.me(apiUrl, accessToken))
-          .pipe(Effect.mapError(({ error }) => error))
-        // Here a 401 is about the user's token, and nothing is spent.
-        if (reply.status < 200 || reply.status >= 300) return yield* Outcome.toError(details, reply)
-        return yield* caller.read(details, reply, Wire.profile).pipe(Effect.mapError(({ error }) => error))
+        const { clientId } = client
+        const details: Outcome.Call = { operation: "createManagedUser", clientId, secrets: secrets(client) }
+        const created = Effect.gen(function* () {
+          const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user))
+          const existing = Wire.existingUserId(reply)
+          if (Option.isSome(existing)) return { _tag: "Exists" as const, calUserId: existing.value }
+          return { _tag: "Created" as const, ...(yield* caller.read(details, reply, Wire.createdUser)) }
+        })
+        return yield* Effect.mapError(Caller.span(details)(created), ({ error }) => error)
       })
+
+    const me: Service["me"] = (accessToken) => {
+      const details: Outcome.Call = { operation: "me", clientId: noClient, secrets: [accessToken] }
+      return caller.send(details, Requests.me(apiUrl, accessToken)).pipe(
+        Effect.mapError(({ error }) => error),
+        Effect.flatMap((reply) =>
+          // Here a 401 is about the user's token, and nothing is spent.
+          reply.status < 200 || reply.status >= 300
+            ? Effect.fail(Outcome.toError(details, reply))
+            : Effect.mapError(caller.read(details, reply, Wire.profile), ({ error }) => error)
+        ),
+        Caller.span(details)
+      )
+    }
 
     return {
       apiUrl,

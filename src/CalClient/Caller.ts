@@ -1,5 +1,5 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
-import { Effect, Either, Option } from "effect"
+import { Effect, Either, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
 import * as CalTime from "./CalTime.js"
 import * as Outcome from "./Outcome.js"
@@ -24,6 +24,14 @@ export interface Caller {
   ) => Effect.Effect<A, Outcome.CallFailure>
 }
 
+/** A span around a whole call: around its result, because a reply has headers and a body. */
+export const span = ({ clientId, operation }: Outcome.Call) =>
+  Effect.withSpan(`CalClient.${operation}`, {
+    kind: "client",
+    captureStackTrace: false,
+    attributes: { "cal.client_id": clientId }
+  })
+
 export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, rateLimits: RateLimits): Caller => {
   const http = Transport.harden(client)
   return {
@@ -40,12 +48,7 @@ export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, ra
             // A user's own token is counted in a bucket of its own.
             call.operation === "me" ? Effect.void : rateLimits.observe(call.clientId, headers)
           ])
-        ),
-        Effect.withSpan(`CalClient.${call.operation}`, {
-          kind: "client",
-          captureStackTrace: false,
-          attributes: { "cal.client_id": call.clientId, "http.request.method": request.method }
-        })
+        )
       ),
     read: (call, reply, decode) =>
       Effect.gen(function* () {
@@ -53,7 +56,7 @@ export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, ra
         if (Option.isNone(reply.body)) return yield* Effect.fail(Outcome.brokenOff(call, reply.status))
         const now = yield* calTime.now
         const issuedAt = Option.getOrElse(CalTime.dateOf(reply.headers, now), () => now)
-        return yield* Either.mapLeft(decode(reply.body.value, { issuedAt }), (issue) =>
+        return yield* Either.mapLeft(decode(Redacted.value(reply.body.value), { issuedAt }), (issue) =>
           Outcome.undecodable(call, issue)
         )
       })

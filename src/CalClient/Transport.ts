@@ -2,7 +2,7 @@
  * One request to Cal.com and what became of it: an answer that was read to its end, one that broke off, or none, and
  * then whether Cal.com can have seen the request. What the HTTP client throws stays here: its errors carry requests.
  */
-import { Data, Effect, Option, Predicate } from "effect"
+import { Data, Effect, Option, Predicate, Redacted } from "effect"
 import {
   FetchHttpClient,
   Headers,
@@ -16,8 +16,8 @@ import {
 export interface Reply {
   readonly status: number
   readonly headers: Headers.Headers
-  /** `None` when it broke off. */
-  readonly body: Option.Option<string>
+  /** `None` when it broke off. Redacted because it may hold a pair, and spans are given results. */
+  readonly body: Option.Option<Redacted.Redacted>
 }
 
 /**
@@ -78,6 +78,7 @@ export const noReplies = <A, R>(
 
 const read = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<Reply> =>
   response.text.pipe(
+    Effect.map(Redacted.make),
     Effect.option,
     Effect.map((body) => ({ status: response.status, headers: response.headers, body }))
   )

@@ -7,6 +7,7 @@ import { type TokenPair, unverifiedClaims } from "../Token.js"
 import { maxTokenLength } from "../TokenInput.js"
 import type { Grant } from "../CalClient.js"
 import { horizon } from "./CalTime.js"
+import type { Reply } from "./Transport.js"
 
 /** Printable ASCII without spaces, so that it can travel in a header. Refined before it is redacted, for the error's sake. */
 const Token = Schema.String.pipe(Schema.pattern(/^[\x21-\x7e]+$/), Schema.maxLength(maxTokenLength))
@@ -163,8 +164,8 @@ const ValidationDetails = Schema.Struct({
   )
 })
 
-export const errorBody = (text: Option.Option<string>): ErrorBody =>
-  Option.match(Option.flatMap(text, Schema.decodeUnknownOption(ErrorBody)), {
+export const errorBody = (text: Option.Option<Redacted.Redacted>): ErrorBody =>
+  Option.match(Option.flatMap(Option.map(text, Redacted.value), Schema.decodeUnknownOption(ErrorBody)), {
     onNone: () => ({ _tag: "Foreign" }),
     onSome: ({ error, ...rest }) =>
       typeof error === "string"
@@ -193,8 +194,12 @@ export const errorText = (body: ErrorBody): string => {
   }
 }
 
-/** The e-mail address a managed user already has, if that is why it was not created: that user's id. */
-export const existingUserId = (body: ErrorBody): Option.Option<number> =>
-  body._tag === "Platform" && body.message.startsWith("User with the provided e-mail already exists.")
-    ? Option.map(Option.fromNullable(/Existing user ID=(\d{1,15})\b/.exec(body.message)), (match) => Number(match[1]))
+const alreadyExists = /^User with the provided e-mail already exists\. Existing user ID=(\d{1,15})\b/
+
+/** If a managed user was not created because there is one with that e-mail address: the id of that one. */
+export const existingUserId = ({ body, status }: Pick<Reply, "status" | "body">): Option.Option<number> => {
+  const error = errorBody(body)
+  return status === 409 && error._tag === "Platform"
+    ? Option.map(Option.fromNullable(alreadyExists.exec(error.message)), (match) => Number(match[1]))
     : Option.none()
+}
