@@ -1,12 +1,31 @@
 /** A whole deployment in one process: the service on memory storage, against the sandbox, on the test clock. */
-import { type Context, Effect, Exit, Fiber, Layer, Redacted, Scope, TestClock } from "effect"
-import { Schema } from "effect"
+import { randomUUID } from "node:crypto"
+import { it } from "@effect/vitest"
+import {
+  Chunk,
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  ExecutionStrategy,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Redacted,
+  Schema,
+  Scope,
+  TestClock,
+  type TestServices
+} from "effect"
+import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
-import { UserUlid } from "../../src/Token.js"
+import { hash, UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
+import * as StorageTap from "./StorageTap.js"
 
 /** When tests begin: a full minute, so that Cal.com's flooring does not shorten lifetimes. */
 export const epoch = Date.UTC(2026, 0, 15, 12, 0, 0)
@@ -33,35 +52,79 @@ export const clientOptions = (options?: { readonly managedSecret?: string }): Ca
 export const clientLayer = CalClient.layer(clientOptions()).pipe(Layer.provide(Sandbox.layerHttpClient))
 
 /** One process of the service over the storage and the sandbox around it. */
-export const node = (config: Partial<TokenConfig.Options> = {}) =>
-  CalTokens.layer.pipe(Layer.provideMerge(clientLayer), Layer.provide(TokenConfig.layer(config)))
+export const node = (config: Partial<TokenConfig.Options> = {}, client: CalClient.Options = clientOptions()) =>
+  CalApi.layer.pipe(
+    Layer.provideMerge(CalTokens.layer),
+    Layer.provideMerge(CalClient.layer(client)),
+    Layer.provide(Sandbox.layerHttpClient),
+    Layer.provide(TokenConfig.layer(config))
+  )
 
-export type World = CalTokens.CalTokens | CalClient.CalClient | Sandbox.Sandbox | TokenStorage.TokenStorage
+export type Node = CalTokens.CalTokens | CalClient.CalClient | CalApi.CalApi
 
-export const layer = (options?: {
+export type World = Node | Sandbox.Sandbox | TokenStorage.TokenStorage | StorageTap.StorageTap
+
+export interface Options {
   readonly config?: Partial<TokenConfig.Options>
   readonly sandbox?: Sandbox.Options
-}): Layer.Layer<World> =>
+  readonly client?: CalClient.Options
+  /** Around the service: a `Revalidation`, a logger. */
+  readonly around?: Layer.Layer<never>
+}
+
+export const layer = (options?: Options): Layer.Layer<World> =>
   Layer.unwrapEffect(
     Effect.as(
       TestClock.setTime(epoch),
-      node(options?.config).pipe(
-        Layer.provideMerge(TokenStorage.layerMemory),
+      node(options?.config, options?.client).pipe(
+        Layer.provide(options?.around ?? Layer.empty),
+        Layer.provideMerge(StorageTap.layer),
         Layer.provideMerge(Sandbox.layer(options?.sandbox))
       )
     )
   )
 
+/**
+ * A test in a world of its own, which is closed while time goes on: work that a shutdown waits for may need it. A
+ * shutdown that gives up fails the test.
+ */
+export const scenario = <E>(
+  name: string,
+  body: Effect.Effect<void, E, World | Scope.Scope | TestServices.TestServices>,
+  options: Options = {}
+) => it.effect(name, () => run(body, options))
+
+export const run = <A, E>(
+  body: Effect.Effect<A, E, World | Scope.Scope | TestServices.TestServices>,
+  options: Options = {}
+) =>
+  Effect.gen(function* () {
+    yield* quicken
+    const whole = yield* Scope.make()
+    const others = yield* Scope.fork(whole, ExecutionStrategy.sequential)
+    const context = yield* Layer.buildWithScope(layer(options), yield* Scope.fork(whole, ExecutionStrategy.sequential))
+    const exit = yield* body.pipe(Effect.provide(Context.add(context, Scope.Scope, others)), Effect.exit)
+    yield* passTime(Scope.close(others, exit), 120_000)
+    yield* passTime(Scope.close(whole, exit), 120_000)
+    return yield* exit
+  })
+
+/**
+ * The test clock looks several times, a timer apart, whether all fibers rest. Nothing here waits for a real timer, so a
+ * turn of the event loop tells as much as a millisecond does.
+ */
+const quicken = Effect.map(TestClock.testClock(), (clock) => {
+  Object.assign(clock, {
+    yieldTimer: Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+  })
+})
+
 /** A second (third, …) process over the same storage and sandbox. Closed by the scope, or by the function returned. */
-export const anotherNode = (config: Partial<TokenConfig.Options> = {}) =>
+export const anotherNode = (config: Partial<TokenConfig.Options> = {}, client?: CalClient.Options) =>
   Effect.gen(function* () {
     const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-    const context: Context.Context<CalTokens.CalTokens | CalClient.CalClient> = yield* Layer.buildWithScope(
-      node(config),
-      scope
-    )
-    const tokens = Effect.runSync(Effect.provide(CalTokens.CalTokens, context))
-    return { tokens, stop: Scope.close(scope, Exit.void) }
+    const context: Context.Context<Node> = yield* Layer.buildWithScope(node(config, client), scope)
+    return { tokens: Context.get(context, CalTokens.CalTokens), stop: Scope.close(scope, Exit.void) }
   })
 
 /** A managed user of the sandbox, connected. */
@@ -85,12 +148,80 @@ export const connectOAuth2 = (userUlid: UserUlid = user(), email = `${userUlid.t
     return { ...grant, accessTokenExpiresAt }
   })
 
-/** Runs an effect while the clock moves in small steps, until it ends or `atMost` has passed. */
-export const passTime = <A, E, R>(effect: Effect.Effect<A, E, R>, atMost: number, step = 100) =>
+/** Runs an effect while the clock jumps from one thing that is due to the next, until it ends or `atMost` has passed. */
+export const passTime = <A, E, R>(effect: Effect.Effect<A, E, R>, atMost: number) =>
   Effect.gen(function* () {
     const fiber = yield* Effect.fork(effect)
-    for (let passed = 0; passed < atMost && fiber.unsafePoll() === null; passed += step) yield* TestClock.adjust(step)
+    yield* untilDone(fiber, atMost)
     return yield* Fiber.join(fiber)
   })
 
+/** Lets time pass until the fiber ended, at most so many milliseconds. Leaves the clock where that happened. */
+export const untilDone = <A, E>(fiber: Fiber.RuntimeFiber<A, E>, atMost: number) =>
+  Effect.gen(function* () {
+    const end = (yield* Clock.currentTimeMillis) + atMost
+    while (true) {
+      yield* settle
+      const now = yield* Clock.currentTimeMillis
+      if (fiber.unsafePoll() !== null) return
+      if (now >= end) return yield* Effect.dieMessage(`nothing came of it within ${atMost} ms`)
+      const due = Chunk.filter(yield* TestClock.sleeps(), (instant) => instant > now)
+      yield* TestClock.setTime(Math.min(end, ...due))
+    }
+  })
+
+/** Lets everything run that can run without time passing. */
+export const settle: Effect.Effect<void> = TestClock.adjust(0)
+
+/** Starts an effect and lets it run as far as it gets without time passing. */
+export const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.zipLeft(Effect.fork(effect), settle)
+
+/** Runs an effect and tells how many milliseconds it took. */
+export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.timed(effect), ([duration, result]) => ({ took: Duration.toMillis(duration), result }))
+
+/** What a process that needs a refresh would be told about a user's row; leaves no trace in it. */
+export const peek = (userUlid: UserUlid = user()) =>
+  Effect.gen(function* () {
+    const { raw } = yield* StorageTap.StorageTap
+    const row = yield* stored(userUlid)
+    const attemptId = randomUUID()
+    const left = row.pair.accessTokenExpiresAt - (yield* Clock.currentTimeMillis)
+    const result = yield* raw.claim({
+      userUlid,
+      attemptId,
+      knownVersion: row.version,
+      lease: TokenConfig.defaults.lease,
+      cooldownWindow: TokenConfig.defaults.cooldownWindow,
+      maxAttempts: TokenConfig.defaults.maxAttempts,
+      expiredFor: left > 0 ? undefined : Duration.millis(-left)
+    })
+    if (result._tag === "Claimed") {
+      yield* raw.fail({ userUlid, attemptId, failure: TokenStorage.AttemptFailure.Released({ probe: result.probe }) })
+    }
+    return result
+  })
+
+/** The stored row; a user without one fails the test. */
+export const stored = (userUlid: UserUlid = user()) =>
+  Effect.flatMap(StorageTap.StorageTap, ({ raw }) => Effect.flatMap(raw.find(userUlid), identityOrDie))
+
+const identityOrDie = <A>(option: Option.Option<A>) =>
+  Option.match(option, { onNone: () => Effect.dieMessage("there is no row"), onSome: Effect.succeed })
+
 export const reveal = (token: Redacted.Redacted) => Redacted.value(token)
+
+/** The refresh tokens that reached Cal.com, as hashes, in their order. */
+export const presented = Effect.flatMap(Sandbox.Sandbox, (sandbox) =>
+  Effect.map(sandbox.calls, (calls) => calls.flatMap((call) => call.refreshTokenHash ?? []))
+)
+
+/** Whether Cal.com would take what is stored: the row's pair is the live one. */
+export const isStoredPairLive = (userUlid: UserUlid = user()) =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const { pair } = yield* stored(userUlid)
+    return (yield* sandbox.isLive(pair.refreshToken)) && (yield* sandbox.isAccessLive(pair.accessToken))
+  })
+
+export const hashOf = hash
