@@ -75,7 +75,8 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
           const error = new CalUnavailable({ operation, reason: "the attempt ran out of time" })
           return yield* Effect.fail(CallFailure.NotSpent({ error }))
         }
-        return yield* Call.bounded(deps.owned, request, {
+        const granted = Effect.tap(request, () => deps.circuit.granted(row.connection.clientId))
+        return yield* Call.bounded(deps.owned, granted, {
           operation,
           timeout: Duration.min(left, config.callTimeout),
           lateWait: config.lateAnswerWait,
