@@ -32,11 +32,13 @@ export type Database = Data.TaggedEnum<{
 }>
 export const Database = Data.taggedEnum<Database>()
 
-/** Whom tokens are for. */
+export type Embedded = Extract<Database, { readonly _tag: "Embedded" }>
+
+/** Whom tokens are for, and where they are kept: what the sandbox issued never meets a real client. */
 export type Cal = Data.TaggedEnum<{
   /** No client is configured: the simulator, for trying things out. */
-  Sandbox: {}
-  Client: { readonly options: CalClient.Options; readonly authorizeUrl: string }
+  Sandbox: { readonly database: Embedded }
+  Client: { readonly database: Database; readonly options: CalClient.Options; readonly authorizeUrl: string }
 }>
 export const Cal = Data.taggedEnum<Cal>()
 
@@ -44,7 +46,6 @@ export interface Settings {
   readonly host: string
   /** 0 takes any free one. */
   readonly port: number
-  readonly database: Database
   readonly cal: Cal
   readonly apiKeys: ReadonlyArray<ApiKeys.ApiKey>
   /** Browser origins that the Atoms endpoint answers. */
@@ -127,7 +128,6 @@ export const config: Config.Config<Settings> = variables.pipe(
       return {
         host: Option.getOrElse(it.HOST, () => "127.0.0.1"),
         port: Option.getOrElse(it.PORT, () => 4000),
-        database: yield* databaseOf(it, cal),
         cal,
         apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
         allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
@@ -173,6 +173,7 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
     }
     if (Option.isSome(managed) || Option.isSome(oauth2)) {
       return Cal.Client({
+        database: yield* databaseOf(it),
         options: {
           apiUrl: Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2"),
           managed: Option.getOrUndefined(managed),
@@ -183,7 +184,7 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
     }
     const real = firstSet(it, "DATABASE_URL", "CAL_API_URL")
     return real === undefined
-      ? Cal.Sandbox()
+      ? Cal.Sandbox({ database: embedded(it, "sandbox") })
       : yield* missing(
           "CAL_CLIENT_ID",
           `with ${real}`,
@@ -191,14 +192,18 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
         )
   })
 
-const databaseOf = (it: Variables, cal: Cal): Either.Either<Database, ConfigError.ConfigError> => {
+const embedded = (it: Variables, ...below: ReadonlyArray<string>): Embedded =>
+  Database.Embedded({
+    directory: join(
+      Option.getOrElse(it.CAL_TOKENS_DATA_DIR, () => ".data"),
+      ...below
+    ),
+    encryptionKeys: it.CAL_TOKENS_ENCRYPTION_KEYS
+  })
+
+const databaseOf = (it: Variables): Either.Either<Database, ConfigError.ConfigError> => {
   const encryptionKeys = it.CAL_TOKENS_ENCRYPTION_KEYS
-  if (Option.isNone(it.DATABASE_URL)) {
-    const directory = Option.getOrElse(it.CAL_TOKENS_DATA_DIR, () => ".data")
-    return Either.right(
-      Database.Embedded({ directory: cal._tag === "Sandbox" ? join(directory, "sandbox") : directory, encryptionKeys })
-    )
-  }
+  if (Option.isNone(it.DATABASE_URL)) return Either.right(embedded(it))
   if (Option.isNone(encryptionKeys)) {
     return missing(
       Cipher.variable,

@@ -1,0 +1,43 @@
+/** The command line. */
+import * as Fs from "node:fs"
+import { Command } from "@effect/cli"
+import { Cause, Console, Effect, Schema } from "effect"
+import * as Serve from "./Cli/Serve.js"
+import { StartError } from "./Environment.js"
+import * as Edge from "./Http/Edge.js"
+
+const Package = Schema.parseJson(Schema.Struct({ version: Schema.String }))
+
+const version = Effect.sync(() => Fs.readFileSync(new URL("../package.json", import.meta.url), "utf8")).pipe(
+  Effect.flatMap(Schema.decode(Package)),
+  Effect.map(({ version }) => version),
+  Effect.orDie
+)
+
+const serve = Command.make("serve", {}, () => Serve.serve).pipe(
+  Command.withDescription(
+    "Serve the HTTP API. Settings come from the environment; without a Cal.com client, a demo on a simulated Cal.com."
+  )
+)
+
+const command = Command.make("cal-tokens").pipe(
+  Command.withDescription("Keeps every user's Cal.com access token valid."),
+  Command.withSubcommands([serve])
+)
+
+/** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
+export const run = (args: ReadonlyArray<string>) =>
+  Effect.flatMap(version, (version) => Command.run(command, { name: "cal-tokens", version })(args)).pipe(
+    Effect.tapErrorCause(report)
+  )
+
+const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  if (Cause.isInterruptedOnly(cause)) return Effect.void
+  const error = Cause.squash(cause)
+  if (error instanceof StartError) return Console.error(`cal-tokens: ${error.message}`)
+  // The command line has told what is wrong with the arguments.
+  if (Cause.isFailure(cause)) return Effect.void
+  if (process.env["NODE_ENV"] === "development") return Console.error(Cause.pretty(cause))
+  const { at = "an unknown place", fault } = Edge.describeFault(error)
+  return Console.error(`cal-tokens: unexpected ${fault} at ${at}; NODE_ENV=development shows more`)
+}

@@ -1,0 +1,130 @@
+/**
+ * The demo: three users of the sandbox, connected, and kept valid in the background so that refreshes can be watched.
+ * Only for the sandbox; nothing here touches a real Cal.com client.
+ */
+import { Duration, Effect, Layer, Schedule } from "effect"
+import type * as CalClient from "../CalClient.js"
+import { CalTokens } from "../CalTokens.js"
+import * as Sandbox from "../Sandbox.js"
+import { UserUlid } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
+
+/** Short, so that one does not have to wait for an expiry. */
+export const accessTokenLifetime = Duration.seconds(120)
+
+const keepInterval = Duration.seconds(20)
+
+export interface DemoUser {
+  readonly userUlid: UserUlid
+  readonly name: string
+  readonly kind: "managed" | "oauth2"
+  /** How long the first token of this user lasts. */
+  readonly lasts?: Duration.Duration | undefined
+}
+
+export const ada: DemoUser = { userUlid: UserUlid.make("01JDEM0000000000000000ADA0"), name: "Ada", kind: "managed" }
+export const ben: DemoUser = {
+  userUlid: UserUlid.make("01JDEM0000000000000000BEN0"),
+  name: "Ben",
+  kind: "managed",
+  lasts: Duration.seconds(1)
+}
+export const cem: DemoUser = { userUlid: UserUlid.make("01JDEM0000000000000000CEM0"), name: "Cem", kind: "oauth2" }
+
+const users = [ada, ben, cem]
+
+/** The client of this service that the sandbox knows. */
+export const clientOptions: CalClient.Options = {
+  apiUrl: "https://sandbox.invalid/v2",
+  managed: { clientId: Sandbox.demoManaged.clientId, clientSecret: Sandbox.demoManaged.clientSecret },
+  oauth2: {
+    clientId: Sandbox.demoOAuth2.clientId,
+    clientSecret: Sandbox.demoOAuth2.clientSecret,
+    redirectUrl: Sandbox.demoOAuth2.redirectUris[0]
+  }
+}
+
+/** What a new person, or one who consents again, brings along. */
+const grant = ({ kind, lasts, name }: DemoUser) =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const person = { name, email: `${name.toLowerCase()}@demo.example` }
+    const now = yield* sandbox.now
+    const granted = yield* kind === "managed"
+      ? Effect.map(sandbox.grantManaged(person), (pair) => ({
+          connection: { _tag: "ManagedUser", calUserId: pair.calUserId } as const,
+          pair
+        }))
+      : Effect.map(sandbox.grantOAuth2(person), ({ calUserId, expiresIn, scope, ...pair }) => ({
+          connection: { _tag: "OAuth2", calUserId, scope } as const,
+          pair: { ...pair, accessTokenExpiresAt: now + expiresIn * 1000 }
+        }))
+    if (lasts === undefined) return granted
+    yield* sandbox.expireAccessTokens(granted.connection.calUserId)
+    return { ...granted, pair: { ...granted.pair, accessTokenExpiresAt: now + Duration.toMillis(lasts) } }
+  })
+
+const connect = (user: DemoUser) =>
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const { connection, pair } = yield* grant(user)
+    yield* tokens.connect(user.userUlid, connection, pair, { replace: true })
+  })
+
+/** Whether an earlier demo left this user in a state that only a new consent cures. */
+const isLost = (error: TokenError) => error._tag === "ReauthorizationRequired" || error._tag === "TokenUnreadable"
+
+const seed = (user: DemoUser) =>
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox.Sandbox
+    const { connection, status } = yield* tokens.info(user.userUlid)
+    const { users } = yield* sandbox.snapshot
+    const known = users.some(({ id }) => id === connection.calUserId)
+    if (!known || status._tag === "ReauthorizationRequired") yield* connect(user)
+  }).pipe(
+    Effect.catchTags({
+      TokensNotFound: () => connect(user),
+      TokenUnreadable: () => connect({ ...user, lasts: undefined })
+    })
+  )
+
+/** Ensures a user's token; until that worked once, a lost user consents again. */
+const keep = (user: DemoUser) => {
+  let worked = false
+  return Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    yield* tokens.ensureValid(user.userUlid)
+    worked = true
+  }).pipe(
+    Effect.catchAll((error) =>
+      worked || !isLost(error)
+        ? Effect.void // CalTokens has logged it.
+        : Effect.zipRight(
+            Effect.logInfo(
+              `Demo: ${user.name} lost the connection when an earlier start broke off, and consents again`
+            ),
+            connect(user)
+          )
+    ),
+    Effect.ignore
+  )
+}
+
+/** Connects the users that are not connected yet. */
+export const layerSeed: Layer.Layer<never, TokenError, CalTokens | Sandbox.Sandbox> = Layer.effectDiscard(
+  Effect.forEach(users, seed, { discard: true })
+)
+
+/** Keeps them valid, the first time a moment after the start. */
+export const layerKeep: Layer.Layer<never, never, CalTokens | Sandbox.Sandbox> = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    yield* Effect.sleep(Duration.seconds(2))
+    yield* Effect.logInfo(
+      `Demo: tokens live ${Duration.toSeconds(accessTokenLifetime)} s here, so every ` +
+        `${Duration.toSeconds(keepInterval)} s this process asks for those of ${users.map(({ name }) => name).join(", ")}`
+    )
+    const keepAll = Effect.all(users.map(keep), { discard: true })
+    yield* Effect.repeat(keepAll, Schedule.spaced(keepInterval))
+  }).pipe(Effect.forkScoped)
+)

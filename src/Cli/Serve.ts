@@ -1,0 +1,86 @@
+/** `cal-tokens serve`: settings from the environment, services, server. Runs until it is interrupted. */
+import { randomBytes } from "node:crypto"
+import { HttpApiBuilder, HttpServer, type HttpServerError } from "@effect/platform"
+import { Console, Effect, Layer, Redacted } from "effect"
+import * as Environment from "../Environment.js"
+import * as Http from "../Http.js"
+import * as ApiKeys from "../Http/ApiKeys.js"
+import * as Edge from "../Http/Edge.js"
+import * as Lifecycle from "../Http/Lifecycle.js"
+import * as Server from "../Http/Server.js"
+import { Sandbox } from "../Sandbox.js"
+import * as Announcement from "./Announcement.js"
+import * as Demo from "./Demo.js"
+import * as Logging from "./Logging.js"
+import * as Services from "./Services.js"
+
+export const serve: Effect.Effect<never, Environment.StartError> = Effect.flatMap(Environment.load, (settings) =>
+  Layer.launch(
+    application(settings).pipe(
+      Layer.provide(Layer.succeed(Edge.Development, settings.development)),
+      Layer.provide(Logging.layer(settings.log))
+    )
+  )
+)
+
+const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
+  Environment.Cal.$match(settings.cal, {
+    Client: ({ database, options }) =>
+      announceService.pipe(
+        Layer.provide(listen(settings, Http.layer)),
+        Layer.provide(ApiKeys.layer(settings.apiKeys)),
+        Layer.provide(Services.layerCal(database, options))
+      ),
+    Sandbox: ({ database }) => {
+      const key = Redacted.make(randomBytes(24).toString("base64url"))
+      const demo = { name: "demo", secret: key, scopes: ApiKeys.defaultScopes }
+      return announceDemo(database.directory, key).pipe(
+        Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
+        Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
+        Layer.provide(Services.layerSandbox(database))
+      )
+    }
+  })
+
+/** The sandbox for everybody who can reach the port, so that curl can play Cal.com. */
+const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
+  Effect.flatMap(Sandbox, ({ app }) => router.mountApp("/_sandbox", app))
+)
+
+const listen = <R>({ host, port }: Environment.Settings, app: Layer.Layer<never, never, R>) =>
+  Server.layer({ host, port }, app).pipe(
+    Layer.provide(Lifecycle.layer),
+    Layer.mapError((error) => cannotListen(host, port, error))
+  )
+
+const cannotListen = (host: string, port: number, { cause }: HttpServerError.ServeError) => {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason"
+  const why =
+    code === "EADDRINUSE"
+      ? "the port is in use; set PORT to another one"
+      : code === "EACCES"
+        ? "this user may not use that port; set PORT to one above 1023"
+        : code === "EADDRNOTAVAIL" || code === "ENOTFOUND"
+          ? "HOST is no address of this machine"
+          : code
+  return new Environment.StartError({ message: `Cannot listen on ${host}:${port}: ${why}` })
+}
+
+/** Where people reach the server from this machine. */
+const url = Effect.map(HttpServer.HttpServer, ({ address }) => {
+  if (address._tag === "UnixAddress") return address.path
+  const host = /^(0\.0\.0\.0|::)$/.test(address.hostname) ? "127.0.0.1" : address.hostname
+  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`
+})
+
+const announceService = Layer.effectDiscard(Effect.flatMap(url, (url) => Effect.logInfo(`Listening on ${url}`)))
+
+const announceDemo = (directory: string, key: Redacted.Redacted) =>
+  Layer.merge(
+    Layer.effectDiscard(
+      Effect.gen(function* () {
+        yield* Console.log(yield* Announcement.make({ url: yield* url, directory, key }))
+      }).pipe(Effect.mapError(({ message }) => new Environment.StartError({ message })))
+    ),
+    Demo.layerKeep
+  )

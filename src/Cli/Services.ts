@@ -1,0 +1,68 @@
+/** What stands behind the HTTP service, by settings: the real Cal.com or the sandbox, PostgreSQL or the embedded one. */
+import { ConfigProvider, Layer, Option } from "effect"
+import * as CalApi from "../CalApi.js"
+import * as CalClient from "../CalClient.js"
+import * as NodeHttp from "../CalClient/Node.js"
+import * as CalTokens from "../CalTokens.js"
+import * as Embedded from "../Embedded.js"
+import { type Database, type Embedded as EmbeddedDatabase, StartError } from "../Environment.js"
+import * as Sandbox from "../Sandbox.js"
+import type { TokenStorage } from "../TokenStorage.js"
+import * as Cipher from "../TokenStorage/Cipher.js"
+import * as Postgres from "../TokenStorage/Postgres.js"
+import * as Demo from "./Demo.js"
+import * as SandboxFile from "./SandboxFile.js"
+
+/** Foreseen failures of a start, as their messages. */
+const toStartError = (error: { readonly message: string }) => new StartError({ message: error.message })
+
+const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
+  Postgres.layer().pipe(
+    Layer.provide(Embedded.layer({ directory })),
+    Layer.provide(
+      Option.match(encryptionKeys, {
+        // The settings have looked at the variable already; an empty one counts as not set.
+        onNone: () =>
+          Layer.provide(Embedded.layerCipher(directory), Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))),
+        onSome: Cipher.layer
+      })
+    )
+  )
+
+const storage = (database: Database): Layer.Layer<TokenStorage, StartError> =>
+  (database._tag === "Embedded"
+    ? embedded(database)
+    : Postgres.layer({ statementTimeout: database.statementTimeout }).pipe(
+        Layer.provide(Postgres.layerConnection(database)),
+        Layer.provide(Cipher.layer(database.encryptionKeys))
+      )
+  ).pipe(
+    Layer.catchAll((error) =>
+      Layer.fail(
+        "message" in error
+          ? toStartError(error)
+          : new StartError({ message: `The encryption keys cannot be used: ${String(error)}` })
+      )
+    )
+  )
+
+/** For users of a real Cal.com. */
+export const layerCal = (database: Database, options: CalClient.Options) =>
+  CalApi.layer.pipe(
+    Layer.provide(NodeHttp.layerApiHttp),
+    Layer.provideMerge(CalTokens.layer),
+    Layer.provideMerge(Layer.provide(CalClient.layer(options), NodeHttp.layerTokenHttp)),
+    Layer.provideMerge(storage(database))
+  )
+
+/** For the demo's users. The storage comes first: it holds the lock on the directory that the sandbox shares. */
+export const layerSandbox = (database: EmbeddedDatabase) =>
+  Demo.layerSeed.pipe(
+    Layer.mapError(toStartError),
+    Layer.provideMerge(CalApi.layer),
+    Layer.provideMerge(CalTokens.layer),
+    Layer.provideMerge(CalClient.layer(Demo.clientOptions)),
+    Layer.provide(Sandbox.layerHttpClient),
+    Layer.provideMerge(SandboxFile.layer(database.directory, { accessTokenLifetime: Demo.accessTokenLifetime })),
+    Layer.provideMerge(storage(database))
+  )
