@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Duration, Effect, Layer, Redacted } from "effect"
 import * as Actions from "../src/Actions.js"
 import { Advice, type ConnectionInfo } from "../src/CalTokens.js"
@@ -83,7 +83,16 @@ describe("ensureValidCalToken", () => {
     assert.notInclude(JSON.stringify(failure), "boom")
     assert.strictEqual(actions.lines.length, 1)
     assert.deepInclude(actions.lines[0], { level: "ERROR" })
-    assert.include(actions.lines[0]?.message, "boom at <redacted>")
+    assert.match(actions.lines[0]?.message ?? "", /^ensureValidCalToken failed: Error at .*Actions\.test\.ts/)
+    assert.notInclude(actions.lines[0]?.message, "boom")
+  })
+
+  it("shows a bug's message and stack to developers, without tokens", async ({ onTestFinished }) => {
+    vi.stubEnv("NODE_ENV", "development")
+    onTestFinished(() => void vi.unstubAllEnvs())
+    const actions = make({ ensureValid: () => Effect.die(new Error(`boom at ${accessToken}`)) })
+    await actions.ensureValidCalToken(user)
+    assert.include(actions.lines[0]?.message, "Error: boom at <redacted>\n    at ")
   })
 
   it("answers an expiry that no date can hold as a bug, instead of rejecting", async () => {

@@ -18,9 +18,9 @@ describe("Revalidation", () => {
 
   it.effect("layerNoop silences an outer layer", () => {
     const seen: Array<number> = []
+    const outer = Revalidation.layerFromPromise((change) => void seen.push(change.version ?? 0))
     return told(change(1)).pipe(
-      Effect.provide(Revalidation.layerNoop),
-      Effect.provide(Revalidation.layerFromPromise((change) => void seen.push(change.version ?? 0))),
+      Effect.provide(Layer.provideMerge(Revalidation.layerNoop, outer)),
       Effect.andThen(() => assert.deepStrictEqual(seen, []))
     )
   })

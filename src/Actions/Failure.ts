@@ -74,12 +74,16 @@ export const fromCause = (cause: Cause.Cause<unknown>, otherwise: Failure): Fail
   return Cause.isInterruptedOnly(cause) ? shuttingDown : otherwise
 }
 
-/** What an unexpected error or rejection says, without secrets; with its stack frames in development. */
-export const describe = (error: unknown): string => {
-  if (!(error instanceof Error)) return scrub(String(error))
-  const frames =
-    process.env["NODE_ENV"] === "development"
-      ? (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line))
-      : []
-  return [scrub(`${error.name}: ${error.message}`), ...frames].join("\n")
+/** What somebody said on purpose by failing with it, without anything that may be a secret. */
+export const words = (error: unknown): string => scrub(error instanceof Error ? error.message : String(error))
+
+/**
+ * The kind of a fault that nobody foresaw, and the place in the code where it arose. Its message may hold anything, so
+ * only development sees that, with the stack.
+ */
+export const describe = (fault: unknown): string => {
+  if (!(fault instanceof Error)) return `a thrown ${typeof fault}`
+  const frames = (fault.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line))
+  if (process.env["NODE_ENV"] === "development") return [`${fault.name}: ${words(fault)}`, ...frames].join("\n")
+  return [fault.name, ...frames.slice(0, 1)].join(" ").replace(/\s+/g, " ")
 }

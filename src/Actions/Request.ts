@@ -34,7 +34,7 @@ const toMethod = (value: unknown): Effect.Effect<HttpMethod.HttpMethod, InvalidI
 
 /** `null` stands for no body, as `undefined` does: callers use it to reach the arguments behind it. */
 const toBody = (value: unknown, method: HttpMethod.HttpMethod): Effect.Effect<unknown, InvalidInput> => {
-  if (value === undefined || value === null) return Effect.succeed(undefined)
+  if (value === undefined || value === null) return Effect.void
   if (!HttpMethod.hasBody(method)) return invalid("body", `cannot be sent with ${method}`)
   return typeof value === "function" || typeof value === "symbol"
     ? invalid("body", "must be a JSON value")
@@ -43,7 +43,7 @@ const toBody = (value: unknown, method: HttpMethod.HttpMethod): Effect.Effect<un
 
 const toApiVersion = (options: unknown): Effect.Effect<string | undefined, InvalidInput> => {
   const version = Predicate.isRecord(options) ? options["apiVersion"] : undefined
-  if (version === undefined) return Effect.succeed(undefined)
+  if (version === undefined) return Effect.succeed(version)
   return typeof version === "string" && /^\d{4}-\d{2}-\d{2}$/.test(version)
     ? Effect.succeed(version)
     : invalid("apiVersion", "must be a date, for example 2024-08-13")

@@ -53,9 +53,12 @@ const annotate = (operation: Operation, more: Record<string, unknown> = {}) =>
 
 /** What only the log is told: nothing for the errors of this package, whose own message says it all. */
 const reasonOf = (cause: Cause.Cause<unknown>): string | undefined =>
-  Option.exists(Cause.failureOption(cause), isTokenError) || Cause.isInterruptedOnly(cause)
+  Cause.isInterruptedOnly(cause)
     ? undefined
-    : Failure.describe(Cause.squash(cause))
+    : Option.match(Cause.failureOption(cause), {
+        onNone: () => Failure.describe(Cause.squash(cause)),
+        onSome: (error) => (isTokenError(error) ? undefined : Failure.words(error))
+      })
 
 export const make = <R, E>(layer: Layer.Layer<R, E>): Runner<R> => {
   let building: ManagedRuntime.ManagedRuntime<R, E> | undefined
