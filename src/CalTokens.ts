@@ -243,15 +243,18 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
           case "expiringSoon":
             yield* refreshInBackground(entry)
             return valid(entry.row, false)
-          case "due":
+          case "due": {
+            // A token that does not outlive the wait is no answer at its end.
+            const outlives = entry.row.pair.accessTokenExpiresAt - now > Duration.toMillis(config.dueWait)
             return yield* landed.pipe(
               Effect.timeoutFail({
-                duration: config.dueWait,
+                duration: outlives ? config.dueWait : config.callerWait,
                 onTimeout: () =>
                   new CalUnavailable({ operation: "refresh", reason: "no result in time; the refresh goes on" })
               }),
               Effect.catchAll((error) => stillValid(entry, error))
             )
+          }
           case "expired":
             return yield* landed
         }
