@@ -88,8 +88,8 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     readonly oauth2ClientId: Option.Option<string>
     /** Cal.com's time in milliseconds: our clock, corrected by the `Date` header of its answers. */
     readonly now: Effect.Effect<number>
-    /** Learns Cal.com's time from the headers of any of its answers. */
-    readonly observeDate: (headers: Headers.Headers) => Effect.Effect<void>
+    /** Learns Cal.com's time from the headers of any of its answers; `sentAt`: when it was asked, by our clock, in ms. */
+    readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
     readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
     /** Spends a refresh token. */

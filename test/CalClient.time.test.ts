@@ -12,8 +12,8 @@ const layer = CalClient.layer({
   managed: { clientId: "C", clientSecret: Redacted.make("s") }
 }).pipe(Layer.provideMerge(CalHttp.layer))
 
-const observe = (headers: Record<string, string>) =>
-  Effect.flatMap(CalClient.CalClient, (client) => client.observeDate(Headers.fromInput(headers)))
+const observe = (headers: Record<string, string>, sentAt?: number) =>
+  Effect.flatMap(CalClient.CalClient, (client) => client.observeDate(Headers.fromInput(headers), sentAt))
 const now = Effect.flatMap(CalClient.CalClient, (client) => client.now)
 
 describe("Cal.com's time", () => {
@@ -42,6 +42,21 @@ describe("Cal.com's time", () => {
       assert.strictEqual(yield* now, start - 2000)
       yield* observe({ date: httpDate(start + 1000) })
       assert.strictEqual(yield* now, start)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("is not thrown off by an answer that was long on its way", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start + 30_000)
+      // Written at any time between its request and now: nothing speaks against our clock.
+      yield* observe({ date: httpDate(start) }, start)
+      assert.strictEqual(yield* now, start + 30_000)
+      yield* observe({ date: httpDate(start + 30_000 + 600_000) }, start + 30_000)
+      yield* observe({ date: httpDate(start + 600_000) }, start)
+      assert.strictEqual(yield* now, start + 30_000 + 600_000)
+      // Written at the latest now, and at the earliest when it was asked for.
+      yield* observe({ date: httpDate(start - 600_000) }, start)
+      assert.strictEqual(yield* now, start + 30_000 - 600_000)
     }).pipe(Effect.provide(layer))
   )
 

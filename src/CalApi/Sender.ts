@@ -1,5 +1,5 @@
 /** Sends prepared requests: with a user's token, again where that helps, and never more often than the rules allow. */
-import { Duration, Effect, Option, Redacted } from "effect"
+import { Clock, Duration, Effect, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import type { CalClient } from "../CalClient.js"
 import { scrub } from "../CalClient/Scrub.js"
@@ -44,8 +44,11 @@ export const make = (dependencies: {
     prepared: HttpClientRequest.HttpClientRequest,
     token: Option.Option<Redacted.Redacted>
   ): Effect.Effect<Sent, Transport.NoReply> =>
-    http.execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) })).pipe(
-      Effect.tap((source) => calClient.observeDate(source.headers)),
+    Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
+      http
+        .execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) }))
+        .pipe(Effect.tap((source) => calClient.observeDate(source.headers, sentAt)))
+    ).pipe(
       Effect.tap(({ status }) => Effect.annotateCurrentSpan("http.response.status_code", status)),
       Effect.flatMap((source) =>
         source.status < 400

@@ -19,8 +19,12 @@ const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GM
 export interface CalTime {
   /** Milliseconds since the epoch on Cal.com's clock. */
   readonly now: Effect.Effect<number>
-  /** Learns the offset from an answer's headers. An answer without a credible date changes nothing. */
-  readonly observe: (headers: Headers.Headers) => Effect.Effect<void>
+  /**
+   * Learns the offset from an answer's headers. An answer without a credible date changes nothing. `sentAt` is when its
+   * request was sent, by our clock, in milliseconds: an answer that was long on its way tells Cal.com's time only
+   * roughly, and what is known already may be better.
+   */
+  readonly observe: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
 }
 
 /**
@@ -37,10 +41,14 @@ export const make: Effect.Effect<CalTime> = Effect.sync(() => {
   let offset = 0
   return {
     now: Effect.map(Clock.currentTimeMillis, (localNow) => localNow + offset),
-    observe: (headers) =>
+    observe: (headers, sentAt) =>
       Effect.map(Clock.currentTimeMillis, (localNow) => {
         Option.map(dateOf(headers, localNow), (date) => {
-          offset = Math.abs(date - localNow) < noise ? 0 : date - localNow
+          // It was written between then and now: of the offsets that agree with that, the one nearest to what is known.
+          const least = date - localNow
+          const most = Math.max(least, date - (sentAt ?? localNow))
+          const nearest = Math.min(Math.max(offset, least), most)
+          offset = Math.abs(nearest) < noise ? 0 : nearest
         })
       })
   }

@@ -1,5 +1,5 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
-import { Effect, Either, Option, Redacted } from "effect"
+import { Clock, Effect, Either, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
 import * as CalTime from "./CalTime.js"
 import * as Outcome from "./Outcome.js"
@@ -36,18 +36,20 @@ export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, ra
   const http = Transport.harden(client)
   return {
     send: (call, request) =>
-      Transport.send(
-        http,
-        HttpClientRequest.setHeaders(request, { accept: "application/json", "user-agent": userAgent })
-      ).pipe(
-        Effect.mapError((noReply) => Outcome.fromNoReply(call, noReply)),
-        Effect.tap(({ headers, status }) =>
-          Effect.all([
-            Effect.annotateCurrentSpan("http.response.status_code", status),
-            calTime.observe(headers),
-            // A user's own token is counted in a bucket of its own.
-            call.operation === "me" ? Effect.void : rateLimits.observe(call.clientId, headers)
-          ])
+      Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
+        Transport.send(
+          http,
+          HttpClientRequest.setHeaders(request, { accept: "application/json", "user-agent": userAgent })
+        ).pipe(
+          Effect.mapError((noReply) => Outcome.fromNoReply(call, noReply)),
+          Effect.tap(({ headers, status }) =>
+            Effect.all([
+              Effect.annotateCurrentSpan("http.response.status_code", status),
+              calTime.observe(headers, sentAt),
+              // A user's own token is counted in a bucket of its own.
+              call.operation === "me" ? Effect.void : rateLimits.observe(call.clientId, headers)
+            ])
+          )
         )
       ),
     read: (call, reply, decode) =>
