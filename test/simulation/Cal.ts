@@ -1,0 +1,166 @@
+/**
+ * Cal.com as the fleet reaches it. Two ways lead there: through `CalClient`, HTTP and the sandbox, and a short one in
+ * which requests are function calls and tokens are rows in a map. The short one says the same in less time; histories of
+ * both kinds are run.
+ */
+import { Effect } from "effect"
+import type { CalClient, CallFailure } from "../../src/CalClient.js"
+import type { CalFault, CalOp } from "./Plan.js"
+import type { Grant } from "./Oracle.js"
+import type { Node, World } from "./World.js"
+
+/** A pair as Cal.com hands it to a person or a platform. */
+export interface Authorised {
+  readonly grant: Grant
+  readonly accessToken: string
+  readonly refreshToken: string
+  readonly expiresAt: number
+}
+
+export interface Cal {
+  /** A new Cal.com account. */
+  readonly createAccount: (kind: "managed" | "oauth2") => number
+  /** The account's owner (or the platform) gets a fresh pair. */
+  readonly authorise: (account: number) => Authorised
+  readonly isLive: (refreshToken: string) => boolean
+  /** Cal.com's answer to an API request: 200, 498 or 401. */
+  readonly api: (accessToken: string) => number
+  readonly revoke: (account: number) => void
+  readonly killAccess: (account: number) => void
+  readonly deleteAccount: (account: number) => void
+  readonly hasAccount: (account: number) => boolean
+  /** Called when a plan's window for wrong secrets opens or closes. */
+  readonly setSecretRejected: (rejected: boolean) => void
+  readonly connect: (node: Node) => typeof CalClient.Service
+}
+
+/** What an exchange with Cal.com needs to know of its kind of message. */
+export interface Exchange<A, E> {
+  readonly op: CalOp
+  /** Does the work at Cal.com and answers once; the grant, if there is one. */
+  readonly execute: (fault: CalFault | undefined, answer: (reply: Effect.Effect<A, E>, grant?: Grant) => void) => void
+  readonly refused: Effect.Effect<never, E>
+  readonly reset: Effect.Effect<never, E>
+  /** How long the caller listens at the least. */
+  readonly patience: number
+}
+
+/** Faults whose answer arrives, but is not the pair. */
+const damaged: ReadonlySet<CalFault> = new Set(["status500Committed", "garbage", "truncated"])
+/** Faults under which Cal.com never sees the request. */
+const unseen: ReadonlySet<CalFault> = new Set(["refused", "dropBefore", "silentBefore"])
+
+/** One request and its answer, over a line on which the plan's mishaps happen. */
+export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>): Effect.Effect<A, E> =>
+  Effect.async<A, E>((resume) => {
+    const { driver, oracle, plan } = world
+    const process = node.process
+    if (process === undefined) return
+    const incident = world.calFault()
+    const fault = incident?.fault
+    if (fault !== undefined) world.count(`Cal.com ${fault}`)
+    const sentAt = driver.now
+    let isListening = true
+    const hear = (reply: Effect.Effect<A, E>) => {
+      if (!isListening) return
+      isListening = false
+      resume(reply)
+    }
+    const there = world.delay(plan.latency.cal)
+    world.reach(node, "sent", options.op)
+    if (fault === "refused") driver.after(there, process, () => hear(options.refused))
+    if (fault === "dropBefore") driver.after(there, process, () => hear(options.reset))
+    if (fault === undefined || !unseen.has(fault)) {
+      driver.after(fault === "slowBefore" ? (incident?.millis ?? 0) : there, world.server, () =>
+        options.execute(fault, (reply, grant) => {
+          world.reach(node, "executed", options.op)
+          const lose = (why: string) => grant !== undefined && oracle.lost(grant, why)
+          if (fault === "silentAfter") return lose("Cal.com's answer got lost")
+          const back = fault === "slowAfter" ? (incident?.millis ?? 0) : world.delay(plan.latency.cal)
+          if (!process.isAlive) return lose(`${process.name} died before the answer`)
+          driver.after(back, process, () => {
+            world.reach(node, "answered", options.op)
+            if (!process.isAlive) return lose(`${process.name} died as the answer came`)
+            process.receive(() => {
+              if (fault === "dropAfter") {
+                lose("the connection broke before the answer")
+                return hear(options.reset)
+              }
+              if (!isListening) return lose("the answer came when nobody listened any more")
+              if (fault !== undefined && damaged.has(fault)) lose("the answer was damaged")
+              else if (grant !== undefined) oracle.arrived(grant, process)
+              hear(reply)
+            })
+          })
+        })
+      )
+    }
+    return Effect.sync(() => {
+      isListening = false
+      if (!node.isStopping && driver.now - sentAt < options.patience) {
+        oracle.report("P2", `${node.name} cut a ${options.op} after ${driver.now - sentAt} ms`)
+      }
+    })
+  })
+
+/** Watches a client's token calls: what is sent, in whose name, and what its sender learned. */
+export const watched = (
+  world: World,
+  node: Node,
+  client: typeof CalClient.Service,
+  hashOf: (token: string) => string,
+  reveal: (token: Parameters<(typeof CalClient.Service)["refresh"]>[1]) => string
+): typeof CalClient.Service => {
+  const { oracle } = world
+  return {
+    ...client,
+    refresh: (connection, refreshToken) =>
+      Effect.suspend(() => {
+        const process = node.process
+        if (process === undefined) return Effect.never
+        const hash = hashOf(reveal(refreshToken))
+        const end = oracle.sending(process, hash, node.attempts.get(hash))
+        world.note(node.name, `sends ${oracle.nameOf(hash)} to Cal.com`)
+        world.count("refreshes")
+        return client.refresh(connection, refreshToken).pipe(
+          Effect.tapBoth({
+            onFailure: (failure: CallFailure) =>
+              Effect.sync(() => {
+                world.note(node.name, `hears that ${oracle.nameOf(hash)} is ${failure._tag}`)
+                world.count(`refresh ${failure._tag}`)
+                end(outcomes[failure._tag])
+              }),
+            onSuccess: (grant) =>
+              Effect.sync(() => {
+                world.note(
+                  node.name,
+                  `gets ${oracle.nameOf(hashOf(reveal(grant.pair.refreshToken)))} for ${oracle.nameOf(hash)}`
+                )
+                end("granted")
+              })
+          }),
+          Effect.onInterrupt(() => Effect.sync(() => end("unknown")))
+        )
+      }),
+    reissue: (connection) =>
+      Effect.suspend(() => {
+        world.note(node.name, "asks Cal.com to reissue")
+        world.count("reissues")
+        return Effect.tapBoth(client.reissue(connection), {
+          onFailure: (failure: CallFailure) => Effect.sync(() => world.note(node.name, `reissue: ${failure._tag}`)),
+          onSuccess: (grant) =>
+            Effect.sync(() =>
+              world.note(node.name, `gets ${oracle.nameOf(hashOf(reveal(grant.pair.refreshToken)))} reissued`)
+            )
+        })
+      })
+  }
+}
+
+const outcomes = {
+  NotSpent: "notSpent",
+  ClientWide: "notSpent",
+  Rejected: "rejected",
+  UserGone: "rejected",
+  Unknown: "unknown"
+} as const

@@ -1,0 +1,303 @@
+/** Runs one plan to its end and says what was wrong with it. */
+import { Cause, Duration, Exit, Option, Redacted, Schema } from "effect"
+import { UserUlid } from "../../src/Token.js"
+import * as TokenConfig from "../../src/TokenConfig.js"
+import { retryAfter, type TokenError } from "../../src/TokenError.js"
+import type { TokenStorage } from "../../src/TokenStorage.js"
+import * as Memory from "../../src/TokenStorage/Memory.js"
+import type { Cal } from "./Cal.js"
+import * as Callers from "./Callers.js"
+import { Fleet, type Variant } from "./Fleet.js"
+import { Judge, type OpenCall } from "./Judge.js"
+import type { Violation } from "./Oracle.js"
+import type { Caller, Incident, Plan } from "./Plan.js"
+import * as Prng from "./Prng.js"
+import * as ShortCal from "./ShortCal.js"
+import { epoch, type Node, type Stats, World } from "./World.js"
+
+export interface Result {
+  readonly plan: Plan
+  readonly violations: ReadonlyArray<Violation>
+  readonly log: ReadonlyArray<string>
+}
+
+const ulids = Array.from({ length: 16 }, (_, index) =>
+  Schema.decodeSync(UserUlid)(`01ARZ3NDEKTSV4RRFFQ69G${String(index).padStart(4, "0")}`)
+)
+
+/** After the mishaps: when callers still come, and how long it takes, in milliseconds. */
+const graceCalls = [1000, 35_000, 70_000, 140_000]
+const grace = 200_000
+/** Tries to bring every user to a good end. */
+const settleTries = 8
+
+export const run = (plan: Plan, stats: Stats, variant: Variant = {}, traces = false): Result => {
+  const history = new History(plan, stats, variant, traces)
+  try {
+    history.play()
+  } catch (error) {
+    history.world.oracle.report("no crash", error instanceof Error ? (error.stack ?? error.message) : String(error))
+  }
+  return { plan, violations: history.world.oracle.violations, log: history.world.log }
+}
+
+class History {
+  readonly world: World
+  private readonly cal: Cal
+  private readonly storage: TokenStorage["Type"]
+  private readonly users: ReadonlyArray<Callers.User>
+  private readonly fleet: Fleet
+  private readonly judge: Judge
+  private readonly prng: Prng.Prng
+  private readonly openCalls = new Set<OpenCall>()
+  private isJudged = true
+
+  constructor(
+    private readonly plan: Plan,
+    stats: Stats,
+    private readonly variant: Variant,
+    traces: boolean
+  ) {
+    const config = { ...TokenConfig.defaults, memoryMaxEntries: 16, ...variant.config }
+    const { callTimeout, lateAnswerWait, probeDelayExpired } = TokenConfig.defaults
+    this.world = new World(plan, stats, traces, Duration.toMillis(probeDelayExpired))
+    this.prng = Prng.make(plan.seed, "settle")
+    this.cal = ShortCal.make(this.world, Duration.toMillis(Duration.sum(callTimeout, lateAnswerWait)))
+    const memory = Memory.make()
+    this.storage = variant.storage?.(memory) ?? memory
+    this.judge = new Judge(this.world, this.cal, this.storage, config)
+    this.users = plan.users.map((kind, index): Callers.User => {
+      const account = this.cal.createAccount(kind)
+      const userUlid = ulids[index]
+      if (userUlid === undefined) throw new Error("too many users")
+      return { index, userUlid, kind, account, accounts: new Set([account]), isRevoked: false }
+    })
+    this.world.onIncident = (incident) => this.happen(incident)
+    this.fleet = new Fleet(this.world, this.cal, this.storage, config, variant)
+  }
+
+  play(): void {
+    const { driver } = this.world
+    for (const user of this.users) this.handIn(user)
+    for (const caller of this.plan.callers) driver.at(epoch + caller.at, undefined, () => this.callAt(caller))
+    for (const incident of this.plan.incidents) this.schedule(incident)
+    driver.run(epoch + this.plan.activeFor, this.observe)
+    this.heal()
+    const healedAt = driver.now
+    for (const millis of graceCalls) {
+      driver.at(healedAt + millis, undefined, () => {
+        for (const user of this.users) this.callAt({ at: 0, node: this.anyNode(), user: user.index, op: "ensure" })
+      })
+    }
+    driver.run(healedAt + grace, this.observe)
+    this.expectQuiet("after the grace period")
+    for (const user of this.users) this.settle(user)
+    driver.run(driver.now + 60_000, this.observe)
+    this.expectQuiet("at the end")
+    for (const user of this.users) this.judge.closed(user)
+  }
+
+  /** After every step: when nothing is under way, every pair must be where it belongs. */
+  private readonly observe = (): boolean => {
+    if (!this.world.driver.isQuiet) this.isJudged = false
+    else if (!this.isJudged) {
+      this.isJudged = true
+      for (const user of this.users) this.judge.quiet(user)
+    }
+    return this.world.oracle.violations.length > 0
+  }
+
+  private expectQuiet(when: string): void {
+    const { driver, nodes, oracle } = this.world
+    for (const { op, process, user } of this.openCalls) {
+      if (process.isAlive) oracle.report("quiet", `${op} user${user.index} has no end ${when}`)
+    }
+    if (!driver.isQuiet) oracle.report("quiet", `${driver.pending} timers or messages are left ${when}`)
+    for (const { name, process } of nodes) {
+      if (process !== undefined && process.fibers.size > 0) {
+        oracle.report("quiet", `${name} has ${process.fibers.size} fibers running ${when}`)
+      }
+    }
+    this.isJudged = false
+    this.observe()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // What goes wrong
+  // -------------------------------------------------------------------------------------------------------------------
+
+  private schedule(incident: Incident): void {
+    const at = (millis: number, run: () => void) => this.world.driver.at(epoch + millis, undefined, run)
+    switch (incident.kind) {
+      case "crash":
+      case "pause":
+        if (incident.trigger.on === "time") at(incident.trigger.at, () => this.happen(incident))
+        return
+      case "wrongSecret":
+        at(incident.at, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
+        at(incident.at + incident.millis, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
+        return
+      case "stop":
+      case "accessDies":
+      case "revoked":
+      case "userDeleted":
+        at(incident.at, () => this.happen(incident))
+        return
+      case "accessRefused":
+      case "cal":
+      case "calDown":
+      case "storage":
+      case "storageDown":
+        return
+    }
+  }
+
+  private happen(incident: Incident): void {
+    const { cal, fleet, world } = this
+    const node = "node" in incident ? world.nodes[incident.node] : undefined
+    const user = "user" in incident ? this.users[incident.user] : undefined
+    if (world.healed || (node === undefined && user === undefined)) return
+    if (node !== undefined && node.process === undefined) return
+    world.count(incident.kind)
+    if (node?.process !== undefined) {
+      if (incident.kind === "crash") {
+        world.note(node.name, "CRASHES")
+        fleet.down(node, incident.restartAfter)
+      }
+      if (incident.kind === "pause") {
+        world.note(node.name, `SLEEPS for ${incident.millis} ms`)
+        node.process.pause(incident.millis)
+      }
+      if (incident.kind === "stop") fleet.stop(node, incident.restartAfter)
+    }
+    if (user === undefined) return
+    world.note("Cal.com", `${incident.kind} user${user.index}`)
+    if (incident.kind === "accessDies") cal.killAccess(user.account)
+    if (incident.kind === "revoked") cal.revoke(user.account)
+    if (incident.kind === "userDeleted") cal.deleteAccount(user.account)
+    if (incident.kind !== "accessDies") user.isRevoked = true
+  }
+
+  /** From here on everything works; what is down comes up. */
+  private heal(): void {
+    this.world.healed = true
+    this.world.note("plan", "from here on nothing goes wrong")
+    this.cal.setSecretRejected(false)
+    for (const node of this.world.nodes) this.fleet.start(node)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Callers
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** A pair comes from outside, past the nodes: the first one, or that of a person who reconnects in the end. */
+  private handIn(user: Callers.User): void {
+    const { cal, world } = this
+    if (!cal.hasAccount(user.account)) {
+      user.account = cal.createAccount(user.kind)
+      user.accounts.add(user.account)
+    }
+    const { accessToken, expiresAt, grant, refreshToken } = cal.authorise(user.account)
+    const exit = world.runSync(
+      this.storage.connect({
+        userUlid: user.userUlid,
+        connection: Callers.connectionOf(user),
+        pair: {
+          accessToken: Redacted.make(accessToken),
+          refreshToken: Redacted.make(refreshToken),
+          accessTokenExpiresAt: expiresAt,
+          issuedAt: Math.floor(world.driver.now / 1000) * 1000
+        }
+      })
+    )
+    if (Exit.isFailure(exit)) throw new Error(Cause.pretty(exit.cause))
+    world.note("person", `hands in ${grant.name} of user${user.index}, v${exit.value.version}`)
+    world.oracle.stored(grant.hash, exit.value.version)
+    world.oracle.versioned(user.userUlid, exit.value.version)
+    world.oracle.reset(user.userUlid)
+    user.isRevoked = false
+  }
+
+  private anyNode(): number {
+    return this.prng.int(0, this.plan.nodes.length - 1)
+  }
+
+  /** The node asked, or another one if that is down. */
+  private nodeFor(index: number): Node | undefined {
+    const { nodes } = this.world
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[(index + i) % nodes.length]
+      if (node?.tokens !== undefined) return node
+    }
+    return undefined
+  }
+
+  private callAt(caller: Caller, then?: (exit: Exit.Exit<Callers.Outcome, TokenError>) => void): void {
+    const { judge, world } = this
+    const node = this.nodeFor(caller.node)
+    const user = this.users[caller.user]
+    if (node?.process === undefined || user === undefined) return world.count("call to nobody")
+    const { process } = node
+    const name = `${caller.op} user${user.index}`
+    const call: OpenCall = {
+      node,
+      process,
+      user,
+      op: caller.op,
+      startedAt: world.driver.now,
+      awakeAt: process.awake,
+      floor: node.seen.get(user.userUlid) ?? 0,
+      rejected: new Set(node.rejected),
+      interruptedAt: undefined
+    }
+    this.openCalls.add(call)
+    world.note(node.name, `${name}?`)
+    const fiber = process.fork(Callers.call({ world, cal: this.cal }, node, user, caller.op), (exit) => {
+      this.openCalls.delete(call)
+      if (!process.isAlive) return
+      const told = Callers.describe(exit)
+      world.note(node.name, `${name}: ${told} after ${world.driver.now - call.startedAt} ms`)
+      world.count(`${caller.op}: ${told}`)
+      judge.ended(call, exit)
+      then?.(exit)
+    })
+    if (caller.deadline === undefined) return
+    world.driver.after(caller.deadline, process, () => {
+      if (fiber.unsafePoll() !== null) return
+      call.interruptedAt = process.awake
+      world.note(node.name, `${name}: the caller gives up`)
+      world.count("interrupted")
+      process.interrupt(fiber)
+      this.variant.onInterrupted?.(node)
+    })
+  }
+
+  /** In the end every user has a token that works, with a person's help only where that is unavoidable. */
+  private settle(user: Callers.User): void {
+    const { driver, oracle } = this.world
+    let last = "nothing"
+    for (let i = 0; i < settleTries; i++) {
+      let exit: Exit.Exit<Callers.Outcome, TokenError> | undefined
+      this.callAt({ at: 0, node: this.anyNode(), user: user.index, op: "force" }, (result) => {
+        exit = result
+      })
+      driver.run(driver.now + 60_000, () => this.observe() || exit !== undefined)
+      if (exit === undefined) return oracle.report("quiet", `nobody answers for user${user.index}`)
+      if (Exit.isSuccess(exit)) {
+        const token = exit.value._tag === "Token" ? Redacted.value(exit.value.token.accessToken) : ""
+        if (this.cal.api(token) === 200) return
+        return oracle.report("recovery", `user${user.index} ends with a token that Cal.com refuses`)
+      }
+      const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
+      last = error?._tag ?? "a defect"
+      if (error === undefined) break
+      if (error._tag === "ReauthorizationRequired" || error._tag === "TokensNotFound") {
+        this.world.count("a person reconnects")
+        this.handIn(user)
+      }
+      const pause = Option.getOrElse(retryAfter(error), () => Duration.seconds(5))
+      driver.run(driver.now + Duration.toMillis(pause) + 10, this.observe)
+    }
+    oracle.report("recovery", `user${user.index} does not recover: ${last}`)
+  }
+}

@@ -1,0 +1,192 @@
+/** What may be said of an answer, and of the system when it is quiet. */
+import { Cause, Duration, Exit, Option, Redacted } from "effect"
+import { hash } from "../../src/Token.js"
+import type * as TokenConfig from "../../src/TokenConfig.js"
+import type { TokenError } from "../../src/TokenError.js"
+import { AttemptFailure, type StoredConnection, type TokenStorage } from "../../src/TokenStorage.js"
+import type { Cal } from "./Cal.js"
+import * as Callers from "./Callers.js"
+import type { Process } from "./Driver.js"
+import type { CallerOp } from "./Plan.js"
+import { epoch, type Node, statementTimeout, type World } from "./World.js"
+
+/** A call as it began. */
+export interface OpenCall {
+  readonly node: Node
+  readonly process: Process
+  readonly user: Callers.User
+  readonly op: CallerOp
+  readonly startedAt: number
+  readonly awakeAt: number
+  /** What this node had already answered for the user, and the tokens it knew to be refused. */
+  readonly floor: number
+  readonly rejected: ReadonlySet<string>
+  interruptedAt: number | undefined
+}
+
+/** Cal.com's clock has a resolution of a second, and smaller offsets than two are noise to a node. */
+const clockNoise = 3000
+
+export class Judge {
+  private readonly mayLoseAccess: boolean
+  private readonly mayDisconnect: boolean
+  private readonly isCalm: boolean
+
+  constructor(
+    private readonly world: World,
+    private readonly cal: Cal,
+    private readonly storage: TokenStorage["Type"],
+    private readonly config: TokenConfig.Options
+  ) {
+    const { callers, incidents, raceWindow } = world.plan
+    this.mayLoseAccess =
+      incidents.some(({ kind }) => kind === "accessDies" || kind === "accessRefused") ||
+      callers.some(({ op }) => op === "reissue")
+    this.mayDisconnect = callers.some(({ op }) => op === "disconnect")
+    this.isCalm = incidents.length === 0 && raceWindow === 0
+  }
+
+  private report(rule: string, call: OpenCall, detail: string): void {
+    this.world.oracle.report(rule, `${call.node.name}, ${call.op} user${call.user.index}: ${detail}`)
+  }
+
+  /** How wrong a node's idea of Cal.com's time may be. */
+  private clockError(node: Node): number {
+    return clockNoise + node.clockError
+  }
+
+  row(user: Callers.User): StoredConnection | undefined {
+    const exit = this.world.runSync(this.storage.find(user.userUlid))
+    return Exit.isSuccess(exit) ? Option.getOrUndefined(exit.value) : undefined
+  }
+
+  /** The end of a call. */
+  ended(call: OpenCall, exit: Exit.Exit<Callers.Outcome, TokenError>): void {
+    this.waited(call)
+    if (Exit.isSuccess(exit)) {
+      if (exit.value._tag === "Token") this.token(call, exit.value.token)
+      else if (exit.value._tag === "Status" && this.isCalm && exit.value.status !== 200) {
+        this.report("calm", call, `Cal.com answered ${exit.value.status}`)
+      }
+      return
+    }
+    if (Cause.isInterruptedOnly(exit.cause)) {
+      if (call.interruptedAt === undefined && !call.node.isStopping) {
+        this.report("P2", call, "was interrupted by somebody else")
+      }
+      return
+    }
+    const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+    if (failure === undefined) return this.report("no defects", call, Cause.pretty(exit.cause))
+    if (failure._tag === "TokensNotFound" && !this.mayDisconnect) this.report("P5", call, "the user is unknown")
+    if (
+      failure._tag === "ReauthorizationRequired" &&
+      call.user.kind === "managed" &&
+      this.cal.hasAccount(call.user.account)
+    ) {
+      this.report("managed users recover", call, `told to reconnect (${failure.cause})`)
+    }
+    if (this.isCalm && !this.mayDisconnect && failure._tag !== "RefreshCoolingDown") {
+      this.report("calm", call, `failed with ${failure._tag}: ${failure.message}`)
+    }
+    if (call.op === "ensure") this.failedWhileValid(call, failure)
+  }
+
+  /** P8: while the stored token is valid, failing to refresh hurts nobody. */
+  private failedWhileValid(call: OpenCall, failure: TokenError): void {
+    const { driver, oracle } = this.world
+    const row = this.row(call.user)
+    if (row === undefined || this.mayLoseAccess || this.mayDisconnect || call.node.isStopping) return
+    const grant = oracle.grants.get(hash(row.pair.refreshToken))
+    const stored = oracle.versionBefore(call.user.userUlid, call.startedAt)
+    if (grant === undefined || stored?.version !== row.version || failure._tag === "StorageUnavailable") return
+    if (grant.expiresAt - driver.now > this.clockError(call.node)) {
+      this.report("P8", call, `failed with ${failure._tag} although ${grant.name} is valid`)
+    }
+  }
+
+  private token(call: OpenCall, token: { readonly accessToken: Redacted.Redacted; readonly version: number }): void {
+    const { driver, oracle } = this.world
+    const { node, user } = call
+    const grant = oracle.byAccess.get(Redacted.value(token.accessToken))
+    if (grant === undefined) return this.report("P10", call, "got a token that nobody granted")
+    if (!user.accounts.has(grant.account)) this.report("P10", call, `got ${grant.name} of another user`)
+    const overdue = driver.now - grant.expiresAt
+    if (overdue > this.clockError(node)) this.report("valid", call, `got ${grant.name}, expired for ${overdue} ms`)
+    if (call.rejected.has(grant.accessToken)) this.report("P6", call, `got ${grant.name}, which Cal.com refused`)
+    // A pair that is not stored yet goes by the version of the row it replaces.
+    if (grant.version === undefined || grant.state === "held") return
+    if (grant.version < call.floor) {
+      this.report("P6", call, `got ${grant.name} (v${grant.version}) after v${call.floor} had been answered here`)
+    }
+    const stale = Duration.toMillis(this.config.memoryMaxAge) + statementTimeout
+    const known = oracle.versionBefore(user.userUlid, call.startedAt - stale)
+    if (known !== undefined && grant.version < known.version && node.lastStorageFailure < known.at) {
+      const since = ((known.at - epoch) / 1000).toFixed(3)
+      this.report("P6", call, `got ${grant.name} (v${grant.version}), superseded by v${known.version} since ${since}`)
+    }
+    node.seen.set(user.userUlid, Math.max(grant.version, node.seen.get(user.userUlid) ?? 0))
+  }
+
+  /** Nobody waits longer than allowed, in the time of a node that is awake. */
+  waited(call: OpenCall): void {
+    const elapsed = call.process.awake - call.awakeAt
+    const most = Callers.patience(call.op, Duration.toMillis(this.config.callerWait))
+    if (elapsed > most + 100) this.report("deadline", call, `took ${elapsed} ms`)
+    if (call.interruptedAt === undefined) return
+    const after = call.process.awake - call.interruptedAt
+    const mayFinish = call.op === "connect" || call.op === "update" || call.op === "disconnect"
+    if (!mayFinish && after > 10) this.report("P2", call, `went on for ${after} ms after its caller gave up`)
+  }
+
+  /** Nothing is under way: is every user's live pair where it should be? */
+  quiet(user: Callers.User): void {
+    const { cal } = this
+    const { oracle } = this.world
+    const row = this.row(user)
+    const account = row?.connection.calUserId
+    if (row === undefined || account === undefined) return
+    const name = `user${user.index}`
+    const isLive = (token: string) => cal.isLive(token)
+    const isStoredLive = [row.pair, ...row.fallbacks].some((pair) => isLive(Redacted.value(pair.refreshToken)))
+    if (!isStoredLive) {
+      const missing = oracle.liveWithoutExcuse(account, (grant) => isLive(grant.refreshToken))
+      for (const grant of missing) {
+        oracle.report("P3/P5", `${name}: ${grant.name} is live, is not stored, and was not lost (${grant.state})`)
+      }
+    }
+    if (row.status._tag === "Active") return
+    const lost = [...oracle.grants.values()].some(
+      (grant) => grant.account === account && grant.state === "lost" && isLive(grant.refreshToken)
+    )
+    if (user.kind === "managed" ? cal.hasAccount(account) : !lost && !user.isRevoked) {
+      oracle.report("P9", `${name} is asked to reconnect (${row.status.cause}) although no live pair was lost`)
+    }
+  }
+
+  /** At the very end no lease is held and no journal is open. */
+  closed(user: Callers.User): void {
+    const { oracle } = this.world
+    const row = this.row(user)
+    if (row === undefined) return
+    const attemptId = "the examiner"
+    const exit = this.world.runSync(
+      this.storage.claim({
+        userUlid: user.userUlid,
+        attemptId,
+        knownVersion: row.version,
+        lease: Duration.seconds(1),
+        cooldownWindow: Duration.zero,
+        maxAttempts: Infinity,
+        expiredFor: Duration.zero
+      })
+    )
+    if (Exit.isFailure(exit)) return oracle.report("quiet", `user${user.index}: ${Cause.pretty(exit.cause)}`)
+    const result = exit.value
+    const isOpen = result._tag === "Claimed" ? Option.isSome(result.probe) : result._tag !== "Terminal"
+    if (isOpen) oracle.report("quiet", `user${user.index}: an attempt is still open (${result._tag})`)
+    const failure = AttemptFailure.Released({ probe: Option.none() })
+    if (result._tag === "Claimed")
+      this.world.runSync(this.storage.fail({ userUlid: user.userUlid, attemptId, failure }))
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * What must hold, judged from where nobody in the fleet stands: it sees Cal.com's own state, every message, and where
+ * each granted pair is.
+ */
+import type { Driver, Process } from "./Driver.js"
+
+export interface Violation {
+  readonly rule: string
+  readonly detail: string
+  readonly at: number
+}
+
+/** One pair that Cal.com granted, and what became of it. */
+export interface Grant {
+  readonly refreshToken: string
+  readonly accessToken: string
+  /** Of the refresh token. */
+  readonly hash: string
+  readonly name: string
+  readonly account: number
+  /** Of the access token, on Cal.com's clock. */
+  readonly expiresAt: number
+  /** On its way, in a process that lives, written, gone for good, or given away by rule. */
+  state: "flying" | "held" | "stored" | "lost" | "discarded"
+  why: string
+  holder: Process | undefined
+  /** Of the row, once it was written as the row's pair. */
+  version: number | undefined
+}
+
+interface Send {
+  readonly by: Process
+  readonly at: number
+  outcome: "pending" | "granted" | "notSpent" | "rejected" | "unknown"
+  endedAt: number
+}
+
+/** The attempt in whose name a process sends, as the storage granted it. */
+export interface Attempt {
+  readonly probe: string | undefined
+  /** The token was stored as a fallback: one that may be spent, to be tried when all else is refused. */
+  readonly isFallback: boolean
+  readonly leaseUntil: number
+}
+
+export class Oracle {
+  readonly violations: Array<Violation> = []
+  readonly grants = new Map<string, Grant>()
+  readonly byAccess = new Map<string, Grant>()
+  private readonly sends = new Map<string, Array<Send>>()
+  private readonly claims = new Map<string, Array<number>>()
+  private readonly resets = new Map<string, Array<number>>()
+  private readonly rejectedClaims = new Map<string, number>()
+  /** Every version stored for a user, with its instant. */
+  private readonly versions = new Map<string, Array<{ readonly version: number; readonly at: number }>>()
+  private grantCount = 0
+
+  constructor(
+    private readonly driver: Driver,
+    private readonly epoch: number,
+    private readonly probeDelay: number,
+    private readonly isCalm: boolean
+  ) {}
+
+  report(rule: string, detail: string): void {
+    this.violations.push({ rule, detail, at: this.driver.now - this.epoch })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Where each pair is
+  // -------------------------------------------------------------------------------------------------------------------
+
+  granted(pair: Pick<Grant, "refreshToken" | "accessToken" | "hash" | "account" | "expiresAt">): Grant {
+    const grant: Grant = {
+      ...pair,
+      name: `pair${++this.grantCount}`,
+      state: "flying",
+      why: "",
+      holder: undefined,
+      version: undefined
+    }
+    this.grants.set(grant.hash, grant)
+    this.byAccess.set(grant.accessToken, grant)
+    return grant
+  }
+
+  nameOf(hash: string | undefined): string {
+    return hash === undefined ? "nothing" : (this.grants.get(hash)?.name ?? "an unknown pair")
+  }
+
+  arrived(grant: Grant, holder: Process): void {
+    if (grant.state !== "flying") return
+    grant.state = "held"
+    grant.holder = holder
+  }
+
+  lost(grant: Grant, why: string): void {
+    if (grant.state === "stored" || grant.state === "lost") return
+    grant.state = "lost"
+    grant.why = why
+  }
+
+  stored(hash: string, version: number | undefined): void {
+    const grant = this.grants.get(hash)
+    if (grant === undefined) return
+    grant.state = "stored"
+    grant.holder = undefined
+    if (version !== undefined) grant.version = version
+  }
+
+  /** A row has this version now. */
+  versioned(user: string, version: number): void {
+    const versions = this.versions.get(user) ?? []
+    this.versions.set(user, versions)
+    if ((versions.at(-1)?.version ?? 0) < version) versions.push({ version, at: this.driver.now })
+  }
+
+  /** The newest version that was stored before an instant. */
+  versionBefore(user: string, instant: number): { readonly version: number; readonly at: number } | undefined {
+    return this.versions.get(user)?.findLast(({ at }) => at <= instant)
+  }
+
+  died(process: Process): void {
+    for (const grant of this.grants.values()) {
+      if ((grant.state === "held" || grant.state === "flying") && grant.holder === process)
+        this.lost(grant, `${process.name} died with it`)
+    }
+    for (const sends of this.sends.values()) {
+      for (const send of sends) {
+        if (send.by === process && send.outcome === "pending") {
+          send.outcome = "unknown"
+          send.endedAt = this.driver.now
+        }
+      }
+    }
+  }
+
+  heldBy(process: Process): ReadonlyArray<Grant> {
+    return [...this.grants.values()].filter((grant) => grant.state === "held" && grant.holder === process)
+  }
+
+  /** Among what Cal.com would accept of an account, is there a pair that we have no excuse for not having? */
+  liveWithoutExcuse(account: number, isLive: (grant: Grant) => boolean): ReadonlyArray<Grant> {
+    return [...this.grants.values()].filter(
+      (grant) => grant.account === account && grant.state !== "lost" && grant.state !== "discarded" && isLive(grant)
+    )
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Spending
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** A refresh token leaves for Cal.com. */
+  sending(by: Process, hash: string, attempt: Attempt | undefined): (outcome: Send["outcome"]) => void {
+    const { now } = this.driver
+    const sends = this.sends.get(hash) ?? []
+    this.sends.set(hash, sends)
+    const open = sends.filter(({ outcome }) => outcome !== "notSpent" && outcome !== "rejected")
+    const name = this.nameOf(hash)
+    const lapsed = attempt !== undefined && now > attempt.leaseUntil
+    if (open.length > 0 && !lapsed) {
+      const isProbe = attempt?.probe === hash || attempt?.isFallback === true
+      if (!isProbe) {
+        this.report("spend once", `${by.name} sends ${name} again, and not as a probe`)
+      } else {
+        const last = Math.max(...open.map((send) => (send.outcome === "pending" ? send.at : send.endedAt)))
+        if (now - last < this.probeDelay - 1) {
+          this.report("probe later", `${by.name} probes ${name} ${now - last} ms after its outcome became unknown`)
+        }
+      }
+    }
+    if (this.isCalm && sends.length > 0) this.report("one refresh per expiry", `${name} is spent twice`)
+    const send: Send = { by, at: now, outcome: "pending", endedAt: now }
+    sends.push(send)
+    return (outcome) => {
+      send.outcome = outcome
+      send.endedAt = this.driver.now
+    }
+  }
+
+  /** The storage granted a claim. */
+  claimed(user: string, isRejection: boolean, rejectedInterval: number): void {
+    const { now } = this.driver
+    const claims = (this.claims.get(user) ?? []).filter((at) => at > now - 30_000)
+    claims.push(now)
+    this.claims.set(user, claims)
+    const resets = (this.resets.get(user) ?? []).filter((at) => at > now - 60_000)
+    this.resets.set(user, resets)
+    // Two full windows can meet, and an expiry opens one more.
+    if (claims.length > 9 + 3 * resets.length) {
+      this.report("cooldown", `${claims.length} attempts for ${user} within 30 s`)
+    }
+    if (!isRejection) return
+    const last = this.rejectedClaims.get(user)
+    if (last !== undefined && now - last < rejectedInterval) {
+      this.report("cooldown", `two refreshes within ${now - last} ms because of rejections of ${user}'s token`)
+    }
+    this.rejectedClaims.set(user, now)
+  }
+
+  /** The attempt left no trace. */
+  released(user: string): void {
+    this.claims.get(user)?.pop()
+    this.rejectedClaims.delete(user)
+  }
+
+  /** A pair was handed in: whatever the cooldown counted starts again. */
+  reset(user: string): void {
+    const resets = this.resets.get(user) ?? []
+    resets.push(this.driver.now)
+    this.resets.set(user, resets)
+    this.rejectedClaims.delete(user)
+  }
+}

@@ -1,0 +1,145 @@
+/** What the parts of one history share: the machine, the plan's mishaps, the counters and the record. */
+import type { Headers } from "@effect/platform"
+import { type Effect, type Exit, Runtime } from "effect"
+import type * as CalTokens from "../../src/CalTokens.js"
+import type { UserUlid } from "../../src/Token.js"
+import { Driver, Process } from "./Driver.js"
+import { type Attempt, Oracle } from "./Oracle.js"
+import type { CalFault, CalOp, Incident, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
+import * as Prng from "./Prng.js"
+
+/** A full minute, like the sandbox's tests. */
+export const epoch = Date.UTC(2026, 0, 15, 12, 0, 0)
+
+/** How long a statement may take before its caller is told that the storage is unavailable. */
+export const statementTimeout = 5000
+
+/** One server of the fleet. The process changes with each restart. */
+export interface Node {
+  readonly index: number
+  readonly name: string
+  process: Process | undefined
+  tokens: typeof CalTokens.CalTokens.Service | undefined
+  /** An orderly shutdown of this incarnation. */
+  close: Effect.Effect<void>
+  /** Learns Cal.com's time from an answer to an API request. */
+  observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
+  isStopping: boolean
+  incarnation: number
+  /** Incarnation-wide knowledge, for the checks. */
+  attempts: Map<string, Attempt>
+  seen: Map<UserUlid, number>
+  rejected: Set<string>
+  /** How wrong its idea of Cal.com's time may be at most, in milliseconds. */
+  clockError: number
+  lastStorageFailure: number
+  readonly counts: Map<string, number>
+}
+
+export interface Stats {
+  readonly events: Map<string, number>
+}
+
+export class World {
+  readonly driver: Driver
+  readonly server: Process
+  readonly oracle: Oracle
+  readonly latency: Prng.Prng
+  readonly nodes: Array<Node> = []
+  readonly log: Array<string> = []
+  /** From here on nothing goes wrong any more. */
+  healed = false
+  private readonly counts = new Map<string, number>()
+  /** Incidents of the plan that wait for a message. */
+  private armed: Array<Extract<Incident, { kind: "crash" | "pause" }>>
+  onIncident: (incident: Incident) => void = () => undefined
+
+  constructor(
+    readonly plan: Plan,
+    readonly stats: Stats,
+    readonly traces: boolean,
+    probeDelay: number
+  ) {
+    this.driver = new Driver(epoch, Prng.make(plan.seed, "driver"), plan.shuffles, plan.yieldAfter)
+    this.latency = Prng.make(plan.seed, "latency")
+    this.server = new Process(this.driver, "Cal.com", plan.seed, 0)
+    this.oracle = new Oracle(this.driver, epoch, probeDelay, plan.incidents.length === 0 && plan.raceWindow === 0)
+    this.armed = plan.incidents.filter(
+      (incident): incident is Extract<Incident, { kind: "crash" | "pause" }> =>
+        (incident.kind === "crash" || incident.kind === "pause") && incident.trigger.on !== "time"
+    )
+  }
+
+  /** Milliseconds since the start. */
+  get elapsed(): number {
+    return this.driver.now - epoch
+  }
+
+  note(who: string, what: string): void {
+    if (this.traces) this.log.push(`${(this.elapsed / 1000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${what}`)
+  }
+
+  count(event: string): void {
+    this.stats.events.set(event, (this.stats.events.get(event) ?? 0) + 1)
+  }
+
+  /** One way, in milliseconds. */
+  delay(most: number): number {
+    return this.latency.chance(0.2) ? 0 : this.latency.int(1, Math.max(1, most))
+  }
+
+  runSync<A, E>(effect: Effect.Effect<A, E>): Exit.Exit<A, E> {
+    return Runtime.runSyncExit(this.server.runtime)(effect)
+  }
+
+  private nth(key: string): number {
+    const n = (this.counts.get(key) ?? 0) + 1
+    this.counts.set(key, n)
+    return n
+  }
+
+  /** The mishap of the next call to Cal.com, if it has one. */
+  calFault(): { readonly fault: CalFault; readonly millis: number } | undefined {
+    const n = this.nth("cal")
+    if (this.healed) return undefined
+    for (const incident of this.plan.incidents) {
+      if (incident.kind === "cal" && incident.nth === n) return incident
+      if (incident.kind === "calDown" && this.isDuring(incident)) return { fault: incident.fault, millis: 0 }
+    }
+    return undefined
+  }
+
+  storageFault(op: StorageOp): { readonly fault: StorageFault; readonly millis: number } | undefined {
+    const n = this.nth(op)
+    if (this.healed) return undefined
+    for (const incident of this.plan.incidents) {
+      if (incident.kind === "storage" && incident.op === op && incident.nth === n) return incident
+      if (incident.kind === "storageDown" && this.isDuring(incident)) return { fault: incident.fault, millis: 4000 }
+    }
+    return undefined
+  }
+
+  isDuring({ at, millis }: { readonly at: number; readonly millis: number }): boolean {
+    return !this.healed && this.elapsed >= at && this.elapsed < at + millis
+  }
+
+  isHappening(kind: "wrongSecret" | "accessRefused"): boolean {
+    return this.plan.incidents.some((incident) => incident.kind === kind && this.isDuring(incident))
+  }
+
+  /** A message of a node is at this point: whatever was planned for it happens now. */
+  reach(node: Node, on: Exclude<Trigger["on"], "time">, op: StorageOp | CalOp): void {
+    if (this.armed.length === 0 || this.healed) return
+    const key = `${on} ${op}`
+    const n = (node.counts.get(key) ?? 0) + 1
+    node.counts.set(key, n)
+    for (const incident of this.armed) {
+      const { trigger } = incident
+      if (incident.node !== node.index || trigger.on !== on || trigger.op !== op || trigger.nth !== n) continue
+      this.armed = this.armed.filter((other) => other !== incident)
+      // Not from within the node's own step.
+      if (on === "sent") this.driver.at(this.driver.now, undefined, () => this.onIncident(incident))
+      else this.onIncident(incident)
+    }
+  }
+}
