@@ -9,7 +9,6 @@
  * import { revalidatePath } from "next/cache"
  *
  * export const cal = Actions.make({
- *   layer,
  *   authorize: async (userUlid) => (await currentUser())?.ulid === userUlid,
  *   revalidate: (paths) => paths.forEach((path) => revalidatePath(path)),
  *   revalidatePaths: ["/calendar"]
@@ -30,7 +29,7 @@
  * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
  * take the user from your session, and set `authorize` as the second lock.
  */
-import { Clock, DateTime, Effect, type Layer, Redacted } from "effect"
+import { Clock, DateTime, Effect, Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
 import * as Expiry from "./Actions/Expiry.js"
 import { type Failure, isFailure } from "./Actions/Failure.js"
@@ -44,8 +43,12 @@ import type { UserUlid } from "./Token.js"
 export { type Failure, isFailure } from "./Actions/Failure.js"
 
 export interface Options {
-  /** Where tokens are kept and how Cal.com is reached. It is built at the first call, and again after a failed build. */
-  readonly layer: Layer.Layer<CalTokens | CalApi, unknown>
+  /**
+   * Where tokens are kept and how Cal.com is reached; by default, what the service's environment variables say
+   * (`DATABASE_URL`, `CAL_CLIENT_ID`, …; API keys are not needed). Built at the first call, and again after a failed
+   * build.
+   */
+  readonly layer?: Layer.Layer<CalTokens | CalApi, unknown> | undefined
   /**
    * Asked before anything is handed out or changed on behalf of a user: may the present caller act for them? The ULID
    * arrives in upper case. Anything but `true` answers the caller `Forbidden`; a throw or a rejection, `Unauthorized`.
@@ -147,8 +150,16 @@ export interface Actions {
 
 const iso = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))
 
-export const make = (options: Options): Actions => {
-  const guard = Guard.make(options.layer, options)
+/** Loaded when it is needed: with layers of one's own, no driver is. */
+const fromEnvironment: Layer.Layer<CalTokens | CalApi, unknown> = Layer.unwrapEffect(
+  Effect.map(
+    Effect.promise(() => import("./Actions/FromEnvironment.js")),
+    ({ layer }) => layer
+  )
+)
+
+export const make = (options: Options = {}): Actions => {
+  const guard = Guard.make(options.layer ?? fromEnvironment, options)
 
   return {
     refreshUserCalTokens: (userUlid, forceRefresh = false) =>
