@@ -7,8 +7,14 @@ import { Option, Schema } from "effect"
 /** Cal.com's status for a managed user's expired access token. Not an IANA code (API v2, `TokenExpiredException`). */
 export const tokenExpiredStatus = 498
 
-/** 401: the token is unknown, purged, or an expired OAuth2 one (API v2, `ApiAuthStrategy`). */
-const unknownToken = "Invalid Access Token."
+/**
+ * 401: the token is unknown, purged, or an expired OAuth2 one; or, while Cal.com's cache still knows it, one that was
+ * deleted by a force-refresh (API v2, `ApiAuthStrategy`).
+ */
+const unknownToken = [
+  "Invalid Access Token.",
+  "ApiAuthStrategy - access token - OAuth client not found given the access token"
+]
 
 /** 403 where the permissions guard runs before authentication: bookings, single event types (API v2, `PermissionsGuard`). */
 const unknownTokenAtGuard = "PermissionsGuard - no oAuth client found for access token="
@@ -26,6 +32,6 @@ export const isTokenRefusal = (status: number, bodyText: string): boolean => {
   return Option.match(decodeEnvelope(bodyText), {
     onNone: () => false,
     onSome: ({ error }) =>
-      status === 401 ? error.message === unknownToken : error.message.startsWith(unknownTokenAtGuard)
+      status === 401 ? unknownToken.includes(error.message) : error.message.startsWith(unknownTokenAtGuard)
   })
 }
