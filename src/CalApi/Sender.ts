@@ -81,7 +81,7 @@ export const make = (dependencies: {
       const sent = yield* Effect.either(sendOnce(original, prepared, token))
       const wait = yield* sent._tag === "Right"
         ? Repeat.afterAnswer(prepared.method, sent.right.response, repeats)
-        : sent.left === timedOut || sent.left.phase === "impossible"
+        : sent.left.reason === timedOut.reason || sent.left.phase === "impossible"
           ? Effect.succeedNone
           : Repeat.afterNetworkError(prepared.method, repeats)
       if (Option.isSome(wait)) {

@@ -1,5 +1,5 @@
 /** Everything that a program might print, searched for secrets. */
-import { inspect } from "node:util"
+import { format, inspect } from "node:util"
 import { assert } from "@effect/vitest"
 import { Cause, Effect, type Exit, Layer, Logger, LogLevel, Ref, Tracer } from "effect"
 
@@ -8,7 +8,7 @@ export const renderings = (value: unknown): string =>
   [
     JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? String(part) : part)),
     inspect(value, { depth: 20, showHidden: true }),
-    String(value),
+    format("%s", value),
     value instanceof Error ? `${value.message}\n${value.stack}\n${JSON.stringify(value.cause)}` : ""
   ].join("\n")
 
