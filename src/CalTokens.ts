@@ -309,8 +309,8 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const adopt = (row: StoredConnection, kind: "connected" | "updated") =>
       Effect.gen(function* () {
         yield* reader.settle(row.userUlid)
-        yield* memory.remove(row.userUlid)
-        const entry = yield* memory.put(row)
+        // Not over a newer one, which another process may have stored since.
+        const entry = yield* memory.adopt(row)
         yield* gates.setCooldown(row.userUlid, Option.none())
         yield* changes.publish({ userUlid: row.userUlid, kind, version: row.version })
         return yield* info(entry)

@@ -11,6 +11,8 @@ interface State {
   /** Milliseconds since the epoch; `undefined` while closed. */
   openUntil: number | undefined
   reason: string
+  /** Opened by the brake, and not because Cal.com refuses the client. */
+  braked: boolean
   /** Answered refreshes of the last `brakeWindow`: instants, and whether the user was refused for good. */
   answers: Array<{ readonly at: number; readonly refused: boolean }>
 }
@@ -33,7 +35,7 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
 
   const at = <A, E>(clientId: string, use: (state: State, now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const state = clients.get(clientId) ?? { openUntil: undefined, reason: "", answers: [] }
+      const state = clients.get(clientId) ?? { openUntil: undefined, reason: "", braked: false, answers: [] }
       clients.set(clientId, state)
       return use(state, now)
     })
@@ -45,9 +47,10 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
       ...(state.openUntil === undefined ? {} : { retryAfter: Duration.millis(Math.max(0, state.openUntil - now)) })
     })
 
-  const open = (clientId: string, state: State, now: number, reason: string) => {
+  const open = (clientId: string, state: State, now: number, reason: string, braked: boolean) => {
     state.openUntil = now + interval
     state.reason = reason
+    state.braked = braked
     return misconfigured(clientId, state, now)
   }
 
@@ -74,11 +77,13 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
     misconfigured: (clientId, error) =>
       at(clientId, (state, now) =>
         Effect.succeed(
-          open(clientId, state, now, error._tag === "CalClientMisconfigured" ? error.reason : error.message)
+          open(clientId, state, now, error._tag === "CalClientMisconfigured" ? error.reason : error.message, false)
         )
       ),
     refused: (clientId) =>
       at(clientId, (state, now) => {
+        // Cal.com looks at a user only after it accepted the client: a refusal of that is over.
+        if (!state.braked) state.openUntil = undefined
         const trial = state.openUntil !== undefined
         record(state, now, true)
         const refusals = state.answers.filter((answer) => answer.refused).length
@@ -89,7 +94,8 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
                 clientId,
                 state,
                 now,
-                "it refused many users within a short time, which looks like a wrong client or URL"
+                "it refused many users within a short time, which looks like a wrong client or URL",
+                true
               )
             )
           : Effect.void

@@ -24,6 +24,8 @@ export interface Memory {
   readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
   /** Remembers a row unless a newer one is known. */
   readonly put: (row: StoredConnection) => Effect.Effect<Entry>
+  /** Remembers a row that was handed in: a pair that is held from before is not served any more. */
+  readonly adopt: (row: StoredConnection) => Effect.Effect<Entry>
   /** The storage cannot be asked: what is known counts as recent for a while. */
   readonly touch: (userUlid: UserUlid) => Effect.Effect<void>
   readonly markRefused: (userUlid: UserUlid, version: number) => Effect.Effect<void>
@@ -44,17 +46,24 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
   const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
   const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
 
+  const put = (row: StoredConnection): Effect.Effect<Entry> =>
+    at((now) => {
+      const known = rows.get(row.userUlid)
+      if (known !== undefined && known.row.version > row.version) return known
+      const refused = known !== undefined && known.row.version === row.version && known.refused
+      const entry: Entry = { row, readAt: now, refused, pending: false }
+      rows.set(row.userUlid, entry)
+      return holding.get(row.userUlid) ?? entry
+    })
+
   return {
     get,
     isRecent: (entry) => at((now) => entry.pending || (now - entry.readAt < maxAge && now >= entry.readAt)),
-    put: (row) =>
-      at((now) => {
-        const known = rows.get(row.userUlid)
-        if (known !== undefined && known.row.version > row.version) return known
-        const refused = known !== undefined && known.row.version === row.version && known.refused
-        const entry: Entry = { row, readAt: now, refused, pending: false }
-        rows.set(row.userUlid, entry)
-        return holding.get(row.userUlid) ?? entry
+    put,
+    adopt: (row) =>
+      Effect.suspend(() => {
+        holding.delete(row.userUlid)
+        return put(row)
       }),
     touch: (userUlid) =>
       at((now) => {

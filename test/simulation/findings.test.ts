@@ -1,8 +1,13 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Ref } from "effect"
+import { Effect, Exit, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
+import * as Circuit from "../../src/CalTokens/Circuit.js"
+import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
+import * as TokenConfig from "../../src/TokenConfig.js"
+import { CalClientMisconfigured } from "../../src/TokenError.js"
+import type { StoredConnection } from "../../src/TokenStorage.js"
 import * as World from "../support/World.js"
 
 describe("a clock that is ahead of Cal.com's", () => {
@@ -18,5 +23,47 @@ describe("a clock that is ahead of Cal.com's", () => {
       const token = yield* World.passTime(tokens.ensureValid(World.user()), 60_000)
       assert.isFalse(token.refreshed)
     }).pipe(Effect.provide(World.layer()))
+  )
+})
+
+describe("a client that was refused and is accepted again", () => {
+  it.effect("is not held up by a user whom Cal.com does not know any more", () =>
+    Effect.gen(function* () {
+      const circuit = Circuit.make(TokenConfig.defaults)
+      yield* circuit.misconfigured("C", new CalClientMisconfigured({ clientId: "C", reason: "status 401" }))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(circuit.enter("C"))))
+      yield* TestClock.adjust("30 seconds")
+      yield* circuit.enter("C")
+      // The trial fell to the dead user, who is marked; nobody else waits for another trial.
+      yield* circuit.refused("C")
+      yield* circuit.enter("C")
+    })
+  )
+})
+
+describe("two people who hand in pairs at the same time", () => {
+  it.effect("leave the newer one in a process that heard of it first", () =>
+    Effect.gen(function* () {
+      const row = (version: number): StoredConnection => ({
+        userUlid: World.user(),
+        connection: { _tag: "ManagedUser", clientId: "C", calUserId: 1 },
+        pair: {
+          accessToken: Redacted.make(`access ${version}`),
+          refreshToken: Redacted.make(`refresh ${version}`),
+          accessTokenExpiresAt: 1
+        },
+        status: { _tag: "Active" },
+        fallbacks: [],
+        version,
+        updatedAt: 0
+      })
+      const memory = Memory.make(TokenConfig.defaults)
+      yield* memory.put(row(6))
+      yield* memory.hold(row(4))
+      yield* memory.adopt(row(5))
+      const entry = Option.getOrThrow(memory.get(World.user()))
+      assert.strictEqual(entry.row.version, 6)
+      assert.isFalse(entry.pending)
+    })
   )
 })
