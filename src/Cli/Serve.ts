@@ -1,6 +1,7 @@
 /** `cal-tokens serve`: settings from the environment, services, server. Runs until it is interrupted. */
 import { randomBytes } from "node:crypto"
-import { HttpApiBuilder, HttpServer, type HttpServerError } from "@effect/platform"
+import * as Net from "node:net"
+import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Effect, Layer, Redacted } from "effect"
 import * as Environment from "../Environment.js"
 import * as Http from "../Http.js"
@@ -14,14 +15,16 @@ import * as Demo from "./Demo.js"
 import * as Logging from "./Logging.js"
 import * as Services from "./Services.js"
 
-export const serve: Effect.Effect<never, Environment.StartError> = Effect.flatMap(Environment.load, (settings) =>
-  Layer.launch(
+export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
+  const settings = yield* Environment.load
+  yield* tryPort(settings)
+  return yield* Layer.launch(
     application(settings).pipe(
       Layer.provide(Layer.succeed(Edge.Development, settings.development)),
       Layer.provide(Logging.layer(settings.log))
     )
   )
-)
+})
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
@@ -50,10 +53,18 @@ const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
 const listen = <R>({ host, port }: Environment.Settings, app: Layer.Layer<never, never, R>) =>
   Server.layer({ host, port }, app).pipe(
     Layer.provide(Lifecycle.layer),
-    Layer.mapError((error) => cannotListen(host, port, error))
+    Layer.mapError(({ cause }) => cannotListen(host, port, cause))
   )
 
-const cannotListen = (host: string, port: number, { cause }: HttpServerError.ServeError) => {
+/** The server listens last, when everything behind it is up; a port that cannot be had is told before all that. */
+const tryPort = ({ host, port }: Environment.Settings) =>
+  Effect.async<void, Environment.StartError>((resume) => {
+    const server = Net.createServer()
+    server.once("error", (cause) => resume(Effect.fail(cannotListen(host, port, cause))))
+    server.listen({ host, port }, () => server.close(() => resume(Effect.void)))
+  })
+
+const cannotListen = (host: string, port: number, cause: unknown) => {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason"
   const why =
     code === "EADDRINUSE"

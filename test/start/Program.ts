@@ -1,0 +1,70 @@
+/** The program as users start it: built JavaScript in a process of its own. */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Ts from "typescript"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** Translates `src` into a package in a directory of its own, without checking types: that is `npm run check`. */
+export const build = (): string => {
+  const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-built-"))
+  for (const file of Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })) {
+    if (!file.endsWith(".ts")) continue
+    const target = Path.join(directory, "dist", file.replace(/\.ts$/, ".js"))
+    const { outputText } = Ts.transpileModule(Fs.readFileSync(Path.join(root, "src", file), "utf8"), {
+      fileName: file,
+      compilerOptions: { target: Ts.ScriptTarget.ES2022, module: Ts.ModuleKind.ESNext, verbatimModuleSyntax: true }
+    })
+    Fs.mkdirSync(Path.dirname(target), { recursive: true })
+    Fs.writeFileSync(target, outputText)
+  }
+  Fs.copyFileSync(Path.join(root, "package.json"), Path.join(directory, "package.json"))
+  Fs.symlinkSync(Path.join(root, "node_modules"), Path.join(directory, "node_modules"))
+  return directory
+}
+
+export interface Program {
+  readonly process: ChildProcess
+  readonly stdout: () => string
+  readonly stderr: () => string
+  /** What a pattern finds in the output, as soon as it does. */
+  readonly until: (pattern: RegExp) => Promise<RegExpExecArray>
+  readonly exit: Promise<number | null>
+}
+
+export const run = (directory: string, args: ReadonlyArray<string>, env: Record<string, string> = {}): Program => {
+  const child = spawn(process.execPath, [...args], {
+    cwd: directory,
+    env: { PATH: process.env["PATH"] ?? "", ...env },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  let stdout = ""
+  let stderr = ""
+  let look = () => {}
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text
+    look()
+  })
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
+  const exit = new Promise<number | null>((resolve) => child.on("close", resolve))
+  return {
+    process: child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    exit,
+    until: (pattern) =>
+      Promise.race([
+        new Promise<RegExpExecArray>((resolve) => {
+          look = () => {
+            const found = pattern.exec(stdout)
+            if (found !== null) resolve(found)
+          }
+          look()
+        }),
+        exit.then((code) => Promise.reject(new Error(`exited with ${code} before ${pattern}: ${stdout}${stderr}`)))
+      ])
+  }
+}

@@ -1,0 +1,116 @@
+import * as Fs from "node:fs"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Path from "node:path"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { build, type Program, run } from "./Program.js"
+
+let directory: string
+beforeAll(() => {
+  directory = build()
+})
+
+/** Loading the program takes a few seconds of processor time, of which a busy machine has few. */
+vi.setConfig({ testTimeout: 180_000 })
+
+afterAll(() => Fs.rmSync(directory, { recursive: true }))
+
+const serve = (env: Record<string, string>): Program => run(directory, ["dist/main.js", "serve"], env)
+
+const client = { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET-of-the-client" }
+const key = "SECRET-api-key-of-at-least-32-characters"
+
+describe("a start that cannot succeed", () => {
+  it.concurrent.each([
+    [{ PORT: "eighty" }, /^cal-tokens: PORT must be a whole number from 0 to 65535\n$/],
+    [
+      {
+        ...client,
+        CAL_TOKENS_API_KEYS: `ops:${key}`,
+        CAL_TOKENS_ENCRYPTION_KEYS: `k1:${Buffer.alloc(32, 1).toString("base64")}`,
+        DATABASE_URL: "postgres://user:SECRET@127.0.0.1:1/none"
+      },
+      /^cal-tokens: The token database is unavailable \(connect: [^\n]*ECONNREFUSED[^\n]*\n$/
+    ]
+  ])("tells why in one line: %o", async (env, expected) => {
+    const program = serve(env)
+    assert.strictEqual(await program.exit, 1)
+    assert.match(program.stderr(), expected)
+    assert.strictEqual(program.stdout(), "")
+    assert.notMatch(program.stderr(), /\bSECRET/)
+  })
+})
+
+describe("the library", () => {
+  it("starts nothing when it is imported", async () => {
+    const program = run(directory, ["--input-type=module", "-e", `import "./dist/index.js"`])
+    assert.strictEqual(await program.exit, 0)
+    assert.strictEqual(program.stdout() + program.stderr(), "")
+  })
+})
+
+/** A Cal.com that keeps everybody waiting. */
+const startCal = async () => {
+  const asked = deferred<Http.ServerResponse>()
+  const server = Http.createServer((_, response) => asked.resolve(response))
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return { asked: asked.promise, server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v2` }
+}
+
+const deferred = <A>() => {
+  let resolve: (value: A) => void = () => {}
+  const promise = new Promise<A>((done) => (resolve = done))
+  return { promise, resolve }
+}
+
+describe("the service", () => {
+  it("answers what it has begun when it is told to stop, and then leaves nothing behind", async () => {
+    const cal = await startCal()
+    const data = Path.join(directory, "data")
+    const settings = { ...client, CAL_API_URL: cal.url, CAL_TOKENS_API_KEYS: `ops:${key}` }
+    const program = serve({ ...settings, PORT: "0", CAL_TOKENS_DATA_DIR: data })
+    const programs = [program]
+    try {
+      const [, url] = await program.until(/"message":"Listening on (http:[^"]+)"/)
+      const second = serve({ ...settings, PORT: new URL(url ?? "").port, CAL_TOKENS_DATA_DIR: `${data}-2` })
+      programs.push(second)
+      const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" }
+      const userUlid = "01HZY9TESTSAAAAAAAAAAAAAAA"
+      const connected = await fetch(`${url}/api/cal/connections/${userUlid}`, {
+        method: "PUT",
+        headers,
+        body: JSON.stringify({
+          kind: "managed",
+          calUserId: 7,
+          accessToken: "SECRET-access",
+          refreshToken: "SECRET-refresh",
+          accessTokenExpiresAt: Date.UTC(new Date().getUTCFullYear() + 1, 0)
+        })
+      })
+      assert.deepStrictEqual(await connected.json(), { success: true })
+      assert.strictEqual((await fetch(`${url}/health/ready`)).status, 200)
+
+      assert.strictEqual(await second.exit, 1)
+      assert.match(second.stderr(), /^cal-tokens: Cannot listen on 127\.0\.0\.1:\d+: the port is in use[^\n]*\n$/)
+
+      const answer = fetch(`${url}/api/cal/proxy/${userUlid}/me`, { headers })
+      const waiting = await cal.asked
+      program.process.kill("SIGTERM")
+      await program.until(/Stopping; requests that still get their answer: 1/)
+      const late = await fetch(`${url}/health/live`).then(
+        () => "answered",
+        () => "refused"
+      )
+      assert.strictEqual(late, "refused")
+      waiting.writeHead(200, { "content-type": "application/json" }).end(`{"status":"success"}`)
+      assert.deepStrictEqual(await (await answer).json(), { status: "success" })
+      assert.strictEqual(await program.exit, 0)
+      assert.notMatch(program.stdout() + program.stderr(), /\bSECRET/)
+      assert.isFalse(Fs.existsSync(Path.join(data, "cal-tokens.lock")))
+    } finally {
+      for (const { process } of programs) process.kill("SIGKILL")
+      cal.server.closeAllConnections()
+      cal.server.close()
+    }
+  })
+})
