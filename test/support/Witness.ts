@@ -156,7 +156,8 @@ export const make = (): Witness => {
           ),
         end: (endTime, exit) => {
           status = { _tag: "Ended", startTime, endTime, exit }
-          note("span.exit", exit)
+          // Exporters show failures; a success is the caller's own.
+          if (Exit.isFailure(exit)) note("span.failure", exit.cause)
         }
       } satisfies Tracer.Span
     }
