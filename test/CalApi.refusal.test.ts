@@ -43,6 +43,11 @@ describe("after Cal.com refused a token", () => {
   it.effect.each([
     ["498", expired, 498],
     ["401 Invalid Access Token.", unknownToken, 401],
+    [
+      "401 of a deleted token that Cal.com's cache still knows",
+      CalHttp.platformError(401, "ApiAuthStrategy - access token - OAuth client not found given the access token"),
+      401
+    ],
     ["403 of the permissions guard", guard, 403]
   ] as const)("%s: the request is sent again with the token advised", ([, refusal, status]) =>
     Effect.gen(function* () {

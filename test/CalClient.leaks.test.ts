@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
-import { HttpClient, HttpClientRequest } from "@effect/platform"
+import { Effect, FiberRef, Layer, Redacted } from "effect"
+import { Headers, HttpClient, HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import * as CalClient from "../src/CalClient.js"
 import { scrub } from "../src/CalClient/Scrub.js"
 import * as CalHttp from "./support/CalHttp.js"
@@ -179,6 +179,24 @@ describe("the layer", () => {
     })
   )
 
+  it.effect("masks it for the HTTP client below, without the layer as well", () =>
+    Effect.gen(function* () {
+      const names: Array<string | RegExp> = []
+      const http = HttpClient.make((request) =>
+        Effect.map(FiberRef.get(Headers.currentRedactedNames), (current) => {
+          names.push(...current)
+          return HttpClientResponse.fromWeb(request, new Response(null, { status: 401 }))
+        })
+      )
+      const client = yield* CalClient.make({ apiUrl: "https://api.cal.com/v2" }).pipe(
+        Effect.provideService(HttpClient.HttpClient, http)
+      )
+      yield* Effect.exit(client.me(Redacted.make("a")))
+      assert.include(names, "x-cal-secret-key")
+      assert.include(names, "authorization")
+    })
+  )
+
   it.effect("does not tell Cal.com about traces", () =>
     Effect.gen(function* () {
       const http = yield* CalHttp.CalHttp
@@ -202,7 +220,7 @@ describe("scrub", () => {
   })
   it("replaces what looks like a token", () => {
     assert.strictEqual(scrub(`token=${secrets.newAccess}!`), "token=<redacted>!")
-    assert.strictEqual(scrub(`code=${secrets.newRefresh}`), "<redacted>")
+    assert.strictEqual(scrub(`code=${secrets.newRefresh}==`), "code=<redacted>")
     assert.strictEqual(scrub("cal_live_0123456789abcdef0123456789abcdef"), "<redacted>")
     assert.strictEqual(scrub("eyJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWN"), "<redacted>")
   })
@@ -211,7 +229,8 @@ describe("scrub", () => {
       "invalid_grant: pkce_missing_parameters_or_invalid_method",
       "ApiAuthStrategy - oAuth client - Invalid client secret",
       "OrganizationRolesGuard - User must have one of the roles: ADMIN, OWNER.",
-      "User with ID 17 is not part of this OAuth client."
+      "User with ID 17 is not part of this OAuth client.",
+      "client with id=my-client does not have the required permissions=BOOKING_READ."
     ]) {
       assert.strictEqual(scrub(text), text)
     }

@@ -9,7 +9,7 @@ const replacement = "<redacted>"
 const maxLength = 300
 
 const jwt = /\beyJ[\w-]*(\.[\w-]+){1,2}/g
-const longRun = /[A-Za-z0-9_~+=-]{24,}/g
+const longRun = /[A-Za-z0-9_~+-]{24,}={0,2}/g
 
 /** Identifiers such as `pkce_missing_parameters_or_invalid_method` are words; digits or mixed case make a run opaque. */
 const isOpaque = (run: string) => /\d/.test(run) || (/[a-z]/.test(run) && /[A-Z]/.test(run))
