@@ -7,6 +7,7 @@ import { CalClient } from "./CalClient.js"
 import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
 import * as Circuit from "./CalTokens/Circuit.js"
+import * as Claim from "./CalTokens/Claim.js"
 import * as Flight from "./CalTokens/Flight.js"
 import * as Gate from "./CalTokens/Gate.js"
 import * as Memory from "./CalTokens/Memory.js"
@@ -148,7 +149,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const gates = Gate.make<StoredConnection, TokenError>(owned)
     const reader = Reader.make({ memory, storage, owned, now: client.now })
     const commits = Commit.make({ config, storage, memory, owned, publish: changes.publish })
-    const flights: Flight.Dependencies = {
+    const flights: Claim.Dependencies = {
       config,
       storage,
       client,
@@ -233,7 +234,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const serve = (entry: Memory.Entry): Effect.Effect<ValidToken, TokenError> =>
       Effect.gen(function* () {
         const now = yield* client.now
-        const terminal = Flight.reauthorizationRequired(entry.row)
+        const terminal = Claim.reauthorizationRequired(entry.row)
         const isAlive = !isDead(entry, now)
         if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* Effect.fail(terminal)
         const landed = Effect.map(join(entry), (row) => valid(row, true))
@@ -353,7 +354,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
           return retry(valid(entry.row, false), config.youngTokenDelay)
         }
-        const terminal = Flight.reauthorizationRequired(entry.row)
+        const terminal = Claim.reauthorizationRequired(entry.row)
         if (terminal !== undefined) return yield* Effect.fail(terminal)
         return yield* join(entry, { rejected: true }).pipe(
           Effect.map((row) => retry(valid(row, true))),
