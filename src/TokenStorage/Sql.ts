@@ -27,8 +27,14 @@ export const run = <A>(
     // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
     Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
     outsideTransaction,
+    // The driver's spans would end with its errors.
+    Effect.withTracerEnabled(false),
     (effect) => bounded(effect, operation, timeout),
-    Effect.withSpan(`TokenStorage.${operation}`, { captureStackTrace: false })
+    Effect.withSpan(`TokenStorage.${operation}`, {
+      kind: "client",
+      attributes: { "db.system.name": "postgresql" },
+      captureStackTrace: false
+    })
   )
 
 /** What happened, in words that contain neither parameters nor rows. */

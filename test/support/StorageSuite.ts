@@ -21,7 +21,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     }
     beforeAll(async () => {
       built = Context.get(await Effect.runPromise(Layer.buildWithScope(layer, scope)), TokenStorage)
-    })
+    }, 300_000)
     afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
     describe("table", () => table(storage))
     describe("boundaries", () => boundaries(storage))

@@ -1,0 +1,177 @@
+import { connect, createServer, type Socket } from "node:net"
+import { SqlClient } from "@effect/sql"
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Redacted, Schedule } from "effect"
+import { makeServer } from "./support/PostgresServer.js"
+import * as Postgres from "../src/TokenStorage/Postgres.js"
+import { TokenStorage } from "../src/TokenStorage.js"
+import { layerCipher } from "./support/Keys.js"
+import { makeDatabase } from "./support/Postgres.js"
+import * as Fixture from "./support/StorageFixture.js"
+
+const storageAt = (
+  url: Redacted.Redacted,
+  connection: Partial<Postgres.ConnectionOptions> = {},
+  options: Postgres.Options = {}
+) =>
+  Layer.build(
+    Postgres.layer(options).pipe(
+      Layer.provideMerge(Postgres.layerConnection({ url, ...connection })),
+      Layer.provide(layerCipher())
+    )
+  )
+
+const { calUserId, userUlid } = Fixture.newUser()
+const connection = Fixture.managed(calUserId)
+const pair = Fixture.pair("one")
+
+/** Every operation of the port. */
+const operations = (
+  storage: Fixture.Storage
+): Record<string, Effect.Effect<unknown, Error & { readonly _tag: string }>> => ({
+  find: storage.find(userUlid),
+  claim: storage.claim(Fixture.claimOf(userUlid)),
+  spend: storage.spend({ userUlid, attemptId: "mine", next: "x", dead: [] }),
+  commit: storage.commit(Fixture.commitOf(userUlid, connection)),
+  fail: storage.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() }),
+  connect: storage.connect({ userUlid, connection, pair }),
+  update: storage.update(userUlid, pair),
+  disconnect: storage.disconnect(userUlid),
+  findByAccessToken: storage.findByAccessToken("x"),
+  list: storage.list({ limit: 1 }),
+  ping: storage.ping
+})
+
+/** Tries again for a while, as callers do. */
+const soon = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.retry(effect, { schedule: Schedule.spaced("50 millis"), times: 200 })
+
+it.scopedLive(
+  "a database that is down fails every call, typed, and is used again when it is back",
+  () =>
+    Effect.gen(function* () {
+      const server = yield* Effect.acquireRelease(
+        Effect.promise(() => makeServer()),
+        (started) => Effect.promise(() => started.remove())
+      )
+      const storage = yield* storageAt(Redacted.make(server.url)).pipe(
+        Effect.map((context) => TokenStorage.pipe(Effect.provide(context))),
+        Effect.flatten
+      )
+      yield* storage.connect({ userUlid, connection, pair })
+      yield* Effect.promise(() => server.stop())
+      for (const [operation, call] of Object.entries(operations(storage))) {
+        const error = yield* Effect.flip(call)
+        assert.strictEqual(error._tag, "StorageUnavailable", operation)
+        assert.match(error.message, new RegExp(`unavailable \\(${operation}: .+\\): try again`))
+      }
+      const down = yield* Effect.flip(Effect.scoped(storageAt(Redacted.make(server.url))))
+      assert.match(down.message, /\(connect: connect ECONNREFUSED 127\.0\.0\.1:\d+\)/)
+      yield* Effect.promise(() => server.start())
+      yield* soon(storage.ping)
+      const row = yield* storage.find(userUlid)
+      assert.strictEqual(row._tag, "Some")
+    }),
+  60_000
+)
+
+it.scopedLive("connections that the server ended are replaced", () =>
+  Effect.gen(function* () {
+    const url = yield* makeDatabase
+    const context = yield* storageAt(url, { poolSize: 4 })
+    yield* Effect.gen(function* () {
+      const storage = yield* TokenStorage
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.all(
+        [1, 2, 3, 4].map(() => sql`select pg_sleep(0.1)`),
+        { concurrency: 4 }
+      )
+      yield* Effect.ignore(
+        sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
+      )
+      yield* soon(
+        Effect.all(
+          [1, 2, 3, 4].map(() => sql`select pg_sleep(0.1)`),
+          { concurrency: 4 }
+        )
+      )
+      // One that is ended in the middle of a statement is told to its caller.
+      const running = yield* Effect.fork(Effect.flip(sql`select pg_sleep(30)`))
+      yield* soon(
+        Effect.flatMap(
+          sql`select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(30)'`,
+          (rows) => (rows.length > 0 ? Effect.void : Effect.fail("not yet"))
+        )
+      )
+      assert.strictEqual((yield* running)._tag, "SqlError")
+      yield* soon(storage.ping)
+    }).pipe(Effect.provide(context))
+  })
+)
+
+it.scopedLive(
+  "a database that falls silent holds nobody longer than the timeout, and is left behind",
+  () =>
+    Effect.gen(function* () {
+      const target = new URL(Redacted.value(yield* makeDatabase))
+      const proxy = yield* makeProxy(Number(target.port))
+      const through = new URL(target)
+      through.port = String(proxy.port)
+      const context = yield* storageAt(
+        Redacted.make(through.href),
+        { poolSize: 2, maxAge: "2 seconds", connectTimeout: "1 second" },
+        { statementTimeout: "500 millis" }
+      )
+      const storage = yield* Effect.provide(TokenStorage, context)
+      yield* storage.connect({ userUlid, connection, pair })
+      proxy.silence()
+      for (const call of [storage.find(userUlid), Effect.uninterruptible(storage.update(userUlid, pair))]) {
+        const [took, error] = yield* Effect.timed(Effect.flip(call))
+        assert.match(error.message, /no answer within 500ms/)
+        assert.isBelow(Duration.toMillis(took), 2000)
+      }
+      proxy.heal()
+      yield* soon(storage.ping)
+    }),
+  60_000
+)
+
+/** A connection in between that can stop passing anything on, as a broken network does. Healing helps new ones only. */
+const makeProxy = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(
+      () =>
+        new Promise<{ close: () => void; port: number; silence: () => void; heal: () => void }>((resolve) => {
+          const sockets: Array<Socket> = []
+          let silent = false
+          const server = createServer((client) => {
+            const upstream = connect(port, "127.0.0.1")
+            sockets.push(client, upstream)
+            for (const [from, to] of [
+              [client, upstream],
+              [upstream, client]
+            ] as const) {
+              from.on("error", () => to.destroy())
+              from.on("close", () => to.destroy())
+              if (!silent) from.pipe(to)
+            }
+          })
+          server.listen(0, "127.0.0.1", () => {
+            const address = server.address()
+            resolve({
+              port: typeof address === "object" && address !== null ? address.port : 0,
+              silence: () => {
+                silent = true
+                for (const socket of sockets) socket.unpipe().pause()
+              },
+              heal: () => (silent = false),
+              close: () => {
+                for (const socket of sockets) socket.destroy()
+                server.close()
+              }
+            })
+          })
+        })
+    ),
+    (proxy) => Effect.sync(proxy.close)
+  )
