@@ -2,11 +2,12 @@ import { connect, createServer, type Socket } from "node:net"
 import { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted, Schedule } from "effect"
-import { makeServer } from "./support/PostgresServer.js"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../src/TokenStorage.js"
 import { layerCipher } from "./support/Keys.js"
+import { renderings } from "./support/Leaks.js"
 import { makeDatabase } from "./support/Postgres.js"
+import { makeServer } from "./support/PostgresServer.js"
 import * as Fixture from "./support/StorageFixture.js"
 
 const storageAt = (
@@ -73,6 +74,27 @@ it.scopedLive(
       assert.strictEqual(row._tag, "Some")
     }),
   60_000
+)
+
+it.scopedLive("a wrong address fails in one line that shows no password", () =>
+  Effect.gen(function* () {
+    const right = new URL(Redacted.value(yield* makeDatabase))
+    const wrong: Record<string, RegExp> = {
+      [`postgres://postgres:hunter2@127.0.0.1:${right.port}/missing`]:
+        /database "missing" does not exist \(SQLSTATE 3D000\)/,
+      [`postgres://nobody:hunter2@127.0.0.1:${right.port}/postgres`]: /role "nobody" does not exist \(SQLSTATE 28000\)/,
+      "postgres://postgres:hunter2@no-such-host.invalid/postgres": /(ENOTFOUND|EAI_AGAIN) no-such-host.invalid/,
+      "postgres://postgres:hunter2@127.0.0.1:1/postgres": /ECONNREFUSED 127.0.0.1:1/,
+      "postgres://postgres:hun%ter2@[::1/postgres": /./,
+      "postgres://postgres:hunter2@127.0.0.1:port/postgres": /ERR_INVALID_URL/
+    }
+    for (const [url, says] of Object.entries(wrong)) {
+      const error = yield* Effect.flip(storageAt(Redacted.make(url), { connectTimeout: "2 seconds" }))
+      assert.match(error.message, says)
+      assert.notMatch(renderings(error), /hunter2|hun%ter2/)
+      assert.notInclude(error.message, "\n")
+    }
+  })
 )
 
 it.scopedLive("connections that the server ended are replaced", () =>
