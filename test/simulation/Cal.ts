@@ -5,6 +5,7 @@
  */
 import { Effect } from "effect"
 import type { CalClient, CallFailure } from "../../src/CalClient.js"
+import { hash } from "../../src/Token.js"
 import type { CalFault, CalOp } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { Node, World } from "./World.js"
@@ -78,6 +79,7 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
           if (fault === "silentAfter") return lose("Cal.com's answer got lost")
           const back = fault === "slowAfter" ? (incident?.millis ?? 0) : world.delay(plan.latency.cal)
           if (!process.isAlive) return lose(`${process.name} died before the answer`)
+          if (grant !== undefined) grant.holder = process
           driver.after(back, process, () => {
             world.reach(node, "answered", options.op)
             if (!process.isAlive) return lose(`${process.name} died as the answer came`)
@@ -89,6 +91,8 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
               if (!isListening) return lose("the answer came when nobody listened any more")
               if (fault !== undefined && damaged.has(fault)) lose("the answer was damaged")
               else if (grant !== undefined) oracle.arrived(grant, process)
+              // Its date tells Cal.com's time as exactly as it was quick.
+              node.clockError = Math.min(node.clockError, driver.now - sentAt)
               hear(reply)
             })
           })
@@ -104,13 +108,7 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
   })
 
 /** Watches a client's token calls: what is sent, in whose name, and what its sender learned. */
-export const watched = (
-  world: World,
-  node: Node,
-  client: typeof CalClient.Service,
-  hashOf: (token: string) => string,
-  reveal: (token: Parameters<(typeof CalClient.Service)["refresh"]>[1]) => string
-): typeof CalClient.Service => {
+export const watched = (world: World, node: Node, client: typeof CalClient.Service): typeof CalClient.Service => {
   const { oracle } = world
   return {
     ...client,
@@ -118,15 +116,15 @@ export const watched = (
       Effect.suspend(() => {
         const process = node.process
         if (process === undefined) return Effect.never
-        const hash = hashOf(reveal(refreshToken))
-        const end = oracle.sending(process, hash, node.attempts.get(hash))
-        world.note(node.name, `sends ${oracle.nameOf(hash)} to Cal.com`)
+        const token = hash(refreshToken)
+        const end = oracle.sending(process, token, node.attempts.get(token))
+        world.note(node.name, `sends ${oracle.nameOf(token)} to Cal.com`)
         world.count("refreshes")
         return client.refresh(connection, refreshToken).pipe(
           Effect.tapBoth({
             onFailure: (failure: CallFailure) =>
               Effect.sync(() => {
-                world.note(node.name, `hears that ${oracle.nameOf(hash)} is ${failure._tag}`)
+                world.note(node.name, `hears that ${oracle.nameOf(token)} is ${failure._tag}`)
                 world.count(`refresh ${failure._tag}`)
                 end(outcomes[failure._tag])
               }),
@@ -134,7 +132,7 @@ export const watched = (
               Effect.sync(() => {
                 world.note(
                   node.name,
-                  `gets ${oracle.nameOf(hashOf(reveal(grant.pair.refreshToken)))} for ${oracle.nameOf(hash)}`
+                  `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} for ${oracle.nameOf(token)}`
                 )
                 end("granted")
               })
@@ -149,9 +147,7 @@ export const watched = (
         return Effect.tapBoth(client.reissue(connection), {
           onFailure: (failure: CallFailure) => Effect.sync(() => world.note(node.name, `reissue: ${failure._tag}`)),
           onSuccess: (grant) =>
-            Effect.sync(() =>
-              world.note(node.name, `gets ${oracle.nameOf(hashOf(reveal(grant.pair.refreshToken)))} reissued`)
-            )
+            Effect.sync(() => world.note(node.name, `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} reissued`))
         })
       })
   }

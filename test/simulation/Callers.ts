@@ -60,6 +60,7 @@ const api = (site: Site, node: Node, tokens: typeof CalTokens.CalTokens.Service,
     const first = yield* tokens.ensureValid(user.userUlid)
     const sentAt = world.driver.now + skewOf(world, node)
     const status = yield* request(world, node, cal, first.accessToken)
+    node.clockError = Math.min(node.clockError, world.driver.now + skewOf(world, node) - sentAt)
     yield* node.observeDate(dated(world.driver.now), sentAt)
     if (status === 200) return status
     const advice = yield* tokens.reportRejected(user.userUlid, { accessToken: first.accessToken, status })

@@ -8,6 +8,7 @@ import * as Memory from "../../src/TokenStorage/Memory.js"
 import type { Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import { Fleet, type Variant } from "./Fleet.js"
+import * as HttpCal from "./HttpCal.js"
 import { Judge, type OpenCall } from "./Judge.js"
 import type { Violation } from "./Oracle.js"
 import type { Caller, Incident, Plan } from "./Plan.js"
@@ -59,10 +60,11 @@ class History {
     traces: boolean
   ) {
     const config = { ...TokenConfig.defaults, memoryMaxEntries: 16, ...variant.config }
-    const { callTimeout, lateAnswerWait, probeDelayExpired } = TokenConfig.defaults
-    this.world = new World(plan, stats, traces, Duration.toMillis(probeDelayExpired))
+    const { callTimeout, lateAnswerWait } = TokenConfig.defaults
+    this.world = new World(plan, stats, traces, TokenConfig.defaults)
     this.prng = Prng.make(plan.seed, "settle")
-    this.cal = ShortCal.make(this.world, Duration.toMillis(Duration.sum(callTimeout, lateAnswerWait)))
+    const make = plan.wire === "http" ? HttpCal.make : ShortCal.make
+    this.cal = make(this.world, Duration.toMillis(Duration.sum(callTimeout, lateAnswerWait)))
     const memory = Memory.make()
     this.storage = variant.storage?.(memory) ?? memory
     this.judge = new Judge(this.world, this.cal, this.storage, config)

@@ -7,6 +7,7 @@ import { AttemptFailure, type StoredConnection, type TokenStorage } from "../../
 import type { Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import type { Process } from "./Driver.js"
+import type { Grant } from "./Oracle.js"
 import type { CallerOp } from "./Plan.js"
 import { epoch, type Node, statementTimeout, type World } from "./World.js"
 
@@ -108,7 +109,11 @@ export class Judge {
   private token(call: OpenCall, token: { readonly accessToken: Redacted.Redacted; readonly version: number }): void {
     const { driver, oracle } = this.world
     const { node, user } = call
-    const grant = oracle.byAccess.get(Redacted.value(token.accessToken))
+    const candidates = oracle.byAccess.get(Redacted.value(token.accessToken)) ?? []
+    const grant = candidates.reduce<Grant | undefined>(
+      (best, grant) => (best === undefined || (grant.version ?? Infinity) > (best.version ?? Infinity) ? grant : best),
+      undefined
+    )
     if (grant === undefined) return this.report("P10", call, "got a token that nobody granted")
     if (!user.accounts.has(grant.account)) this.report("P10", call, `got ${grant.name} of another user`)
     const overdue = driver.now - grant.expiresAt

@@ -46,7 +46,8 @@ export interface Attempt {
 export class Oracle {
   readonly violations: Array<Violation> = []
   readonly grants = new Map<string, Grant>()
-  readonly byAccess = new Map<string, Grant>()
+  /** OAuth2 access tokens that are issued within one second are the same. */
+  readonly byAccess = new Map<string, Array<Grant>>()
   private readonly sends = new Map<string, Array<Send>>()
   private readonly claims = new Map<string, Array<number>>()
   private readonly resets = new Map<string, Array<number>>()
@@ -59,6 +60,7 @@ export class Oracle {
     private readonly driver: Driver,
     private readonly epoch: number,
     private readonly probeDelay: number,
+    private readonly callTimeout: number,
     private readonly isCalm: boolean
   ) {}
 
@@ -80,7 +82,7 @@ export class Oracle {
       version: undefined
     }
     this.grants.set(grant.hash, grant)
-    this.byAccess.set(grant.accessToken, grant)
+    this.byAccess.set(grant.accessToken, [...(this.byAccess.get(grant.accessToken) ?? []), grant])
     return grant
   }
 
@@ -163,7 +165,9 @@ export class Oracle {
       if (!isProbe) {
         this.report("spend once", `${by.name} sends ${name} again, and not as a probe`)
       } else {
-        const last = Math.max(...open.map((send) => (send.outcome === "pending" ? send.at : send.endedAt)))
+        // An answer that comes late does not make the outcome unknown a second time.
+        const known = (send: Send) => (send.outcome === "unknown" ? send.endedAt : send.at)
+        const last = Math.max(...open.map((send) => Math.min(known(send), send.at + this.callTimeout)))
         if (now - last < this.probeDelay - 1) {
           this.report("probe later", `${by.name} probes ${name} ${now - last} ms after its outcome became unknown`)
         }
@@ -175,6 +179,8 @@ export class Oracle {
     return (outcome) => {
       send.outcome = outcome
       send.endedAt = this.driver.now
+      // A refusal tells of every earlier send that it took effect.
+      if (outcome === "rejected") for (const earlier of open) earlier.outcome = "rejected"
     }
   }
 

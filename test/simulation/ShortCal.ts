@@ -7,6 +7,7 @@ import { Headers } from "@effect/platform"
 import { Duration, Effect, Either, Option, Redacted } from "effect"
 import { CallFailure, type Grant as ClientGrant } from "../../src/CalClient.js"
 import * as CalTime from "../../src/CalClient/CalTime.js"
+import { demoManaged, demoOAuth2 } from "../../src/Sandbox.js"
 import { hash } from "../../src/Token.js"
 import {
   CalClientMisconfigured,
@@ -20,8 +21,8 @@ import type { CalFault } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { Node, World } from "./World.js"
 
-export const managedClientId = "managed-client"
-export const oauth2ClientId = "oauth2-client"
+export const managedClientId = demoManaged.clientId
+export const oauth2ClientId = demoOAuth2.clientId
 
 interface Account {
   readonly kind: "managed" | "oauth2"
@@ -184,11 +185,6 @@ export const make = (world: World, patience: number): Cal => {
     },
     connect: (node) => {
       const calTime = Effect.runSync(CalTime.make)
-      const observe = (headers: Headers.Headers, sentAt?: number) =>
-        Effect.suspend(() => {
-          node.clockError = Math.min(node.clockError, driver.now + skewOf(world, node) - (sentAt ?? 0))
-          return calTime.observe(headers, sentAt)
-        })
       const call = (op: "refresh" | "reissue", perform: (answer: Answer) => void, kind: "managed" | "oauth2") =>
         Effect.suspend(() => {
           const sentAt = driver.now + skewOf(world, node)
@@ -200,14 +196,14 @@ export const make = (world: World, patience: number): Cal => {
             execute: (fault, answer) => {
               const other = instead(fault)
               const failed = (failure: CallFailure) =>
-                Effect.zipRight(observe(dated(driver.now), sentAt), Effect.fail(failure))
+                Effect.zipRight(calTime.observe(dated(driver.now), sentAt), Effect.fail(failure))
               if (other !== undefined && !other.commits) return answer(failed(other.failure))
               perform((result) => {
                 const grant = Option.getOrUndefined(Either.getRight(result))
                 if (other !== undefined) return answer(failed(other.failure), grant)
                 if (Either.isLeft(result)) return answer(failed(result.left))
                 const date = Math.floor(driver.now / 1000) * 1000
-                answer(Effect.as(observe(dated(date), sentAt), [result.right, date] as const), grant)
+                answer(Effect.as(calTime.observe(dated(date), sentAt), [result.right, date] as const), grant)
               })
             }
           })
@@ -223,30 +219,24 @@ export const make = (world: World, patience: number): Cal => {
           }))
         )
       const none = Effect.die("not part of a simulation")
-      return watched(
-        world,
-        node,
-        {
-          apiUrl: "https://api.cal.com/v2",
-          managedClientId: Option.some(managedClientId),
-          oauth2ClientId: Option.some(oauth2ClientId),
-          now: calTime.now,
-          observeDate: observe,
-          rateLimit: () => Effect.succeedNone,
-          refresh: (connection, refreshToken) =>
-            call(
-              "refresh",
-              (answer) => answerRefresh(Redacted.value(refreshToken), answer),
-              connection._tag === "ManagedUser" ? "managed" : "oauth2"
-            ),
-          reissue: (connection) => call("reissue", (answer) => answerReissue(connection.calUserId, answer), "managed"),
-          exchange: () => none,
-          createManagedUser: () => none,
-          me: () => none
-        },
-        (token) => hash(Redacted.make(token)),
-        Redacted.value
-      )
+      return watched(world, node, {
+        apiUrl: "https://api.cal.com/v2",
+        managedClientId: Option.some(managedClientId),
+        oauth2ClientId: Option.some(oauth2ClientId),
+        now: calTime.now,
+        observeDate: calTime.observe,
+        rateLimit: () => Effect.succeedNone,
+        refresh: (connection, refreshToken) =>
+          call(
+            "refresh",
+            (answer) => answerRefresh(Redacted.value(refreshToken), answer),
+            connection._tag === "ManagedUser" ? "managed" : "oauth2"
+          ),
+        reissue: (connection) => call("reissue", (answer) => answerReissue(connection.calUserId, answer), "managed"),
+        exchange: () => none,
+        createManagedUser: () => none,
+        me: () => none
+      })
     }
   }
 }

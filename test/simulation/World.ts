@@ -1,8 +1,9 @@
 /** What the parts of one history share: the machine, the plan's mishaps, the counters and the record. */
 import type { Headers } from "@effect/platform"
-import { type Effect, type Exit, Runtime } from "effect"
+import { Duration, type Effect, type Exit, Runtime } from "effect"
 import type * as CalTokens from "../../src/CalTokens.js"
 import type { UserUlid } from "../../src/Token.js"
+import type { Options } from "../../src/TokenConfig.js"
 import { Driver, Process } from "./Driver.js"
 import { type Attempt, Oracle } from "./Oracle.js"
 import type { CalFault, CalOp, Incident, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
@@ -58,12 +59,18 @@ export class World {
     readonly plan: Plan,
     readonly stats: Stats,
     readonly traces: boolean,
-    probeDelay: number
+    { callTimeout, probeDelayExpired }: Options
   ) {
     this.driver = new Driver(epoch, Prng.make(plan.seed, "driver"), plan.shuffles, plan.yieldAfter)
     this.latency = Prng.make(plan.seed, "latency")
     this.server = new Process(this.driver, "Cal.com", plan.seed, 0)
-    this.oracle = new Oracle(this.driver, epoch, probeDelay, plan.incidents.length === 0 && plan.raceWindow === 0)
+    this.oracle = new Oracle(
+      this.driver,
+      epoch,
+      Duration.toMillis(probeDelayExpired),
+      Duration.toMillis(callTimeout),
+      plan.incidents.length === 0 && plan.raceWindow === 0
+    )
     this.armed = plan.incidents.filter(
       (incident): incident is Extract<Incident, { kind: "crash" | "pause" }> =>
         (incident.kind === "crash" || incident.kind === "pause") && incident.trigger.on !== "time"
