@@ -109,7 +109,8 @@ const answers: Readonly<Record<string, Interference>> = {
       expires_in: 1800,
       data: { accessToken: `${body} x`, refreshToken: `${body} x`, accessTokenExpiresAt: World.epoch + 3_600_000 }
     }),
-  "tokens as names of fields": ({ body }) => Response.json({ status: "success", data: { [body]: { [body]: body } } }),
+  "tokens as names of fields": ({ authorization, body }) =>
+    Response.json({ status: "success", data: { [authorization]: authorization, [body]: { [body]: body } } }),
   "tokens where JSON breaks": ({ body }) => new Response(`{"data":{"accessToken":"${body}`, { status: 200 }),
   "a client that dies with the request in its hands": ({ authorization, body, secretKey }) =>
     Object.assign(new Error(`${authorization} ${secretKey} ${body}`), { cause: { body, authorization } })
@@ -206,6 +207,8 @@ describe("nothing is seen of a token", () => {
           yield* interfere(answer)
           const schema = Schema.Struct({ data: Schema.Struct({ id: Schema.Int }) })
           yield* act("an API request", api.request(user, { path: "/me", schema }))
+          const names = Schema.Struct({ data: Schema.Record({ key: Schema.String, value: Schema.Int }) })
+          yield* act("an API request for anything", api.request(user, { path: "/me", schema: names }))
           yield* act(
             "an API request with a body",
             api.request(user, { method: "POST", path: "/bookings?secret=1", body: { a: 1 }, schema })
