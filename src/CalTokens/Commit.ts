@@ -65,6 +65,19 @@ export const make = (deps: {
     readonly kind: TokenChange["kind"]
   }
   const offers = new Map<UserUlid, Offer>()
+  /** A stored pair is told of once, also when it is a repeated offer that learns of it. */
+  const told = new WeakSet<Offer>()
+
+  const stored = (offer: Offer, row: StoredConnection): Effect.Effect<Committed> =>
+    Effect.gen(function* () {
+      yield* close(offer)
+      yield* memory.put(row)
+      if (!told.has(offer)) {
+        told.add(offer)
+        yield* deps.publish({ userUlid: row.userUlid, kind: offer.kind, version: row.version })
+      }
+      return { _tag: "Committed", row }
+    })
 
   const close = (offer: Offer) =>
     Effect.zipRight(
@@ -83,14 +96,8 @@ export const make = (deps: {
   > =>
     Effect.flatMap(storage.commit(offer.request), (result) =>
       CommitResult.$match(result, {
-        Stored: ({ row }) =>
-          close(offer).pipe(
-            Effect.zipRight(memory.put(row)),
-            Effect.zipRight(deps.publish({ userUlid: row.userUlid, kind: offer.kind, version: row.version })),
-            Effect.as<Committed>({ _tag: "Committed", row })
-          ),
-        AlreadyStored: ({ row }) =>
-          close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
+        Stored: ({ row }) => stored(offer, row),
+        AlreadyStored: ({ row }) => stored(offer, row),
         KeptAsFallback: ({ row }) =>
           close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
         AttemptOpen: ({ retryAfter }) =>
