@@ -63,7 +63,9 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
     enter: (clientId) =>
       at(clientId, (state, now) => {
         if (state.openUntil === undefined) return Effect.void
-        if (now < state.openUntil) return Effect.fail(misconfigured(clientId, state, now))
+        // Further away than an interval only after our clock was put back.
+        const holds = now < state.openUntil && now >= state.openUntil - interval
+        if (holds) return Effect.fail(misconfigured(clientId, state, now))
         state.openUntil = now + interval
         return Effect.void
       }),

@@ -128,9 +128,10 @@ const busy = ({ deps, progress }: Flight, { retryAfter }: Verdict<"Busy">): Effe
 /** Spares the storage the next questions about this pair. */
 const mirror = ({ deps, progress: { row } }: Flight, left: Duration.Duration, lastError: string | undefined) =>
   Effect.gen(function* () {
-    const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(left)
+    const since = yield* Clock.currentTimeMillis
+    const until = since + Duration.toMillis(left)
     const expired = isExpired(row.pair, yield* deps.client.now)
-    yield* deps.setCooldown(row.userUlid, Option.some({ until, version: row.version, expired, lastError }))
+    yield* deps.setCooldown(row.userUlid, Option.some({ since, until, version: row.version, expired, lastError }))
   })
 
 /** Who waited for the holder of the lease gets the holder's failure. */

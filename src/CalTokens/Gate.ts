@@ -12,6 +12,8 @@ import type { Owned } from "./Owned.js"
 
 /** Until when, by our clock, refreshing a certain pair is pointless. */
 export interface Cooldown {
+  /** Milliseconds since the epoch. Before it the clock was put back, and `until` says nothing. */
+  readonly since: number
   /** Milliseconds since the epoch. */
   readonly until: number
   /** The pair's version: another pair is not held. */
@@ -68,7 +70,7 @@ export const make = <A, E>(owned: Owned): Gates<A, E> => {
     Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const cooldown = yield* Ref.get(gate.cooldown)
-      const cooling = Option.exists(cooldown, ({ until }) => until > now)
+      const cooling = Option.exists(cooldown, ({ since, until }) => since <= now && until > now)
       if (gate.inside === 0 && gate.flight === undefined && !cooling && gates.get(userUlid) === gate) {
         gates.delete(userUlid)
       }
@@ -164,8 +166,8 @@ export const remaining = (
   pair: { readonly version: number; readonly expired: boolean },
   now: number
 ): Option.Option<Duration.Duration> =>
-  Option.filterMap(cooldown, ({ expired, until, version }) =>
-    version === pair.version && (expired || !pair.expired) && until > now
+  Option.filterMap(cooldown, ({ expired, since, until, version }) =>
+    version === pair.version && (expired || !pair.expired) && since <= now && until > now
       ? Option.some(Duration.millis(until - now))
       : Option.none()
   )
