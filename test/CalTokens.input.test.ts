@@ -1,4 +1,5 @@
 /** What is handed in: garbage is refused at the edge and changes nothing. */
+import { inspect } from "node:util"
 import { assert, describe } from "@effect/vitest"
 import { Effect, Redacted, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
@@ -45,8 +46,7 @@ const badTokens: ReadonlyArray<readonly [string, unknown]> = [
   ["hidden and empty", Redacted.make("")]
 ]
 
-const changed = (pair: PairInput, field: string, value: unknown): PairInput =>
-  ({ ...pair, [field]: value }) as PairInput
+const changed = (pair: PairInput, field: string, value: unknown): PairInput => ({ ...pair, [field]: value })
 
 describe("S21: connect", () => {
   for (const [field, values] of [
@@ -212,7 +212,7 @@ describe("whose token", () => {
         yield* Effect.flip(tokens.update(user(), { ...grant, accessToken: `${reveal(grant.accessToken)} ` }))
       ]
       for (const value of seen) {
-        const text = JSON.stringify(value) + String(value)
+        const text = JSON.stringify(value) + inspect(value)
         assert.notInclude(text, reveal(grant.accessToken).slice(-40))
         assert.notInclude(text, reveal(grant.refreshToken).slice(-40))
       }
