@@ -46,10 +46,10 @@ const candidates = (
 export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Ending.Ended, Ending.Failure> =>
   Effect.gen(function* () {
     const { client, config, storage } = deps
-    const { attemptId, probe } = claim
+    // From the claim on: whoever slept since then may have lost the lease, and sends nothing any more.
+    const { attemptId, probe, startedAt } = claim
     const { userUlid } = claim.row
     const seen = hash(claim.row.pair.refreshToken)
-    const startedAt = yield* Clock.currentTimeMillis
     const refused = new Set<string>()
     const endings = Ending.make(deps, claim, refused)
 

@@ -67,6 +67,7 @@ export const run = (flight: Flight): Effect.Effect<Step, TokenError> =>
     const { progress, request } = flight
     const { userUlid } = request.entry.row
     const attemptId = randomUUID()
+    const startedAt = yield* Clock.currentTimeMillis
     const result = yield* storage.claim({
       userUlid,
       attemptId,
@@ -91,7 +92,7 @@ export const run = (flight: Flight): Effect.Effect<Step, TokenError> =>
       RejectedRecently: ({ retryAfter }) => Effect.fail(new RefreshCoolingDown({ userUlid, retryAfter })),
       CoolingDown: (verdict) => coolingDown(flight, verdict),
       ProbeLater: (verdict) => probeLater(flight, verdict),
-      Claimed: (verdict) => attempt(flight, verdict, attemptId)
+      Claimed: (verdict) => attempt(flight, verdict, { attemptId, startedAt })
     })
   })
 
@@ -167,13 +168,17 @@ const probeLater = (flight: Flight, verdict: Verdict<"ProbeLater">): Effect.Effe
     return { _tag: "Wait", pause: retryAfter, error }
   })
 
-const attempt = (flight: Flight, claimed: Verdict<"Claimed">, attemptId: string): Effect.Effect<Step, TokenError> =>
+const attempt = (
+  flight: Flight,
+  claimed: Verdict<"Claimed">,
+  claim: { readonly attemptId: string; readonly startedAt: number }
+): Effect.Effect<Step, TokenError> =>
   Effect.gen(function* () {
     const { deps, progress, request } = flight
     const { consecutiveFailures, probe, row } = claimed
     const ended = yield* Attempt.run(
       { ...deps, commit: deps.commits.commit },
-      { attemptId, row, probe, consecutiveFailures, reissue: request.reissue }
+      { ...claim, row, probe, consecutiveFailures, reissue: request.reissue }
     )
     switch (ended._tag) {
       case "Committed":

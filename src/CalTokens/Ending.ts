@@ -17,6 +17,8 @@ import type { Committed } from "./Commit.js"
 /** The claim an attempt starts from. */
 export interface Claim {
   readonly attemptId: string
+  /** When it was asked for, by our clock, in milliseconds: the lease is not older. */
+  readonly startedAt: number
   readonly row: StoredConnection
   /** Hash of the refresh token whose outcome is unknown. */
   readonly probe: Option.Option<string>

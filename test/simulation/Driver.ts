@@ -137,6 +137,8 @@ export class Process {
   private readonly fiberOf: Array<unknown> = []
   private held: Array<() => void> | undefined
   private pausedAt = 0
+  /** When it last woke. */
+  wokeAt = 0
   private slept = 0
 
   constructor(
@@ -215,6 +217,7 @@ export class Process {
     if (!this.isAlive || this.held === undefined) return
     const held = this.driver.prng.shuffle(this.held)
     this.held = undefined
+    this.wokeAt = this.driver.now
     this.slept += this.driver.now - this.pausedAt
     for (const run of held) this.driver.after(0, this, run)
     if (this.tasks.length > 0) this.driver.makeReady(this)

@@ -126,7 +126,9 @@ export class Judge {
     }
     const stale = Duration.toMillis(this.config.memoryMaxAge) + statementTimeout
     const known = oracle.versionBefore(user.userUlid, call.startedAt - stale)
-    if (known !== undefined && grant.version < known.version && node.lastStorageFailure < known.at) {
+    // Whoever slept may have been reading when it fell asleep.
+    const isExcused = known === undefined || node.lastStorageFailure >= known.at || call.process.wokeAt >= known.at
+    if (!isExcused && grant.version < known.version) {
       const since = ((known.at - epoch) / 1000).toFixed(3)
       this.report("P6", call, `got ${grant.name} (v${grant.version}), superseded by v${known.version} since ${since}`)
     }

@@ -159,10 +159,12 @@ export class Oracle {
     this.sends.set(hash, sends)
     const open = sends.filter(({ outcome }) => outcome !== "notSpent" && outcome !== "rejected")
     const name = this.nameOf(hash)
-    const lapsed = attempt !== undefined && now > attempt.leaseUntil
-    if (open.length > 0 && !lapsed) {
-      const isProbe = attempt?.probe === hash || attempt?.isFallback === true
-      if (!isProbe) {
+    if (attempt !== undefined && now > attempt.leaseUntil) {
+      this.report("lease", `${by.name} sends ${name} ${now - attempt.leaseUntil} ms after its lease was over`)
+    }
+    // Fallbacks are tried when all else is refused: their last outcome may be unknown.
+    if (open.length > 0 && attempt?.isFallback !== true) {
+      if (attempt?.probe !== hash) {
         this.report("spend once", `${by.name} sends ${name} again, and not as a probe`)
       } else {
         // An answer that comes late does not make the outcome unknown a second time.

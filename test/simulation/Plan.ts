@@ -169,7 +169,33 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     }
   }
 
+  // A user of whom everybody wants something for a while.
+  if (prng.chance(0.12)) {
+    const from = instant()
+    const who = user()
+    const op = prng.pick(["ensure", "ensure", "force", "api"] as const)
+    const step = prng.pick([300, second, 2 * second])
+    for (let i = 0; i < 16; i++) callers.push({ at: from + i * step, node: node(), user: who, op })
+  }
+
   const incidents: Array<Incident> = []
+  // A node sleeps in the middle of an attempt, longer than its lease, and others go on.
+  if (!calm && nodeCount > 1 && prng.chance(0.25)) {
+    const from = lifetime + prng.int(0, 5) * second
+    const who = user()
+    const sleeper = node()
+    const on = prng.pick(["sent", "executed", "answered"] as const)
+    const op = prng.pick(["claim", "refresh", "refresh", "reissue", "spend", "commit", "fail"] as const)
+    const trigger: Trigger = { on, op, nth: prng.pick([1, 1, 2]) }
+    const millis = prng.int(28, 50) * second
+    incidents.push({ kind: "pause", node: sleeper, trigger, millis })
+    callers.push({ at: from, node: sleeper, user: who, op: "ensure" })
+    const others = prng.int(1, 4)
+    for (let i = 0; i < others; i++) {
+      const op = prng.pick(["ensure", "ensure", "ensure", "force", "connect"] as const)
+      callers.push({ at: from + prng.int(100, 60_000), node: node(), user: who, op })
+    }
+  }
   const count = calm ? 0 : prng.pick([1, 1, 2, 2, 3, 4, 6])
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
@@ -179,7 +205,7 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     nodes,
     users,
     lifetime,
-    activeFor,
+    activeFor: Math.max(activeFor, ...callers.map(({ at }) => at + second)),
     raceWindow: !calm && prng.chance(0.25) ? prng.pick([5, 50, 500, 3000]) : 0,
     latency: { storage: prng.pick([2, 5, 5, 50, 400]), cal: prng.pick([5, 30, 200, 1500]) },
     shuffles: prng.chance(0.5),

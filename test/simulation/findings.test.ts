@@ -1,13 +1,14 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Option, Redacted, Ref, TestClock } from "effect"
+import { Effect, Exit, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Circuit from "../../src/CalTokens/Circuit.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { CalClientMisconfigured } from "../../src/TokenError.js"
-import type { StoredConnection } from "../../src/TokenStorage.js"
+import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
+import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import * as World from "../support/World.js"
 
 describe("a clock that is ahead of Cal.com's", () => {
@@ -65,5 +66,43 @@ describe("two people who hand in pairs at the same time", () => {
       assert.strictEqual(entry.row.version, 6)
       assert.isFalse(entry.pending)
     })
+  )
+})
+
+describe("a process that sleeps between its claim and its call", () => {
+  /** The first claim is granted, and its answer is read 31 s later. */
+  const storage = Layer.sync(TokenStorage, () => {
+    const memory = StorageMemory.make()
+    let isFirst = true
+    return {
+      ...memory,
+      claim: (request) =>
+        Effect.tap(memory.claim(request), () => {
+          const sleep = isFirst ? Effect.sleep("31 seconds") : Effect.void
+          isFirst = false
+          return sleep
+        })
+    }
+  })
+  const layer = CalTokens.layer.pipe(
+    Layer.provideMerge(World.clientLayer),
+    Layer.provideMerge(storage),
+    Layer.provideMerge(Sandbox.layer())
+  )
+
+  it.effect("sends nothing in the name of a lease that is over", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(World.epoch)
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      yield* World.connectManaged()
+      yield* World.passTime(Effect.sleep("61 minutes"), 3_700_000)
+      yield* Effect.exit(World.passTime(tokens.ensureValid(World.user()), 60_000))
+      yield* World.passTime(Effect.sleep("10 seconds"), 20_000)
+      assert.strictEqual(yield* sandbox.count("refresh"), 0)
+      const token = yield* World.passTime(tokens.ensureValid(World.user()), 60_000)
+      assert.isTrue(token.refreshed)
+      assert.strictEqual(yield* sandbox.count("refresh"), 1)
+    }).pipe(Effect.provide(layer))
   )
 })

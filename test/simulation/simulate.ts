@@ -1,0 +1,121 @@
+/**
+ * Runs as many histories as wanted: `npm run simulate -- --histories 1000000 [--seed N] [--nodes N] [--http SHARE]
+ * [--workers N] [--variant NAME]`. Exits with 1 and the smallest failing history if a promise is broken; `--seed N
+ * --histories 1 --trace` shows one history.
+ */
+import { randomInt } from "node:crypto"
+import { availableParallelism } from "node:os"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads"
+import * as Campaign from "./Campaign.js"
+import { variants } from "./Variants.js"
+
+/** One worker's part: every `step`th seed from `from` on. */
+interface Part extends Campaign.Options {
+  readonly variantName: string | undefined
+}
+
+type Message =
+  | { readonly kind: "progress"; readonly done: number }
+  | {
+      readonly kind: "end"
+      readonly done: number
+      readonly events: ReadonlyArray<readonly [string, number]>
+      readonly report: string | undefined
+    }
+
+const chunk = 100
+
+const work = (part: Part, tell: (message: Message) => void): void => {
+  const variant = part.variantName === undefined ? undefined : variants[part.variantName]
+  const events = new Map<string, number>()
+  let reported = 0
+  const failing = Campaign.run(part, { events }, variant, (done) => {
+    if (done - reported < chunk) return
+    tell({ kind: "progress", done: done - reported })
+    reported = done
+  })
+  const report = failing.plan === undefined ? undefined : Campaign.explain(failing.plan, variant)
+  tell({ kind: "end", done: failing.done - reported, events: [...events], report })
+}
+
+const main = async (): Promise<number> => {
+  const { values } = parseArgs({
+    options: {
+      histories: { type: "string", default: "10000" },
+      seed: { type: "string" },
+      nodes: { type: "string" },
+      http: { type: "string" },
+      workers: { type: "string" },
+      variant: { type: "string" },
+      trace: { type: "boolean", default: false }
+    }
+  })
+  const seed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed)
+  const histories = Number(values.histories)
+  const limits = {
+    ...(values.nodes === undefined ? {} : { nodes: Number(values.nodes) }),
+    ...(values.http === undefined ? {} : { http: Number(values.http) })
+  }
+  if (values.trace) {
+    process.stdout.write(`${Campaign.trace(seed, limits)}\n`)
+    return 0
+  }
+  const workers = Math.max(1, Math.min(Number(values.workers ?? availableParallelism()), histories))
+  process.stdout.write(`${histories} histories from seed ${seed} on, ${workers} workers\n`)
+
+  const startedAt = performance.now()
+  const events = new Map<string, number>()
+  let done = 0
+  let shownAt = 0
+  const rate = () => done / Math.max(0.001, (performance.now() - startedAt) / 1000)
+  const show = () => {
+    if (!process.stdout.isTTY || performance.now() - shownAt < 200) return
+    shownAt = performance.now()
+    const share = done / histories
+    const bar = "#".repeat(Math.round(share * 40)).padEnd(40, ".")
+    const left = Math.round((histories - done) / Math.max(1, rate()))
+    process.stdout.write(`\r${bar} ${(share * 100).toFixed(1)} %  ${done}  ${rate().toFixed(0)}/s  ${left} s left   `)
+  }
+
+  const reports = await Promise.all(
+    Array.from({ length: workers }, (_, index) => {
+      const part: Part = {
+        from: seed + index,
+        step: workers,
+        count: Math.ceil((histories - index) / workers),
+        limits,
+        variantName: values.variant
+      }
+      return new Promise<string | undefined>((resolve, reject) => {
+        const worker = new Worker(fileURLToPath(import.meta.url), {
+          workerData: part,
+          resourceLimits: { maxYoungGenerationSizeMb: 64 }
+        })
+        let report: string | undefined
+        worker.on("message", (message: Message) => {
+          done += message.done
+          show()
+          if (message.kind === "progress") return
+          for (const [event, count] of message.events) events.set(event, (events.get(event) ?? 0) + count)
+          report = message.report
+        })
+        worker.on("error", reject)
+        worker.on("exit", () => resolve(report))
+      })
+    })
+  )
+  if (process.stdout.isTTY) process.stdout.write("\n")
+  process.stdout.write(`${done} histories, ${rate().toFixed(0)}/s\n${Campaign.table(events)}\n`)
+  const failures = reports.filter((report) => report !== undefined)
+  for (const report of failures) process.stdout.write(`\n${report}\n`)
+  if (failures.length === 0) process.stdout.write("every promise was kept\n")
+  return failures.length === 0 ? 0 : 1
+}
+
+if (isMainThread) process.exitCode = await main()
+else {
+  const port = parentPort
+  work(workerData as Part, (message) => port?.postMessage(message))
+}
