@@ -27,7 +27,7 @@
  * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
  * | `fail` Terminal              | none              | → terminal, unless an untried fallback has come | none | mine: → terminal, same condition | none        | none                  |
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
- * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback | | | | | |
+ * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
  * | `disconnect`                 | row gone in every state; an open attempt then commits nothing | | | | | |
  *
  * `claim` checks, in this order: no row, a newer pair than the caller knows, terminal, busy, a rejection reported

@@ -150,16 +150,21 @@ describe("the session", () => {
 
   it.live("keeps transactions apart", () =>
     Effect.gen(function* () {
-      const increment = sql.withTransaction(
-        Effect.gen(function* () {
-          const before = (yield* count) ?? 0
-          yield* Effect.sleep("2 millis")
-          yield* sql`update counter set n = ${before + 1}`
-        })
-      )
-      const statement = sql`update counter set n = n + 1`
+      const increment = (during: Effect.Effect<unknown>) =>
+        sql.withTransaction(
+          Effect.gen(function* () {
+            const before = (yield* count) ?? 0
+            yield* during
+            yield* sql`update counter set n = ${before + 1}`
+          })
+        )
+      const inside = yield* Effect.makeLatch()
       yield* Effect.all(
-        Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? increment : statement)),
+        [
+          increment(Effect.zipRight(inside.open, Effect.sleep("50 millis"))),
+          Effect.zipRight(inside.await, sql`update counter set n = n + 1`),
+          ...Array.from({ length: 18 }, () => increment(Effect.void))
+        ],
         { concurrency: "unbounded" }
       )
       assert.strictEqual(yield* count, 20)

@@ -153,7 +153,7 @@ it.scopedLive(
         assert.isBelow(Duration.toMillis(took), 2000)
       }
       proxy.heal()
-      yield* soon(storage.ping)
+      yield* Effect.timeout(soon(storage.ping), "12 seconds")
     }),
   60_000
 )
