@@ -357,7 +357,7 @@ describe("clients", () => {
         errors.map(({ _tag }) => _tag),
         ["CalClientMisconfigured", "CalClientMisconfigured"]
       )
-      assert.deepStrictEqual([client.managedClientId, client.oauth2ClientId], [Option.none(), Option.none()])
+      assert.deepStrictEqual([client.managedClientId, client.oauth2ClientId].map(Option.isNone), [true, true])
     }).pipe(Effect.provide(layer({ managed: undefined, oauth2: undefined })))
   )
 

@@ -46,8 +46,7 @@ export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, ra
             Effect.all([
               Effect.annotateCurrentSpan("http.response.status_code", status),
               calTime.observe(headers, sentAt),
-              // A user's own token is counted in a bucket of its own.
-              call.operation === "me" ? Effect.void : rateLimits.observe(call.clientId, headers)
+              rateLimits.observe(call.clientId, headers)
             ])
           )
         )
