@@ -2,29 +2,21 @@
  * The product: a Cal.com access token that is always valid. Any number of callers in any number of processes may ask at
  * once; per expiry there is one refresh, and everybody gets its result.
  */
-import { Clock, Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
+import { Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
+import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
 import * as Circuit from "./CalTokens/Circuit.js"
 import * as Claim from "./CalTokens/Claim.js"
-import * as Flight from "./CalTokens/Flight.js"
 import * as Gate from "./CalTokens/Gate.js"
 import * as Memory from "./CalTokens/Memory.js"
 import * as Owned from "./CalTokens/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
-
-import { type Connection, freshness, hash, isExpired, isExpiringSoon, type UserUlid } from "./Token.js"
+import * as Serving from "./CalTokens/Serving.js"
+import { type Connection, freshness, hash, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
-import {
-  CalUnavailable,
-  InvalidInput,
-  NotManagedUser,
-  type ReauthorizationCause,
-  RefreshCoolingDown,
-  type TokenError,
-  TokensNotFound
-} from "./TokenError.js"
+import { NotManagedUser, type ReauthorizationCause, type TokenError, TokensNotFound } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 import { type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
@@ -167,128 +159,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         })
     }
 
-    const isDead = (entry: Memory.Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
-
-    const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
-      accessToken: row.pair.accessToken,
-      expiresAt: row.pair.accessTokenExpiresAt,
-      version: row.version,
-      refreshed
-    })
-
-    /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
-    const admit = (entry: Memory.Entry) => (cooldown: Option.Option<Gate.Cooldown>) =>
-      Effect.gen(function* () {
-        const pair = { version: entry.row.version, expired: isDead(entry, yield* client.now) }
-        const left = Gate.remaining(cooldown, pair, yield* Clock.currentTimeMillis)
-        if (Option.isNone(left)) return
-        const lastError = Option.getOrUndefined(Option.flatMapNullable(cooldown, (held) => held.lastError))
-        return yield* Effect.fail(
-          new RefreshCoolingDown({
-            userUlid: entry.row.userUlid,
-            retryAfter: left.value,
-            ...(lastError === undefined ? {} : { lastError })
-          })
-        )
-      })
-
-    const kinds = { refresh: "refresh", reissue: "reissue" } as const
-
-    /** Joins or starts the user's refresh; the caller only waits, and not for ever. */
-    const join = (entry: Memory.Entry, options?: { readonly reissue?: boolean; readonly rejected?: boolean }) => {
-      const reissue = options?.reissue ?? false
-      return gates
-        .join(
-          entry.row.userUlid,
-          reissue ? kinds.reissue : kinds.refresh,
-          admit(entry),
-          Flight.run(flights, { entry, reissue, rejected: options?.rejected ?? false })
-        )
-        .pipe(
-          Effect.timeoutFail({
-            duration: config.callerWait,
-            onTimeout: () =>
-              new CalUnavailable({
-                operation: "refresh",
-                reason: "no result in time; the refresh goes on",
-                retryAfter: config.probeDelayExpired
-              })
-          })
-        )
-    }
-
-    /** Refreshes behind the caller's back, unless Cal.com's rate limit is better left to people who wait. */
-    const refreshInBackground = (entry: Memory.Entry) =>
-      Effect.gen(function* () {
-        const limit = yield* client.rateLimit(entry.row.connection.clientId)
-        if (Option.exists(limit, ({ limit, remaining }) => remaining < limit * config.backgroundReserve)) return
-        yield* gates.start(
-          entry.row.userUlid,
-          kinds.refresh,
-          admit(entry),
-          Flight.run(flights, { entry, reissue: false, rejected: false })
-        )
-      }).pipe(Effect.ignore)
-
-    /** The token of an entry, as fresh as its age demands. */
-    const serve = (entry: Memory.Entry): Effect.Effect<ValidToken, TokenError> =>
-      Effect.gen(function* () {
-        const now = yield* client.now
-        const terminal = Claim.reauthorizationRequired(entry.row)
-        const isAlive = !isDead(entry, now)
-        if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* Effect.fail(terminal)
-        const landed = Effect.map(join(entry), (row) => valid(row, true))
-        switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
-          case "fresh":
-            return valid(entry.row, false)
-          case "expiringSoon":
-            yield* refreshInBackground(entry)
-            return valid(entry.row, false)
-          case "due": {
-            // A token that does not outlive the wait is no answer at its end.
-            const outlives = entry.row.pair.accessTokenExpiresAt - now > Duration.toMillis(config.dueWait)
-            return yield* landed.pipe(
-              Effect.timeoutFail({
-                duration: outlives ? config.dueWait : config.callerWait,
-                onTimeout: () =>
-                  new CalUnavailable({ operation: "refresh", reason: "no result in time; the refresh goes on" })
-              }),
-              Effect.catchAll((error) => stillValid(entry, error))
-            )
-          }
-          case "expired":
-            // Cal.com's refusal may be what tells that our clock is ahead of its own.
-            return yield* entry.refused ? landed : Effect.catchAll(landed, (error) => stillValid(entry, error))
-        }
-      })
-
-    /** A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. */
-    const stillValid = (entry: Memory.Entry, error: TokenError): Effect.Effect<ValidToken, TokenError> =>
-      Effect.flatMap(client.now, (now) => {
-        const latest = Option.getOrElse(memory.get(entry.row.userUlid), () => entry)
-        return error._tag === "TokensNotFound" || isDead(latest, now)
-          ? Effect.fail(error)
-          : Effect.succeed(valid(latest.row, false))
-      })
-
-    /** Any pair stored after the call arrived will do: what is stored at that moment is read first. */
-    const force = (userUlid: UserUlid) =>
-      Effect.gen(function* () {
-        const entry = yield* reader.reload(userUlid)
-        while (true) {
-          const row = yield* join(entry)
-          // The flight that was joined may have found what was read here already.
-          if (isNewer(row, entry.row)) return valid(row, true)
-        }
-      })
-
-    /** A user in a terminal state may have been reconnected elsewhere; that is worth a read before saying no. */
-    const loadForUse = (userUlid: UserUlid) =>
-      Effect.gen(function* () {
-        const entry = yield* reader.load(userUlid)
-        const isDeadEnd = entry.row.status._tag !== "Active" && isDead(entry, yield* client.now)
-        return isDeadEnd ? yield* reader.reload(userUlid) : entry
-      })
+    const serving = Serving.make(flights, { gates, reader })
 
     const info = (entry: Memory.Entry) =>
       Effect.map(client.now, (now): ConnectionInfo => {
@@ -297,8 +168,8 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
           userUlid: row.userUlid,
           connection: row.connection,
           status: row.status,
-          isExpired: isDead(entry, now),
-          isExpiringSoon: isDead(entry, now) || isExpiringSoon(pair, now, config.windows),
+          isExpired: Serving.isDead(entry, now),
+          isExpiringSoon: Serving.isDead(entry, now) || isExpiringSoon(pair, now, config.windows),
           accessTokenExpiresAt: pair.accessTokenExpiresAt,
           ...(pair.refreshTokenExpiresAt === undefined ? {} : { refreshTokenExpiresAt: pair.refreshTokenExpiresAt }),
           version: row.version,
@@ -319,52 +190,50 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
 
     return CalTokens.of({
       ensureValid: Effect.fn("CalTokens.ensureValid")(function* (userUlid, options) {
-        if (options?.forceRefresh === true) return yield* force(userUlid)
-        return yield* serve(yield* loadForUse(userUlid))
+        if (options?.forceRefresh === true) return yield* serving.force(userUlid)
+        return yield* serving.serve(yield* serving.load(userUlid))
       }),
 
       refresh: Effect.fn("CalTokens.refresh")(function* (userUlid, options) {
         if (options?.reissue === true) {
           const entry = yield* reader.reload(userUlid)
           if (entry.row.connection._tag !== "ManagedUser") return yield* Effect.fail(new NotManagedUser({ userUlid }))
-          return valid(yield* join(entry, { reissue: true }), true)
+          return Serving.valid(yield* serving.join(entry, { reissue: true }), true)
         }
-        if (options?.forceRefresh === true) return yield* force(userUlid)
-        const entry = yield* loadForUse(userUlid)
+        if (options?.forceRefresh === true) return yield* serving.force(userUlid)
+        const entry = yield* serving.load(userUlid)
         const age = freshness(entry.row.pair, yield* client.now, config.windows)
-        return age === "expiringSoon" && !entry.refused && entry.row.status._tag === "Active"
-          ? yield* Effect.catchAll(
-              Effect.map(join(entry), (row) => valid(row, true)),
-              (error) => stillValid(entry, error)
-            )
-          : yield* serve(entry)
+        const isSoon = age === "expiringSoon" && !entry.refused && entry.row.status._tag === "Active"
+        return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
       }),
 
       reportRejected: Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
-        const entry = yield* reader.reload(userUlid)
+        // With the storage down, what is remembered may still be newer than what was refused.
+        const entry = yield* Effect.catchTag(reader.reload(userUlid), "StorageUnavailable", (error) =>
+          Effect.orElseFail(memory.get(userUlid), () => error)
+        )
         const { pair } = entry.row
-        const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
-        if (hash(pair.accessToken) !== hash(refusal.accessToken)) return retry(yield* serve(entry))
         const now = yield* client.now
+        const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
+        if (hash(pair.accessToken) !== hash(refusal.accessToken)) return retry(yield* serving.serve(entry))
         if (refusal.status === expiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
-        if (refusal.status === expiredStatus || isDead(entry, now)) {
-          const refused: Memory.Entry = { ...entry, refused: true }
-          return retry(yield* serve(refused))
+        if (refusal.status === expiredStatus || Serving.isDead(entry, now)) {
+          return retry(yield* serving.serve({ ...entry, refused: true }))
         }
         if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
-          return retry(valid(entry.row, false), config.youngTokenDelay)
+          return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
         }
         const terminal = Claim.reauthorizationRequired(entry.row)
         if (terminal !== undefined) return yield* Effect.fail(terminal)
-        return yield* join(entry, { rejected: true }).pipe(
-          Effect.map((row) => retry(valid(row, true))),
+        return yield* serving.join(entry, { rejected: true }).pipe(
+          Effect.map((row) => retry(Serving.valid(row, true))),
           Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
         )
       }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
         const decoded = yield* TokenInput.pair(input, yield* client.now)
-        const connection = yield* resolve(client, wanted, decoded.calUserId)
+        const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
         const row = yield* storage.connect({ userUlid, connection, pair: decoded.pair, replace: options?.replace })
         return yield* adopt(row, "connected")
       }, Effect.uninterruptible),
@@ -372,7 +241,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       update: Effect.fn("CalTokens.update")(function* (userUlid, input) {
         const decoded = yield* TokenInput.pair(input, yield* client.now)
         const entry = yield* reader.reload(userUlid)
-        yield* sameCalUser(entry.row.connection.calUserId, decoded.calUserId)
+        yield* Account.sameCalUser(entry.row.connection.calUserId, decoded.calUserId)
         const row = yield* storage.update(userUlid, decoded.pair)
         if (Option.isNone(row)) return yield* Effect.fail(new TokensNotFound({ userUlid }))
         return yield* adopt(row.value, "updated")
@@ -401,48 +270,9 @@ export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = La
 /** Cal.com's status for a managed access token that it knows and that is expired. */
 const expiredStatus = 498
 
-/** By version or, for a pair that is not stored yet, by refresh token: OAuth2 access tokens of one second are equal. */
-const isNewer = (row: StoredConnection, known: StoredConnection) =>
-  row.version > known.version || hash(row.pair.refreshToken) !== hash(known.pair.refreshToken)
-
 const reportLost = (users: ReadonlyArray<UserUlid>) =>
   Effect.zipRight(
     Effect.logFatal("Stopped before these users' new tokens could be stored").pipe(Effect.annotateLogs({ users })),
     // A defect, so that the process does not report success.
     Effect.dieMessage(`Stopped with refreshes unfinished; users with unstored tokens: ${users.join(", ") || "none"}`)
   )
-
-/** A token that names another Cal.com user than the connection does would hand one person's calendar to another. */
-const sameCalUser = (expected: number | undefined, named: Option.Option<number>) =>
-  expected !== undefined && Option.isSome(named) && named.value !== expected
-    ? Effect.fail(
-        new InvalidInput({ field: "calUserId", expected: "must be the Cal.com user that the access token names" })
-      )
-    : Effect.void
-
-const resolve = (
-  client: typeof CalClient.Service,
-  wanted: NewConnection,
-  named: Option.Option<number>
-): Effect.Effect<Connection, InvalidInput> =>
-  Effect.gen(function* () {
-    const isManaged = wanted._tag === "ManagedUser"
-    const configured = isManaged ? client.managedClientId : client.oauth2ClientId
-    const clientId = wanted.clientId ?? Option.getOrUndefined(configured)
-    if (clientId === undefined) {
-      const variable = isManaged ? "CAL_CLIENT_ID" : "CAL_OAUTH_CLIENT_ID"
-      return yield* Effect.fail(
-        new InvalidInput({ field: "kind", expected: `needs a client of that kind: set ${variable}` })
-      )
-    }
-    if (wanted.calUserId !== undefined) yield* TokenInput.calUserId(wanted.calUserId)
-    yield* sameCalUser(wanted.calUserId, named)
-    if (isManaged) return { _tag: "ManagedUser", clientId, calUserId: yield* TokenInput.calUserId(wanted.calUserId) }
-    const calUserId = wanted.calUserId ?? Option.getOrUndefined(named)
-    return {
-      _tag: "OAuth2",
-      clientId,
-      ...(calUserId === undefined ? {} : { calUserId }),
-      ...(wanted.scope === undefined ? {} : { scope: wanted.scope })
-    }
-  })

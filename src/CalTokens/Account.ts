@@ -1,0 +1,43 @@
+/** Which Cal.com account a pair from outside belongs to. */
+import { Effect, Option } from "effect"
+import type { CalClient } from "../CalClient.js"
+import type { NewConnection } from "../CalTokens.js"
+import type { Connection } from "../Token.js"
+import { InvalidInput } from "../TokenError.js"
+import * as TokenInput from "../TokenInput.js"
+
+/** A token that names another Cal.com user than the connection does would hand one person's calendar to another. */
+export const sameCalUser = (expected: number | undefined, named: Option.Option<number>) =>
+  expected !== undefined && Option.isSome(named) && named.value !== expected
+    ? Effect.fail(
+        new InvalidInput({ field: "calUserId", expected: "must be the Cal.com user that the access token names" })
+      )
+    : Effect.void
+
+/** The connection that a caller wants, with what configuration and token add to it. `named`: the user the token names. */
+export const resolve = (
+  client: typeof CalClient.Service,
+  wanted: NewConnection,
+  named: Option.Option<number>
+): Effect.Effect<Connection, InvalidInput> =>
+  Effect.gen(function* () {
+    const isManaged = wanted._tag === "ManagedUser"
+    const configured = isManaged ? client.managedClientId : client.oauth2ClientId
+    const clientId = wanted.clientId ?? Option.getOrUndefined(configured)
+    if (clientId === undefined) {
+      const variable = isManaged ? "CAL_CLIENT_ID" : "CAL_OAUTH_CLIENT_ID"
+      return yield* Effect.fail(
+        new InvalidInput({ field: "kind", expected: `needs a client of that kind: set ${variable}` })
+      )
+    }
+    if (wanted.calUserId !== undefined) yield* TokenInput.calUserId(wanted.calUserId)
+    yield* sameCalUser(wanted.calUserId, named)
+    if (isManaged) return { _tag: "ManagedUser", clientId, calUserId: yield* TokenInput.calUserId(wanted.calUserId) }
+    const calUserId = wanted.calUserId ?? Option.getOrUndefined(named)
+    return {
+      _tag: "OAuth2",
+      clientId,
+      ...(calUserId === undefined ? {} : { calUserId }),
+      ...(wanted.scope === undefined ? {} : { scope: wanted.scope })
+    }
+  })

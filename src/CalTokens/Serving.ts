@@ -1,0 +1,158 @@
+/** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
+import { Clock, Duration, Effect, Option } from "effect"
+import type { ValidToken } from "../CalTokens.js"
+import { freshness, hash, isExpired, type UserUlid } from "../Token.js"
+import { CalUnavailable, RefreshCoolingDown, type TokenError } from "../TokenError.js"
+import type { StoredConnection } from "../TokenStorage.js"
+import * as Claim from "./Claim.js"
+import * as Flight from "./Flight.js"
+import * as Gate from "./Gate.js"
+import type { Entry } from "./Memory.js"
+import type { Reader } from "./Reader.js"
+
+export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
+  accessToken: row.pair.accessToken,
+  expiresAt: row.pair.accessTokenExpiresAt,
+  version: row.version,
+  refreshed
+})
+
+/** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
+export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
+
+/** By version or, for a pair that is not stored yet, by refresh token: OAuth2 access tokens of one second are equal. */
+const isNewer = (row: StoredConnection, known: StoredConnection) =>
+  row.version > known.version || hash(row.pair.refreshToken) !== hash(known.pair.refreshToken)
+
+/** Refreshes of one kind are shared; a reissue is no answer to a refresh, nor the other way round. */
+const kinds = { refresh: "refresh", reissue: "reissue" } as const
+
+export type Serving = ReturnType<typeof make>
+
+export const make = (
+  deps: Claim.Dependencies,
+  { gates, reader }: { readonly gates: Gate.Gates<StoredConnection, TokenError>; readonly reader: Reader }
+) => {
+  const { client, config, memory } = deps
+
+  /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
+  const admit = (entry: Entry) => (cooldown: Option.Option<Gate.Cooldown>) =>
+    Effect.gen(function* () {
+      const pair = { version: entry.row.version, expired: isDead(entry, yield* client.now) }
+      const left = Gate.remaining(cooldown, pair, yield* Clock.currentTimeMillis)
+      if (Option.isNone(left)) return
+      const lastError = Option.getOrUndefined(Option.flatMapNullable(cooldown, (held) => held.lastError))
+      return yield* Effect.fail(
+        new RefreshCoolingDown({
+          userUlid: entry.row.userUlid,
+          retryAfter: left.value,
+          ...(lastError === undefined ? {} : { lastError })
+        })
+      )
+    })
+
+  /** Joins or starts the user's refresh; the caller only waits, and not for ever. */
+  const join = (entry: Entry, options?: { readonly reissue?: boolean; readonly rejected?: boolean }) => {
+    const reissue = options?.reissue ?? false
+    return gates
+      .join(
+        entry.row.userUlid,
+        reissue ? kinds.reissue : kinds.refresh,
+        admit(entry),
+        Flight.run(deps, { entry, reissue, rejected: options?.rejected ?? false })
+      )
+      .pipe(
+        Effect.timeoutFail({
+          duration: config.callerWait,
+          onTimeout: () =>
+            new CalUnavailable({
+              operation: "refresh",
+              reason: "no result in time; the refresh goes on",
+              retryAfter: config.probeDelayExpired
+            })
+        })
+      )
+  }
+
+  /** Refreshes behind the caller's back, unless Cal.com's rate limit is better left to people who wait. */
+  const refreshInBackground = (entry: Entry) =>
+    Effect.gen(function* () {
+      const limit = yield* client.rateLimit(entry.row.connection.clientId)
+      if (Option.exists(limit, ({ limit, remaining }) => remaining < limit * config.backgroundReserve)) return
+      yield* gates.start(
+        entry.row.userUlid,
+        kinds.refresh,
+        admit(entry),
+        Flight.run(deps, { entry, reissue: false, rejected: false })
+      )
+    }).pipe(Effect.ignore)
+
+  /** The token of an entry, as fresh as its age demands. */
+  const serve = (entry: Entry): Effect.Effect<ValidToken, TokenError> =>
+    Effect.gen(function* () {
+      const now = yield* client.now
+      const terminal = Claim.reauthorizationRequired(entry.row)
+      const isAlive = !isDead(entry, now)
+      if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* Effect.fail(terminal)
+      const landed = Effect.map(join(entry), (row) => valid(row, true))
+      switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
+        case "fresh":
+          return valid(entry.row, false)
+        case "expiringSoon":
+          yield* refreshInBackground(entry)
+          return valid(entry.row, false)
+        case "due": {
+          // A token that does not outlive the wait is no answer at its end.
+          const outlives = entry.row.pair.accessTokenExpiresAt - now > Duration.toMillis(config.dueWait)
+          return yield* landed.pipe(
+            Effect.timeoutFail({
+              duration: outlives ? config.dueWait : config.callerWait,
+              onTimeout: () =>
+                new CalUnavailable({ operation: "refresh", reason: "no result in time; the refresh goes on" })
+            }),
+            Effect.catchAll((error) => stillValid(entry, error))
+          )
+        }
+        case "expired":
+          // Cal.com's refusal may be what tells that our clock is ahead of its own.
+          return yield* entry.refused ? landed : Effect.catchAll(landed, (error) => stillValid(entry, error))
+      }
+    })
+
+  /** A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. */
+  const stillValid = (entry: Entry, error: TokenError): Effect.Effect<ValidToken, TokenError> =>
+    Effect.flatMap(client.now, (now) => {
+      const latest = Option.getOrElse(memory.get(entry.row.userUlid), () => entry)
+      return error._tag === "TokensNotFound" || isDead(latest, now)
+        ? Effect.fail(error)
+        : Effect.succeed(valid(latest.row, false))
+    })
+
+  /** Any pair stored after the call arrived will do: what is stored at that moment is read first. */
+  const force = (userUlid: UserUlid) =>
+    Effect.gen(function* () {
+      const entry = yield* reader.reload(userUlid)
+      while (true) {
+        const row = yield* join(entry)
+        // The flight that was joined may have found what was read here already.
+        if (isNewer(row, entry.row)) return valid(row, true)
+      }
+    })
+
+  /** A user in a terminal state may have been reconnected elsewhere; that is worth a read before saying no. */
+  const load = (userUlid: UserUlid) =>
+    Effect.gen(function* () {
+      const entry = yield* reader.load(userUlid)
+      const isDeadEnd = entry.row.status._tag !== "Active" && isDead(entry, yield* client.now)
+      return isDeadEnd ? yield* reader.reload(userUlid) : entry
+    })
+
+  /** Waits for the refresh of a token that only expires soon; it may fail without harm. */
+  const refreshSoon = (entry: Entry) =>
+    Effect.catchAll(
+      Effect.map(join(entry), (row) => valid(row, true)),
+      (error) => stillValid(entry, error)
+    )
+
+  return { join, serve, force, load, refreshSoon }
+}
