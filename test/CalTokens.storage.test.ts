@@ -38,6 +38,22 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     )
 
     scenario(
+      "an old token is refused while the storage is down: the caller gets the one that is remembered",
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens
+        const tap = yield* StorageTap
+        const grant = yield* connect
+        yield* TestClock.adjust(lifetime)
+        const fresh = yield* tokens.ensureValid(user())
+        yield* tap.down
+        const advice = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 401 })
+        assert.strictEqual(advice._tag === "Retry" ? reveal(advice.token.accessToken) : "", reveal(fresh.accessToken))
+        const error = yield* Effect.flip(tokens.reportRejected(user(), { accessToken: fresh.accessToken, status: 498 }))
+        assert.strictEqual(error._tag, "StorageUnavailable")
+      })
+    )
+
+    scenario(
       "S10: the storage is down for 50 minutes after the commit failed: every caller is served, nothing is evicted",
       Effect.gen(function* () {
         const tokens = yield* CalTokens
