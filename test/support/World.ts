@@ -57,7 +57,8 @@ export const node = (config: Partial<TokenConfig.Options> = {}, client: CalClien
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(CalClient.layer(client)),
     Layer.provide(Sandbox.layerHttpClient),
-    Layer.provide(TokenConfig.layer(config))
+    // The room for 100 000 users is laid out at once, which takes longer than most tests.
+    Layer.provide(TokenConfig.layer({ memoryMaxEntries: 1000, ...config }))
   )
 
 export type Node = CalTokens.CalTokens | CalClient.CalClient | CalApi.CalApi
