@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
-import { DateTime, Duration, Effect, Option, Redacted, Ref } from "effect"
+import { Chunk, DateTime, Deferred, Duration, Effect, Fiber, Option, Redacted, Ref, TestClock } from "effect"
 import { Api } from "../src/Api.js"
 import { Lifecycle } from "../src/Http/Lifecycle.js"
 import * as TokenError from "../src/TokenError.js"
@@ -368,6 +368,28 @@ describe("health", () => {
       const { body, status } = yield* call(ready)
       assert.deepStrictEqual([status, body], [503, `{"status":"unavailable"}`])
       assert.strictEqual((yield* call(live)).status, 200)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("does not wait for a storage that hangs, nor ask it once per request", () =>
+    Effect.gen(function* () {
+      const fake = yield* Fake
+      const asked = yield* Ref.make(0)
+      const started = yield* Deferred.make<void>()
+      const hang = Effect.all([Ref.update(asked, (n) => n + 1), Deferred.succeed(started, undefined), Effect.never])
+      yield* Ref.set(fake.ping, Effect.uninterruptible(Effect.asVoid(hang)))
+      const answers = yield* Effect.fork(Effect.all([call(ready), call(ready), call(ready)], { concurrency: 3 }))
+      yield* Deferred.await(started)
+      // The timer starts a moment after what it limits.
+      yield* Effect.repeat(Effect.zipLeft(TestClock.sleeps(), Effect.yieldNow()), { until: Chunk.isNonEmpty })
+      yield* TestClock.adjust(Duration.seconds(2))
+      assert.deepStrictEqual(
+        (yield* Fiber.join(answers)).map(({ status }) => status),
+        [503, 503, 503]
+      )
+      assert.strictEqual(yield* Ref.get(asked), 1)
+      assert.strictEqual((yield* call(ready)).status, 503)
+      assert.strictEqual(yield* Ref.get(asked), 1)
     }).pipe(Effect.provide(layer))
   )
 

@@ -113,14 +113,17 @@ describe("shutdown", () => {
     })
   )
 
-  it.live("does not let an upgraded connection hold it up", () =>
+  it.live("treats a request for another protocol like any other", () =>
     Effect.gen(function* () {
-      const { close, port } = yield* start
+      const { close, context, port, release, started } = yield* start
       const socket = yield* connect(port)
-      yield* socket.send("GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-      assert.match(yield* socket.until("}"), /^HTTP\/1\.1 200 /)
-      yield* close
-      yield* socket.closed
+      yield* socket.send("GET /slow HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+      yield* Deferred.await(started)
+      const closing = yield* Effect.fork(close)
+      yield* Context.get(context, Lifecycle.Lifecycle).stopping
+      yield* Deferred.succeed(release, undefined)
+      assert.match(yield* socket.closed, /^HTTP\/1\.1 200 [^]*whole/)
+      yield* closing.await
     })
   )
 })

@@ -95,6 +95,8 @@ describe("the service", () => {
 
       const answer = fetch(`${url}/api/cal/proxy/${userUlid}/me`, { headers })
       const waiting = await cal.asked
+      // Twice, as a child of npm gets Ctrl-C: from its terminal and from npm.
+      program.process.kill("SIGINT")
       program.process.kill("SIGTERM")
       await program.until(/Stopping; requests that still get their answer: 1/)
       const late = await fetch(`${url}/health/live`).then(
