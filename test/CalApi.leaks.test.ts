@@ -107,7 +107,7 @@ describe("no token is in any error, response, span or log", () => {
             Effect.map(exitRenderings)
           )
         )
-      }).pipe(Effect.provide(layer), Effect.provide(recorder.layer))
+      }).pipe(Effect.provide(Layer.provideMerge(layer, recorder.layer)))
       const written = yield* recorder.text
       assert.include(written, "CalApi.send")
       assertClean(`${texts.join("\n")}\n${written}`, secrets)

@@ -152,7 +152,7 @@ describe("no secret is in any error, span or log after", () => {
             Effect.exit
           )
           return exitRenderings(exit)
-        }).pipe(Effect.provide(layer), Effect.provide(recorder.layer))
+        }).pipe(Effect.provide(Layer.provideMerge(layer, recorder.layer)))
         const written = yield* recorder.text
         assert.include(written, span)
         assertClean(`${text}\n${written}`, all)
@@ -172,7 +172,7 @@ describe("the layer", () => {
           HttpClientRequest.setHeader("x-cal-secret-key", secrets.platform)
         )
         yield* (yield* HttpClient.HttpClient).execute(request)
-      }).pipe(Effect.provide(layer), Effect.provide(recorder.layer))
+      }).pipe(Effect.provide(Layer.provideMerge(layer, recorder.layer)))
       const spans = recorder.spans.map(({ attributes }) => renderings([...attributes])).join()
       assert.include(spans, "x-cal-secret-key")
       assertClean(spans, all)
