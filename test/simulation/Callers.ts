@@ -1,6 +1,6 @@
 /** What callers do at a node, and what may be said of the answers they get. */
 import { Cause, Effect, Exit, Redacted } from "effect"
-import * as CalTokens from "../../src/CalTokens.js"
+import type * as CalTokens from "../../src/CalTokens.js"
 import type { Connection, UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
 import type { Authorised, Cal } from "./Cal.js"

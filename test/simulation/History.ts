@@ -216,7 +216,7 @@ class History {
     world.note("person", `hands in ${grant.name} of user${user.index}, v${exit.value.version}`)
     world.oracle.stored(grant.hash, exit.value.version)
     world.oracle.versioned(user.userUlid, exit.value.version)
-    world.oracle.reset(user.userUlid)
+    world.oracle.handedIn(user.userUlid, grant.hash)
     user.isRevoked = false
   }
 

@@ -100,7 +100,14 @@ export const make = (world: World, patience: number): Cal => {
           commits: true,
           response: HttpServerResponse.text('{"status":"success","data":{', { headers: { date } })
         }
-      default:
+      case undefined:
+      case "refused":
+      case "dropBefore":
+      case "dropAfter":
+      case "silentBefore":
+      case "silentAfter":
+      case "slowBefore":
+      case "slowAfter":
         return undefined
     }
   }

@@ -212,8 +212,9 @@ export class Oracle {
     this.rejectedClaims.delete(user)
   }
 
-  /** A pair was handed in: whatever the cooldown counted starts again. */
-  reset(user: string): void {
+  /** A pair was handed in, perhaps not for the first time: whatever was counted or known of it starts again. */
+  handedIn(user: string, hash: string): void {
+    this.sends.delete(hash)
     const resets = this.resets.get(user) ?? []
     resets.push(this.driver.now)
     this.resets.set(user, resets)

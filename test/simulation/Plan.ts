@@ -201,7 +201,7 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
 
   return {
     seed,
-    wire: limits.wire ?? (prng.chance(limits.http ?? 0.1) ? "http" : "short"),
+    wire: limits.wire ?? (prng.chance(limits.http ?? 0.25) ? "http" : "short"),
     nodes,
     users,
     lifetime,

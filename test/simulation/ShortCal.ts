@@ -117,7 +117,14 @@ export const make = (world: World, patience: number): Cal => {
         }
       case "truncated":
         return { failure: CallFailure.Unknown({ error: unavailable("the answer broke off", 200) }), commits: true }
-      default:
+      case undefined:
+      case "refused":
+      case "dropBefore":
+      case "dropAfter":
+      case "silentBefore":
+      case "silentAfter":
+      case "slowBefore":
+      case "slowAfter":
         return undefined
     }
   }

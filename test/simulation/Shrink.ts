@@ -32,7 +32,7 @@ const candidates = function* (plan: Plan): Generator<Plan> {
   for (let i = 0; i < plan.callers.length; i++) {
     const caller = plan.callers[i]
     if (caller?.deadline === undefined) continue
-    const { deadline: _, ...patient } = caller
+    const patient = { ...caller, deadline: undefined }
     yield { ...plan, callers: plan.callers.map((other, index) => (index === i ? patient : other)) }
   }
   for (let i = 0; i < plan.nodes.length; i++) {

@@ -182,7 +182,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     connect: (request) =>
       call("connect", nameOf(request.userUlid), storage.connect(request), {
         executed: (row) => {
-          oracle.reset(request.userUlid)
+          oracle.handedIn(request.userUlid, hash(request.pair.refreshToken))
           keep(row)
         },
         tell: tellRow
@@ -190,7 +190,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     update: (userUlid, pair) =>
       call("update", nameOf(userUlid), storage.update(userUlid, pair), {
         executed: (row) => {
-          oracle.reset(userUlid)
+          oracle.handedIn(userUlid, hash(pair.refreshToken))
           Option.map(row, keep)
         },
         tell: Option.match({ onNone: () => "no row", onSome: tellRow })
