@@ -134,7 +134,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const pubsub = yield* Changes.pubsub
     const owned = yield* Owned.make({
       shutdownWait: config.shutdownWait,
-      onAbandoned: Effect.suspend(() => reportLost(memory.held()))
+      onAbandoned: reportLost
     })
     const changes = yield* Changes.make(owned, pubsub)
     const circuit = Circuit.make(config)

@@ -179,7 +179,7 @@ scenario(
   })
 )
 
-World.gap(
+scenario(
   "while the circuit is open, a user whom Cal.com refuses cannot keep it open for everybody else",
   Effect.gen(function* () {
     const tokens = yield* CalTokens
@@ -199,7 +199,7 @@ World.gap(
   })
 )
 
-World.gap(
+scenario(
   "a trial that never reaches Cal.com does not use up the interval",
   Effect.gen(function* () {
     const tokens = yield* CalTokens

@@ -14,7 +14,7 @@ const { scenario, user } = World
 const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
 
 const gates = Effect.map(
-  Owned.make({ shutdownWait: Duration.seconds(30), onAbandoned: Effect.void }),
+  Owned.make({ shutdownWait: Duration.seconds(30), onAbandoned: () => Effect.void }),
   Gate.make<number, string>
 )
 

@@ -86,7 +86,7 @@ for (const [name, connect, kind, age] of [
   )
 }
 
-World.gap(
+scenario(
   "P3: an answer that is still awaited after 30 s: its user is named",
   Effect.gen(function* () {
     const sandbox = yield* Sandbox

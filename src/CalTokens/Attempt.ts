@@ -78,6 +78,7 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
         const granted = Effect.tap(request, () => deps.circuit.granted(row.connection.clientId))
         return yield* Call.bounded(deps.owned, granted, {
           operation,
+          userUlid,
           timeout: Duration.min(left, config.callTimeout),
           lateWait: config.lateAnswerWait,
           onLate: (grant) =>
@@ -107,6 +108,7 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
         return { _tag: "Moved" }
       })
 
+    yield* endings.admit
     let row = claim.row
     for (let isFirst = true; ; isFirst = false) {
       const next = claim.reissue ? undefined : candidates(row, probe, refused)[0]

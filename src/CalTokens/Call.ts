@@ -6,6 +6,7 @@
 import { Deferred, Duration, Effect, Exit } from "effect"
 import { CallFailure, type Grant } from "../CalClient.js"
 import { CalUnavailable } from "../TokenError.js"
+import type { UserUlid } from "../Token.js"
 import type { Owned } from "./Owned.js"
 
 const timedOut = (operation: string, after: Duration.Duration) =>
@@ -19,6 +20,7 @@ export const bounded = (
   call: Effect.Effect<Grant, CallFailure>,
   options: {
     readonly operation: string
+    readonly userUlid: UserUlid
     readonly timeout: Duration.Duration
     readonly lateWait: Duration.Duration
     readonly onLate: (grant: Grant) => Effect.Effect<void>
@@ -43,7 +45,8 @@ export const bounded = (
         )
         const inTime = yield* Deferred.done(answer, exit)
         if (!inTime && Exit.isSuccess(exit)) yield* options.onLate(exit.value)
-      })
+      }),
+      options.userUlid
     )
     const deadline = owned.runToEnd(
       Effect.zipRight(

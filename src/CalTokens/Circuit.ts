@@ -4,6 +4,7 @@
  * key or URL: then nobody is told to reconnect for it.
  */
 import { Clock, Duration, Effect } from "effect"
+import type { UserUlid } from "../Token.js"
 import { CalClientMisconfigured, type TokenError } from "../TokenError.js"
 import type { Options } from "../TokenConfig.js"
 
@@ -13,20 +14,26 @@ interface State {
   reason: string
   /** Opened by the brake, and not because Cal.com refuses the client. */
   braked: boolean
+  /** Whose refresh the brake's last trial was: the next one is somebody else's, if anybody else comes. */
+  lastTrial: UserUlid | undefined
   /** Answered refreshes of the last `brakeWindow`: instants, and whether the user was refused for good. */
   answers: Array<{ readonly at: number; readonly refused: boolean }>
 }
 
 export interface Circuit {
-  /** Passes while closed, and once per interval while open; fails otherwise. */
-  readonly enter: (clientId: string) => Effect.Effect<void, CalClientMisconfigured>
+  /** Fails while open and no trial is due for this user. Takes nothing. */
+  readonly look: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
+  /** The same right before a call: passes while closed, and once per interval while open. */
+  readonly enter: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
   /** Cal.com granted a pair. */
   readonly granted: (clientId: string) => Effect.Effect<void>
   /** Cal.com refuses the client. */
   readonly misconfigured: (clientId: string, error: TokenError) => Effect.Effect<CalClientMisconfigured>
   /** Cal.com refuses a user for good. A failure means that too many were, and that nobody should be marked. */
-  readonly refused: (clientId: string) => Effect.Effect<void, CalClientMisconfigured>
+  readonly refused: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
 }
+
+const closed = (): State => ({ openUntil: undefined, reason: "", braked: false, lastTrial: undefined, answers: [] })
 
 export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "circuitInterval">): Circuit => {
   const clients = new Map<string, State>()
@@ -35,10 +42,18 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
 
   const at = <A, E>(clientId: string, use: (state: State, now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const state = clients.get(clientId) ?? { openUntil: undefined, reason: "", braked: false, answers: [] }
+      const state = clients.get(clientId) ?? closed()
       clients.set(clientId, state)
       return use(state, now)
     })
+
+  /** A user whom the brake's last trial was about waits one interval longer, so that a healthy one gets a turn. */
+  const holds = (state: State, userUlid: UserUlid, now: number) => {
+    if (state.openUntil === undefined) return false
+    const until = state.openUntil + (state.lastTrial === userUlid ? interval : 0)
+    // Further away than that only after our clock was put back.
+    return now < until && now >= state.openUntil - interval
+  }
 
   const misconfigured = (clientId: string, state: State, now: number) =>
     new CalClientMisconfigured({
@@ -60,33 +75,36 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
   }
 
   return {
-    enter: (clientId) =>
+    look: (clientId, userUlid) =>
+      at(clientId, (state, now) =>
+        holds(state, userUlid, now) ? Effect.fail(misconfigured(clientId, state, now)) : Effect.void
+      ),
+    enter: (clientId, userUlid) =>
       at(clientId, (state, now) => {
-        if (state.openUntil === undefined) return Effect.void
-        // Further away than an interval only after our clock was put back.
-        const holds = now < state.openUntil && now >= state.openUntil - interval
-        if (holds) return Effect.fail(misconfigured(clientId, state, now))
-        state.openUntil = now + interval
+        if (holds(state, userUlid, now)) return Effect.fail(misconfigured(clientId, state, now))
+        if (state.openUntil !== undefined) state.openUntil = now + interval
         return Effect.void
       }),
     granted: (clientId) =>
       at(clientId, (state, now) => {
         if (state.openUntil !== undefined) state.answers = []
         state.openUntil = undefined
+        state.lastTrial = undefined
         record(state, now, false)
         return Effect.void
       }),
     misconfigured: (clientId, error) =>
-      at(clientId, (state, now) =>
-        Effect.succeed(
-          open(clientId, state, now, error._tag === "CalClientMisconfigured" ? error.reason : error.message, false)
-        )
-      ),
-    refused: (clientId) =>
+      at(clientId, (state, now) => {
+        state.lastTrial = undefined
+        const reason = error._tag === "CalClientMisconfigured" ? error.reason : error.message
+        return Effect.succeed(open(clientId, state, now, reason, false))
+      }),
+    refused: (clientId, userUlid) =>
       at(clientId, (state, now) => {
         // Cal.com looks at a user only after it accepted the client: a refusal of that is over.
         if (!state.braked) state.openUntil = undefined
         const trial = state.openUntil !== undefined
+        state.lastTrial = userUlid
         record(state, now, true)
         const refusals = state.answers.filter((answer) => answer.refused).length
         const braking = refusals >= config.brakeRejections && refusals * 2 > state.answers.length

@@ -128,7 +128,7 @@ export const make = (deps: {
       )
       offers.set(offer.request.userUlid, offer)
       yield* memory.hold(offer.held)
-      owned.runToEnd(keepOffering(offer))
+      owned.runToEnd(keepOffering(offer), offer.request.userUlid)
       return { _tag: "Committed", row: offer.held } satisfies Committed
     })
 

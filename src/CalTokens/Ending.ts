@@ -57,6 +57,8 @@ export const backoff = (
 }
 
 export interface Endings {
+  /** Takes the circuit's turn before the first call; without one the attempt ends as if it had not begun. */
+  readonly admit: Effect.Effect<void, Failure>
   /** Ends with what Cal.com's answer says about the token. */
   readonly after: (failure: CallFailure) => Effect.Effect<Ended, Failure>
   /** Ends because every token of the row is refused; `Again` when another one arrived in the last moment. */
@@ -122,6 +124,7 @@ export const make = (
   const release = Effect.suspend(() => record(AttemptFailure.Released({ probe: openProbe() })))
 
   return {
+    admit: Effect.tapError(circuit.enter(clientId, userUlid), () => release),
     after: CallFailure.$match({
       // A probe that was not even processed leaves the outcome as unknown as it was.
       NotSpent: ({ error }) => (Option.isSome(openProbe()) ? unknown(error) : notSpent(error)),
@@ -134,7 +137,7 @@ export const make = (
     }),
     terminal: (current, cause) =>
       Effect.gen(function* () {
-        yield* Effect.tapError(circuit.refused(clientId), () => release)
+        yield* Effect.tapError(circuit.refused(clientId, userUlid), () => release)
         const dead = [current.pair, ...current.fallbacks].map((pair) => hash(pair.refreshToken))
         const failure = AttemptFailure.Terminal({ cause, dead: [...new Set([...refused, ...dead])] })
         const result = yield* storage.fail({ userUlid, attemptId, failure })

@@ -19,11 +19,11 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
     }
     yield* isOpen(deps)
     yield* deps.commits.land(row.userUlid)
-    yield* deps.circuit.enter(row.connection.clientId)
+    yield* deps.circuit.look(row.connection.clientId, row.userUlid)
     while (true) {
       yield* isOpen(deps)
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
-      const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight)).await)
+      const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
       if (step._tag === "Landed") return step.row
       const elapsed = (yield* Clock.currentTimeMillis) - startedAt
       const left = Duration.toMillis(deps.config.callerWait) - elapsed

@@ -4,12 +4,13 @@
  * time.
  */
 import { type Duration, Effect, type Fiber, Runtime, type Scope } from "effect"
+import type { UserUlid } from "../Token.js"
 
 export interface Owned {
   /** Starts work that a shutdown may interrupt. */
   readonly runWaiting: <A, E>(work: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
-  /** Starts work that a shutdown waits for. */
-  readonly runToEnd: <A, E>(work: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
+  /** Starts work that a shutdown waits for; `userUlid` is whose pair is lost if it does not end in time. */
+  readonly runToEnd: <A, E>(work: Effect.Effect<A, E>, userUlid?: UserUlid) => Fiber.RuntimeFiber<A, E>
   /** Set once the shutdown began: nothing new should start. */
   readonly isClosing: () => boolean
   /** Set once the shutdown stopped waiting: loops that cannot end by themselves give up. */
@@ -17,41 +18,43 @@ export interface Owned {
 }
 
 /**
- * Closing the scope ends the fibers as described; `onAbandoned` runs if some did not end within `shutdownWait`.
- * The fibers run in the context of this effect, so a caller's transaction or span is not inherited.
+ * Closing the scope ends the fibers as described; `onAbandoned` runs, with the users concerned, if some did not end
+ * within `shutdownWait`. The fibers run in the context of this effect, so a caller's transaction or span is not inherited.
  */
 export const make = (options: {
   readonly shutdownWait: Duration.Duration
-  readonly onAbandoned: Effect.Effect<void>
+  readonly onAbandoned: (users: ReadonlyArray<UserUlid>) => Effect.Effect<void>
 }): Effect.Effect<Owned, never, Scope.Scope> =>
   Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
     const fork = Runtime.runFork(runtime)
-    const waiting = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
-    const toEnd = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+    type Fibers = Map<Fiber.RuntimeFiber<unknown, unknown>, UserUlid | undefined>
+    const waiting: Fibers = new Map()
+    const toEnd: Fibers = new Map()
     let phase: "open" | "closing" | "abandoned" = "open"
 
     const run =
-      (fibers: Set<Fiber.RuntimeFiber<unknown, unknown>>) =>
-      <A, E>(work: Effect.Effect<A, E>): Fiber.RuntimeFiber<A, E> => {
+      (fibers: Fibers) =>
+      <A, E>(work: Effect.Effect<A, E>, userUlid?: UserUlid): Fiber.RuntimeFiber<A, E> => {
         // Never started synchronously: whoever forks records the fiber before it can end.
         const fiber = fork(work, { immediate: false })
-        fibers.add(fiber)
+        fibers.set(fiber, userUlid)
         fiber.addObserver(() => fibers.delete(fiber))
         return fiber
       }
 
     const quiet = Effect.gen(function* () {
-      while (toEnd.size > 0) yield* Effect.forEach([...toEnd], (fiber) => fiber.await, { discard: true })
+      while (toEnd.size > 0) yield* Effect.forEach([...toEnd.keys()], (fiber) => fiber.await, { discard: true })
     })
 
     yield* Effect.addFinalizer(() =>
       Effect.gen(function* () {
         phase = "closing"
-        yield* Effect.forEach([...waiting], (fiber) => fiber.interruptAsFork(fiber.id()), { discard: true })
+        yield* Effect.forEach([...waiting.keys()], (fiber) => fiber.interruptAsFork(fiber.id()), { discard: true })
         const ended = yield* Effect.timeoutOption(Effect.interruptible(quiet), options.shutdownWait)
         phase = "abandoned"
-        if (ended._tag === "None") yield* options.onAbandoned
+        const users = [...toEnd.values()].filter((userUlid) => userUlid !== undefined)
+        if (ended._tag === "None") yield* options.onAbandoned([...new Set(users)])
       })
     )
 

@@ -32,12 +32,12 @@ describe("a client that was refused and is accepted again", () => {
     Effect.gen(function* () {
       const circuit = Circuit.make(TokenConfig.defaults)
       yield* circuit.misconfigured("C", new CalClientMisconfigured({ clientId: "C", reason: "status 401" }))
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(circuit.enter("C"))))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(circuit.enter("C", World.user()))))
       yield* TestClock.adjust("30 seconds")
-      yield* circuit.enter("C")
+      yield* circuit.enter("C", World.user())
       // The trial fell to the dead user, who is marked; nobody else waits for another trial.
-      yield* circuit.refused("C")
-      yield* circuit.enter("C")
+      yield* circuit.refused("C", World.user())
+      yield* circuit.enter("C", World.user())
     })
   )
 })

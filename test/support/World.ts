@@ -95,9 +95,6 @@ export const scenario = <E>(
   options: Options = {}
 ) => it.effect(name, () => run(body, options))
 
-/** A promise that is not kept yet: the test fails as soon as it is. */
-export const gap: typeof scenario = (name, body, options) => it.effect.fails(name, () => run(body, options))
-
 export const run = <A, E>(
   body: Effect.Effect<A, E, World | Scope.Scope | TestServices.TestServices>,
   options: Options = {}
