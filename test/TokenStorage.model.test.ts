@@ -27,7 +27,8 @@ import * as Fixture from "./support/StorageFixture.js"
 interface World {
   readonly users: ReadonlyArray<UserUlid>
   readonly connections: ReadonlyArray<Connection>
-  readonly token: (index: number) => string
+  /** A user's own: Cal.com never gives two users one token, and storages may count on it. */
+  readonly token: (user: number, index: number) => string
 }
 
 const makeWorld = (): World => {
@@ -40,7 +41,7 @@ const makeWorld = (): World => {
       Fixture.oauth(b.calUserId),
       Fixture.oauth(undefined, "B")
     ],
-    token: (index) => `${a.userUlid} ${index}`
+    token: (user, index) => `${at([a, b, c], user).userUlid} ${index}`
   }
 }
 
@@ -60,17 +61,18 @@ const durations = [0, 1, 999, 1000, 5000, 29_999, 30_000, 60_000].map((ms) => Du
 const duration = FastCheck.constantFrom(...durations)
 const tokens = FastCheck.array(index, { maxLength: 3 })
 
-const failure = (world: World): FastCheck.Arbitrary<AttemptFailure> =>
+const failure = (world: World, user: number): FastCheck.Arbitrary<AttemptFailure> =>
   FastCheck.oneof(
     duration.map((backoff) => Fixture.notSpent(backoff)),
     FastCheck.tuple(duration, duration).map(([probeIn, backoff]) => Fixture.unknown(probeIn, backoff)),
-    tokens.map((dead) => Fixture.terminal(dead.map((token) => Fixture.refreshHash(world.token(token))))),
+    tokens.map((dead) => Fixture.terminal(hashes(world, user, dead))),
     FastCheck.option(index).map((token) =>
-      Fixture.released(Option.map(Option.fromNullable(token), (n) => Fixture.refreshHash(world.token(n))))
+      Fixture.released(Option.map(Option.fromNullable(token), (n) => Fixture.refreshHash(world.token(user, n))))
     )
   )
 
-const hashes = (world: World, dead: ReadonlyArray<number>) => dead.map((n) => Fixture.refreshHash(world.token(n)))
+const hashes = (world: World, user: number, dead: ReadonlyArray<number>) =>
+  dead.map((n) => Fixture.refreshHash(world.token(user, n)))
 
 const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> = FastCheck.oneof(
   {
@@ -97,8 +99,8 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
       storage.spend({
         userUlid: at(world.users, user),
         attemptId: attempt,
-        next: Fixture.refreshHash(world.token(next)),
-        dead: hashes(world, dead)
+        next: Fixture.refreshHash(world.token(user, next)),
+        dead: hashes(world, user, dead)
       })
   })),
   {
@@ -111,9 +113,9 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
             userUlid: at(world.users, user),
             attemptId: attempt,
             connection: at(world.connections, connection),
-            pair: Fixture.pair(world.token(pair)),
-            seen: Fixture.refreshHash(world.token(seen)),
-            dead: hashes(world, dead)
+            pair: Fixture.pair(world.token(user, pair)),
+            seen: Fixture.refreshHash(world.token(user, seen)),
+            dead: hashes(world, user, dead)
           })
       })
     )
@@ -124,7 +126,7 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
       ([user, attempt, seed, size]) => ({
         name: `fail ${JSON.stringify([user, attempt, seed, size])}`,
         run: (world: World) => (storage: Fixture.Storage) => {
-          const [chosen] = FastCheck.sample(failure(world), { seed, numRuns: 1 })
+          const [chosen] = FastCheck.sample(failure(world, user), { seed, numRuns: 1 })
           assert(chosen !== undefined)
           return storage.fail({ userUlid: at(world.users, user), attemptId: attempt, failure: chosen })
         }
@@ -139,7 +141,7 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
         storage.connect({
           userUlid: at(world.users, user),
           connection: at(world.connections, connection),
-          pair: Fixture.pair(world.token(pair)),
+          pair: Fixture.pair(world.token(user, pair)),
           replace
         })
     }))
@@ -147,7 +149,7 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
   FastCheck.tuple(index, index).map(([user, pair]) => ({
     name: `update ${JSON.stringify([user, pair])}`,
     run: (world: World) => (storage: Fixture.Storage) =>
-      storage.update(at(world.users, user), Fixture.pair(world.token(pair)))
+      storage.update(at(world.users, user), Fixture.pair(world.token(user, pair)))
   })),
   index.map((user) => ({
     name: `disconnect ${user}`,
@@ -170,11 +172,16 @@ const plain = (value: unknown): unknown => {
     : value
 }
 
-/** What can be seen of some users and tokens; of versions, their order. */
-const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<UserUlid>, tokens: ReadonlyArray<number>) =>
+const everyone = [0, 1, 2]
+
+/** What can be seen of some users, and of some tokens of each user; of versions, their order. */
+const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<number>, tokens: ReadonlyArray<number>) =>
   Effect.gen(function* () {
-    const rows = yield* Effect.forEach(users, (user) => storage.find(user))
-    const owners = yield* Effect.forEach(tokens, (n) => storage.findByAccessToken(Fixture.accessHash(world.token(n))))
+    const rows = yield* Effect.forEach(users, (user) => storage.find(at(world.users, user)))
+    const owners = yield* Effect.forEach(
+      everyone.flatMap((user) => tokens.map((n) => world.token(user, n))),
+      (token) => storage.findByAccessToken(Fixture.accessHash(token))
+    )
     const versions = rows.flatMap(Option.toArray).map((row) => row.version)
     const order = versions.map((one) => versions.filter((other) => other < one).length)
     return plain({ rows, owners, order })
@@ -206,12 +213,12 @@ const compare = (name: string, layer: Layer.Layer<TokenStorage, unknown>, numRun
                   const observe = (storage: Fixture.Storage) =>
                     Effect.all([
                       Effect.map(Effect.either(run(world)(storage)), plain),
-                      look(storage, world, [at(world.users, step)], [step % 6])
+                      look(storage, world, [step], [step % 6])
                     ])
                   assert.deepStrictEqual(yield* observe(real), yield* observe(model), name)
                   yield* TestClock.adjust(wait)
                 }
-                const all = (storage: Fixture.Storage) => look(storage, world, world.users, [0, 1, 2, 3, 4, 5])
+                const all = (storage: Fixture.Storage) => look(storage, world, everyone, [0, 1, 2, 3, 4, 5])
                 assert.deepStrictEqual(yield* all(real), yield* all(model))
               }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise)
           ),
