@@ -116,12 +116,12 @@ const answers: Readonly<Record<string, Interference>> = {
     Object.assign(new Error(`${authorization} ${secretKey} ${body}`), { cause: { body, authorization } })
 }
 
-const scenario = (name: string, effect: Effect.Effect<void, unknown, Services>, needs: ReadonlyArray<string> = []) =>
+const scenario = (name: string, effect: Effect.Effect<void, unknown, Services>, except: ReadonlyArray<string> = []) =>
   it.effect(
     name,
     () =>
-      Effect.map(watch(effect), (seen) => {
-        for (const channel of ["log.json", "span.name", "changes", "revalidation", "calls", "info", ...needs]) {
+      Effect.map(watch(effect, { except }), (seen) => {
+        for (const channel of ["log.json", "span.name", "changes", "revalidation", "calls", "info"]) {
           assert.isAbove(seen.get(channel) ?? 0, 0, channel)
         }
       }),
@@ -309,6 +309,30 @@ describe("nothing is seen of a token", () => {
         })
       )
     }
+  }
+
+  for (const outage of ["dies", "fails and shows the row"] as const) {
+    scenario(
+      `by the service when the storage ${outage} against its contract`,
+      Effect.gen(function* () {
+        const world = yield* LeakWorld
+        const tokens = yield* CalTokens
+        yield* World.connectManaged()
+        for (const operation of ["find", "claim", "spend", "commit", "fail"] as const) {
+          yield* world.outage(outage, operation)
+          yield* TestClock.adjust("61 minutes")
+          yield* world.actUnseen(tokens.ensureValid(user))
+          yield* world.noOutage
+          yield* TestClock.adjust("2 minutes")
+          yield* world.act("a use after it", tokens.ensureValid(user))
+        }
+        yield* world.outage(outage, "connect", "update", "disconnect")
+        yield* world.actUnseen(World.connectOAuth2(World.user(2)))
+        yield* world.actUnseen(tokens.disconnect(user))
+      }),
+      // Spans end with the very error, of which exporters tell the message.
+      ["span.failure"]
+    )
   }
 
   for (const [name, fault] of Object.entries(faults)) {

@@ -36,7 +36,7 @@ export type Interference = (request: OnTheWire) => Response | Error | undefined
 type Operation = keyof typeof TokenStorage.TokenStorage.Service
 
 /** How a storage operation goes wrong. */
-export type Outage = "fails" | "dies" | "fails after it was done"
+export type Outage = "fails" | "dies" | "fails and shows the row" | "fails after it was done"
 
 export class LeakWorld extends Context.Tag("test/LeakWorld")<
   LeakWorld,
@@ -44,6 +44,8 @@ export class LeakWorld extends Context.Tag("test/LeakWorld")<
     readonly witness: Witness.Witness
     /** Runs an operation, lets time pass until it ends, and shows its end to the witness. */
     readonly act: <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) => Effect.Effect<Exit.Exit<A, E>, never, R>
+    /** The same, but only what the service itself shows of it counts. */
+    readonly actUnseen: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Exit.Exit<A, E>, never, R>
     readonly interfere: (interference: Interference) => Effect.Effect<void>
     readonly outage: (outage: Outage, ...operations: ReadonlyArray<Operation>) => Effect.Effect<void>
     readonly noOutage: Effect.Effect<void>
@@ -125,9 +127,11 @@ const brittleStorage = (outages: Ref.Ref<ReadonlyMap<string, Outage>>) =>
             if (outage === undefined) return yield* run(...args)
             if (outage === "fails after it was done") yield* run(...args)
             // What the port asks of a driver: the words, and nothing of what the driver below it said.
-            return yield* outage === "dies"
-              ? Effect.die(rowError(args))
-              : Effect.fail(new StorageUnavailable({ operation, reason: "connection terminated" }))
+            if (outage === "dies") return yield* Effect.die(rowError(args))
+            const error = new StorageUnavailable({ operation, reason: "connection terminated" })
+            return yield* Effect.fail(
+              outage === "fails and shows the row" ? Object.assign(error, { cause: rowError(args) }) : error
+            )
           })
       return TokenStorage.TokenStorage.of({
         ...storage,
@@ -165,28 +169,29 @@ const layer = (witness: Witness.Witness, options: Options) =>
 
       const world = Layer.effect(
         LeakWorld,
-        Effect.map(Sandbox.Sandbox, (sandbox) =>
-          LeakWorld.of({
+        Effect.map(Sandbox.Sandbox, (sandbox) => {
+          const actUnseen = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+            Effect.gen(function* () {
+              const fiber = yield* Effect.fork(Effect.exit(effect))
+              for (let passed = 0; passed < 180_000 && fiber.unsafePoll() === null;) {
+                const step = passed < 30_000 ? 250 : 5000
+                yield* TestClock.adjust(step)
+                passed += step
+              }
+              const exit = yield* Effect.flatten(Fiber.await(fiber))
+              yield* harvest(witness, sandbox)
+              return exit
+            })
+          return LeakWorld.of({
             witness,
-            act: (name, effect) =>
-              Effect.gen(function* () {
-                const fiber = yield* Effect.fork(Effect.exit(effect))
-                for (let passed = 0; passed < 180_000 && fiber.unsafePoll() === null;) {
-                  const step = passed < 30_000 ? 250 : 5000
-                  yield* TestClock.adjust(step)
-                  passed += step
-                }
-                const exit = yield* Effect.flatten(Fiber.await(fiber))
-                yield* harvest(witness, sandbox)
-                yield* witness.noteExit(`end of ${name}`, exit)
-                return exit
-              }),
+            actUnseen,
+            act: (name, effect) => Effect.tap(actUnseen(effect), (exit) => witness.noteExit(`end of ${name}`, exit)),
             interfere: (next) => Ref.set(interference, next),
             outage: (outage, ...operations) =>
               Ref.set(outages, new Map(operations.map((operation) => [operation, outage]))),
             noOutage: Ref.set(outages, new Map())
           })
-        )
+        })
       )
       const revalidation = Layer.succeed(Revalidation, {
         changed: (change) => Effect.sync(() => witness.note("revalidation", change))
