@@ -23,11 +23,41 @@ export const scrub = (text: string, secrets: ReadonlyArray<Redacted.Redacted> = 
   return plain.length <= maxLength ? plain : `${plain.slice(0, maxLength - 1)}…`
 }
 
-/** The text with the given secrets replaced and nothing else changed. */
+/** The text with the given secrets replaced, also as forms, URLs, JSON and base 64 write them; nothing else changes. */
 export const replaceSecrets = (text: string, secrets: ReadonlyArray<Redacted.Redacted>): string =>
-  secrets
-    .map((secret) => Redacted.value(secret))
-    .filter((secret) => secret.length > 0)
-    // A secret that contains another one goes first, else its ends would stay.
+  [...new Set(secrets.flatMap((secret) => forms(Redacted.value(secret))))]
+    .filter((form) => form.length > 0)
+    // A text that contains another one goes first, else its ends would stay.
     .sort((a, b) => b.length - a.length)
-    .reduce((result, secret) => result.replaceAll(secret, replacement), text)
+    .reduce((result, form) => result.replaceAll(form, replacement), text)
+
+/** A secret as an answer may quote it: from the body that was sent, within a JSON string, or both. */
+const forms = (secret: string): ReadonlyArray<string> => {
+  const once = [secret, ...escapes(secret)]
+  return [...once, ...once.flatMap(escapes), ...base64(secret)]
+}
+
+const escapes = (text: string): ReadonlyArray<string> => {
+  // Without lone surrogates, which `encodeURIComponent` refuses.
+  const encoded = [
+    encodeURIComponent(Buffer.from(text).toString()),
+    new URLSearchParams({ x: text }).toString().slice(2)
+  ]
+  const lowerCase = encoded.map((form) => form.replace(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()))
+  return [...encoded, ...lowerCase, JSON.stringify(text).slice(1, -1)]
+}
+
+/** Below this many characters, base 64 is found by chance in texts that have nothing to do with the secret. */
+const minBase64 = 8
+
+/** The characters that depend on nothing but the secret, at each place in a group of three bytes where it may begin. */
+const base64 = (secret: string): ReadonlyArray<string> =>
+  [0, 1, 2].flatMap((before) => {
+    const bytes = Buffer.concat([Buffer.alloc(before), Buffer.from(secret)])
+    const [from, to] = [before === 0 ? 0 : before + 1, Math.floor((bytes.length * 8) / 6)]
+    return (["base64", "base64url"] as const)
+      .flatMap((encoding) =>
+        [bytes.toString(encoding), bytes.toString(encoding).slice(from, to)].slice(before === 0 ? 0 : 1)
+      )
+      .filter((form) => form.length >= minBase64)
+  })

@@ -161,7 +161,7 @@ const layer = (witness: Witness.Witness, options: Options) =>
       const interference = yield* Ref.make<Interference>(() => undefined)
       const outages = yield* Ref.make<ReadonlyMap<string, Outage>>(new Map())
       const managedSecret = oddSecret()
-      const oauth2Secret = randomBytes(24).toString("hex")
+      const oauth2Secret = oddSecret()
       witness.secrets.add("managed client's secret", managedSecret)
       witness.secrets.add("OAuth2 client's secret", oauth2Secret)
       const managed = { ...Sandbox.demoManaged, clientSecret: Redacted.make(managedSecret) }
