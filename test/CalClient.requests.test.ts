@@ -365,7 +365,7 @@ describe("clients", () => {
     Effect.gen(function* () {
       const client = yield* CalClient.CalClient
       assert.strictEqual(client.apiUrl, "https://api.cal.eu/v2")
-      assert.deepStrictEqual(client.managedClientId, Option.some("from-env"))
+      assert.deepStrictEqual(Option.getOrThrow(client.managedClientId), "from-env")
     }).pipe(
       Effect.provide(
         CalClient.layerConfig({

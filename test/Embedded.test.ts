@@ -55,7 +55,7 @@ describe("a directory", () => {
         yield* started(
           Effect.gen(function* () {
             const row = yield* (yield* TokenStorage).find(userUlid)
-            assert.deepStrictEqual(Option.map(row, Fixture.names), Option.some(["kept"]))
+            assert.deepStrictEqual(Option.getOrThrow(Option.map(row, Fixture.names)), ["kept"])
           })
         )
       }),

@@ -121,11 +121,8 @@ describe("expiry", () => {
     ]) {
       refusal(expiry(text))
     }
-    assert.deepStrictEqual(
-      TokenInput.parseInstant("2024-02-29T00:00:00Z"),
-      Option.some(Date.UTC(2024, 1, 29)),
-      "a leap day exists"
-    )
+    const leapDay = TokenInput.parseInstant("2024-02-29T00:00:00Z")
+    assert.strictEqual(Option.getOrNull(leapDay), Date.UTC(2024, 1, 29), "a leap day exists")
   })
 
   it("reads back every instant in every zone", () => {
@@ -216,7 +213,7 @@ describe("pair", () => {
 
   it("is as handed in, with the age and the user that its access token names", () => {
     const { calUserId, pair } = decoded({ refreshTokenExpiresAt: "2026-12-15T12:00:00Z" })
-    assert.deepStrictEqual(calUserId, Option.some(7))
+    assert.deepStrictEqual(Option.getOrThrow(calUserId), 7)
     assert.deepStrictEqual(pair, {
       accessToken: Redacted.make(accessToken),
       refreshToken: Redacted.make("r"),

@@ -157,7 +157,7 @@ describe("keys", () => {
       assert.include(yield* recorded.text, "A fallback token pair cannot be decrypted")
       assert.deepStrictEqual(Fixture.names(row), ["two"])
       const both = yield* storageWith(`${keyOf("k3", 3)},${keyOf("k1", 1)},${keyOf("k2", 2)}`)
-      assert.deepStrictEqual(Option.map(yield* both.find(userUlid), Fixture.names), Option.some(["two", "one"]))
+      assert.deepStrictEqual(Option.getOrThrow(Option.map(yield* both.find(userUlid), Fixture.names)), ["two", "one"])
     })
   )
 

@@ -167,7 +167,7 @@ const attempts = (storage: () => Fixture.Storage) => {
       }
       const cooling = yield* storage().claim(Fixture.claimOf(userUlid, { maxAttempts: 3 }))
       assert(cooling._tag === "CoolingDown")
-      assert.deepStrictEqual(Option.map(cooling.lastError, String), Option.some(String(Fixture.error)))
+      assert.deepStrictEqual(Option.getOrThrow(Option.map(cooling.lastError, String)), String(Fixture.error))
       yield* storage().claim(Fixture.claimOf(userUlid))
       yield* storage().commit(Fixture.commitOf(userUlid, connection))
       const calm = yield* storage().claim(Fixture.claimOf(userUlid, { maxAttempts: 4 }))
@@ -189,7 +189,7 @@ const attempts = (storage: () => Fixture.Storage) => {
       for (const attemptId of ["first", "second"]) {
         const claimed = yield* storage().claim(Fixture.claimOf(userUlid, { attemptId }))
         assert(claimed._tag === "Claimed")
-        assert.deepStrictEqual(claimed.probe, Option.some("fallback"))
+        assert.deepStrictEqual(Option.getOrThrow(claimed.probe), "fallback")
         assert.strictEqual(claimed.consecutiveFailures, 1)
         yield* storage().fail({ userUlid, attemptId, failure: Fixture.released(claimed.probe) })
       }
