@@ -4,7 +4,7 @@
  * The order of layers decides about start and stop. Services are built first and finalised last; the server listens
  * before the handlers are installed, within the same tick; requests drain before the server goes.
  */
-import { HttpApiBuilder, HttpServer } from "@effect/platform"
+import { HttpApiBuilder, HttpMiddleware, HttpServer } from "@effect/platform"
 import { Effect, Layer } from "effect"
 import { Api } from "./Api.js"
 import * as Access from "./Http/Access.js"
@@ -20,7 +20,10 @@ const groups = Layer.mergeAll(Tokens.layer, Connections.layer, Health.layer).pip
 const serve = Effect.gen(function* () {
   const app = yield* HttpApiBuilder.httpApp
   const { routes } = yield* HttpApiBuilder.Router.router
-  return HttpServer.serve(Edge.guard(app, RouteTable.make(routes)))
+  return HttpServer.serve(Edge.traced(Edge.guard(app, RouteTable.make(routes)))).pipe(
+    // The platform's span tells the whole URL; ours takes its place.
+    HttpMiddleware.withTracerDisabledWhen(() => true)
+  )
 }).pipe(Layer.unwrapEffect)
 
 /** Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. */

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
-import { Chunk, DateTime, Deferred, Duration, Effect, Fiber, Option, Redacted, Ref, TestClock } from "effect"
+import { Chunk, DateTime, Deferred, Duration, Effect, Fiber, Option, Redacted, Ref, TestClock, Tracer } from "effect"
 import { Api } from "../src/Api.js"
 import { Lifecycle } from "../src/Http/Lifecycle.js"
 import * as TokenError from "../src/TokenError.js"
@@ -458,5 +458,58 @@ describe("a derived client", () => {
       assert.strictEqual(seconds, 3)
       assert.deepStrictEqual(yield* health.ready(), { status: "ok" })
     }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("the span of a request", () => {
+  const spans: Array<Tracer.Span> = []
+  const recorder = Tracer.make({
+    context: (f) => f(),
+    span: (name, parent, context, links, startTime, kind, options) => {
+      const attributes = new Map<string, unknown>(Object.entries(options?.attributes ?? {}))
+      const span: Tracer.Span = {
+        _tag: "Span",
+        name,
+        spanId: "1".repeat(16),
+        traceId: "2".repeat(32),
+        parent,
+        context,
+        status: { _tag: "Started", startTime },
+        attributes,
+        links,
+        sampled: true,
+        kind,
+        attribute: (key, value) => attributes.set(key, value),
+        event: () => {},
+        addLinks: () => {},
+        end: () => {}
+      }
+      spans.push(span)
+      return span
+    }
+  })
+
+  it.effect("tells method, route, status and caller, belongs to the caller's trace, and holds nothing of the URL", () =>
+    Effect.gen(function* () {
+      const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`
+      yield* call({
+        method: "GET",
+        path: `/api/cal/connections/${userUlid}?token=secret`,
+        key: keys.manage,
+        headers: { traceparent }
+      }).pipe(Effect.withTracerEnabled(false))
+      const [span, ...others] = spans.filter(({ kind }) => kind === "server")
+      assert(span !== undefined)
+      assert.deepStrictEqual(others, [])
+      assert.strictEqual(span.name, "http.server GET")
+      assert.deepInclude(Option.getOrThrow(span.parent), { traceId: "a".repeat(32), spanId: "b".repeat(16) })
+      assert.deepStrictEqual(Object.fromEntries(span.attributes), {
+        "http.request.method": "GET",
+        "http.route": "/api/cal/connections/:userUlid",
+        "http.response.status_code": 200,
+        operation: "getConnection",
+        apiKey: "manage"
+      })
+    }).pipe(Effect.provide(layer), Effect.withTracer(recorder))
   )
 })

@@ -117,6 +117,27 @@ describe("the HTTP service tells no token", () => {
   )
 
   scenario(
+    "that somebody wrote into a URL or a header, in a span",
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { witness } = yield* LeakWorld
+        const { call } = yield* makeServer
+        const grant = yield* World.connectManaged()
+        const token = Redacted.value(grant.accessToken)
+        const wrong = randomBytes(32).toString("base64url")
+        witness.secrets.add("wrong key", wrong)
+        for (const secret of [token, wrong]) {
+          const headers = { "user-agent": secret, "x-cal-secret-key": secret, cookie: `session=${secret}` }
+          assert.strictEqual(yield* call({ path: `/api/cal/ensure-token?token=${secret}`, body, headers }), 200)
+          assert.isAtLeast(yield* call({ method: "GET", path: `/api/cal/connections/${secret}`, headers }), 400)
+          assert.strictEqual(yield* call({ method: "GET", path: `/api/cal/nowhere/${secret}`, headers }), 404)
+          assert.strictEqual(yield* call({ method: "GET", path: `/health/ready?token=${secret}`, headers }), 200)
+        }
+      })
+    )
+  )
+
+  scenario(
     "when Cal.com refuses, quotes or fails",
     Effect.scoped(
       Effect.gen(function* () {

@@ -2,7 +2,7 @@
  * Where a failure becomes an answer: logged once, with operation and user, and sent as the JSON that `Api/Failure`
  * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
  */
-import { HttpApp, HttpServerError, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpApp, HttpServerError, HttpServerRequest, HttpServerResponse, HttpTraceContext } from "@effect/platform"
 import { Cause, Context, Effect, Option, type Scope } from "effect"
 import { Caller } from "../Api/Access.js"
 import * as Failure from "../Api/Failure.js"
@@ -17,9 +17,12 @@ export class Development extends Context.Reference<Development>()("cal-tokens/Ht
   defaultValue: () => false
 }) {}
 
-/** Names the operation, and who asked for it, in every log line of this request. */
+/** Names the operation, and who asked for it, in every log line of this request and in its span. */
 export const operation = (name: string): Effect.Effect<void, never, Caller | Scope.Scope> =>
-  Effect.flatMap(Caller, (caller) => Effect.annotateLogsScoped({ operation: name, apiKey: caller.name }))
+  Effect.flatMap(Caller, (caller) => {
+    const names = { operation: name, apiKey: caller.name }
+    return Effect.zipRight(Effect.annotateCurrentSpan(names), Effect.annotateLogsScoped(names))
+  })
 
 /** The user of this request, from an untrusted value; named in every log line from here on. */
 export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scope.Scope> =>
@@ -70,6 +73,24 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
     }
     return yield* Effect.catchAllCause(app, (cause) => recover(cause, request, routes))
   }).pipe(Effect.map((response) => HttpServerResponse.setHeaders(response, { ...defaultHeaders, ...response.headers })))
+
+/**
+ * A request's span, below the caller's if its headers name one. It knows the method and the status; the router adds the
+ * route's template as `http.route`. Unlike the platform's own span it never holds what the caller wrote: a token in a
+ * query or a header would be told to whoever collects spans.
+ */
+export const traced = <E, R>(app: HttpApp.Default<E, R>) =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers, method }) =>
+    app.pipe(
+      Effect.tap((response) => Effect.annotateCurrentSpan("http.response.status_code", response.status)),
+      Effect.withSpan(`http.server ${method}`, {
+        parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(headers)),
+        kind: "server",
+        captureStackTrace: false,
+        attributes: { "http.request.method": method }
+      })
+    )
+  )
 
 const defaultHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" }
 
