@@ -60,11 +60,10 @@ class History {
     traces: boolean
   ) {
     const config = { ...TokenConfig.defaults, memoryMaxEntries: 16, ...variant.config }
-    const { callTimeout, lateAnswerWait } = TokenConfig.defaults
     this.world = new World(plan, stats, traces, TokenConfig.defaults)
     this.prng = Prng.make(plan.seed, "settle")
     const make = plan.wire === "http" ? HttpCal.make : ShortCal.make
-    this.cal = make(this.world, Duration.toMillis(Duration.sum(callTimeout, lateAnswerWait)))
+    this.cal = make(this.world, Duration.toMillis(TokenConfig.defaults.lateAnswerWait))
     const memory = Memory.make()
     this.storage = variant.storage?.(memory) ?? memory
     this.judge = new Judge(this.world, this.cal, this.storage, config)

@@ -32,6 +32,8 @@ export class Judge {
   private readonly mayLoseAccess: boolean
   private readonly mayDisconnect: boolean
   private readonly isCalm: boolean
+  /** How old what a node knows may be, in milliseconds: its memory, and a read that was slow. */
+  private readonly stale: number
 
   constructor(
     private readonly world: World,
@@ -43,6 +45,7 @@ export class Judge {
     this.mayLoseAccess =
       incidents.some(({ kind }) => kind === "accessDies" || kind === "accessRefused") ||
       callers.some(({ op }) => op === "reissue")
+    this.stale = Duration.toMillis(config.memoryMaxAge) + statementTimeout
     this.mayDisconnect = callers.some(({ op }) => op === "disconnect")
     this.isCalm = incidents.length === 0 && raceWindow === 0
   }
@@ -99,7 +102,8 @@ export class Judge {
     const row = this.row(call.user)
     if (row === undefined || this.mayLoseAccess || this.mayDisconnect || call.node.isStopping) return
     const grant = oracle.grants.get(hash(row.pair.refreshToken))
-    const stored = oracle.versionBefore(call.user.userUlid, call.startedAt)
+    // A pair that another process stored just now may not be known here yet.
+    const stored = oracle.versionBefore(call.user.userUlid, call.startedAt - this.stale)
     if (grant === undefined || stored?.version !== row.version || failure._tag === "StorageUnavailable") return
     if (grant.expiresAt - driver.now > this.clockError(call.node)) {
       this.report("P8", call, `failed with ${failure._tag} although ${grant.name} is valid`)
@@ -124,8 +128,7 @@ export class Judge {
     if (grant.version < call.floor) {
       this.report("P6", call, `got ${grant.name} (v${grant.version}) after v${call.floor} had been answered here`)
     }
-    const stale = Duration.toMillis(this.config.memoryMaxAge) + statementTimeout
-    const known = oracle.versionBefore(user.userUlid, call.startedAt - stale)
+    const known = oracle.versionBefore(user.userUlid, call.startedAt - this.stale)
     // Whoever slept may have been reading when it fell asleep.
     const isExcused = known === undefined || node.lastStorageFailure >= known.at || call.process.wokeAt >= known.at
     if (!isExcused && grant.version < known.version) {

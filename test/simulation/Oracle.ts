@@ -49,6 +49,7 @@ export class Oracle {
   /** OAuth2 access tokens that are issued within one second are the same. */
   readonly byAccess = new Map<string, Array<Grant>>()
   private readonly sends = new Map<string, Array<Send>>()
+  private readonly refused = new Set<string>()
   private readonly claims = new Map<string, Array<number>>()
   private readonly resets = new Map<string, Array<number>>()
   private readonly rejectedClaims = new Map<string, number>()
@@ -157,7 +158,8 @@ export class Oracle {
     const { now } = this.driver
     const sends = this.sends.get(hash) ?? []
     this.sends.set(hash, sends)
-    const open = sends.filter(({ outcome }) => outcome !== "notSpent" && outcome !== "rejected")
+    // A refusal tells of every send, earlier or later, that it does no harm any more.
+    const open = this.refused.has(hash) ? [] : sends.filter(({ outcome }) => outcome !== "notSpent")
     const name = this.nameOf(hash)
     if (attempt !== undefined && now > attempt.leaseUntil) {
       this.report("lease", `${by.name} sends ${name} ${now - attempt.leaseUntil} ms after its lease was over`)
@@ -181,8 +183,7 @@ export class Oracle {
     return (outcome) => {
       send.outcome = outcome
       send.endedAt = this.driver.now
-      // A refusal tells of every earlier send that it took effect.
-      if (outcome === "rejected") for (const earlier of open) earlier.outcome = "rejected"
+      if (outcome === "rejected") this.refused.add(hash)
     }
   }
 
