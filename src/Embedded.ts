@@ -52,7 +52,7 @@ export const make = (
           error instanceof Lock.Held
             ? `process ${error.pid} on ${error.host} uses it; stop that process or choose another directory` +
                 ` (${error.path} names the holder)`
-            : `its lock file cannot be written (${error.code ?? error.name})`
+            : `its lock file cannot be written (${error.code})`
         )
       )
     }

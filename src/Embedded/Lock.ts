@@ -19,6 +19,7 @@ const Holder = Schema.parseJson(
   })
 )
 type Holder = typeof Holder.Type
+const textOf = Schema.encodeSync(Holder)
 
 /** Another process uses the directory. */
 export class Held {
@@ -30,12 +31,18 @@ export class Held {
   ) {}
 }
 
+/** The file system refused something; `code` is its own name for why, such as `EACCES`. */
+export class FileFailure {
+  readonly _tag = "FileFailure"
+  constructor(readonly code: string) {}
+}
+
 /** Holds the directory's lock until the scope ends. */
-export const acquire = (directory: string): Effect.Effect<void, Held | NodeJS.ErrnoException, Scope.Scope> =>
+export const acquire = (directory: string): Effect.Effect<void, Held | FileFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const path = join(directory, "cal-tokens.lock")
     const me = yield* identify
-    const text = Schema.encodeSync(Holder)(me)
+    const text = textOf(me)
     const draft = `${path}.${me.nonce}`
     const file = yield* Effect.acquireRelease(
       attempt(() => Fs.open(draft, "wx", 0o600)),
@@ -65,7 +72,7 @@ const heartbeatSeconds = 5
 const silenceMillis = 6 * heartbeatSeconds * 1000
 
 /** Makes the draft the lock, in one step, if nobody alive holds it. */
-const take = (path: string, draft: string, me: Holder): Effect.Effect<void, Held | NodeJS.ErrnoException> =>
+const take = (path: string, draft: string, me: Holder): Effect.Effect<void, Held | FileFailure> =>
   attempt(() => Fs.link(draft, path)).pipe(
     Effect.catchIf(hasCode("EEXIST"), () =>
       Effect.gen(function* () {
@@ -122,12 +129,15 @@ const isRunning = (pid: number): boolean => {
   }
 }
 
-const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, NodeJS.ErrnoException> =>
-  Effect.tryPromise({ try: f, catch: (error) => (error instanceof Error ? error : new Error(String(error))) })
+const attempt = <A>(f: () => Promise<A>): Effect.Effect<A, FileFailure> =>
+  Effect.tryPromise({
+    try: f,
+    catch: (error) => new FileFailure(error instanceof Error && "code" in error ? String(error.code) : "unknown")
+  })
 
 const hasCode =
   (code: string) =>
-  (error: NodeJS.ErrnoException): boolean =>
+  (error: FileFailure): boolean =>
     error.code === code
 
-const isGone = (error: Held | NodeJS.ErrnoException): boolean => error instanceof Error && error.code === "ENOENT"
+const isGone = (error: Held | FileFailure): boolean => error._tag === "FileFailure" && error.code === "ENOENT"
