@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from "node:net"
 import { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Duration, Effect, Layer, Redacted, Schedule } from "effect"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../src/TokenStorage.js"
 import { layerCipher } from "./support/Keys.js"
@@ -56,8 +56,7 @@ it.scopedLive(
         (started) => Effect.promise(() => started.remove())
       )
       const storage = yield* storageAt(Redacted.make(server.url)).pipe(
-        Effect.map((context) => TokenStorage.pipe(Effect.provide(context))),
-        Effect.flatten
+        Effect.map((context) => Context.get(context, TokenStorage))
       )
       yield* storage.connect({ userUlid, connection, pair })
       yield* Effect.promise(() => server.stop())
