@@ -36,6 +36,22 @@ const staysConnected = Effect.gen(function* () {
   assert.isTrue(yield* World.isStoredPairLive())
 })
 
+scenario(
+  "a pair that expires while it is being stored is not handed out, but refreshed in its turn",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const tap = yield* StorageTap
+    yield* World.connectManaged()
+    yield* TestClock.adjust("11 seconds")
+    yield* tap.around("commit", { before: Effect.sleep("12 seconds") })
+    const answer = yield* World.passTime(tokens.ensureValid(user()), 60_000)
+    assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+    assert.strictEqual(yield* sandbox.count("refresh"), 2)
+  }),
+  { sandbox: { accessTokenLifetime: "10 seconds" } }
+)
+
 for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
   describe(name, () => {
     scenario(

@@ -3,11 +3,12 @@
  * newer pair or a reason why not.
  */
 import { Clock, Duration, Effect, Option } from "effect"
+import { isExpired } from "../Token.js"
 import { CalUnavailable, retryAfter, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import * as Claim from "./Claim.js"
 
-/** One flight. It ends within `callerWait` and one attempt. */
+/** One flight. It begins nothing after `callerWait`, and its last attempt takes `attemptTimeout` at most. */
 export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Effect<StoredConnection, TokenError> => {
   const { row } = request.entry
   return Effect.gen(function* () {
@@ -24,7 +25,12 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
       yield* isOpen(deps)
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
       const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
-      if (step._tag === "Landed") return step.row
+      if (step._tag === "Landed") {
+        if (!isExpired(step.row.pair, yield* deps.client.now)) return step.row
+        // Whoever slept on it landed an expired pair, which has to be refreshed in its turn.
+        flight.progress.row = step.row
+        flight.progress.knownVersion = step.row.version
+      }
       const elapsed = (yield* Clock.currentTimeMillis) - startedAt
       const left = Duration.toMillis(deps.config.callerWait) - elapsed
       if (step._tag === "Wait") {
