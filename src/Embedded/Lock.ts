@@ -2,7 +2,7 @@
  * A lock file that lets one process use a directory: two would corrupt an embedded database without noticing. It names
  * its holder, so that the lock of a process that died is taken over, also when its pid belongs to another one by now.
  */
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import { hostname } from "node:os"
 import { join } from "node:path"
@@ -86,16 +86,30 @@ const take = (path: string, draft: string, me: Holder): Effect.Effect<void, Held
         if (Option.isSome(holder) && (yield* isAlive(holder.value, me, age))) {
           return yield* Effect.fail(new Held(holder.value.pid, holder.value.host, path))
         }
-        const stale = `${draft}.stale`
-        yield* attempt(() => Fs.rename(path, stale))
-        const removed = yield* attempt(() => Fs.readFile(stale, "utf8"))
-        // Another process took the dead lock over first, and it was its new one that we moved away: put it back.
-        if (removed !== text) yield* attempt(() => Fs.rename(stale, path))
-        else yield* attempt(() => Fs.rm(stale, { force: true }))
+        // Whoever replaces this very lock needs the lock of that first, and looks again: it may be replaced by now.
+        const turn = `${path}.${createHash("sha256").update(text).digest("hex").slice(0, 16)}`
+        yield* take(turn, draft, me)
+        const isReplaced = yield* replace(path, text, draft).pipe(
+          Effect.ensuring(Effect.ignore(attempt(() => Fs.rm(turn, { force: true }))))
+        )
+        if (isReplaced) return
         return yield* take(path, draft, me)
       })
     )
   )
+
+/** Puts the draft in the place of the lock, if that still says what it said. */
+const replace = (path: string, text: string, draft: string): Effect.Effect<boolean, FileFailure> =>
+  Effect.gen(function* () {
+    const current = yield* Effect.catchIf(
+      attempt(() => Fs.readFile(path, "utf8")),
+      hasCode("ENOENT"),
+      () => Effect.succeed(undefined)
+    )
+    if (current !== text) return false
+    yield* attempt(() => Fs.rename(draft, path))
+    return true
+  })
 
 const isAlive = (holder: Holder, me: Holder, ageMillis: number): Effect.Effect<boolean> => {
   if (holder.host !== me.host) return Effect.succeed(ageMillis < silenceMillis)
