@@ -142,6 +142,13 @@ export class Oracle {
     return [...this.grants.values()].filter((grant) => grant.state === "held" && grant.holder === process)
   }
 
+  /** A user was disconnected: what was stored of the account went with the row. */
+  givenAway(account: number | undefined): void {
+    for (const grant of this.grants.values()) {
+      if (grant.account === account && grant.state === "stored") grant.state = "discarded"
+    }
+  }
+
   /** Among what Cal.com would accept of an account, is there a pair that we have no excuse for not having? */
   liveWithoutExcuse(account: number, isLive: (grant: Grant) => boolean): ReadonlyArray<Grant> {
     return [...this.grants.values()].filter(

@@ -196,9 +196,11 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
         tell: Option.match({ onNone: () => "no row", onSome: tellRow })
       }),
     disconnect: (userUlid) =>
-      call("disconnect", nameOf(userUlid), storage.disconnect(userUlid), {
-        tell: (existed) => `was there: ${existed}`
-      }),
+      call("disconnect", nameOf(userUlid), withRowBefore(storage, userUlid, storage.disconnect(userUlid)), {
+        // Somebody gave these pairs away, also if an older one is handed in afterwards.
+        executed: ({ before }) => oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId),
+        tell: ({ result }) => `was there: ${result}`
+      }).pipe(Effect.map(({ result }) => result)),
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
     ping: storage.ping
