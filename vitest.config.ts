@@ -4,16 +4,21 @@ import { defineConfig } from "vitest/config"
 /** Vitest leaves one processor idle, which is half of two. */
 const workers = Math.max(2, availableParallelism() - 1)
 
-export default defineConfig({
+/** What takes longer has a name of its own and a run of its own: `npm run test:fleet`, `npm run test:scale`. */
+const files = (mode: string) => (mode === "fleet" || mode === "scale" ? `test/**/*.${mode}.ts` : "test/**/*.test.ts")
+
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: [files(mode)],
     globalSetup: ["test/support/postgres.setup.ts"],
     // Loading Effect costs each file more than most of its tests; they share no state, so they may share modules.
     isolate: false,
     pool: "forks",
+    // Processes and databases of their own, and measured ones at that: one file at a time.
+    fileParallelism: mode === "test",
     maxWorkers: workers,
     minWorkers: workers,
     testTimeout: 60_000,
     hookTimeout: 120_000
   }
-})
+}))
