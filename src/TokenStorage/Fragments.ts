@@ -57,6 +57,9 @@ export const active = "status = 'active', cause = null, since = null"
 /** How long a superseded access token still names its user. */
 export const lookupMillis = supersededLookup.minutes * 60_000
 
+/** Where writes are told of. */
+export const channel = "cal_tokens"
+
 export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment) => {
   const raw = (text: string) => sql.literal(text)
   const json = (value: unknown) => sql`${JSON.stringify(value)}::jsonb`
@@ -83,6 +86,12 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     durable: raw(`case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
       then set_config('synchronous_commit', 'on', true) end as durable`),
 
+    /** Tells who listens of a written row, once that is committed. Belongs into what the row returns; no secret in it. */
+    told: (row: string) => raw(`pg_notify('${channel}', concat_ws(' ', ${row}.user_ulid, ${row}.version)) as told`),
+
+    /** The same of a row that is gone. */
+    toldGone: (row: string) => raw(`pg_notify('${channel}', ${row}.user_ulid) as told`),
+
     /** The user's row, locked, and the instant at which the lock was held. */
     locked: (userUlid: UserUlid) => sql`
       held as materialized (
@@ -103,6 +112,35 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
         select f.entry, f.place from jsonb_array_elements(${raw(fallbacks)}) with ordinality as f (entry, place)
         where not ${json(dead)} ? (f.entry ->> 'hash') order by f.place limit ${raw(String(limit))}
       ) kept)`,
+
+    /** Whether a row, of connections or of accounts, is about this Cal.com account. */
+    accountOf: (row: string, { _tag, calUserId, clientId }: Connection) => sql`${raw(row)}.kind = ${_tag}
+      and ${raw(row)}.client_id = ${clientId} and ${raw(row)}.cal_user_id = ${calUserId ?? null}::bigint`,
+
+    /**
+     * Keeps the accounts in step with `stored`, a user's row that may have moved on to another account, and `displaced`,
+     * the users whose rows it took one from. An account is given up before it is taken. What others did since the
+     * statement's start is invisible to a delete, but not to the keys: an account taken meanwhile is inserted once more,
+     * in vain, and one that could not be given up refers to nothing; either fails the statement, which is then repeated.
+     */
+    accounts: raw(`
+      given_up as (
+        delete from cal_tokens.cal_account a
+        using (select user_ulid from stored union all select user_ulid from displaced) u, stored s
+        where a.user_ulid = u.user_ulid and (a.kind, a.client_id, a.cal_user_id, a.user_ulid)
+          is distinct from (s.kind, s.client_id, s.cal_user_id, s.user_ulid)
+        returning 1
+      ), taken as (
+        insert into cal_tokens.cal_account as a (kind, client_id, cal_user_id, user_ulid)
+        select s.kind, s.client_id, s.cal_user_id, s.user_ulid from stored s, (select count(*) from given_up) g
+        where s.cal_user_id is not null
+        on conflict (kind, client_id, cal_user_id) do update set user_ulid = a.user_ulid
+          where a.user_ulid <> excluded.user_ulid
+        returning a.kind, a.client_id, a.cal_user_id, a.user_ulid
+      ), lost as (
+        insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
+        select t.kind, t.client_id, t.cal_user_id, t.user_ulid from taken t join stored s on t.user_ulid <> s.user_ulid
+      )`),
 
     /**
      * Keeps the lookups of access tokens in step with `stored`, the row that got a new pair. A displaced token stays known

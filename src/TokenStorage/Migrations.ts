@@ -1,22 +1,48 @@
 /**
  * The schema `cal_tokens` and how it comes to be. It holds its own table of migrations, so it lives beside an application
  * that migrates the same database. Instants are `bigint` milliseconds since the epoch, as everywhere in this package.
+ *
+ * ## Adding a migration
+ *
+ * Releases overlap: while one is rolled out, processes of the release before read and write the schema that it has just
+ * migrated, and they must not notice. So a migration only ever adds: columns that are nullable or have a default,
+ * tables, indexes. What a release no longer uses is removed by a later one, when no process that used it can be left;
+ * nothing is renamed. A schema that is newer than the process is left alone.
+ *
+ * An `ALTER TABLE` that waits behind somebody's long transaction makes every later statement wait behind itself, which is
+ * why waiting for a lock is short here (`lock_timeout`), then given up, and tried again.
  */
 import { Migrator, SqlClient, type SqlError } from "@effect/sql"
-import { Duration, Effect, Layer } from "effect"
+import { Cause, Duration, Effect, Layer, Schedule } from "effect"
 import type { StorageUnavailable } from "../TokenError.js"
-import { accountConstraint, run } from "./Sql.js"
+import { accountConstraint, run, sqlState } from "./Sql.js"
 
 const table = "cal_tokens.migrations"
 
 /** A waiting instance waits for the one that migrates. */
 const timeout = Duration.seconds(60)
 
-const migrations: Record<string, Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>> = {
+/** In ms: how long the rest of the world may wait behind a migration that waits. */
+const lockTimeout = 2000
+
+export interface Options {
+  /**
+   * Into how many hash partitions, by user, the connections are divided; 2 to 1024. Not divided by default. It counts
+   * when the tables are created: an existing schema stays as it is, with a warning if it is divided otherwise.
+   */
+  readonly partitions?: number | undefined
+}
+
+/** By "number_name"; a test may append one of its own. */
+export type Migrations = Readonly<Record<string, Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>>>
+
+export const migrations = ({ partitions }: Options = {}): Migrations => ({
   "0001_connections": Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    yield* sql`create sequence cal_tokens.version`
     // Room on each page keeps the frequent updates of lease and cooldown off the indexes.
+    const roomy = sql.literal("with (fillfactor = 80)")
+    const isDivided = partitions !== undefined
+    yield* sql`create sequence cal_tokens.version`
     yield* sql`
       create table cal_tokens.connection (
         user_ulid text collate "C" primary key check (user_ulid ~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$'),
@@ -49,11 +75,31 @@ const migrations: Record<string, Effect.Effect<void, SqlError.SqlError, SqlClien
         rejected_refresh_at bigint,
         prior_started_at bigint,
         prior_rejected_at bigint
-      ) with (fillfactor = 80)`
+      ) ${isDivided ? sql.literal("partition by hash (user_ulid)") : roomy}`
+    for (let n = 0; n < (partitions ?? 0); n++) {
+      yield* sql`
+        create table cal_tokens.${sql.literal(partitionName(n))} partition of cal_tokens.connection
+        for values with (modulus ${sql.literal(String(partitions))}, remainder ${sql.literal(String(n))}) ${roomy}`
+    }
     yield* sql`
-      create unique index ${sql(accountConstraint)} on cal_tokens.connection (kind, client_id, cal_user_id)`
+      create unique index connection_cal_account on cal_tokens.connection (user_ulid, kind, client_id, cal_user_id)`
     yield* sql`
       create index connection_not_active on cal_tokens.connection (user_ulid) where status <> 'active'`
+    // One user for each account, in a table of its own: a table divided by user has no index across its parts. The key
+    // refers to the account as the user's row names it, so no account can stay behind when a row moves on to another.
+    yield* sql`
+      create table cal_tokens.cal_account (
+        kind text not null,
+        client_id text not null,
+        cal_user_id bigint not null,
+        user_ulid text collate "C" not null,
+        constraint ${sql(accountConstraint)} primary key (kind, client_id, cal_user_id),
+        constraint cal_account_connection foreign key (user_ulid, kind, client_id, cal_user_id)
+          references cal_tokens.connection (user_ulid, kind, client_id, cal_user_id) on delete cascade
+      )`
+    yield* sql`create index cal_account_user on cal_tokens.cal_account (user_ulid)`
+    // Neither this nor the accounts are divided: both are reached by their own key and by user, and must be unique
+    // across all users, so each statement would have to visit all parts by one of the two ways.
     yield* sql`
       create table cal_tokens.access_token_lookup (
         hash text primary key,
@@ -66,48 +112,94 @@ const migrations: Record<string, Effect.Effect<void, SqlError.SqlError, SqlClien
     yield* sql`
       comment on table cal_tokens.connection is 'cal-tokens: one row per user; instants in ms since the epoch; pairs encrypted'`
   })
-}
-
-const latest = Math.max(...Object.keys(migrations).map((key) => Number.parseInt(key, 10)))
-
-/** Whether there is nothing to do, which needs no right but to read. */
-const isCurrent = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  const [exists] = yield* sql<{ found: boolean }>`select to_regclass(${table}) is not null as found`
-  if (exists?.found !== true) return false
-  const [row] = yield* sql<{ id: number | null }>`select max(migration_id) as id from ${sql(table)}`
-  return (row?.id ?? 0) >= latest
 })
+
+const partitionName = (n: number) => `connection_p${n}`
+
+/** Whether there is nothing to do, which needs no right but to read. A newer schema has nothing to do either. */
+const isCurrent = (record: Migrations) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const latest = Math.max(...Object.keys(record).map((key) => Number.parseInt(key, 10)))
+    const [exists] = yield* sql<{ found: boolean }>`select to_regclass(${table}) is not null as found`
+    if (exists?.found !== true) return false
+    const [row] = yield* sql<{ id: number | null }>`select max(migration_id) as id from ${sql(table)}`
+    return (row?.id ?? 0) >= latest
+  })
+
+/** Migrates in a transaction; of many at once, one does and the others find it done. */
+const underLock = (record: Migrations) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`select pg_advisory_xact_lock(hashtextextended('cal_tokens.migrations', 0))`
+    if (yield* isCurrent(record)) return
+    yield* sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`
+    const [schema] = yield* sql<{ found: boolean }>`select to_regnamespace('cal_tokens') is not null as found`
+    if (schema?.found !== true) yield* sql`create schema cal_tokens`
+    // The migrator finds out about its table by a failing statement, which would end our transaction.
+    yield* sql`
+      create table if not exists ${sql(table)} (
+        migration_id integer primary key,
+        created_at timestamp with time zone not null default now(),
+        name text not null
+      )`
+    yield* Migrator.make({})({ loader: Migrator.fromRecord(record), table })
+    if (!(yield* isCurrent(record))) return yield* Effect.die(new Error("migrations were skipped"))
+  })
+
+const warnOfOther = (partitions: number) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const [row] = yield* sql<{ actual: number }>`
+      select count(*)::integer as actual from pg_inherits where inhparent = to_regclass('cal_tokens.connection')`
+    if (row?.actual === partitions) return
+    yield* Effect.logWarning("The connections are partitioned otherwise than configured, and stay so").pipe(
+      Effect.annotateLogs({ actual: row?.actual, configured: partitions })
+    )
+  })
+
+/** {@link migrateWith} for a given record of migrations. */
+export const apply = (
+  record: Migrations,
+  { partitions }: Options = {}
+): Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const work = Effect.flatMap(isCurrent(record), (current) =>
+      current ? Effect.void : sql.withTransaction(underLock(record))
+    ).pipe(
+      Effect.catchTag("MigrationError", (error) => Effect.die(error)),
+      Effect.sandbox,
+      Effect.retry({
+        schedule: Schedule.spaced("500 millis"),
+        times: 12,
+        while: (cause) => sqlState(Cause.squash(cause)) === lockNotAvailable
+      }),
+      Effect.unsandbox,
+      Effect.zipRight(partitions === undefined ? Effect.void : warnOfOther(partitions)),
+      Effect.provideService(SqlClient.SqlClient, sql)
+    )
+    return run(work, { operation: "migrate", timeout })
+  })
+
+const lockNotAvailable = "55P03"
 
 /**
  * Brings the schema up to date. Any number of processes may do so at once: one migrates, the others wait for it (an
  * advisory lock, because creating a schema or the migrations table is not safe against doing so twice).
  */
-export const migrate: Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> = Effect.flatMap(
-  SqlClient.SqlClient,
-  (sql) => {
-    const underLock = Effect.gen(function* () {
-      yield* sql`select pg_advisory_xact_lock(hashtextextended('cal_tokens.migrations', 0))`
-      if (yield* isCurrent) return
-      const [schema] = yield* sql<{ found: boolean }>`select to_regnamespace('cal_tokens') is not null as found`
-      if (schema?.found !== true) yield* sql`create schema cal_tokens`
-      // The migrator finds out about its table by a failing statement, which would end our transaction.
-      yield* sql`
-        create table if not exists ${sql(table)} (
-          migration_id integer primary key,
-          created_at timestamp with time zone not null default now(),
-          name text not null
-        )`
-      yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table })
-      if (!(yield* isCurrent)) return yield* Effect.die(new Error("migrations were skipped"))
-    })
-    const work = Effect.flatMap(isCurrent, (current) => (current ? Effect.void : sql.withTransaction(underLock))).pipe(
-      Effect.catchTag("MigrationError", (error) => Effect.die(error)),
-      Effect.provideService(SqlClient.SqlClient, sql)
-    )
-    return run(work, { operation: "migrate", timeout })
-  }
-)
+export const migrateWith = (options: Options): Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> =>
+  options.partitions === undefined || isCount(options.partitions)
+    ? apply(migrations(options), options)
+    : Effect.dieMessage("partitions must be an integer from 2 to 1024")
+
+const isCount = (n: number) => Number.isInteger(n) && n >= 2 && n <= 1024
+
+/** {@link migrateWith} the defaults. */
+export const migrate: Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> = migrateWith({})
 
 /** Brings the schema up to date when the layer is built. */
-export const layer: Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> = Layer.effectDiscard(migrate)
+export const layerWith = (options: Options): Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> =>
+  Layer.effectDiscard(migrateWith(options))
+
+/** {@link layerWith} the defaults. */
+export const layer: Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> = layerWith({})

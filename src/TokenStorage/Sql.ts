@@ -14,15 +14,15 @@ export interface RunOptions {
 }
 
 /**
- * Runs statements with all of the above. A statement that lost against a concurrent one (deadlock, serialization, the
- * account's unique index) is repeated at once: each is atomic, so the failed one left nothing behind.
+ * Runs statements with all of the above. A statement that lost against a concurrent one (deadlock, serialization, an
+ * account that changed hands meanwhile) is repeated at once: each is atomic, so the failed one left nothing behind.
  */
 export const run = <A>(
   call: Effect.Effect<A, SqlError.SqlError>,
   { operation, timeout }: RunOptions
 ): Effect.Effect<A, StorageUnavailable> =>
   call.pipe(
-    Effect.retry({ times: 5, while: isLostRace }),
+    Effect.retry({ times: 10, while: isLostRace }),
     Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
     // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
     Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
@@ -62,16 +62,23 @@ const driverMessages =
 
 const isLostRace = (error: SqlError.SqlError): boolean => {
   const { cause } = error
-  if (!(cause instanceof Error) || !("code" in cause)) return false
+  const state = sqlState(error)
+  if (state === "40001" || state === "40P01") return true
+  if (!(cause instanceof Error)) return false
   return (
-    cause.code === "40001" ||
-    cause.code === "40P01" ||
-    (cause.code === "23505" && "constraint" in cause && cause.constraint === accountConstraint)
+    (state === "23505" && "constraint" in cause && cause.constraint === accountConstraint) ||
+    (state === "23503" && "table" in cause && cause.table === "cal_account")
   )
 }
 
-/** The unique index that lets a Cal.com account belong to one user only. */
-export const accountConstraint = "connection_cal_account"
+/** Lets a Cal.com account belong to one user only. */
+export const accountConstraint = "cal_account_pkey"
+
+/** The SQLSTATE of what a database refused, if it is that. */
+export const sqlState = (error: unknown): unknown => {
+  if (error instanceof Migrator.MigrationError || error instanceof SqlError.SqlError) return sqlState(error.cause)
+  return error instanceof Error && "code" in error ? error.code : undefined
+}
 
 /**
  * Without the transaction the caller may be in: a token pair must not disappear in somebody's rollback, and must be

@@ -4,7 +4,8 @@
  *
  * The statements rely on READ COMMITTED, where a locked or updated row is read again in its latest version after waiting
  * for it, while everything else is seen as of the statement's start. So all that is decided comes from the one row, the
- * instant is taken after the lock is held, and what must be exact about other rows is left to unique indexes.
+ * instant is taken after the lock is held, and what must be exact about other rows is left to the keys of their tables.
+ * Every condition on a row names its user as a value, not by a join alone, which leads to its partition.
  */
 import type { SqlClient, Statement } from "@effect/sql"
 import { type Duration, Option, Schema } from "effect"
@@ -27,7 +28,9 @@ import { millis } from "./Rows.js"
 type Columns = Fragments.Columns
 
 export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment) => {
-  const { columns, durable, json, locked, lookups, now, pair: pairColumns, raw, without } = Fragments.make(sql, instant)
+  const fragments = Fragments.make(sql, instant)
+  const { accountOf, columns, durable, json, locked, lookups, now, pair: pairColumns, raw, without } = fragments
+  const { told, toldGone } = fragments
   const optionalMillis = (duration: Duration.Duration | undefined) =>
     sql`${duration === undefined ? null : millis(duration)}::bigint`
 
@@ -71,7 +74,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
           attempts = case when j.counting then j.attempts + 1 else 1 end,
           rejected_refresh_at = case when ${rejectedInterval} is null then j.rejected_refresh_at else j.now end,
           prior_started_at = j.attempt_started_at, prior_rejected_at = j.rejected_refresh_at
-        from judged j where c.user_ulid = j.user_ulid and j.verdict = 'Claimed'
+        from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Claimed'
         returning ${durable}
       )
       select ${columns("j.stored")}, j.verdict, j.journal, j.last_error, j.consecutive_failures,
@@ -112,8 +115,8 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
           else 'Discarded' end as verdict,
           l.kind = 'OAuth2' and ${connection._tag === "OAuth2"}::boolean as is_named,
           exists (
-            select 1 from cal_tokens.connection o where o.kind = l.kind and o.client_id = l.client_id
-              and o.cal_user_id = ${calUserId} and o.user_ulid <> l.user_ulid
+            select 1 from cal_tokens.cal_account a where a.kind = l.kind and a.client_id = l.client_id
+              and a.cal_user_id = ${calUserId}
           ) as is_taken
         from locked l
       ), stored as (
@@ -123,13 +126,17 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
           ${pairColumns(pair)}, displaced_access_hash = c.access_hash,
           fallbacks = ${without("c.fallbacks", [...request.dead, pair.refreshHash])},
           version = nextval('cal_tokens.version'), updated_at = j.now
-        from judged j where c.user_ulid = j.user_ulid and j.verdict = 'Stored'
-        returning c as stored, c.*, ${durable}
+        from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Stored'
+        returning c as stored, c.*, ${durable}, ${told("c")}
       ), kept as (
         update cal_tokens.connection c set ${raw(Fragments.active)}, updated_at = j.now,
           fallbacks = jsonb_build_array(${entry}) || ${without("c.fallbacks", request.dead, maxFallbacks - 1)}
-        from judged j where c.user_ulid = j.user_ulid and j.verdict = 'Kept'
-        returning c as stored, ${durable}
+        from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Kept'
+        returning c as stored, ${durable}, ${told("c")}
+      ), learned as (
+        insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
+        select s.kind, s.client_id, s.cal_user_id, s.user_ulid from stored s join judged j on j.cal_user_id is null
+        where s.cal_user_id is not null
       ), ${lookups}
       select ${columns("coalesce(s.stored, k.stored, j.stored)")}, j.verdict,
         (j.lease_until - j.now)::float8 as retry_after
@@ -156,8 +163,8 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     return sql<Columns & { readonly is_mine: boolean; readonly recorded: boolean }>`
       with ${locked(userUlid)}, changed as (
         update cal_tokens.connection c set ${change}
-        from locked l where c.user_ulid = l.user_ulid and l.attempt_id = ${attemptId} and ${isAllowed}
-        returning c as stored, true as recorded, ${durable}
+        from locked l where c.user_ulid = ${userUlid} and l.attempt_id = ${attemptId} and ${isAllowed}
+        returning c as stored, true as recorded, ${durable}, ${told("c")}
       )
       select ${columns("coalesce(d.stored, l.stored)")}, coalesce(d.recorded, false) as recorded,
         coalesce(l.attempt_id = ${attemptId}, false) as is_mine
@@ -176,24 +183,25 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
 
   const connect = ({ connection, replace, userUlid }: ConnectRequest, pair: Fragments.Sealed) => {
     const scope = connection._tag === "OAuth2" ? (connection.scope ?? null) : null
-    const isOthers = sql`o.kind = ${connection._tag} and o.client_id = ${connection.clientId}
-      and o.cal_user_id = ${connection.calUserId ?? null}::bigint and o.user_ulid <> ${userUlid}`
-    // The delete has to come first, hence its count; an account taken meanwhile fails at the unique index and is retried.
+    const isOthers = sql`${accountOf("a", connection)} and a.user_ulid <> ${userUlid}`
+    // The displaced row goes first, in the order in which all statements lock: rows, then accounts.
+    const displaced = sql`
+      delete from cal_tokens.connection o using cal_tokens.cal_account a
+      where ${isOthers} and o.user_ulid = a.user_ulid and ${accountOf("o", connection)}
+      returning o.user_ulid, ${toldGone("o")}`
     return sql<Columns>`
-      with gone as (
-        delete from cal_tokens.connection o where ${replace === true}::boolean and ${isOthers} returning 1
-      ), stored as (
+      with displaced as (${replace === true ? displaced : raw("select null as user_ulid where false")}), stored as (
         insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
           access_hash, access_token_expires_at, refresh_token_expires_at, version, updated_at)
         select ${userUlid}, ${connection._tag}, ${connection.clientId}, ${connection.calUserId ?? null}::bigint,
           ${scope}, ${pair.envelope}, ${pair.refreshHash}, ${pair.accessHash}, ${pair.accessTokenExpiresAt}::bigint,
           ${pair.refreshTokenExpiresAt}::bigint, nextval('cal_tokens.version'), ${now()}
-        from (select count(*) from gone) g
-        where ${replace === true}::boolean or not exists (select 1 from cal_tokens.connection o where ${isOthers})
+        from (select count(*) from displaced) d
+        where ${replace === true}::boolean or not exists (select 1 from cal_tokens.cal_account a where ${isOthers})
         on conflict (user_ulid) do update set kind = excluded.kind, client_id = excluded.client_id,
           cal_user_id = excluded.cal_user_id, scope = excluded.scope, ${replaced(sameAccount, pair)}
-        returning c as stored, c.*, ${durable}
-      ), ${lookups}
+        returning c as stored, c.*, ${durable}, ${told("c")}
+      ), ${fragments.accounts}, ${lookups}
       select ${columns("s.stored")} from stored s`
   }
 
@@ -201,12 +209,13 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     with stored as (
       update cal_tokens.connection c set ${replaced("c.cal_user_id is not null", pair)}
       where c.user_ulid = ${userUlid}
-      returning c as stored, c.*, ${durable}
+      returning c as stored, c.*, ${durable}, ${told("c")}
     ), ${lookups}
     select ${columns("s.stored")} from stored s`
 
   const disconnect = (userUlid: UserUlid) => sql`
-    delete from cal_tokens.connection where user_ulid = ${userUlid} returning ${durable}`
+    delete from cal_tokens.connection where user_ulid = ${userUlid}
+    returning ${durable}, ${toldGone("connection")}`
 
   const findByAccessToken = (hash: string) => sql<{
     readonly user_ulid: UserUlid
