@@ -11,6 +11,7 @@ import * as Circuit from "./CalTokens/Circuit.js"
 import * as Claim from "./CalTokens/Claim.js"
 import * as Gate from "./CalTokens/Gate.js"
 import * as Memory from "./CalTokens/Memory.js"
+import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./CalTokens/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
 import * as Serving from "./CalTokens/Serving.js"
@@ -130,6 +131,8 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const storage = yield* TokenStorage
 
     const memory = Memory.make(config)
+    const notices = Notices.make(memory)
+    yield* notices.follow(storage.notices)
     // Before the fibers that publish to it, so that it closes after them.
     const pubsub = yield* Changes.pubsub
     const owned = yield* Owned.make({
@@ -137,10 +140,12 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       onAbandoned: reportLost
     })
     const changes = yield* Changes.make(owned, pubsub)
+    const publish: Changes.Changes["publish"] = (change) =>
+      Effect.zipRight(notices.learned(change.userUlid, change.version), changes.publish(change))
     const circuit = Circuit.make(config)
     const gates = Gate.make<StoredConnection, TokenError>(owned)
     const reader = Reader.make({ memory, storage, owned, now: client.now })
-    const commits = Commit.make({ config, storage, memory, owned, publish: changes.publish })
+    const commits = Commit.make({ config, storage, memory, notices, owned, publish })
     const flights: Claim.Dependencies = {
       config,
       storage,
@@ -148,10 +153,11 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       circuit,
       owned,
       memory,
+      notices,
       commits,
       setCooldown: gates.setCooldown,
       publish: (row) =>
-        changes.publish({
+        publish({
           userUlid: row.userUlid,
           kind: "reauthorizationRequired",
           version: row.version,
@@ -184,7 +190,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         // Not over a newer one, which another process may have stored since.
         const entry = yield* memory.adopt(row)
         yield* gates.setCooldown(row.userUlid, Option.none())
-        yield* changes.publish({ userUlid: row.userUlid, kind, version: row.version })
+        yield* publish({ userUlid: row.userUlid, kind, version: row.version })
         return yield* info(entry)
       })
 
@@ -253,7 +259,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         yield* memory.remove(userUlid)
         yield* gates.setCooldown(userUlid, Option.none())
         if (!existed) return yield* Effect.fail(new TokensNotFound({ userUlid }))
-        yield* changes.publish({ userUlid, kind: "disconnected" })
+        yield* publish({ userUlid, kind: "disconnected" })
       }, Effect.uninterruptible),
 
       info: Effect.fn("CalTokens.info")(function* (userUlid) {

@@ -35,8 +35,11 @@
  * is not held by back-off or window: a failure before the expiry must not postpone the first attempt after it.
  *
  * "None" means: nothing written, and the answer says so.
+ *
+ * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
+ * waiting. Nothing depends on it.
  */
-import { Context, Data, type Duration, type Effect, Layer, type Option } from "effect"
+import { Context, Data, type Duration, type Effect, Layer, type Option, type Stream } from "effect"
 import type { Connection, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -211,6 +214,19 @@ export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "fall
   readonly refreshTokenExpiresAt?: number | undefined
 }
 
+/** A hint that somebody, perhaps this very process, wrote. It may come late, twice, out of order, or not at all. */
+export type Notice = Data.TaggedEnum<{
+  /** A new pair, a status, the end of an attempt, a removal. */
+  Written: {
+    readonly userUlid: UserUlid
+    /** The row's after the write; absent when the row is gone, or when the driver cannot tell. */
+    readonly version?: number | undefined
+  }
+  /** Notices may have been missed: any row may be another by now. */
+  Missed: {}
+}>
+export const Notice = Data.taggedEnum<Notice>()
+
 type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
 
 /** Where tokens are kept. Lease and cooldown are judged by the storage's own clock, hence the durations. */
@@ -245,6 +261,11 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** Answers when the storage can be written to. */
     readonly ping: Effect.Effect<void, StorageUnavailable>
+    /**
+     * What is written from now on, as far as this process hears of it; what a driver holds for it (a connection) it holds
+     * as long as the stream runs. Ends at once where no other process can write, or where there is no way to hear of it.
+     */
+    readonly notices: Stream.Stream<Notice>
   }
 >() {}
 

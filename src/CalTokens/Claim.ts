@@ -14,10 +14,12 @@ import * as Attempt from "./Attempt.js"
 import type { Commits } from "./Commit.js"
 import type { Cooldown } from "./Gate.js"
 import type { Entry, Memory } from "./Memory.js"
+import type { Notices } from "./Notices.js"
 
 export interface Dependencies extends Omit<Attempt.Dependencies, "commit"> {
   readonly commits: Commits
   readonly memory: Memory
+  readonly notices: Notices
   readonly setCooldown: (userUlid: UserUlid, cooldown: Option.Option<Cooldown>) => Effect.Effect<void>
   /** Tells of a user who has to reconnect. */
   readonly publish: (row: StoredConnection) => Effect.Effect<void>
@@ -48,8 +50,13 @@ export interface Flight {
 
 export type Step =
   | { readonly _tag: "Landed"; readonly row: StoredConnection }
-  /** Claim again after the pause; `error` is for a caller who has no time left. */
-  | { readonly _tag: "Wait"; readonly pause: Duration.Duration; readonly error: TokenError }
+  /** Claim again after the pause, or when there is news; `error` is for a caller who has no time left. */
+  | {
+      readonly _tag: "Wait"
+      readonly for: "holder" | "probe"
+      readonly pause: Duration.Duration
+      readonly error: TokenError
+    }
   | { readonly _tag: "LookAgain" }
 
 type Verdict<Tag extends ClaimResult["_tag"]> = Extract<ClaimResult, { readonly _tag: Tag }>
@@ -123,7 +130,8 @@ const busy = ({ deps, progress }: Flight, { retryAfter }: Verdict<"Busy">): Effe
       reason: "another process is refreshing and has not finished",
       retryAfter
     })
-    return { _tag: "Wait", pause: Duration.min(Duration.times(deps.config.pollInterval, jitter), retryAfter), error }
+    const pause = Duration.min(Duration.times(deps.config.pollInterval, jitter), retryAfter)
+    return { _tag: "Wait", for: "holder", pause, error }
   })
 
 /** Spares the storage the next questions about this pair. */
@@ -164,8 +172,7 @@ const probeLater = (flight: Flight, verdict: Verdict<"ProbeLater">): Effect.Effe
       yield* mirror(flight, retryAfter, error._tag)
       return yield* Effect.fail(error)
     }
-    progress.waitedForProbe = true
-    return { _tag: "Wait", pause: retryAfter, error }
+    return { _tag: "Wait", for: "probe", pause: retryAfter, error }
   })
 
 const attempt = (

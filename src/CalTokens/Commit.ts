@@ -10,6 +10,7 @@ import type { Options } from "../TokenConfig.js"
 import type { StorageUnavailable, TokenUnreadable } from "../TokenError.js"
 import { type CommitRequest, CommitResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Memory } from "./Memory.js"
+import type { Notices } from "./Notices.js"
 import type { Owned } from "./Owned.js"
 
 export type Committed =
@@ -54,6 +55,7 @@ export const make = (deps: {
   readonly config: Pick<Options, "pollInterval">
   readonly storage: typeof TokenStorage.Service
   readonly memory: Memory
+  readonly notices: Notices
   readonly owned: Owned
   readonly publish: (change: Omit<TokenChange, "at">) => Effect.Effect<void>
 }): Commits => {
@@ -128,6 +130,7 @@ export const make = (deps: {
       )
       offers.set(offer.request.userUlid, offer)
       yield* memory.hold(offer.held)
+      yield* deps.notices.learned(offer.request.userUlid)
       owned.runToEnd(keepOffering(offer), offer.request.userUlid)
       return { _tag: "Committed", row: offer.held } satisfies Committed
     })

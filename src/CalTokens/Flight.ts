@@ -7,11 +7,12 @@ import { isExpired } from "../Token.js"
 import { CalUnavailable, retryAfter, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import * as Claim from "./Claim.js"
+import type { Watch } from "./Notices.js"
 
 /** One flight. It begins nothing after `callerWait`, and its last attempt takes `attemptTimeout` at most. */
 export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Effect<StoredConnection, TokenError> => {
   const { row } = request.entry
-  return Effect.gen(function* () {
+  const fly = Effect.fnUntraced(function* (watch: Watch) {
     const startedAt = yield* Clock.currentTimeMillis
     const flight: Claim.Flight = {
       deps,
@@ -23,6 +24,7 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
     yield* deps.circuit.look(row.connection.clientId, row.userUlid)
     while (true) {
       yield* isOpen(deps)
+      watch.forget()
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
       const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
       if (step._tag === "Landed") {
@@ -35,12 +37,16 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
       const left = Duration.toMillis(deps.config.callerWait) - elapsed
       if (step._tag === "Wait") {
         if (left < Duration.toMillis(step.pause)) return yield* Effect.fail(step.error)
-        yield* Effect.sleep(step.pause)
+        // A holder's end is news whether it brought a pair or not; before a probe is due only another pair helps.
+        const { progress } = flight
+        const hasNews = yield* watch.pause(step.pause, step.for === "probe" ? progress.row.version : -Infinity)
+        if (step.for === "probe" && !hasNews) progress.waitedForProbe = true
       } else if (left <= 0) {
         return yield* new CalUnavailable({ operation: "refresh", reason: "no result in time" })
       }
     }
-  }).pipe(
+  })
+  return deps.notices.watching(row.userUlid, fly).pipe(
     Effect.tapError((error) =>
       Effect.logWarning("Refresh failed").pipe(
         Effect.annotateLogs({

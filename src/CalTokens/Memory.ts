@@ -6,12 +6,14 @@ import { Clock, Duration, Effect, Option } from "effect"
 import { LRUCache } from "lru-cache"
 import type { Options } from "../TokenConfig.js"
 import type { UserUlid } from "../Token.js"
-import type { StoredConnection } from "../TokenStorage.js"
+import type { Notice, StoredConnection } from "../TokenStorage.js"
 
 export interface Entry {
   readonly row: StoredConnection
-  /** When the row was read or written, by our clock, in milliseconds. */
+  /** When the row was read or written, by our clock, in milliseconds; long ago once a newer one was heard of. */
   readonly readAt: number
+  /** How often notices had been missed by then. */
+  readonly missed: number
   /** Cal.com answered 498 to this very access token: it counts as expired. */
   readonly refused: boolean
   /** The pair is newer than the storage's. */
@@ -28,6 +30,8 @@ export interface Memory {
   readonly adopt: (row: StoredConnection) => Effect.Effect<Entry>
   /** The storage cannot be asked: what is known counts as recent for a while. */
   readonly touch: (userUlid: UserUlid) => Effect.Effect<void>
+  /** What the notice says is news: the row that is remembered is not recent any more. It goes on serving if need be. */
+  readonly outdate: (notice: Notice) => void
   readonly markRefused: (userUlid: UserUlid, version: number) => Effect.Effect<void>
   readonly remove: (userUlid: UserUlid) => Effect.Effect<void>
   /** Remembers a pair that is not stored yet; it is served before any row. */
@@ -42,6 +46,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
   const rows = new LRUCache<UserUlid, Entry>({ max: config.memoryMaxEntries })
   const holding = new Map<UserUlid, Entry>()
   const maxAge = Duration.toMillis(config.memoryMaxAge)
+  let missed = 0
 
   const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
   const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
@@ -51,14 +56,15 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       const known = rows.get(row.userUlid)
       if (known !== undefined && known.row.version > row.version) return known
       const refused = known !== undefined && known.row.version === row.version && known.refused
-      const entry: Entry = { row, readAt: now, refused, pending: false }
+      const entry: Entry = { row, readAt: now, missed, refused, pending: false }
       rows.set(row.userUlid, entry)
       return holding.get(row.userUlid) ?? entry
     })
 
   return {
     get,
-    isRecent: (entry) => at((now) => entry.pending || (now - entry.readAt < maxAge && now >= entry.readAt)),
+    isRecent: (entry) =>
+      at((now) => entry.pending || (now - entry.readAt < maxAge && now >= entry.readAt && entry.missed === missed)),
     put,
     adopt: (row) =>
       Effect.suspend(() => {
@@ -68,8 +74,17 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     touch: (userUlid) =>
       at((now) => {
         const known = rows.get(userUlid)
-        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now })
+        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now, missed })
       }),
+    outdate: (notice) => {
+      if (notice._tag === "Missed") {
+        missed++
+        return
+      }
+      const known = rows.peek(notice.userUlid)
+      if (known === undefined || known.row.version >= (notice.version ?? Infinity)) return
+      rows.set(notice.userUlid, { ...known, readAt: -Infinity })
+    },
     markRefused: (userUlid, version) =>
       Effect.sync(() => {
         for (const entries of [rows, holding]) {
@@ -84,7 +99,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       }),
     hold: (row) =>
       at((now) => {
-        const entry: Entry = { row, readAt: now, refused: false, pending: true }
+        const entry: Entry = { row, readAt: now, missed, refused: false, pending: true }
         holding.set(row.userUlid, entry)
         return entry
       }),

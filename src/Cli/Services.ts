@@ -32,10 +32,10 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
 const storage = (database: Database): Layer.Layer<TokenStorage, StartError> =>
   (database._tag === "Embedded"
     ? embedded(database)
-    : Postgres.layer({ statementTimeout: database.statementTimeout }).pipe(
-        Layer.provide(Postgres.layerConnection(database)),
-        Layer.provide(Cipher.layer(database.encryptionKeys))
-      )
+    : Postgres.layer({
+        statementTimeout: database.statementTimeout,
+        listenUrl: Option.getOrElse(database.directUrl, () => database.url)
+      }).pipe(Layer.provide(Postgres.layerConnection(database)), Layer.provide(Cipher.layer(database.encryptionKeys)))
   ).pipe(
     Layer.catchAll((error) =>
       Layer.fail(

@@ -2,7 +2,7 @@
  * The storage port in memory: the transitions of `Rows.ts` over plain maps. Each call is one synchronous step, so it is
  * as atomic as a database statement. Good for tests and for a single process that may forget everything at its end.
  */
-import { Effect, Option } from "effect"
+import { Effect, Option, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
 import { ClaimResult, CommitResult, FailResult, supersededLookup, type TokenStorage } from "../TokenStorage.js"
@@ -141,7 +141,8 @@ export const make = (): TokenStorage["Type"] => {
           .slice(0, Math.max(0, limit))
           .map(Rows.toSummary)
       ),
-    ping: Effect.void
+    ping: Effect.void,
+    notices: Stream.empty
   }
 }
 

@@ -4,17 +4,18 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient, type SqlError, type Statement } from "@effect/sql"
-import { Config, type ConfigError, Duration, Effect, Layer, Option, type Redacted, Schema } from "effect"
+import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
 import { AttemptFailure, ClaimResult, CommitResult, FailResult, TokenStorage } from "../TokenStorage.js"
 import { TokenCipher } from "./Cipher.js"
 import type { Columns } from "./Fragments.js"
 import * as Migrations from "./Migrations.js"
+import * as Notifications from "./Notifications.js"
 import * as Sealing from "./Sealing.js"
 import { reasonOf, run } from "./Sql.js"
 import * as Statements from "./Statements.js"
 
-export interface Options {
+export interface Options extends Migrations.Options {
   /**
    * Whose time judges leases and cooldowns: the database's, which is one for all processes, or Effect's, so that a
    * `TestClock` governs. Default `database`.
@@ -22,6 +23,11 @@ export interface Options {
   readonly clock?: "database" | "effect" | undefined
   /** How long a call waits for the database at most, the wait for a connection included. Default 5 s. */
   readonly statementTimeout?: Duration.DurationInput | undefined
+  /**
+   * Where the writes of other processes are heard of: the database itself, for a pooler (in transaction mode) does not
+   * pass them on. Default: nowhere, and they are noticed by polling and re-reading, within seconds.
+   */
+  readonly listenUrl?: Redacted.Redacted | undefined
 }
 
 export const make = (
@@ -171,7 +177,9 @@ export const make = (
           (rows) => rows.map(Sealing.summary)
         ),
 
-      ping: Effect.asVoid(query("ping", (statements) => statements.ping))
+      ping: Effect.asVoid(query("ping", (statements) => statements.ping)),
+
+      notices: options.listenUrl === undefined ? Stream.empty : Notifications.stream({ url: options.listenUrl })
     })
   })
 
@@ -179,7 +187,7 @@ export const make = (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | TokenCipher> =>
-  Layer.provide(Layer.effect(TokenStorage, make(options)), Migrations.layer)
+  Layer.provide(Layer.effect(TokenStorage, make(options)), Migrations.layerWith(options))
 
 export interface ConnectionOptions {
   readonly url: Redacted.Redacted
@@ -211,7 +219,10 @@ export const layerConnection = (
     Layer.catchAll((error) => Layer.fail(new StorageUnavailable({ operation: "connect", reason: reasonOf(error) })))
   )
 
-/** The storage and its connections from `DATABASE_URL`, `DATABASE_POOL_SIZE` and `DATABASE_…_TIMEOUT`. */
+/**
+ * The storage and its connections from `DATABASE_URL`, `DATABASE_DIRECT_URL` (past a pooler, to hear of other processes'
+ * writes), `DATABASE_POOL_SIZE` and `DATABASE_…_TIMEOUT`.
+ */
 export const layerConfig: Layer.Layer<
   TokenStorage | PgClient.PgClient | SqlClient.SqlClient,
   ConfigError.ConfigError | StorageUnavailable,
@@ -220,13 +231,23 @@ export const layerConfig: Layer.Layer<
   Effect.map(
     Config.all({
       url: Config.redacted("DATABASE_URL"),
+      directUrl: Config.option(Config.redacted("DATABASE_DIRECT_URL")),
       poolSize: Config.withDefault(Config.integer("DATABASE_POOL_SIZE"), 10),
       connectTimeout: Config.withDefault(Config.duration("DATABASE_CONNECT_TIMEOUT"), Duration.seconds(5)),
       statementTimeout: Config.withDefault(Config.duration("DATABASE_STATEMENT_TIMEOUT"), Duration.seconds(5))
     }),
-    (options) => Layer.provideMerge(layer(options), layerConnection(options))
+    ({ directUrl, ...options }) =>
+      Layer.provideMerge(
+        layer({
+          ...options,
+          listenUrl: Option.getOrElse(Option.filter(directUrl, isSet), () => options.url)
+        }),
+        layerConnection(options)
+      )
   )
 )
+
+const isSet = (url: Redacted.Redacted) => Redacted.value(url) !== ""
 
 const databaseNow = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
 

@@ -2,7 +2,7 @@
  * The storage over the same transitions as `TokenStorage/Memory`, with some of them replaced: what broken variants run
  * on. It leaves out what no variant needs, the index of accounts and the lookup by access token.
  */
-import { Effect, Option } from "effect"
+import { Effect, Option, Stream } from "effect"
 import type { UserUlid } from "../../src/Token.js"
 import { ClaimResult, CommitResult, FailResult, type TokenStorage } from "../../src/TokenStorage.js"
 import * as Rows from "../../src/TokenStorage/Rows.js"
@@ -65,6 +65,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     disconnect: (userUlid) => Effect.sync(() => rows.delete(userUlid)),
     findByAccessToken: () => Effect.succeedNone,
     list: () => Effect.succeed([]),
-    ping: Effect.void
+    ping: Effect.void,
+    notices: Stream.empty
   }
 }

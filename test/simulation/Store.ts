@@ -203,7 +203,8 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }).pipe(Effect.map(({ result }) => result)),
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
-    ping: storage.ping
+    ping: storage.ping,
+    notices: storage.notices
   }
 }
 
