@@ -1,11 +1,21 @@
 /**
- * Which user has which Cal.com account and which access tokens, and how users are listed.
+ * Which user has which Cal.com account.
  */
+import type { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Option, Schema, TestClock } from "effect"
-import { hash, UserUlid } from "../../src/Token.js"
-import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import { Effect, Option } from "effect"
+import type { UserUlid } from "../../src/Token.js"
 import * as Fixture from "./StorageFixture.js"
+
+/** Where the table of accounts and the rows do not say the same: nowhere. */
+export const strays = (sql: SqlClient.SqlClient) => sql`
+  with said as (
+    select kind, client_id, cal_user_id::text, user_ulid from cal_tokens.connection where cal_user_id is not null
+  ), kept as (
+    select kind, client_id, cal_user_id::text, user_ulid from cal_tokens.cal_account
+  )
+  select 'without account' as problem, * from (select * from said except select * from kept) a
+  union all select 'without row', * from (select * from kept except select * from said) b`
 
 export const accounts = (storage: () => Fixture.Storage) => {
   it.effect("an account belongs to one user, until that user leaves it", () =>
@@ -27,6 +37,60 @@ export const accounts = (storage: () => Fixture.Storage) => {
       assert.isTrue(Option.isNone(yield* storage().findByAccessToken(Fixture.accessHash(b.userUlid))))
       yield* storage().disconnect(a.userUlid)
       yield* connect(b.userUlid)
+    })
+  )
+
+  it.effect("an account that its user leaves is free, however often, and one that is kept is not", () =>
+    Effect.gen(function* () {
+      const [a, b] = [Fixture.newUser(), Fixture.newUser()]
+      const [x, y] = [Fixture.oauth(a.calUserId), Fixture.oauth(b.calUserId)]
+      const connect = (userUlid: UserUlid, connection: typeof x, replace = false) =>
+        Effect.match(storage().connect({ userUlid, connection, pair: Fixture.pair(userUlid), replace }), {
+          onFailure: (error) => error._tag,
+          onSuccess: () => "connected"
+        })
+      const steps = [
+        [a, x, false, "connected"],
+        [a, y, false, "connected"],
+        [b, y, false, "CalAccountInUse"],
+        [a, x, false, "connected"],
+        [b, y, false, "connected"],
+        [b, x, false, "CalAccountInUse"],
+        // Forced where nobody is in the way, and on oneself.
+        [b, y, true, "connected"],
+        [a, Fixture.managed(a.calUserId), true, "connected"],
+        [b, x, false, "connected"],
+        [b, Fixture.oauth(), false, "connected"],
+        [a, x, true, "connected"],
+        [b, x, true, "connected"],
+        [a, y, false, "connected"],
+        [a, x, false, "CalAccountInUse"],
+        [b, Fixture.oauth(), true, "connected"],
+        [a, x, false, "connected"]
+      ] as const
+      for (const [number, [user, connection, replace, answer]] of steps.entries()) {
+        assert.strictEqual(yield* connect(user.userUlid, connection, replace), answer, `step ${number}`)
+      }
+    })
+  )
+
+  it.effect("an update keeps the account; a commit that learned one keeps it from others", () =>
+    Effect.gen(function* () {
+      const [a, b] = [Fixture.newUser(), Fixture.newUser()]
+      const x = Fixture.oauth(a.calUserId)
+      const connect = (userUlid: UserUlid, connection: typeof x) =>
+        Effect.either(storage().connect({ userUlid, connection, pair: Fixture.pair(userUlid) }))
+      yield* connect(a.userUlid, Fixture.oauth())
+      yield* storage().claim(Fixture.claimOf(a.userUlid))
+      yield* storage().commit(Fixture.commitOf(a.userUlid, x, { seen: Fixture.refreshHash(a.userUlid) }))
+      yield* storage().update(a.userUlid, Fixture.pair("three"))
+      // Learned once more: nothing to learn.
+      yield* storage().claim(Fixture.claimOf(a.userUlid))
+      const again = Fixture.commitOf(a.userUlid, x, { seen: Fixture.refreshHash("three"), pair: Fixture.pair("four") })
+      assert.strictEqual((yield* storage().commit(again))._tag, "Stored")
+      assert.strictEqual((yield* connect(b.userUlid, x))._tag, "Left")
+      assert.isTrue(yield* storage().disconnect(a.userUlid))
+      assert.strictEqual((yield* connect(b.userUlid, x))._tag, "Right")
     })
   )
 
@@ -85,144 +149,6 @@ export const accounts = (storage: () => Fixture.Storage) => {
       assert.deepStrictEqual(yield* refreshed(b.userUlid), Fixture.oauth(undefined, "OLD"))
       const stolen = { userUlid: b.userUlid, connection: Fixture.oauth(a.calUserId), pair: Fixture.pair("x") }
       assert.strictEqual((yield* Effect.flip(storage().connect(stolen)))._tag, "CalAccountInUse")
-    })
-  )
-
-  it.effect("access tokens name their user, superseded ones for an hour and five at most", () =>
-    Effect.gen(function* () {
-      const { calUserId, userUlid } = Fixture.newUser()
-      const connection = Fixture.managed(calUserId)
-      const name = (n: number) => `${userUlid} ${n}`
-      const lookup = (n: number) =>
-        Effect.map(storage().findByAccessToken(Fixture.accessHash(name(n))), (found) =>
-          Option.match(found, {
-            onNone: () => "unknown",
-            onSome: (owner) =>
-              `${owner.userUlid === userUlid ? "mine" : "other's"} ${Option.getOrElse(owner.supersededAt, () => "current")}`
-          })
-        )
-      yield* storage().connect({ userUlid, connection, pair: Fixture.pair(name(0)) })
-      assert.strictEqual(yield* lookup(0), "mine current")
-      for (const n of [1, 2, 3, 4, 5, 6]) {
-        yield* TestClock.adjust(1000)
-        yield* storage().claim(Fixture.claimOf(userUlid))
-        yield* storage().commit(Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(name(n)) }))
-      }
-      const all = Effect.forEach([0, 1, 2, 6], lookup)
-      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
-      yield* TestClock.adjust(Duration.minutes(60).pipe(Duration.subtract("4001 millis")))
-      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(yield* all, ["unknown", "unknown", "mine 3000", "mine current"])
-      yield* storage().update(userUlid, Fixture.pair(name(7)))
-      assert.deepStrictEqual(yield* Effect.forEach([1, 6, 7], lookup), ["unknown", "mine 3602000", "mine current"])
-      // Another account: its predecessor's holder must not get at the new one's tokens.
-      yield* storage().connect({ userUlid, connection: Fixture.oauth(calUserId), pair: Fixture.pair(name(8)) })
-      assert.deepStrictEqual(yield* Effect.forEach([6, 7, 8], lookup), ["unknown", "unknown", "mine current"])
-      yield* storage().disconnect(userUlid)
-      assert.strictEqual(yield* lookup(8), "unknown")
-    })
-  )
-
-  it.effect("a token that comes back is current again", () =>
-    Effect.gen(function* () {
-      const { calUserId, userUlid } = Fixture.newUser()
-      const connection = Fixture.managed(calUserId)
-      const [a, b] = [Fixture.pair(`${userUlid} a`), Fixture.pair(`${userUlid} b`)]
-      for (const pair of [a, b, a, a]) yield* storage().connect({ userUlid, connection, pair })
-      const found = (pair: typeof a) =>
-        Effect.map(storage().findByAccessToken(hash(pair.accessToken)), (owner) =>
-          Option.match(owner, { onNone: () => "none", onSome: ({ supersededAt }) => supersededAt._tag })
-        )
-      assert.deepStrictEqual([yield* found(a), yield* found(b)], ["None", "Some"])
-    })
-  )
-
-  it.effect("lists page through users in the order of their ULIDs", () =>
-    Effect.gen(function* () {
-      const users = ["7Z", "7X", "7Y"].map((prefix) => Fixture.newUser(prefix))
-      yield* Effect.forEach(users, ({ calUserId, userUlid }) =>
-        storage().connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("one") })
-      )
-      const [z, x, y] = users.map((user) => user.userUlid)
-      assert(x !== undefined && y !== undefined && z !== undefined)
-      yield* storage().claim(Fixture.claimOf(y))
-      yield* storage().fail({ userUlid: y, attemptId: "mine", failure: Fixture.terminal() })
-      const start = Schema.decodeSync(UserUlid)("7W000000000000000000000000")
-      const page = (request: Partial<Parameters<Fixture.Storage["list"]>[0]>) =>
-        Effect.map(storage().list({ after: start, limit: 10, ...request }), (rows) => rows.map((row) => row.userUlid))
-      assert.deepStrictEqual(yield* page({}), [x, y, z])
-      assert.deepStrictEqual(yield* page({ limit: 2 }), [x, y])
-      assert.deepStrictEqual(yield* page({ limit: 0 }), [])
-      assert.deepStrictEqual(yield* page({ after: y }), [z])
-      assert.deepStrictEqual(yield* page({ status: "Active" }), [x, z])
-      assert.deepStrictEqual(yield* page({ status: "ReauthorizationRequired" }), [y])
-      const [summary] = yield* storage().list({ after: x, limit: 1 })
-      assert.deepStrictEqual(summary, {
-        userUlid: y,
-        connection: Fixture.managed(users[2]?.calUserId ?? 0),
-        status: { _tag: "ReauthorizationRequired", cause: "revoked", since: 0 },
-        version: summary?.version ?? 0,
-        updatedAt: 0,
-        accessTokenExpiresAt: 3_600_000,
-        refreshTokenExpiresAt: undefined
-      } satisfies ConnectionSummary)
-      yield* Effect.forEach(users, ({ userUlid }) => storage().disconnect(userUlid))
-    })
-  )
-
-  it.effect("a ULID in lower case names the same user; every field comes back", () =>
-    Effect.gen(function* () {
-      const { calUserId } = Fixture.newUser()
-      const decode = Schema.decodeSync(UserUlid)
-      const upper = decode(`7ABCDEFGHJKMNPQRSTVW${calUserId.toString().padStart(6, "0")}`)
-      const lower = decode(upper.toLowerCase())
-      const pair = Fixture.pair("full", { issuedAt: 1, refreshTokenExpiresAt: 31_536_000_000 })
-      const connection = Fixture.oauth(calUserId, "BOOKING_READ")
-      const stored = yield* storage().connect({ userUlid: lower, connection, pair })
-      const found = Option.getOrThrow(yield* storage().find(upper))
-      assert.deepStrictEqual(Fixture.plain(found), Fixture.plain(stored))
-      assert.deepStrictEqual(Fixture.plain(found), {
-        userUlid: upper,
-        connection,
-        status: { _tag: "Active" },
-        updatedAt: 0,
-        fallbacks: [],
-        pair: {
-          accessToken: "access-full",
-          refreshToken: "refresh-full",
-          accessTokenExpiresAt: 3_600_000,
-          issuedAt: 1,
-          refreshTokenExpiresAt: 31_536_000_000
-        }
-      })
-      assert.isTrue(yield* storage().disconnect(upper))
-      assert.isFalse(yield* storage().disconnect(upper))
-    })
-  )
-
-  it.effect("what concerns nobody answers so; versions only grow", () =>
-    Effect.gen(function* () {
-      const { calUserId, userUlid } = Fixture.newUser()
-      const connection = Fixture.managed(calUserId)
-      assert.strictEqual((yield* storage().claim(Fixture.claimOf(userUlid)))._tag, "NotFound")
-      assert.strictEqual((yield* storage().commit(Fixture.commitOf(userUlid, connection)))._tag, "Discarded")
-      const failed = yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() })
-      assert(failed._tag === "NotRecorded")
-      assert.isTrue(Option.isNone(failed.row))
-      assert.isFalse(failed.attemptIsMine)
-      assert.isTrue(Option.isNone(yield* storage().update(userUlid, Fixture.pair("one"))))
-      assert.isTrue(Option.isNone(yield* storage().spend({ userUlid, attemptId: "mine", next: "x", dead: [] })))
-      yield* storage().ping
-      const first = yield* storage().connect({ userUlid, connection, pair: Fixture.pair("one") })
-      const second = Option.getOrThrow(yield* storage().update(userUlid, Fixture.pair("two")))
-      const other = Fixture.newUser()
-      const third = yield* storage().connect({
-        userUlid: other.userUlid,
-        connection: Fixture.managed(other.calUserId),
-        pair: Fixture.pair("three")
-      })
-      assert.isTrue(first.version < second.version && second.version < third.version)
     })
   )
 }

@@ -8,6 +8,7 @@ import { afterAll, beforeAll } from "vitest"
 import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage } from "../../src/TokenStorage.js"
 import { accounts } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
+import { lookups } from "./StorageLookups.js"
 import { table } from "./StorageTable.js"
 
 /** Runs the suite on one storage that all its tests share, each with users of its own. */
@@ -26,7 +27,8 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("table", () => table(storage))
     describe("boundaries", () => boundaries(storage))
     describe("attempts", () => attempts(storage))
-    describe("accounts, lookups and lists", () => accounts(storage))
+    describe("accounts", () => accounts(storage))
+    describe("lookups and lists", () => lookups(storage))
   })
 }
 

@@ -1,0 +1,148 @@
+/**
+ * Which user an access token belongs to, how users are listed, and that every field comes back.
+ */
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Option, Schema, TestClock } from "effect"
+import { hash, UserUlid } from "../../src/Token.js"
+import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import * as Fixture from "./StorageFixture.js"
+
+export const lookups = (storage: () => Fixture.Storage) => {
+  it.effect("access tokens name their user, superseded ones for an hour and five at most", () =>
+    Effect.gen(function* () {
+      const { calUserId, userUlid } = Fixture.newUser()
+      const connection = Fixture.managed(calUserId)
+      const name = (n: number) => `${userUlid} ${n}`
+      const lookup = (n: number) =>
+        Effect.map(storage().findByAccessToken(Fixture.accessHash(name(n))), (found) =>
+          Option.match(found, {
+            onNone: () => "unknown",
+            onSome: (owner) =>
+              `${owner.userUlid === userUlid ? "mine" : "other's"} ${Option.getOrElse(owner.supersededAt, () => "current")}`
+          })
+        )
+      yield* storage().connect({ userUlid, connection, pair: Fixture.pair(name(0)) })
+      assert.strictEqual(yield* lookup(0), "mine current")
+      for (const n of [1, 2, 3, 4, 5, 6]) {
+        yield* TestClock.adjust(1000)
+        yield* storage().claim(Fixture.claimOf(userUlid))
+        yield* storage().commit(Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(name(n)) }))
+      }
+      const all = Effect.forEach([0, 1, 2, 6], lookup)
+      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
+      yield* TestClock.adjust(Duration.minutes(60).pipe(Duration.subtract("4001 millis")))
+      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(yield* all, ["unknown", "unknown", "mine 3000", "mine current"])
+      yield* storage().update(userUlid, Fixture.pair(name(7)))
+      assert.deepStrictEqual(yield* Effect.forEach([1, 6, 7], lookup), ["unknown", "mine 3602000", "mine current"])
+      // Another account: its predecessor's holder must not get at the new one's tokens.
+      yield* storage().connect({ userUlid, connection: Fixture.oauth(calUserId), pair: Fixture.pair(name(8)) })
+      assert.deepStrictEqual(yield* Effect.forEach([6, 7, 8], lookup), ["unknown", "unknown", "mine current"])
+      yield* storage().disconnect(userUlid)
+      assert.strictEqual(yield* lookup(8), "unknown")
+    })
+  )
+
+  it.effect("a token that comes back is current again", () =>
+    Effect.gen(function* () {
+      const { calUserId, userUlid } = Fixture.newUser()
+      const connection = Fixture.managed(calUserId)
+      const [a, b] = [Fixture.pair(`${userUlid} a`), Fixture.pair(`${userUlid} b`)]
+      for (const pair of [a, b, a, a]) yield* storage().connect({ userUlid, connection, pair })
+      const found = (pair: typeof a) =>
+        Effect.map(storage().findByAccessToken(hash(pair.accessToken)), (owner) =>
+          Option.match(owner, { onNone: () => "none", onSome: ({ supersededAt }) => supersededAt._tag })
+        )
+      assert.deepStrictEqual([yield* found(a), yield* found(b)], ["None", "Some"])
+    })
+  )
+
+  it.effect("lists page through users in the order of their ULIDs", () =>
+    Effect.gen(function* () {
+      const users = ["7Z", "7X", "7Y"].map((prefix) => Fixture.newUser(prefix))
+      yield* Effect.forEach(users, ({ calUserId, userUlid }) =>
+        storage().connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("one") })
+      )
+      const [z, x, y] = users.map((user) => user.userUlid)
+      assert(x !== undefined && y !== undefined && z !== undefined)
+      yield* storage().claim(Fixture.claimOf(y))
+      yield* storage().fail({ userUlid: y, attemptId: "mine", failure: Fixture.terminal() })
+      const start = Schema.decodeSync(UserUlid)("7W000000000000000000000000")
+      const page = (request: Partial<Parameters<Fixture.Storage["list"]>[0]>) =>
+        Effect.map(storage().list({ after: start, limit: 10, ...request }), (rows) => rows.map((row) => row.userUlid))
+      assert.deepStrictEqual(yield* page({}), [x, y, z])
+      assert.deepStrictEqual(yield* page({ limit: 2 }), [x, y])
+      assert.deepStrictEqual(yield* page({ limit: 0 }), [])
+      assert.deepStrictEqual(yield* page({ after: y }), [z])
+      assert.deepStrictEqual(yield* page({ status: "Active" }), [x, z])
+      assert.deepStrictEqual(yield* page({ status: "ReauthorizationRequired" }), [y])
+      const [summary] = yield* storage().list({ after: x, limit: 1 })
+      assert.deepStrictEqual(summary, {
+        userUlid: y,
+        connection: Fixture.managed(users[2]?.calUserId ?? 0),
+        status: { _tag: "ReauthorizationRequired", cause: "revoked", since: 0 },
+        version: summary?.version ?? 0,
+        updatedAt: 0,
+        accessTokenExpiresAt: 3_600_000,
+        refreshTokenExpiresAt: undefined
+      } satisfies ConnectionSummary)
+      yield* Effect.forEach(users, ({ userUlid }) => storage().disconnect(userUlid))
+    })
+  )
+
+  it.effect("a ULID in lower case names the same user; every field comes back", () =>
+    Effect.gen(function* () {
+      const { calUserId } = Fixture.newUser()
+      const decode = Schema.decodeSync(UserUlid)
+      const upper = decode(`7ABCDEFGHJKMNPQRSTVW${calUserId.toString().padStart(6, "0")}`)
+      const lower = decode(upper.toLowerCase())
+      const pair = Fixture.pair("full", { issuedAt: 1, refreshTokenExpiresAt: 31_536_000_000 })
+      const connection = Fixture.oauth(calUserId, "BOOKING_READ")
+      const stored = yield* storage().connect({ userUlid: lower, connection, pair })
+      const found = Option.getOrThrow(yield* storage().find(upper))
+      assert.deepStrictEqual(Fixture.plain(found), Fixture.plain(stored))
+      assert.deepStrictEqual(Fixture.plain(found), {
+        userUlid: upper,
+        connection,
+        status: { _tag: "Active" },
+        updatedAt: 0,
+        fallbacks: [],
+        pair: {
+          accessToken: "access-full",
+          refreshToken: "refresh-full",
+          accessTokenExpiresAt: 3_600_000,
+          issuedAt: 1,
+          refreshTokenExpiresAt: 31_536_000_000
+        }
+      })
+      assert.isTrue(yield* storage().disconnect(upper))
+      assert.isFalse(yield* storage().disconnect(upper))
+    })
+  )
+
+  it.effect("what concerns nobody answers so; versions only grow", () =>
+    Effect.gen(function* () {
+      const { calUserId, userUlid } = Fixture.newUser()
+      const connection = Fixture.managed(calUserId)
+      assert.strictEqual((yield* storage().claim(Fixture.claimOf(userUlid)))._tag, "NotFound")
+      assert.strictEqual((yield* storage().commit(Fixture.commitOf(userUlid, connection)))._tag, "Discarded")
+      const failed = yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() })
+      assert(failed._tag === "NotRecorded")
+      assert.isTrue(Option.isNone(failed.row))
+      assert.isFalse(failed.attemptIsMine)
+      assert.isTrue(Option.isNone(yield* storage().update(userUlid, Fixture.pair("one"))))
+      assert.isTrue(Option.isNone(yield* storage().spend({ userUlid, attemptId: "mine", next: "x", dead: [] })))
+      yield* storage().ping
+      const first = yield* storage().connect({ userUlid, connection, pair: Fixture.pair("one") })
+      const second = Option.getOrThrow(yield* storage().update(userUlid, Fixture.pair("two")))
+      const other = Fixture.newUser()
+      const third = yield* storage().connect({
+        userUlid: other.userUlid,
+        connection: Fixture.managed(other.calUserId),
+        pair: Fixture.pair("three")
+      })
+      assert.isTrue(first.version < second.version && second.version < third.version)
+    })
+  )
+}

@@ -1,0 +1,136 @@
+/**
+ * What must hold when two processes write at once.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Array, Duration, Effect, Exit, Option, Scope } from "effect"
+import { afterAll, beforeAll } from "vitest"
+import type * as Postgres from "../../src/TokenStorage/Postgres.js"
+import { accountRaces } from "./StorageAccountRaces.js"
+import * as Fixture from "./StorageFixture.js"
+import { all, connected, make, tally, type TwoProcesses } from "./TwoProcesses.js"
+
+/** Runs the races on a database of their own. */
+export const races = (name: string, options: Postgres.Options = {}) => {
+  describe(name, () => {
+    const scope = Effect.runSync(Scope.make())
+    let built: TwoProcesses | undefined
+    const processes = (): TwoProcesses => {
+      if (built === undefined) throw new Error("the storages are not built")
+      return built
+    }
+    beforeAll(async () => {
+      built = await Effect.runPromise(Scope.extend(make(options), scope))
+    }, 120_000)
+    afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+    describe("claims", () => claims(processes))
+    describe("commits", () => commits(processes))
+    describe("accounts", () => accountRaces(processes))
+  })
+}
+
+const claims = (processes: () => TwoProcesses) => {
+  it.live("of fifty, one wins", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      for (const round of Array.range(1, 5)) {
+        const { row, userUlid } = yield* connected(processes())
+        const results = yield* all(
+          Array.makeBy(50, (n) =>
+            (n % 2 === 0 ? one : two).claim(
+              Fixture.claimOf(userUlid, { attemptId: `${round}.${n}`, knownVersion: row.version })
+            )
+          )
+        )
+        assert.deepStrictEqual(tally(results), { Claimed: 1, Busy: 49 })
+      }
+    })
+  )
+
+  it.live("of fifty on a lapsed attempt, one wins and probes", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      const { userUlid } = yield* connected(processes())
+      yield* one.claim(Fixture.claimOf(userUlid, { lease: Duration.zero }))
+      const results = yield* all(
+        Array.makeBy(50, (n) => (n % 2 === 0 ? one : two).claim(Fixture.claimOf(userUlid, { attemptId: `${n}` })))
+      )
+      assert.deepStrictEqual(tally(results), { Claimed: 1, Busy: 49 })
+      assert.isTrue(results.some((result) => result._tag === "Claimed" && Option.isSome(result.probe)))
+    })
+  )
+}
+
+const commits = (processes: () => TwoProcesses) => {
+  it.live("a commit, its repetitions and new claims meet", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      for (const round of Array.range(1, 20)) {
+        const { connection, row, seen, userUlid } = yield* connected(processes())
+        yield* one.claim(Fixture.claimOf(userUlid))
+        const commit = Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(`${userUlid} 1`), seen })
+        const claim = Fixture.claimOf(userUlid, { attemptId: `next ${round}`, knownVersion: row.version })
+        const [first, claimed, again] = yield* Effect.all([one.commit(commit), two.claim(claim), two.commit(commit)], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual([first._tag, again._tag].sort(), ["AlreadyStored", "Stored"])
+        assert.include(["Busy", "Newer"], claimed._tag)
+      }
+    })
+  )
+
+  it.live("a commit and a connect leave the connected pair, and the late one as a fallback", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      for (const round of Array.range(1, 30)) {
+        const { connection, seen, userUlid } = yield* connected(processes())
+        yield* one.claim(Fixture.claimOf(userUlid))
+        const late = Fixture.pair(`${userUlid} late`)
+        const handed = Fixture.pair(`${userUlid} handed`)
+        const commit = one.commit(Fixture.commitOf(userUlid, connection, { pair: late, seen }))
+        const connect = two.connect({ userUlid, connection, pair: handed })
+        yield* all<unknown, unknown>(round % 2 === 0 ? [commit, connect] : [connect, commit])
+        const row = Option.getOrThrow(yield* one.find(userUlid))
+        const [main, ...fallbacks] = Fixture.names(row)
+        assert.strictEqual(main, `${userUlid} handed`)
+        assert.include(fallbacks, `${userUlid} late`)
+        const owner = Option.getOrThrow(yield* two.findByAccessToken(Fixture.accessHash(`${userUlid} handed`)))
+        assert.strictEqual(owner.userUlid, userUlid)
+        assert.isTrue(Option.isNone(owner.supersededAt))
+      }
+    })
+  )
+
+  it.live("versions never go back under concurrent writes", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      const { connection, userUlid } = yield* connected(processes())
+      const write = (n: number) =>
+        Effect.map(
+          (n % 2 === 0 ? one : two).connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} w${n}`) }),
+          (row) => row.version
+        )
+      const versions = yield* all(Array.makeBy(40, write))
+      assert.strictEqual(new Set(versions).size, 40)
+      const row = Option.getOrThrow(yield* one.find(userUlid))
+      assert.strictEqual(row.version, Math.max(...versions))
+    })
+  )
+
+  it.live("a disconnect meets a commit: nothing comes back", () =>
+    Effect.gen(function* () {
+      const { one, sql, two } = processes()
+      for (const round of Array.range(1, 10)) {
+        const { connection, seen, userUlid } = yield* connected(processes())
+        yield* one.claim(Fixture.claimOf(userUlid))
+        const pair = Fixture.pair(`${userUlid} ${round} late`)
+        yield* all<unknown, unknown>([
+          one.commit(Fixture.commitOf(userUlid, connection, { pair, seen })),
+          two.disconnect(userUlid)
+        ])
+        assert.isTrue(Option.isNone(yield* one.find(userUlid)))
+        const rows = yield* sql`select 1 from cal_tokens.access_token_lookup where user_ulid = ${userUlid}`
+        assert.deepStrictEqual(rows, [])
+      }
+    })
+  )
+}
