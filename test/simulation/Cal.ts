@@ -3,6 +3,7 @@
  * which requests are function calls and tokens are rows in a map. The short one says the same in less time; histories of
  * both kinds are run.
  */
+import type { HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import { Effect } from "effect"
 import type { CalClient, CallFailure } from "../../src/CalClient.js"
 import { hash } from "../../src/Token.js"
@@ -24,7 +25,11 @@ export interface Cal {
   /** The account's owner (or the platform) gets a fresh pair. */
   readonly authorise: (account: number) => Authorised
   readonly isLive: (refreshToken: string) => boolean
-  /** Cal.com's answer to an API request: 200, 498 or 401. */
+  /** Cal.com's answer to an API request. */
+  readonly respond: (
+    request: HttpClientRequest.HttpClientRequest
+  ) => Effect.Effect<HttpClientResponse.HttpClientResponse>
+  /** Its status: 200, 498 or 401. */
   readonly api: (accessToken: string) => number
   readonly revoke: (account: number) => void
   readonly killAccess: (account: number) => void
@@ -59,7 +64,7 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
     if (process === undefined) return
     const incident = world.calFault()
     const fault = incident?.fault
-    if (fault !== undefined) world.count(`Cal.com ${fault}`)
+    if (fault !== undefined) world.count("fault", `Cal.com ${fault}`)
     const sentAt = driver.now
     let isListening = true
     const hear = (reply: Effect.Effect<A, E>) => {
@@ -119,13 +124,13 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
         const token = hash(refreshToken)
         const end = oracle.sending(process, token, node.attempts.get(token))
         world.note(node.name, `sends ${oracle.nameOf(token)} to Cal.com`)
-        world.count("refreshes")
+        world.count("call", "refreshes")
         return client.refresh(connection, refreshToken).pipe(
           Effect.tapBoth({
             onFailure: (failure: CallFailure) =>
               Effect.sync(() => {
                 world.note(node.name, `hears that ${oracle.nameOf(token)} is ${failure._tag}`)
-                world.count(`refresh ${failure._tag}`)
+                world.count("call", `refreshes: ${failure._tag}`)
                 end(outcomes[failure._tag])
               }),
             onSuccess: (grant) =>
@@ -143,7 +148,7 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
     reissue: (connection) =>
       Effect.suspend(() => {
         world.note(node.name, "asks Cal.com to reissue")
-        world.count("reissues")
+        world.count("call", "reissues")
         return Effect.tapBoth(client.reissue(connection), {
           onFailure: (failure: CallFailure) => Effect.sync(() => world.note(node.name, `reissue: ${failure._tag}`)),
           onSuccess: (grant) =>

@@ -1,11 +1,11 @@
 /** What callers do at a node, and what may be said of the answers they get. */
-import { Cause, Effect, Exit, Redacted } from "effect"
+import { Cause, Effect, Exit } from "effect"
 import type * as CalTokens from "../../src/CalTokens.js"
 import type { Connection, UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
 import type { Authorised, Cal } from "./Cal.js"
 import type { CallerOp } from "./Plan.js"
-import { managedClientId, oauth2ClientId, dated, skewOf } from "./ShortCal.js"
+import { managedClientId, oauth2ClientId } from "./ShortCal.js"
 import { type Node, statementTimeout, type World } from "./World.js"
 
 /** Somebody whose tokens the fleet keeps. */
@@ -36,46 +36,15 @@ export const pairInput = (authorised: Authorised) => ({
   accessTokenExpiresAt: authorised.expiresAt
 })
 
-/** An API request with its token: what Cal.com answers, after a while. */
-const request = (world: World, node: Node, cal: Cal, token: Redacted.Redacted): Effect.Effect<number> =>
-  Effect.async<number>((resume) => {
-    const process = node.process
-    if (process === undefined) return
-    world.driver.after(world.delay(world.plan.latency.cal), world.server, () => {
-      const status = world.isHappening("accessRefused") ? 401 : cal.api(Redacted.value(token))
-      world.note("Cal.com", `answers a request of ${node.name} with ${status}`)
-      world.driver.after(world.delay(world.plan.latency.cal), process, () => resume(Effect.succeed(status)))
-    })
-  })
-
 export interface Site {
   readonly world: World
   readonly cal: Cal
 }
 
-/** An authenticated request as the rules have it: at most two sends. */
-const api = (site: Site, node: Node, tokens: typeof CalTokens.CalTokens.Service, user: User) =>
-  Effect.gen(function* () {
-    const { world, cal } = site
-    const first = yield* tokens.ensureValid(user.userUlid)
-    const sentAt = world.driver.now + skewOf(world, node)
-    const status = yield* request(world, node, cal, first.accessToken)
-    node.clockError = Math.min(node.clockError, world.driver.now + skewOf(world, node) - sentAt)
-    yield* node.observeDate(dated(world.driver.now), sentAt)
-    if (status === 200) return status
-    const advice = yield* tokens.reportRejected(user.userUlid, { accessToken: first.accessToken, status })
-    if (status === 498) node.rejected.add(Redacted.value(first.accessToken))
-    if (advice._tag === "GiveUp") return status
-    const again = Redacted.value(advice.token.accessToken) === Redacted.value(first.accessToken)
-    if (again && status === 498) world.oracle.report("P6", `${node.name} advises the very token that got 498`)
-    yield* Effect.sleep(advice.delay)
-    return yield* request(world, node, cal, advice.token.accessToken)
-  })
-
 /** The effect of one call. */
 export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.Effect<Outcome, TokenError> => {
-  const { tokens } = node
-  if (tokens === undefined) return Effect.never
+  const { api, tokens } = node
+  if (tokens === undefined || api === undefined) return Effect.never
   const { userUlid } = user
   const token = Effect.map((token: CalTokens.ValidToken): Outcome => ({ _tag: "Token", token }))
   const done = Effect.as<Outcome>({ _tag: "Done" })
@@ -91,7 +60,11 @@ export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.E
     case "disconnect":
       return done(tokens.disconnect(userUlid))
     case "api":
-      return Effect.map(api(site, node, tokens, user), (status): Outcome => ({ _tag: "Status", status }))
+      return Effect.map(
+        // A URL of its own tells one request from another.
+        api.send(userUlid, { method: "GET", path: `/me?n=${site.world.next()}` }),
+        ({ status }): Outcome => ({ _tag: "Status", status })
+      )
     case "connect":
     case "update":
       return Effect.suspend(() => {

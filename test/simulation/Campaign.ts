@@ -3,7 +3,7 @@ import type { Variant } from "./Fleet.js"
 import * as History from "./History.js"
 import * as Plan from "./Plan.js"
 import { shrink } from "./Shrink.js"
-import type { Stats } from "./World.js"
+import type { Kind, Stats } from "./World.js"
 
 export interface Options {
   readonly from: number
@@ -67,9 +67,42 @@ export const explain = (plan: Plan.Plan, variant?: MakeVariant): string =>
 /** One history, as it happens. */
 export const trace = (seed: number, limits: Plan.Limits): string => tell(Plan.draw(seed, limits), undefined)
 
+const section = (events: ReadonlyMap<string, number>, kind: Kind): ReadonlyArray<readonly [string, number]> =>
+  [...events]
+    .filter(([event]) => event.startsWith(`${kind} `))
+    .map(([event, count]) => [event.slice(kind.length + 1), count] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+
+const list = (title: string, rows: ReadonlyArray<readonly [string, number]>): ReadonlyArray<string> => [
+  "",
+  title,
+  ...rows.map(([name, count]) => `  ${name.padEnd(36)}${String(count).padStart(10)}`)
+]
+
+/** Rows of outcomes, columns of operations. */
+const matrix = (title: string, rows: ReadonlyArray<readonly [string, number]>): ReadonlyArray<string> => {
+  const cells = new Map(rows)
+  const parts = rows.map(([name]) => name.split(": ") as [string, string])
+  const operations = [...new Set(parts.map(([operation]) => operation))]
+  const outcomes = [...new Set(parts.map(([, outcome]) => outcome))].sort()
+  const line = (head: string, values: ReadonlyArray<string>) =>
+    `  ${head.padEnd(26)}${values.map((value) => value.padStart(11)).join("")}`
+  return [
+    "",
+    line(title, operations),
+    ...outcomes.map((outcome) =>
+      line(
+        outcome,
+        operations.map((operation) => String(cells.get(`${operation}: ${outcome}`) ?? "."))
+      )
+    )
+  ]
+}
+
 /** What happened how often. */
 export const table = (events: ReadonlyMap<string, number>): string =>
-  [...events]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([event, count]) => `${event.padEnd(44)}${String(count).padStart(12)}`)
-    .join("\n")
+  [
+    ...list("Faults injected", section(events, "fault")),
+    ...list("Asked of Cal.com", section(events, "call")),
+    ...matrix("What callers were told", section(events, "answer"))
+  ].join("\n")

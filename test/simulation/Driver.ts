@@ -132,6 +132,8 @@ export class Process {
   readonly runtime: Runtime.Runtime<never>
   /** Fibers that were ever scheduled and did not end. */
   readonly fibers = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  /** Of them, those that run as long as the process does. */
+  private kept: ReadonlySet<unknown> = new Set()
   private readonly scheduler: Scheduler.Scheduler
   private readonly tasks: Array<Task> = []
   private readonly fiberOf: Array<unknown> = []
@@ -173,6 +175,16 @@ export class Process {
 
   get isPaused(): boolean {
     return this.held !== undefined
+  }
+
+  /** Whatever runs by now may run for ever. */
+  keepFibers(): void {
+    this.kept = new Set(this.fibers)
+  }
+
+  /** How many fibers have work to end. */
+  get running(): number {
+    return [...this.fibers].filter((fiber) => !this.kept.has(fiber)).length
   }
 
   /** Starts a fiber; `onExit` runs outside of it. */

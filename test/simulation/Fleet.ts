@@ -4,6 +4,7 @@ import { CalClient } from "../../src/CalClient.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
+import * as Api from "./Api.js"
 import type { Cal } from "./Cal.js"
 import { Process } from "./Driver.js"
 import * as Store from "./Store.js"
@@ -34,7 +35,8 @@ export class Fleet {
         process: undefined,
         tokens: undefined,
         close: Effect.void,
-        observeDate: () => Effect.void,
+        api: undefined,
+        hear: () => undefined,
         isStopping: false,
         incarnation: 0,
         attempts: new Map(),
@@ -78,8 +80,9 @@ export class Fleet {
     while (process.step());
     const exit = built.unsafePoll()
     if (exit === null || Exit.isFailure(exit)) throw new Error("a node did not start")
+    process.keepFibers()
     node.tokens = exit.value
-    node.observeDate = client.observeDate
+    node.api = Api.connect(world, node, this.cal, { tokens: exit.value, client })
     node.close = Scope.close(scope, Exit.void)
     world.note(node.name, "starts")
   }

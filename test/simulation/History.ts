@@ -82,6 +82,8 @@ class History {
     for (const user of this.users) this.handIn(user)
     for (const caller of this.plan.callers) driver.at(epoch + caller.at, undefined, () => this.callAt(caller))
     for (const incident of this.plan.incidents) this.schedule(incident)
+    for (const skew of this.plan.nodes) if (skew !== 0) this.world.count("fault", "clock is off")
+    if (this.plan.raceWindow > 0) this.world.count("fault", "Cal.com rotates in two steps")
     driver.run(epoch + this.plan.activeFor, this.observe)
     this.heal()
     const healedAt = driver.now
@@ -115,8 +117,8 @@ class History {
     }
     if (!driver.isQuiet) oracle.report("quiet", `${driver.pending} timers or messages are left ${when}`)
     for (const { name, process } of nodes) {
-      if (process !== undefined && process.fibers.size > 0) {
-        oracle.report("quiet", `${name} has ${process.fibers.size} fibers running ${when}`)
+      if (process !== undefined && process.running > 0) {
+        oracle.report("quiet", `${name} has ${process.running} fibers running ${when}`)
       }
     }
     this.isJudged = false
@@ -135,6 +137,7 @@ class History {
         if (incident.trigger.on === "time") at(incident.trigger.at, () => this.happen(incident))
         return
       case "wrongSecret":
+        this.world.count("fault", incident.kind)
         at(incident.at, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         at(incident.at + incident.millis, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         return
@@ -145,10 +148,11 @@ class History {
         at(incident.at, () => this.happen(incident))
         return
       case "accessRefused":
-      case "cal":
       case "calDown":
-      case "storage":
       case "storageDown":
+        return this.world.count("fault", incident.kind)
+      case "cal":
+      case "storage":
         return
     }
   }
@@ -159,7 +163,7 @@ class History {
     const user = "user" in incident ? this.users[incident.user] : undefined
     if (world.healed || (node === undefined && user === undefined)) return
     if (node !== undefined && node.process === undefined) return
-    world.count(incident.kind)
+    world.count("fault", incident.kind)
     if (node?.process !== undefined) {
       if (incident.kind === "crash") {
         world.note(node.name, "CRASHES")
@@ -216,6 +220,7 @@ class History {
     world.oracle.stored(grant.hash, exit.value.version)
     world.oracle.versioned(user.userUlid, exit.value.version)
     world.oracle.handedIn(user.userUlid, grant.hash)
+    world.announce(user.userUlid, exit.value.version)
     user.isRevoked = false
   }
 
@@ -237,7 +242,7 @@ class History {
     const { judge, world } = this
     const node = this.nodeFor(caller.node)
     const user = this.users[caller.user]
-    if (node?.process === undefined || user === undefined) return world.count("call to nobody")
+    if (node?.process === undefined || user === undefined) return world.count("fault", "no node to call")
     const { process } = node
     const name = `${caller.op} user${user.index}`
     const call: OpenCall = {
@@ -258,7 +263,7 @@ class History {
       if (!process.isAlive) return
       const told = Callers.describe(exit)
       world.note(node.name, `${name}: ${told} after ${world.driver.now - call.startedAt} ms`)
-      world.count(`${caller.op}: ${told}`)
+      world.count("answer", `${caller.op}: ${told}`)
       judge.ended(call, exit)
       then?.(exit)
     })
@@ -267,7 +272,7 @@ class History {
       if (fiber.unsafePoll() !== null) return
       call.interruptedAt = process.awake
       world.note(node.name, `${name}: the caller gives up`)
-      world.count("interrupted")
+      world.count("fault", "caller gives up")
       process.interrupt(fiber)
       this.variant.onInterrupted?.(node)
     })
@@ -293,7 +298,7 @@ class History {
       last = error?._tag ?? "a defect"
       if (error === undefined) break
       if (error._tag === "ReauthorizationRequired" || error._tag === "TokensNotFound") {
-        this.world.count("a person reconnects")
+        this.world.count("call", "a person reconnects in the end")
         this.handIn(user)
       }
       const pause = Option.getOrElse(retryAfter(error), () => Duration.seconds(5))

@@ -139,6 +139,7 @@ export const make = (world: World, patience: number): Cal => {
     },
     authorise,
     isLive: (token) => now(sandbox.isLive(token)),
+    respond: (request) => Effect.orDie(calCom.execute(request)),
     api: (token) =>
       now(calCom.execute(HttpClientRequest.get(`${apiUrl}/me`).pipe(HttpClientRequest.bearerToken(token)))).status,
     revoke: (account) => now(sandbox.revokeRefreshTokens(account)),

@@ -31,6 +31,7 @@ const clockNoise = 3000
 export class Judge {
   private readonly mayLoseAccess: boolean
   private readonly mayDisconnect: boolean
+  private readonly mayBeRevoked: boolean
   private readonly isCalm: boolean
   /** How old what a node knows may be, in milliseconds: its memory, and a read that was slow. */
   private readonly stale: number
@@ -47,6 +48,7 @@ export class Judge {
       callers.some(({ op }) => op === "reissue")
     this.stale = Duration.toMillis(config.memoryMaxAge) + statementTimeout
     this.mayDisconnect = callers.some(({ op }) => op === "disconnect")
+    this.mayBeRevoked = incidents.some(({ kind }) => kind === "revoked" || kind === "userDeleted")
     this.isCalm = incidents.length === 0 && raceWindow === 0
   }
 
@@ -90,10 +92,24 @@ export class Judge {
     ) {
       this.report("managed users recover", call, `told to reconnect (${failure.cause})`)
     }
+    if (failure._tag === "ReauthorizationRequired" && call.user.kind === "oauth2" && !this.mayReconnect(call.user)) {
+      this.report("P9", call, `told to reconnect (${failure.cause}) although no pair was lost`)
+    }
     if (this.isCalm && !this.mayDisconnect && failure._tag !== "RefreshCoolingDown") {
       this.report("calm", call, `failed with ${failure._tag}: ${failure.message}`)
     }
     if (call.op === "ensure") this.failedWhileValid(call, failure)
+  }
+
+  /** Whether an answer with a pair, or the grant itself, was ever lost. */
+  private mayReconnect(user: Callers.User): boolean {
+    return (
+      this.mayDisconnect ||
+      this.mayBeRevoked ||
+      [...this.world.oracle.grants.values()].some(
+        (grant) => user.accounts.has(grant.account) && (grant.state === "lost" || grant.state === "flying")
+      )
+    )
   }
 
   /** P8: while the stored token is valid, failing to refresh hurts nobody. */

@@ -85,6 +85,8 @@ export interface Plan {
   readonly raceWindow: number
   /** One way to the storage, and to Cal.com, at most. */
   readonly latency: { readonly storage: number; readonly cal: number }
+  /** What nodes hear of each other: the share that is lost, and how long the rest takes at most. */
+  readonly notices: { readonly lost: number; readonly latency: number }
   readonly shuffles: boolean
   readonly yieldAfter: number
   readonly callers: ReadonlyArray<Caller>
@@ -196,6 +198,17 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
       callers.push({ at: from + prng.int(100, 60_000), node: node(), user: who, op })
     }
   }
+  // A person reconnects while a refresh is under way, and the new pair is refreshed before that one ends.
+  if (!calm && prng.chance(0.12)) {
+    const from = lifetime + prng.int(0, 5) * second
+    const who = user()
+    const millis = prng.pick([second, 3 * second, 6 * second, 7500])
+    incidents.push({ kind: "cal", fault: prng.pick(["slowBefore", "slowAfter"]), nth: prng.pick([1, 1, 2]), millis })
+    const connectAt = from + prng.int(20, 3000)
+    callers.push({ at: from, node: node(), user: who, op: "ensure" })
+    callers.push({ at: connectAt, node: node(), user: who, op: prng.pick(["connect", "connect", "update"]) })
+    callers.push({ at: connectAt + prng.int(20, 3000), node: node(), user: who, op: "force" })
+  }
   const count = calm ? 0 : prng.pick([1, 1, 2, 2, 3, 4, 6])
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
@@ -208,6 +221,12 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     activeFor: Math.max(activeFor, ...callers.map(({ at }) => at + second)),
     raceWindow: !calm && prng.chance(0.25) ? prng.pick([5, 50, 500, 3000]) : 0,
     latency: { storage: prng.pick([2, 5, 5, 50, 400]), cal: prng.pick([5, 30, 200, 1500]) },
+    notices: prng.pick([
+      { lost: 1, latency: 0 },
+      { lost: 0, latency: 3 },
+      { lost: 0.3, latency: 50 },
+      { lost: 0.3, latency: 8000 }
+    ]),
     shuffles: prng.chance(0.5),
     yieldAfter: prng.pick([2048, 2048, 200, 30]),
     callers: callers.sort((a, b) => a.at - b.at),

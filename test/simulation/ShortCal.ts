@@ -16,6 +16,7 @@ import {
   CalRequestRejected,
   CalUnavailable
 } from "../../src/TokenError.js"
+import * as Api from "./Api.js"
 import { type Authorised, type Cal, exchange, watched } from "./Cal.js"
 import type { CalFault } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
@@ -162,6 +163,14 @@ export const make = (world: World, patience: number): Cal => {
     return { grant, accessToken: grant.accessToken, refreshToken: grant.refreshToken, expiresAt: grant.expiresAt }
   }
 
+  const api = (token: string): number => {
+    const record = accounts.get(owners.get(token) ?? 0)
+    const expiresAt = record?.access.get(token)
+    if (record === undefined || expiresAt === undefined) return 401
+    if (driver.now <= expiresAt) return 200
+    return record.kind === "managed" ? 498 : 401
+  }
+
   return {
     createAccount: (kind) => {
       accounts.set(++lastAccount, { kind, refresh: new Set(), access: new Map() })
@@ -169,13 +178,8 @@ export const make = (world: World, patience: number): Cal => {
     },
     authorise,
     isLive: (token) => accounts.get(owners.get(token) ?? 0)?.refresh.has(token) === true,
-    api: (token) => {
-      const record = accounts.get(owners.get(token) ?? 0)
-      const expiresAt = record?.access.get(token)
-      if (record === undefined || expiresAt === undefined) return 401
-      if (driver.now <= expiresAt) return 200
-      return record.kind === "managed" ? 498 : 401
-    },
+    respond: (request) => Api.answer(request, api(Api.tokenOf(request)), driver.now),
+    api,
     revoke: (account) => accounts.get(account)?.refresh.clear(),
     killAccess: (account) => {
       const record = accounts.get(account)
@@ -249,7 +253,7 @@ export const make = (world: World, patience: number): Cal => {
 }
 
 /** The header that tells Cal.com's time. */
-export const dated = (now: number): Headers.Headers => Headers.unsafeFromRecord({ date: new Date(now).toUTCString() })
+const dated = (now: number): Headers.Headers => Headers.unsafeFromRecord({ date: new Date(now).toUTCString() })
 
 /** How far a node's clock is ahead. */
-export const skewOf = (world: World, node: Node): number => world.plan.nodes[node.index] ?? 0
+const skewOf = (world: World, node: Node): number => world.plan.nodes[node.index] ?? 0

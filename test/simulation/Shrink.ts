@@ -39,6 +39,7 @@ const candidates = function* (plan: Plan): Generator<Plan> {
     if (plan.nodes[i] !== 0) yield { ...plan, nodes: plan.nodes.map((skew, index) => (index === i ? 0 : skew)) }
   }
   if (plan.raceWindow > 0) yield { ...plan, raceWindow: 0 }
+  if (plan.notices.lost < 1) yield { ...plan, notices: { lost: 1, latency: 0 } }
   if (plan.shuffles) yield { ...plan, shuffles: false }
   if (plan.yieldAfter < 2048) yield { ...plan, yieldAfter: 2048 }
   if (plan.latency.storage > 2 || plan.latency.cal > 5) yield { ...plan, latency: { storage: 2, cal: 5 } }

@@ -1,8 +1,16 @@
 /** The storage as a node sees it: somebody else's process, reached by messages that may be slow or lost. */
-import { Effect, Exit, Option } from "effect"
+import { Effect, Exit, Option, Predicate, Queue, Stream } from "effect"
 import { hash } from "../../src/Token.js"
+import type { UserUlid } from "../../src/Token.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
-import type { ClaimRequest, ClaimResult, CommitResult, StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitResult,
+  Notice,
+  StoredConnection,
+  TokenStorage
+} from "../../src/TokenStorage.js"
 import { millis } from "../../src/TokenStorage/Rows.js"
 import type { Attempt } from "./Oracle.js"
 import type { StorageOp } from "./Plan.js"
@@ -22,7 +30,7 @@ const fateOf = (world: World, op: StorageOp): Fate => {
   const there = world.delay(most)
   const incident = world.storageFault(op)
   if (incident === undefined) return { executes: there, answers: true, fails: statementTimeout }
-  world.count(`storage ${incident.fault}`)
+  world.count("fault", `storage ${incident.fault}`)
   switch (incident.fault) {
     case "refused":
       return { executes: undefined, answers: false, fails: there }
@@ -47,11 +55,16 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
   const process = node.process
   if (process === undefined) throw new Error("a node that is down has no storage")
 
+  const heard = Effect.runSync(Queue.sliding<Notice>(64))
+  node.hear = (notice) => void Queue.unsafeOffer(heard, notice)
+
   const call = <A, E>(
     op: StorageOp,
     about: string,
     statement: Effect.Effect<A, E>,
     hooks: {
+      /** Whose row it may change. */
+      readonly writes?: UserUlid
       readonly executed?: (result: A) => void
       readonly answered?: (result: A) => void
       readonly tell?: (result: A) => string
@@ -84,6 +97,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
           if (world.traces)
             world.note("storage", `${op} ${about} of ${node.name}: ${hooks.tell?.(exit.value) ?? "done"}`)
           hooks.executed?.(exit.value)
+          if (hooks.writes !== undefined) world.announce(hooks.writes, Option.getOrUndefined(versionIn(exit.value)))
         }
         world.reach(node, "executed", op)
         if (!fate.answers) return
@@ -159,6 +173,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }),
     commit: (request) =>
       call("commit", nameOf(request.userUlid), withRowBefore(storage, request.userUlid, storage.commit(request)), {
+        writes: request.userUlid,
         executed: ({ before, result }) => {
           if (result._tag === "Discarded") {
             const grant = oracle.grants.get(hash(request.pair.refreshToken))
@@ -174,6 +189,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }).pipe(Effect.map(({ result }): CommitResult => result)),
     fail: (request) =>
       call("fail", nameOf(request.userUlid), storage.fail(request), {
+        writes: request.userUlid,
         executed: (result) => {
           if (result._tag === "Recorded" && request.failure._tag === "Released") oracle.released(request.userUlid)
         },
@@ -181,6 +197,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }),
     connect: (request) =>
       call("connect", nameOf(request.userUlid), storage.connect(request), {
+        writes: request.userUlid,
         executed: (row) => {
           oracle.handedIn(request.userUlid, hash(request.pair.refreshToken))
           keep(row)
@@ -189,6 +206,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }),
     update: (userUlid, pair) =>
       call("update", nameOf(userUlid), storage.update(userUlid, pair), {
+        writes: userUlid,
         executed: (row) => {
           oracle.handedIn(userUlid, hash(pair.refreshToken))
           Option.map(row, keep)
@@ -197,6 +215,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }),
     disconnect: (userUlid) =>
       call("disconnect", nameOf(userUlid), withRowBefore(storage, userUlid, storage.disconnect(userUlid)), {
+        writes: userUlid,
         // Somebody gave these pairs away, also if an older one is handed in afterwards.
         executed: ({ before }) => oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId),
         tell: ({ result }) => `was there: ${result}`
@@ -204,8 +223,16 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
     ping: storage.ping,
-    notices: storage.notices
+    notices: Stream.fromQueue(heard)
   }
+}
+
+/** The version of the row in an answer, if it has one. */
+const versionIn = (result: unknown): Option.Option<number> => {
+  if (Option.isOption(result)) return Option.flatMap(result, versionIn)
+  if (!Predicate.isRecord(result)) return Option.none()
+  if (typeof result["version"] === "number") return Option.some(result["version"])
+  return "row" in result ? versionIn(result["row"]) : "result" in result ? versionIn(result["result"]) : Option.none()
 }
 
 const withRowBefore = <A, E>(

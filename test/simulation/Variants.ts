@@ -73,11 +73,9 @@ export const variants: Readonly<Record<string, () => Variant>> = {
     rows({
       claim: (row, request, now) => Rows.claim({ ...row, journal: null, probeNotBefore: null }, request, now)
     }),
+  // The second and last look at the row is the one before the next token: without it, a loser goes on spending.
   "no re-read before failing": () =>
-    rows({
-      spend: (row, request) => [Option.some(Rows.toStored(row)), Rows.spend(row, request)[1]],
-      fail: (row, request, now) => Rows.fail({ ...row, attemptId: request.attemptId }, request, now)
-    }),
+    rows({ spend: (row, request) => [Option.some(Rows.toStored(row)), Rows.spend(row, request)[1]] }),
   "an immediate probe": () => ({
     config: { probeDelayExpired: Duration.zero, probeDelayValid: Duration.zero }
   }),

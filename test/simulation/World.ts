@@ -1,9 +1,10 @@
 /** What the parts of one history share: the machine, the plan's mishaps, the counters and the record. */
-import type { Headers } from "@effect/platform"
 import { Duration, type Effect, type Exit, Runtime } from "effect"
+import type * as CalApi from "../../src/CalApi.js"
 import type * as CalTokens from "../../src/CalTokens.js"
 import type { UserUlid } from "../../src/Token.js"
 import type { Options } from "../../src/TokenConfig.js"
+import { Notice } from "../../src/TokenStorage.js"
 import { Driver, Process } from "./Driver.js"
 import { type Attempt, Oracle } from "./Oracle.js"
 import type { CalFault, CalOp, Incident, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
@@ -23,8 +24,9 @@ export interface Node {
   tokens: typeof CalTokens.CalTokens.Service | undefined
   /** An orderly shutdown of this incarnation. */
   close: Effect.Effect<void>
-  /** Learns Cal.com's time from an answer to an API request. */
-  observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
+  api: typeof CalApi.CalApi.Service | undefined
+  /** Takes what the storage tells of its own accord. */
+  hear: (notice: Notice) => void
   isStopping: boolean
   incarnation: number
   /** Incarnation-wide knowledge, for the checks. */
@@ -37,7 +39,11 @@ export interface Node {
   readonly counts: Map<string, number>
 }
 
+/** What went wrong by plan, what was asked of Cal.com, and what callers were told. */
+export type Kind = "fault" | "call" | "answer"
+
 export interface Stats {
+  /** How often what happened, by its kind and its name. */
   readonly events: Map<string, number>
 }
 
@@ -46,6 +52,7 @@ export class World {
   readonly server: Process
   readonly oracle: Oracle
   readonly latency: Prng.Prng
+  private readonly gossip: Prng.Prng
   readonly nodes: Array<Node> = []
   readonly log: Array<string> = []
   /** From here on nothing goes wrong any more. */
@@ -62,6 +69,7 @@ export class World {
     { callTimeout, probeDelayExpired }: Options
   ) {
     this.driver = new Driver(epoch, Prng.make(plan.seed, "driver"), plan.shuffles, plan.yieldAfter)
+    this.gossip = Prng.make(plan.seed, "notices")
     this.latency = Prng.make(plan.seed, "latency")
     this.server = new Process(this.driver, "Cal.com", plan.seed, 0)
     this.oracle = new Oracle(
@@ -86,7 +94,8 @@ export class World {
     if (this.traces) this.log.push(`${(this.elapsed / 1000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${what}`)
   }
 
-  count(event: string): void {
+  count(kind: Kind, name: string): void {
+    const event = `${kind} ${name}`
     this.stats.events.set(event, (this.stats.events.get(event) ?? 0) + 1)
   }
 
@@ -95,8 +104,31 @@ export class World {
     return this.latency.chance(0.2) ? 0 : this.latency.int(1, Math.max(1, most))
   }
 
+  /** A row was written: whoever listens may hear of it, late, twice, or not at all. */
+  announce(userUlid: UserUlid, version: number | undefined): void {
+    const { latency, lost } = this.plan.notices
+    if (lost === 1) return
+    for (const node of this.nodes) {
+      const { process } = node
+      if (process === undefined) continue
+      for (let times = this.gossip.chance(0.1) ? 2 : 1; times > 0; times--) {
+        if (this.gossip.chance(lost)) {
+          this.count("fault", "notice lost")
+          continue
+        }
+        const notice = this.gossip.chance(0.05) ? Notice.Missed() : Notice.Written({ userUlid, version })
+        this.driver.after(this.gossip.int(0, latency), process, () => node.hear(notice))
+      }
+    }
+  }
+
   runSync<A, E>(effect: Effect.Effect<A, E>): Exit.Exit<A, E> {
     return Runtime.runSyncExit(this.server.runtime)(effect)
+  }
+
+  /** A number that was not given out yet. */
+  next(): number {
+    return this.nth("number")
   }
 
   private nth(key: string): number {

@@ -107,7 +107,7 @@ const main = async (): Promise<number> => {
     })
   )
   if (process.stdout.isTTY) process.stdout.write("\n")
-  process.stdout.write(`${done} histories, ${rate().toFixed(0)}/s\n${Campaign.table(events)}\n`)
+  process.stdout.write(`${done} histories, ${rate().toFixed(0)}/s\n${Campaign.table(events)}\n\n`)
   const failures = reports.filter((report) => report !== undefined)
   for (const report of failures) process.stdout.write(`\n${report}\n`)
   if (failures.length === 0) process.stdout.write("every promise was kept\n")
