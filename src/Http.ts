@@ -8,25 +8,42 @@ import { HttpApiBuilder, HttpMiddleware, HttpServer } from "@effect/platform"
 import { Effect, Layer } from "effect"
 import { Api } from "./Api.js"
 import * as Access from "./Http/Access.js"
+import * as AccessTokens from "./Http/AccessTokens.js"
+import * as Atoms from "./Http/Atoms.js"
 import * as Connections from "./Http/Connections.js"
+import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
 import * as Health from "./Http/Health.js"
+import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
 import * as Proxy from "./Http/Proxy.js"
+import * as RateLimits from "./Http/RateLimits.js"
 import * as RouteTable from "./Http/RouteTable.js"
 import * as Tokens from "./Http/Tokens.js"
+import * as ManagedUsers from "./ManagedUsers.js"
 
-const groups = Layer.mergeAll(Tokens.layer, Connections.layer, Health.layer).pipe(Layer.provide(Access.layerManage))
+const groups = Layer.mergeAll(
+  Tokens.layer,
+  Connections.layer,
+  AccessTokens.layer,
+  Layer.provide(ManagedUsersHttp.layer, ManagedUsers.layer),
+  Atoms.layer,
+  Health.layer
+).pipe(Layer.provide(Access.layer))
 
 const serve = Effect.gen(function* () {
   const app = yield* HttpApiBuilder.httpApp
   const { routes } = yield* HttpApiBuilder.Router.router
-  return HttpServer.serve(Edge.traced(Edge.guard(app, RouteTable.make(routes)))).pipe(
+  const guarded = yield* Atoms.cors(Edge.guard(app, RouteTable.make(routes)))
+  return HttpServer.serve(Edge.traced(guarded)).pipe(
     // The platform's span tells the whole URL; ours takes its place.
     HttpMiddleware.withTracerDisabledWhen(() => true)
   )
 }).pipe(Layer.unwrapEffect)
 
-/** Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. */
+/**
+ * Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. `Access.protect` asks for an API key
+ * in front of them.
+ */
 export interface Options<E, R> {
   readonly routes: Layer.Layer<never, E, R>
 }
@@ -34,9 +51,10 @@ export interface Options<E, R> {
 /** Everything that is served, on whichever server there is. */
 export const layerWith = <E, R>({ routes }: Options<E, R>) =>
   serve.pipe(
+    Layer.provide(Documentation.layer),
     Layer.provide(HttpApiBuilder.api(Api)),
-    Layer.provide([groups, Proxy.layer, routes]),
-    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer])
+    Layer.provide([groups, Proxy.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
+    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, RateLimits.layer])
   )
 
 export const layer = layerWith({ routes: Layer.empty })

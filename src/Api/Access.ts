@@ -14,12 +14,22 @@ export class Caller extends Context.Tag("cal-tokens/Api/Caller")<
 >() {}
 
 const bearer = HttpApiSecurity.bearer.pipe(
-  HttpApiSecurity.annotate(OpenApi.Description, "An API key of this service, not a Cal.com token.")
+  HttpApiSecurity.annotate(
+    OpenApi.Description,
+    "An API key of this service, not a Cal.com token. Each operation names the scope that the key needs."
+  )
 )
 
-/** Lets requests pass whose API key has the scope `manage`. */
+/** Lets requests pass whose API key has the scope `manage`. The documentation takes the scope from the key here. */
 export class Manage extends HttpApiMiddleware.Tag<Manage>()("cal-tokens/Api/Manage", {
   failure: AccessFailure,
   provides: Caller,
-  security: { apiKey: bearer }
+  security: { manage: bearer }
+}) {}
+
+/** Lets requests pass whose API key has the scope `read-token`. */
+export class ReadToken extends HttpApiMiddleware.Tag<ReadToken>()("cal-tokens/Api/ReadToken", {
+  failure: AccessFailure,
+  provides: Caller,
+  security: { "read-token": bearer }
 }) {}

@@ -1,49 +1,109 @@
 /** Which Cal.com account a user is connected to, and in what state that connection is. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
-import { ReauthorizationCause } from "../TokenError.js"
+import type { ReauthorizationCause } from "../TokenError.js"
 import { Manage } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
-import { UserUlidInput } from "./Tokens.js"
-
-/** An expiry as people hand it in: milliseconds since the epoch, or ISO 8601 with a zone. */
-const InstantInput = Schema.Union(Schema.Number, Schema.String)
+import { OperationFailure, QueryFailure } from "./Failure.js"
+import { Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
 
 export const Kind = Schema.Literal("managed", "oauth2")
 export type Kind = typeof Kind.Type
 
+export const ConnectionStatus = Schema.Literal("active", "reauthorizationRequired")
+export type ConnectionStatus = typeof ConnectionStatus.Type
+
+const causes = ["revoked", "rotationLost", "calUserGone"] as const satisfies ReadonlyArray<ReauthorizationCause>
+
+const Token = Schema.Redacted(
+  Schema.String.annotations({ description: "1 to 8192 printable characters without spaces." })
+)
+
 export const PutConnection = Schema.Struct({
   kind: Kind,
-  /** Required for managed users. */
-  calUserId: Schema.optional(Schema.Number),
-  accessToken: Schema.Redacted(Schema.String),
-  refreshToken: Schema.Redacted(Schema.String),
+  calUserId: Schema.optional(
+    Schema.Number.annotations({
+      description: "The user at Cal.com, a positive whole number; required for managed users."
+    })
+  ),
+  accessToken: Token,
+  refreshToken: Token,
   accessTokenExpiresAt: InstantInput,
   refreshTokenExpiresAt: Schema.optional(InstantInput),
-  scope: Schema.optional(Schema.String)
+  scope: Schema.optional(Schema.String.annotations({ description: "OAuth2: the scopes that were granted." }))
 })
+
+const account = {
+  kind: Kind,
+  status: ConnectionStatus,
+  cause: Schema.optional(
+    Schema.Literal(...causes).annotations({
+      description:
+        "Why the user has to reconnect: Cal.com refuses the refresh token, its answer with the new one was lost, or " +
+        "the managed user is gone there."
+    })
+  ),
+  since: Schema.optional(Instant),
+  calUserId: Schema.NullOr(Schema.Int).annotations({ description: "The user at Cal.com, where that is known." }),
+  isExpired: Schema.Boolean
+}
+
+const expiries = {
+  accessTokenExpiresAt: Instant,
+  refreshTokenExpiresAt: Schema.NullOr(Instant),
+  version: Schema.Number.annotations({ description: "Grows with every stored pair." }),
+  updatedAt: Instant
+}
 
 /** What may be told about a connection: no tokens. */
 export const Connection = Schema.Struct({
-  kind: Kind,
-  status: Schema.Literal("active", "reauthorizationRequired"),
-  /** Why the user has to reconnect. */
-  cause: Schema.optional(ReauthorizationCause),
-  /** Since when the user has to reconnect. */
-  since: Schema.optional(Schema.DateTimeUtc),
-  calUserId: Schema.NullOr(Schema.Int),
-  isExpired: Schema.Boolean,
-  isExpiringSoon: Schema.Boolean,
-  accessTokenExpiresAt: Schema.DateTimeUtc,
-  refreshTokenExpiresAt: Schema.NullOr(Schema.DateTimeUtc),
-  version: Schema.Number,
-  updatedAt: Schema.DateTimeUtc
-})
+  ...account,
+  isExpiringSoon: Schema.Boolean.annotations({ description: "Expired, or inside the window before that." }),
+  ...expiries
+}).annotations({ identifier: "Connection" })
 export type Connection = typeof Connection.Type
 
-export const ConnectionFound = Schema.Struct({ success: Schema.Literal(true), connection: Connection })
+/** A connection in a list. */
+export const ListedConnection = Schema.Struct({ userUlid: Schema.String, ...account, ...expiries }).annotations({
+  identifier: "ListedConnection"
+})
+export type ListedConnection = typeof ListedConnection.Type
 
-export const Done = Schema.Struct({ success: Schema.Literal(true) })
+export const ConnectionFound = Schema.Struct({ success: Success, connection: Connection })
+
+/** How many connections a page holds, unless the caller says otherwise, and at most. */
+export const pageSize = { default: 50, maximum: 200 } as const
+
+const PageSize = Schema.NumberFromString.pipe(
+  Schema.filter((size) => Number.isInteger(size) && size >= 1 && size <= pageSize.maximum, {
+    message: () => ({ message: `must be a whole number from 1 to ${pageSize.maximum}`, override: true }),
+    jsonSchema: { type: "integer", minimum: 1, maximum: pageSize.maximum, default: pageSize.default }
+  })
+)
+
+const oneOf = (values: ReadonlyArray<string>) => ({ message: `must be one of ${values.join(", ")}`, override: true })
+
+export const ListConnections = Schema.Struct({
+  status: Schema.optional(
+    ConnectionStatus.annotations({
+      message: () => oneOf(ConnectionStatus.literals),
+      description: "Only connections in this state."
+    })
+  ),
+  cursor: Schema.optional(
+    Schema.String.annotations({
+      message: () => ({ message: "must be the cursor of the page before", override: true }),
+      description: "The `cursor` of the page before.",
+      examples: [exampleUlid]
+    })
+  ),
+  limit: Schema.optional(PageSize)
+})
+
+export const ConnectionsPage = Schema.Struct({
+  success: Success,
+  connections: Schema.Array(ListedConnection),
+  cursor: Schema.optional(Schema.String.annotations({ description: "Asks for the next page; absent on the last one." }))
+})
 
 const path = Schema.Struct({ userUlid: UserUlidInput })
 
@@ -52,21 +112,35 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
     HttpApiEndpoint.get("getConnection", "/connections/:userUlid")
       .setPath(path)
       .addSuccess(ConnectionFound)
-      .annotate(OpenApi.Description, "What is known about a user's connection.")
+      .addError(OperationFailure)
+      .annotate(OpenApi.Summary, "Look at a connection")
+      .annotate(OpenApi.Description, "What is known about a user's connection. No tokens.")
   )
   .add(
     HttpApiEndpoint.put("putConnection", "/connections/:userUlid")
       .setPath(path)
       .setPayload(PutConnection)
       .addSuccess(Done)
+      .addError(OperationFailure)
+      .annotate(OpenApi.Summary, "Connect a user with tokens that you have")
       .annotate(OpenApi.Description, "Stores the tokens of a user that is connected, or reconnected, elsewhere.")
   )
   .add(
     HttpApiEndpoint.del("deleteConnection", "/connections/:userUlid")
       .setPath(path)
       .addSuccess(Done)
-      .annotate(OpenApi.Description, "Forgets a user's connection with its tokens.")
+      .addError(OperationFailure)
+      .annotate(OpenApi.Summary, "Disconnect a user")
+      .annotate(OpenApi.Description, "Forgets a user's connection with its tokens. Nothing changes at Cal.com.")
   )
-  .addError(OperationFailure)
+  .add(
+    HttpApiEndpoint.get("listConnections", "/connections")
+      .setUrlParams(ListConnections)
+      .addSuccess(ConnectionsPage)
+      .addError(QueryFailure)
+      .annotate(OpenApi.Summary, "List connections")
+      .annotate(OpenApi.Description, "A page of connections, in the order of their users' ULIDs. No tokens.")
+  )
   .middleware(Manage)
-  .prefix("/api/cal") {}
+  .prefix("/api/cal")
+  .annotate(OpenApi.Description, "Which Cal.com account a user is connected to, and in what state that is.") {}

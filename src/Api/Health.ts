@@ -3,18 +3,24 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 
 export const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
-export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") })
+export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations({
+  identifier: "Unhealthy",
+  description: "The storage is away, or the process is stopping."
+})
 
 export class HealthApi extends HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("live", "/live")
       .addSuccess(Healthy)
+      .annotate(OpenApi.Summary, "Is the process alive?")
       .annotate(OpenApi.Description, "200 as long as the process lives.")
   )
   .add(
     HttpApiEndpoint.get("ready", "/ready")
       .addSuccess(Healthy)
       .addError(Unhealthy, { status: 503 })
+      .annotate(OpenApi.Summary, "Can requests be served?")
       .annotate(OpenApi.Description, "200 when requests can be served, 503 while storage is away or during shutdown.")
   )
-  .prefix("/health") {}
+  .prefix("/health")
+  .annotate(OpenApi.Description, "For load balancers; without an API key.") {}

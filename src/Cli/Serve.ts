@@ -6,6 +6,8 @@ import { Console, Effect, Layer, Redacted } from "effect"
 import * as Environment from "../Environment.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../Http/ApiKeys.js"
+import * as Atoms from "../Http/Atoms.js"
+import * as ClientAddress from "../Http/ClientAddress.js"
 import * as Edge from "../Http/Edge.js"
 import * as Lifecycle from "../Http/Lifecycle.js"
 import * as Server from "../Http/Server.js"
@@ -19,12 +21,17 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
   const settings = yield* Environment.load
   yield* tryPort(settings)
   return yield* Layer.launch(
-    application(settings).pipe(
-      Layer.provide(Layer.succeed(Edge.Development, settings.development)),
-      Layer.provide(Logging.layer(settings.log))
-    )
+    application(settings).pipe(Layer.provide(references(settings)), Layer.provide(Logging.layer(settings.log)))
   )
 })
+
+/** Settings that parts of the service look up where they need them. */
+const references = ({ allowedOrigins, development, trustedProxies }: Environment.Settings) =>
+  Layer.mergeAll(
+    Layer.succeed(Edge.Development, development),
+    Layer.succeed(Atoms.AllowedOrigins, allowedOrigins),
+    Layer.succeed(ClientAddress.TrustedProxies, trustedProxies)
+  )
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {

@@ -1,32 +1,74 @@
 /** Checks API keys, before anything else of a request is looked at. */
 import { HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/platform"
 import { type Context, Effect, Layer } from "effect"
-import { Caller, Manage, type Scope } from "../Api/Access.js"
+import { Caller, Manage, ReadToken, type Scope } from "../Api/Access.js"
+import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "./ApiKeys.js"
 import * as Edge from "./Edge.js"
+import { RateLimits } from "./RateLimits.js"
 
-const authorize = (keys: Context.Tag.Service<ApiKeys>, scope: Scope) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const { route } = yield* HttpRouter.RouteContext
-    return yield* Edge.refuseAll(keys.authorize(request.headers["authorization"], scope)).pipe(
-      Effect.annotateLogs({ operation: "authorize", endpoint: `${request.method} ${route.path}` })
-    )
-  })
+/** The caller of a request, if its key has the scope and is within its limit. */
+export type Authorize = (
+  scope: Scope
+) => Effect.Effect<
+  Context.Tag.Service<Caller>,
+  AccessFailure,
+  HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
+>
+
+/**
+ * A key that is not known counts against the address it came from. The limit only changes the answer: a known key is
+ * taken from any address, or whoever shares an address with a careless program would be locked out with it.
+ */
+export const authorize: Effect.Effect<Authorize, never, ApiKeys | RateLimits> = Effect.gen(function* () {
+  const keys = yield* ApiKeys
+  const limits = yield* RateLimits
+  return (scope) =>
+    Effect.gen(function* () {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const { route } = yield* HttpRouter.RouteContext
+      const caller = yield* keys.authorize(request.headers["authorization"], scope).pipe(
+        Effect.catchTags({
+          Unauthorized: (error) => Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.refuse(error)),
+          Forbidden: (error) => Edge.refuse(error)
+        }),
+        Effect.annotateLogs({ operation: "authorize", endpoint: `${request.method} ${route.path}` })
+      )
+      yield* Effect.catchAll(limits.key(caller.name), Edge.decline)
+      return caller
+    })
+})
 
 /** For the endpoints of the API value. */
-export const layerManage: Layer.Layer<Manage, never, ApiKeys> = Layer.effect(
-  Manage,
-  Effect.map(ApiKeys, (keys) => ({ apiKey: () => authorize(keys, "manage") }))
+export const layer: Layer.Layer<Manage | ReadToken, never, ApiKeys | RateLimits> = Layer.mergeAll(
+  Layer.effect(
+    Manage,
+    Effect.map(authorize, (authorize) => ({ manage: () => authorize("manage") }))
+  ),
+  Layer.effect(
+    ReadToken,
+    Effect.map(authorize, (authorize) => ({ "read-token": () => authorize("read-token") }))
+  )
 )
 
 /** For a route beside the API value: a caller without the scope gets its answer here. */
-export const protect = <E, R>(
-  keys: Context.Tag.Service<ApiKeys>,
-  scope: Scope,
-  route: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
-) =>
-  Effect.matchEffect(authorize(keys, scope), {
-    onFailure: (failure) => Effect.succeed(Edge.respond(failure)),
-    onSuccess: (caller) => Effect.provideService(route, Caller, caller)
-  })
+export const protect: Effect.Effect<
+  (
+    scope: Scope
+  ) => <E, R>(
+    route: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
+  ) => Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    E,
+    Exclude<R, Caller> | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
+  >,
+  never,
+  ApiKeys | RateLimits
+> = Effect.map(
+  authorize,
+  (authorize) => (scope) => (route) =>
+    Effect.matchEffect(authorize(scope), {
+      onFailure: (failure) => Effect.succeed(Edge.respond(failure)),
+      onSuccess: (caller) => Effect.provideService(route, Caller, caller)
+    })
+)

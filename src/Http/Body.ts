@@ -80,7 +80,10 @@ const locate = (
     case "Pointer":
       return locate(issue.issue, path.concat(issue.path))
     case "Composite":
-      return SchemaAST.isUnion(issue.ast) ? here(path, issue.ast) : locate(firstOf(issue.issues), path)
+      // Of a record even the keys are the caller's.
+      return SchemaAST.isUnion(issue.ast) || isRecord(issue.ast)
+        ? here(path, issue.ast)
+        : locate(firstOf(issue.issues), path)
     case "Refinement":
     case "Transformation":
       return locate(issue.issue, path)
@@ -93,6 +96,8 @@ const locate = (
       return here(path, issue.ast)
   }
 }
+
+const isRecord = (ast: SchemaAST.AST) => SchemaAST.isTypeLiteral(ast) && ast.indexSignatures.length > 0
 
 const here = (path: ReadonlyArray<PropertyKey>, ast: SchemaAST.AST) => ({
   path: path.map(String),

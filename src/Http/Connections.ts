@@ -2,22 +2,35 @@
 import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
 import { Api } from "../Api.js"
-import { type Connection, PutConnection } from "../Api/Connections.js"
+import { type Connection, type ListedConnection, pageSize, PutConnection } from "../Api/Connections.js"
+import { CalClient } from "../CalClient.js"
 import { CalTokens, type ConnectionInfo, type NewConnection } from "../CalTokens.js"
+import type { UserUlid } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
 /** What a connection looks like from outside. */
-export const describe = ({ connection, status, ...info }: ConnectionInfo): Connection => ({
-  kind: connection._tag === "ManagedUser" ? "managed" : "oauth2",
+export const describe = (info: ConnectionInfo): Connection => ({
+  ...standing(info, info.isExpired),
+  isExpiringSoon: info.isExpiringSoon
+})
+
+/** The same in a list, as stored. */
+const listed = (row: ConnectionSummary, now: number): ListedConnection => ({
+  userUlid: row.userUlid,
+  ...standing(row, row.accessTokenExpiresAt <= now)
+})
+
+const standing = ({ connection, status, ...info }: ConnectionSummary, isExpired: boolean) => ({
+  kind: connection._tag === "ManagedUser" ? ("managed" as const) : ("oauth2" as const),
   ...(status._tag === "Active"
-    ? { status: "active" }
-    : { status: "reauthorizationRequired", cause: status.cause, since: DateTime.unsafeMake(status.since) }),
+    ? { status: "active" as const }
+    : { status: "reauthorizationRequired" as const, cause: status.cause, since: DateTime.unsafeMake(status.since) }),
   calUserId: connection.calUserId ?? null,
-  isExpired: info.isExpired,
-  isExpiringSoon: info.isExpiringSoon,
+  isExpired,
   accessTokenExpiresAt: DateTime.unsafeMake(info.accessTokenExpiresAt),
   refreshTokenExpiresAt:
     info.refreshTokenExpiresAt === undefined ? null : DateTime.unsafeMake(info.refreshTokenExpiresAt),
@@ -35,11 +48,25 @@ const account = (input: typeof PutConnection.Type): Effect.Effect<NewConnection,
     return { _tag: "ManagedUser", calUserId }
   })
 
+const statuses = { active: "Active", reauthorizationRequired: "ReauthorizationRequired" } as const
+
+/** A cursor is the last user of the page before. */
+const position = (cursor: string | undefined): Effect.Effect<UserUlid | undefined, InvalidInput> =>
+  cursor === undefined
+    ? Effect.succeed(undefined)
+    : Effect.mapError(
+        TokenInput.userUlid(cursor),
+        () => new InvalidInput({ field: "cursor", expected: "must be the cursor of the page before" })
+      )
+
 const done = { success: true } as const
 
 export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
-  Effect.map(CalTokens, (tokens) =>
-    handlers
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const storage = yield* TokenStorage
+    const client = yield* CalClient
+    return handlers
       .handleRaw("getConnection", ({ path }) =>
         Effect.gen(function* () {
           yield* Edge.operation("getConnection")
@@ -63,5 +90,24 @@ export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
           return done
         }).pipe(Edge.refuseAll)
       )
-  )
+      .handleRaw("listConnections", ({ urlParams: { cursor, limit = pageSize.default, status } }) =>
+        Effect.gen(function* () {
+          yield* Edge.operation("listConnections")
+          const rows = yield* storage.list({
+            status: status && statuses[status],
+            after: yield* position(cursor),
+            // One more than asked for tells whether there is another page.
+            limit: limit + 1
+          })
+          const now = yield* client.now
+          const page = rows.slice(0, limit)
+          const next = rows.length > limit ? page.at(-1)?.userUlid : undefined
+          return {
+            success: true as const,
+            connections: page.map((row) => listed(row, now)),
+            ...(next === undefined ? {} : { cursor: next })
+          }
+        }).pipe(Edge.refuseAll)
+      )
+  })
 )

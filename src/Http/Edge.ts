@@ -2,14 +2,24 @@
  * Where a failure becomes an answer: logged once, with operation and user, and sent as the JSON that `Api/Failure`
  * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
  */
-import { HttpApp, HttpServerError, HttpServerRequest, HttpServerResponse, HttpTraceContext } from "@effect/platform"
+import {
+  HttpApiError,
+  HttpApp,
+  HttpServerError,
+  HttpServerRequest,
+  HttpServerResponse,
+  HttpTraceContext
+} from "@effect/platform"
 import { Cause, Context, Effect, Option, type Scope } from "effect"
 import { Caller } from "../Api/Access.js"
+import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import type { UserUlid } from "../Token.js"
-import type { InvalidInput, TokenError } from "../TokenError.js"
+import * as TokenErrors from "../TokenError.js"
+import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { Lifecycle } from "./Lifecycle.js"
+import { RateLimits } from "./RateLimits.js"
 import type { RouteTable } from "./RouteTable.js"
 
 /** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
@@ -28,34 +38,71 @@ export const operation = (name: string): Effect.Effect<void, never, Caller | Sco
 export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scope.Scope> =>
   Effect.tap(TokenInput.userUlid(value), (userUlid) => Effect.annotateLogsScoped({ userUlid }))
 
+/** The failure that stands for an error of this package. */
+export const toFailure = <E extends TokenError>(error: E) =>
+  ({
+    _tag: error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag,
+    ...TokenErrors.toFailure(error)
+  }) as Extract<Failure.OperationFailure, { readonly code: E["_tag"] }>
+
 /** Logs an error, sees to the headers that belong to it, and fails with its form on the wire. */
 export const refuse = <E extends TokenError>(error: E) =>
   Effect.gen(function* () {
-    const failure = Failure.fromError<E>(error)
-    const status = Failure.status(failure)
     const development = yield* Development
+    const stack = development && error.stack !== undefined ? { stack: error.stack } : {}
+    return yield* Effect.annotateLogs(decline(toFailure(error)), stack)
+  })
+
+/** The same for a failure of the service itself. Beyond a limit nothing is logged: that the limit was reached, was. */
+export const decline = <F extends Failure.Failure>(failure: F) =>
+  Effect.gen(function* () {
+    const status = Failure.status(failure)
     const log = status >= 500 ? Effect.logWarning : Effect.logInfo
-    yield* Effect.annotateLogs(log(error.message), {
-      code: failure.code,
-      status,
-      ...(development && error.stack !== undefined ? { stack: error.stack } : {})
-    })
+    if (failure._tag !== "RateLimited") {
+      yield* Effect.annotateLogs(log(failure.error), { code: failure.code, status })
+    }
     yield* HttpApp.appendPreResponseHandler((_, response) =>
       Effect.succeed(HttpServerResponse.setHeaders(response, headersOf(failure)))
     )
     return yield* Effect.fail(failure)
   })
 
+/**
+ * For parameters that the platform refused: which one, and the words that its schema has for that. The platform's own
+ * words would repeat the value.
+ */
+export const decoded = <E, R>(app: HttpApp.Default<E, R>) =>
+  Effect.catchIf(
+    app,
+    (error) => error instanceof HttpApiError.HttpApiDecodeError,
+    (error) => {
+      const [issue] = error.issues
+      return Effect.catchAll(
+        Effect.annotateLogs(
+          refuse(
+            new InvalidInput({
+              field: issue?.path.map(String).join(".") ?? "parameters",
+              expected: issue?.message.startsWith("must be ") === true ? issue.message : "is not as documented"
+            })
+          ),
+          { operation: "decode" }
+        ),
+        (failure) => Effect.succeed(respond(failure))
+      )
+    }
+  )
+
 /** {@link refuse} for every error of an effect. */
 export const refuseAll = <A, E extends TokenError, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
 
-/** A failure as a whole response. */
-export const respond = (failure: Failure.Failure): HttpServerResponse.HttpServerResponse => {
-  return HttpServerResponse.unsafeJson(Failure.toWire(failure), {
-    status: Failure.status(failure),
-    headers: headersOf(failure)
-  })
-}
+export const noEndpoint = Failure.service("NotFound", "There is no such endpoint.")
+
+/** A failure as a whole response; `envelope` is what an endpoint's failures have besides. */
+export const respond = (failure: Failure.Failure, envelope: object = {}): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.unsafeJson(
+    { ...envelope, ...Failure.toWire(failure) },
+    { status: Failure.status(failure), headers: headersOf(failure) }
+  )
 
 const headersOf = (failure: Failure.Failure): Record<string, string> => ({
   ...(failure.retryAfter === undefined ? {} : { "retry-after": String(failure.retryAfter) }),
@@ -63,16 +110,40 @@ const headersOf = (failure: Failure.Failure): Record<string, string> => ({
   ...(failure._tag === "PayloadTooLarge" || failure._tag === "ShuttingDown" ? { connection: "close" } : {})
 })
 
-/** The outermost layer of every request: refuses work during a shutdown, and lets nothing but JSON out. */
+/** A request's path as it was written, without its query. */
+export const pathOf = (request: HttpServerRequest.HttpServerRequest): string => request.url.split(/[?#]/, 1)[0] ?? ""
+
+/**
+ * The outermost layer of every request: refuses work during a shutdown or beyond an address's limit, and turns whatever
+ * went wrong into JSON. Health checks are always answered.
+ */
 export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     const lifecycle = yield* Lifecycle
-    if ((yield* lifecycle.isStopping) && !request.url.startsWith("/health/")) {
-      return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."))
+    const limits = yield* RateLimits
+    const envelope = pathOf(request) === Atoms.path ? Atoms.envelope : {}
+    const answer = Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
+    if (request.url.startsWith("/health/")) return yield* answer
+    if (yield* lifecycle.isStopping) {
+      return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."), envelope)
     }
-    return yield* Effect.catchAllCause(app, (cause) => recover(cause, request, routes))
-  }).pipe(Effect.map((response) => HttpServerResponse.setHeaders(response, { ...defaultHeaders, ...response.headers })))
+    return yield* Effect.matchEffect(limits.address, {
+      onFailure: (failure) => Effect.succeed(respond(failure, envelope)),
+      onSuccess: () => answer
+    })
+  }).pipe(
+    Effect.map((response) =>
+      HttpServerResponse.setHeaders(response, {
+        ...defaultHeaders,
+        ...(isPage(response) ? pageHeaders : {}),
+        ...response.headers
+      })
+    )
+  )
+
+const isPage = ({ body }: HttpServerResponse.HttpServerResponse) =>
+  body._tag !== "Empty" && body.contentType?.startsWith("text/html") === true
 
 /**
  * A request's span, below the caller's if its headers name one. It knows the method and the status; the router adds the
@@ -94,24 +165,37 @@ export const traced = <E, R>(app: HttpApp.Default<E, R>) =>
 
 const defaultHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" }
 
-const recover = (cause: Cause.Cause<unknown>, request: HttpServerRequest.HttpServerRequest, routes: RouteTable) => {
+/** What a page may do that says nothing else: show text. */
+const pageHeaders = {
+  "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "cross-origin-opener-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+  "x-frame-options": "DENY"
+}
+
+const recover = (
+  cause: Cause.Cause<unknown>,
+  request: HttpServerRequest.HttpServerRequest,
+  routes: RouteTable,
+  envelope: object
+) => {
   const error = Cause.squash(cause)
   if (HttpServerError.isServerError(error) && error._tag === "RouteNotFound") {
-    return Effect.succeed(notFound(request, routes))
+    return Effect.succeed(notFound(request, routes, envelope))
   }
   if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   return Effect.as(
     logFault(cause),
-    respond(Failure.service("InternalError", "Something went wrong here. It is logged."))
+    respond(Failure.service("InternalError", "Something went wrong here. It is logged."), envelope)
   )
 }
 
-const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable) => {
+const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable, envelope: object) => {
   const allowed = routes.methods(request.url)
   return allowed.length === 0
-    ? respond(Failure.service("NotFound", "There is no such endpoint."))
+    ? respond(noEndpoint, envelope)
     : HttpServerResponse.setHeader(
-        respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`)),
+        respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`), envelope),
         "allow",
         allowed.join(", ")
       )

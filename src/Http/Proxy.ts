@@ -15,7 +15,6 @@ import { CalClient } from "../CalClient.js"
 import { CalUnavailable, InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalPath.js"
 import * as Access from "./Access.js"
-import { ApiKeys } from "./ApiKeys.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
@@ -43,7 +42,7 @@ const bodyTimeout = Duration.seconds(30)
 
 export const layer = HttpApiBuilder.Router.use((router) =>
   Effect.gen(function* () {
-    const keys = yield* ApiKeys
+    const protect = yield* Access.protect
     const api = yield* CalApi
     const { apiUrl } = yield* CalClient
     const forward = Effect.gen(function* () {
@@ -65,11 +64,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     })
     yield* router.all(
       `${prefix}*`,
-      Access.protect(
-        keys,
-        "proxy",
-        Effect.catchAll(Edge.refuseAll(forward), (failure) => Effect.succeed(Edge.respond(failure)))
-      )
+      protect("proxy")(Effect.catchAll(Edge.refuseAll(forward), (failure) => Effect.succeed(Edge.respond(failure))))
     )
   })
 )

@@ -1,0 +1,200 @@
+/**
+ * The OpenAPI document as it is published: what the platform derives from the API value, with examples, headers and
+ * scopes, without failures that an operation never answers, and with the proxy, which is no endpoint of the value.
+ */
+import type { OpenApi } from "@effect/platform"
+import { Scope } from "./Access.js"
+import * as Atoms from "./Atoms.js"
+import { examples } from "./Examples.js"
+import { statuses } from "./Failure.js"
+import { exampleUlid } from "./Values.js"
+
+type Spec = OpenApi.OpenAPISpec
+type Operation = OpenApi.OpenAPISpecOperation
+type Schemas = Spec["components"]["schemas"]
+
+/** What an operation never answers. The router's own answers (404, 405) belong to no operation. */
+const isForeign = (path: string, { requestBody }: Operation, failure: string): boolean =>
+  path === Atoms.path
+    ? !failure.startsWith("Atoms")
+    : path.startsWith("/health/")
+      ? failure !== "Unhealthy" && failure !== "InternalError"
+      : ["HttpApiDecodeError", "NotFound", "MethodNotAllowed"].includes(failure) ||
+        (failure === "PayloadTooLarge" && requestBody === undefined)
+
+const prefix = "#/components/schemas/"
+
+/** The names of the schemas that an answer refers to. */
+const namesIn = (schema: object | undefined): ReadonlyArray<string> => [
+  ...new Set(
+    Array.from(JSON.stringify(schema ?? {}).matchAll(/"#\/components\/schemas\/([^"]+)"/g), ([, name = ""]) => name)
+  )
+]
+
+const exampleOf = (name: string, description: string) => {
+  const code = name === "PayloadTooLarge" ? "InvalidInput" : name.replace(/^Atoms(?=.)/, "")
+  return {
+    ...(name.startsWith("Atoms") ? Atoms.envelope : {}),
+    success: false,
+    error: description,
+    code,
+    ...(code in statuses && statuses[code as keyof typeof statuses] === 429 ? { retryAfter: 30 } : {})
+  }
+}
+
+const integerHeader = (description: string) => ({ description, schema: { type: "integer", minimum: 1 } })
+
+const headersOf = (status: string) => {
+  switch (status) {
+    case "429":
+      return { headers: { "Retry-After": integerHeader("Seconds until the same call may succeed.") } }
+    case "502":
+    case "503":
+      return { headers: { "Retry-After": integerHeader("Seconds, where a time is known.") } }
+    case "401":
+      return { headers: { "WWW-Authenticate": { description: "`Bearer`.", schema: { type: "string" } } } }
+    default:
+      return {}
+  }
+}
+
+const failureResponse = (status: string, names: ReadonlyArray<string>, schemas: Schemas) => {
+  const described = names.map((name) => ({ name, description: schemas[name]?.description ?? name }))
+  const refs = names.map((name) => ({ $ref: prefix + name }))
+  return {
+    description: described.map(({ description }) => description).join(" Or: "),
+    ...headersOf(status),
+    content: {
+      "application/json": {
+        schema: refs.length === 1 ? refs[0] : { anyOf: refs },
+        examples: Object.fromEntries(
+          described
+            .filter(({ name }) => name !== "Unhealthy")
+            .map(({ description, name }) => [name, { value: exampleOf(name, description) }])
+        )
+      }
+    }
+  }
+}
+
+const responsesOf = (path: string, operation: Operation, schemas: Schemas) => {
+  const example = examples[operation.operationId.replace(/^.*\./, "")]
+  const responses: Record<string, object> = {}
+  for (const [status, response] of Object.entries(operation.responses)) {
+    const schema = response.content?.["application/json"]?.schema
+    const names = namesIn(schema).filter((name) => !isForeign(path, operation, name) && !isPart(name))
+    if (status.startsWith("2")) {
+      responses[status] = { ...response, content: { "application/json": { schema, example: example?.answer } } }
+    } else if (names.length > 0) responses[status] = failureResponse(status, names, schemas)
+  }
+  return responses
+}
+
+/** Fields that failures share, and no failures themselves. */
+const isPart = (name: string) => name === "RetryAfter" || name === "CalStatus"
+
+/** Scopes are roles of the one security scheme; in the API value each has a name of its own. */
+const securityOf = (operation: Operation) =>
+  operation.security.map((requirement) => {
+    const [name = ""] = Object.keys(requirement)
+    return Scope.literals.some((scope) => scope === name) ? { apiKey: [name] } : requirement
+  })
+
+const withExample = (operation: Operation) => {
+  const { requestBody } = operation
+  const example = examples[operation.operationId.replace(/^.*\./, "")]?.request
+  return requestBody === undefined
+    ? {}
+    : {
+        requestBody: {
+          ...requestBody,
+          content: { "application/json": { ...requestBody.content["application/json"], example } }
+        }
+      }
+}
+
+const proxyPath = "/api/cal/proxy/{userUlid}/{path}"
+
+const proxyOperation = (method: string, like: object) => ({
+  tags: ["proxy"],
+  operationId: `proxy.${method}`,
+  summary: `${method.toUpperCase()} at Cal.com`,
+  description:
+    "Sends the request on to Cal.com's API with the user's access token, and brings Cal.com's status, body and safe " +
+    "headers back. A refused token is refreshed and the request repeated. Of the request's headers `Accept`, " +
+    "`Accept-Language`, `Content-Type` and `cal-api-version` go on. Bodies may have 1 MiB.",
+  parameters: [
+    { name: "userUlid", in: "path", required: true, schema: { type: "string", examples: [exampleUlid] } },
+    {
+      name: "path",
+      in: "path",
+      required: true,
+      description: "A path below Cal.com's API, slashes included, with its query: `bookings?take=10`.",
+      schema: { type: "string", examples: ["me"] }
+    },
+    {
+      name: "cal-api-version",
+      in: "header",
+      required: false,
+      description: "Cal.com's version of the resource that is asked for.",
+      schema: { type: "string", examples: ["2024-08-13"] }
+    }
+  ],
+  security: [{ apiKey: ["proxy"] }],
+  ...(["get", "delete"].includes(method)
+    ? {}
+    : { requestBody: { required: false, content: { "*/*": { schema: {} } } } }),
+  responses: {
+    ...like,
+    default: { description: "Whatever Cal.com answers.", content: { "*/*": { schema: {} } } }
+  }
+})
+
+/** Turns the derived document into the published one. */
+export const publish = (spec: Spec): Spec => {
+  const { schemas, securitySchemes } = spec.components
+  const paths = Object.fromEntries(
+    Object.entries(spec.paths).map(([path, item]) => [
+      path,
+      Object.fromEntries(
+        Object.entries(item).map(([method, operation]) => [
+          method,
+          {
+            ...operation,
+            ...withExample(operation),
+            security: securityOf(operation),
+            responses: responsesOf(path, operation, schemas)
+          }
+        ])
+      )
+    ])
+  )
+  const failures = Object.fromEntries(
+    Object.entries(paths["/api/cal/ensure-token"]?.["post"]?.responses ?? {}).filter(([status]) => status !== "200")
+  )
+  const proxy = ["get", "post", "put", "patch", "delete"].map((method) => [method, proxyOperation(method, failures)])
+  const whole = { ...paths, [proxyPath]: Object.fromEntries(proxy) as object }
+  return {
+    ...spec,
+    paths: whole,
+    tags: [...spec.tags, { name: "proxy", description: "Cal.com's API with a user's token." }],
+    components: {
+      schemas: used(schemas, whole),
+      securitySchemes: {
+        apiKey: securitySchemes["manage"] ?? { type: "http", scheme: "bearer" },
+        atomsToken: {
+          type: "http",
+          scheme: "bearer",
+          description: "The Cal.com access token that Atoms hold. For the Atoms endpoint only."
+        }
+      }
+    }
+  }
+}
+
+/** The schemas that something refers to, directly or through others. */
+const used = (schemas: Schemas, root: object): Schemas => {
+  const found = new Set(namesIn(root))
+  for (const name of found) namesIn(schemas[name]).forEach((next) => found.add(next))
+  return Object.fromEntries(Object.entries(schemas).filter(([name]) => found.has(name)))
+}

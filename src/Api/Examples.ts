@@ -1,0 +1,49 @@
+/** What requests and answers look like, for the documentation. Made up; tests hold them to the schemas. */
+import { exampleUlid } from "./Values.js"
+
+interface Example {
+  readonly request?: unknown
+  readonly answer: unknown
+}
+
+const expiresAt = "2026-01-15T13:00:00.000Z"
+const refreshed = { success: true, refreshed: true, expiresAt }
+const connection = {
+  kind: "managed",
+  status: "active",
+  calUserId: 42,
+  isExpired: false,
+  accessTokenExpiresAt: expiresAt,
+  refreshTokenExpiresAt: "2027-01-15T00:00:00.000Z",
+  version: 7,
+  updatedAt: "2026-01-15T12:00:00.000Z"
+}
+const userUlid = exampleUlid
+
+/** By the names of endpoints. */
+export const examples: Readonly<Record<string, Example>> = {
+  refreshToken: { request: { userUlid, forceRefresh: true }, answer: refreshed },
+  refreshManagedUserToken: { request: { userUlid }, answer: refreshed },
+  ensureToken: { request: { userUlid }, answer: { success: true, expiresAt } },
+  getConnection: { answer: { success: true, connection: { ...connection, isExpiringSoon: false } } },
+  putConnection: {
+    request: {
+      kind: "managed",
+      calUserId: 42,
+      accessToken: "<access token>",
+      refreshToken: "<refresh token>",
+      accessTokenExpiresAt: 1768482000000
+    },
+    answer: { success: true }
+  },
+  deleteConnection: { answer: { success: true } },
+  listConnections: { answer: { success: true, connections: [{ userUlid, ...connection }], cursor: userUlid } },
+  getAccessToken: { answer: { success: true, accessToken: "<access token>", expiresAt } },
+  createManagedUser: {
+    request: { userUlid, email: "ada@example.com", name: "Ada", timeZone: "Europe/Paris" },
+    answer: { success: true, calUserId: 42 }
+  },
+  refreshAtoms: { answer: { accessToken: "<access token>" } },
+  live: { answer: { status: "ok" } },
+  ready: { answer: { status: "ok" } }
+}

@@ -1,0 +1,33 @@
+/** Values that several endpoints take or give, as the documentation shows them. */
+import { Schema } from "effect"
+
+export const exampleUlid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+/** A user's ULID; lower case names the same user. */
+export const UserUlidInput = Schema.String.annotations({
+  title: "a ULID",
+  description: "Your user, as a ULID: 26 characters of Crockford base 32. Lower case names the same user.",
+  examples: [exampleUlid]
+})
+
+/** An instant in answers. */
+export const Instant = Schema.DateTimeUtc.annotations({
+  jsonSchema: {
+    type: "string",
+    format: "date-time",
+    description: "ISO 8601 in UTC.",
+    examples: ["2026-01-15T13:00:00.000Z"]
+  }
+})
+
+/** An expiry as people hand it in. */
+export const InstantInput = Schema.Union(Schema.Number, Schema.String).annotations({
+  title: "number | string",
+  description: "Milliseconds since 1970 (not seconds), or ISO 8601 with a zone; within two years of now.",
+  examples: [1768482000000, "2026-01-15T13:00:00Z"]
+})
+
+export const Success = Schema.Literal(true)
+
+/** The answer where there is nothing to tell. */
+export const Done = Schema.Struct({ success: Success })

@@ -1,0 +1,63 @@
+/** `/openapi.json`, and `/docs`: the same document as a page that needs nothing from anywhere else. */
+import { createHash } from "node:crypto"
+import { type HttpApi, HttpApiBuilder, HttpApiSwagger, HttpServerResponse } from "@effect/platform"
+import { Effect, Layer } from "effect"
+
+const path = "/docs"
+
+/** The platform's page, which holds Swagger UI whole. It can only be mounted, so a router of its own takes it. */
+const page: Effect.Effect<string, never, HttpApi.Api> = Effect.flatMap(HttpApiBuilder.Router.router, ({ routes }) =>
+  Effect.gen(function* () {
+    for (const { handler } of routes) {
+      // A constant: it looks at no request.
+      const response = yield* handler as Effect.Effect<HttpServerResponse.HttpServerResponse>
+      if (response.body._tag === "Uint8Array") return new TextDecoder().decode(response.body.body)
+    }
+    return yield* Effect.dieMessage("the platform's documentation page has changed")
+  })
+).pipe(Effect.provide(Layer.provideMerge(HttpApiSwagger.layer({ path }), HttpApiBuilder.Router.Live)))
+
+const hashes = (html: string, element: "script") =>
+  Array.from(html.matchAll(new RegExp(`<${element}>([^]*?)</${element}>`, "g")), ([, text = ""]) => {
+    return `'sha256-${createHash("sha256").update(text).digest("base64")}'`
+  })
+
+/** Runs the page's own script and nothing else; whatever it may want to load comes from here. */
+export const policyOf = (html: string): string =>
+  [
+    "default-src 'none'",
+    `script-src ${hashes(html, "script").join(" ")}`,
+    // Swagger UI sets styles on its elements as it goes.
+    "style-src 'unsafe-inline'",
+    "img-src 'self' data:",
+    "font-src data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'"
+  ].join("; ")
+
+export const layer = Layer.merge(
+  HttpApiBuilder.middlewareOpenApi(),
+  HttpApiBuilder.Router.use((router) =>
+    Effect.gen(function* () {
+      const context = yield* Effect.context<HttpApi.Api>()
+      // Two megabytes that most processes never need. Whoever gives up while it is made spoils it for nobody.
+      const response = yield* Effect.cached(
+        page.pipe(
+          Effect.provide(context),
+          Effect.map((html) =>
+            HttpServerResponse.html(html).pipe(
+              HttpServerResponse.setHeaders({
+                "content-security-policy": policyOf(html),
+                "cache-control": "no-cache"
+              })
+            )
+          ),
+          Effect.uninterruptible
+        )
+      )
+      yield* router.get(path, response)
+    })
+  )
+)

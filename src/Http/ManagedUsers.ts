@@ -1,0 +1,21 @@
+/** The endpoint of `Api/ManagedUsers`. */
+import { HttpApiBuilder } from "@effect/platform"
+import { Effect } from "effect"
+import { Api } from "../Api.js"
+import { CreateManagedUser } from "../Api/ManagedUsers.js"
+import { ManagedUsers } from "../ManagedUsers.js"
+import * as Body from "./Body.js"
+import * as Edge from "./Edge.js"
+
+export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
+  Effect.map(ManagedUsers, (managedUsers) =>
+    handlers.handleRaw("createManagedUser", () =>
+      Effect.gen(function* () {
+        yield* Edge.operation("createManagedUser")
+        const { userUlid, ...user } = yield* Body.json(CreateManagedUser)
+        const { calUserId } = yield* managedUsers.create(yield* Edge.user(userUlid), user)
+        return { success: true as const, calUserId }
+      }).pipe(Edge.refuseAll)
+    )
+  )
+)

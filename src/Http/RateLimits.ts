@@ -1,0 +1,133 @@
+/**
+ * How many requests are taken from one API key and from one address. The limits are far above what a healthy caller
+ * needs; they end loops, floods and guessing. Each process counts for itself.
+ */
+import { RateLimiter } from "@effect/experimental"
+import { HttpServerRequest } from "@effect/platform"
+import { Context, Duration, Effect, Layer } from "effect"
+import { LRUCache } from "lru-cache"
+import * as Failure from "../Api/Failure.js"
+import { toSeconds } from "../TokenError.js"
+import * as ClientAddress from "./ClientAddress.js"
+
+/** Requests per window. */
+export interface Options {
+  readonly window: Duration.Duration
+  /** Of one API key, from wherever. */
+  readonly perKey: number
+  /** Of one address (IPv6: one /64), whatever is asked for; health checks are not counted. */
+  readonly perAddress: number
+  /** Of the Atoms endpoint, from one address: browsers behind one router share it. */
+  readonly atomsPerAddress: number
+  /** Unknown API keys or access tokens from one address. Known ones are still taken from there. */
+  readonly failuresPerAddress: number
+}
+
+export const defaults: Options = {
+  window: Duration.minutes(1),
+  perKey: 60_000,
+  perAddress: 120_000,
+  atomsPerAddress: 600,
+  failuresPerAddress: 60
+}
+
+/** The numbers in force. */
+export class RateLimitConfig extends Context.Reference<RateLimitConfig>()("cal-tokens/Http/RateLimitConfig", {
+  defaultValue: () => defaults
+}) {}
+
+/** The defaults with some numbers replaced. */
+export const layerConfig = (options: Partial<Options>): Layer.Layer<never> =>
+  Layer.succeed(RateLimitConfig, { ...defaults, ...options })
+
+export type RateLimited = typeof Failure.RateLimited.Type
+
+type Check = Effect.Effect<void, RateLimited, HttpServerRequest.HttpServerRequest>
+
+/** Each check counts a request, and fails when it is one too many. */
+export class RateLimits extends Context.Tag("cal-tokens/Http/RateLimits")<
+  RateLimits,
+  {
+    /** A request of the API key with this name. */
+    readonly key: (name: string) => Effect.Effect<void, RateLimited>
+    readonly address: Check
+    readonly atoms: Check
+    /** A request whose API key or access token is not known. */
+    readonly failure: Check
+  }
+>() {}
+
+export const make: Effect.Effect<Context.Tag.Service<RateLimits>, never, RateLimiter.RateLimiter> = Effect.gen(
+  function* () {
+    const config = yield* RateLimitConfig
+    const limiter = yield* RateLimiter.RateLimiter
+    const addressOf = yield* ClientAddress.make
+    const count = (kind: string, limit: number, who: string) =>
+      limiter.consume({ key: `${kind} ${who}`, limit, window: config.window }).pipe(
+        // Once per window: what follows is refused without a word.
+        Effect.tap(({ remaining }) =>
+          remaining === 0
+            ? Effect.annotateLogs(Effect.logWarning("A rate limit is used up"), { kind, who, limit })
+            : Effect.void
+        ),
+        Effect.catchAll((error) => {
+          const wait = error.reason === "Exceeded" ? error.retryAfter : config.window
+          return Effect.fail(rateLimited(wait))
+        }),
+        Effect.asVoid
+      )
+    const byAddress = (kind: string, limit: number): Check =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => count(kind, limit, addressOf(request)))
+    return {
+      key: (name) => count("key", config.perKey, name),
+      address: byAddress("address", config.perAddress),
+      atoms: byAddress("atoms", config.atomsPerAddress),
+      failure: byAddress("failures", config.failuresPerAddress)
+    }
+  }
+)
+
+const rateLimited = (wait: Duration.Duration): RateLimited => {
+  const seconds = toSeconds(wait)
+  return Failure.service("RateLimited", `Too many requests: try again in ${seconds} s.`, seconds)
+}
+
+/** How many keys and addresses are counted. Who floods from more of them is not held by counters anyway. */
+const maxCounters = 50_000
+
+interface Counter {
+  readonly count: number
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number
+}
+
+/**
+ * The platform's store in memory, but bounded: that one remembers every address for ever. When it is full, the counters
+ * that were used least recently are forgotten.
+ */
+export const layerStore: Layer.Layer<RateLimiter.RateLimiterStore> = Layer.sync(RateLimiter.RateLimiterStore, () => {
+  const counters = new LRUCache<string, Counter>({ max: maxCounters })
+  return {
+    fixedWindow: ({ key, limit, refillRate, tokens }) =>
+      Effect.clockWith((clock) =>
+        Effect.sync(() => {
+          const now = clock.unsafeCurrentTimeMillis()
+          const known = counters.get(key)
+          const { count, expiresAt } = known === undefined || known.expiresAt <= now ? fresh(now) : known
+          if (limit !== undefined && count + tokens > limit) return [count + tokens, expiresAt - now] as const
+          const next = { count: count + tokens, expiresAt: expiresAt + Duration.toMillis(refillRate) * tokens }
+          counters.set(key, next)
+          return [next.count, next.expiresAt - now] as const
+        })
+      ),
+    tokenBucket: () => Effect.dieMessage("the limits here are windows")
+  }
+})
+
+const fresh = (now: number): Counter => ({ count: 0, expiresAt: now })
+
+/** The limits, counted in this process. */
+export const layer: Layer.Layer<RateLimits> = Layer.effect(RateLimits, make).pipe(
+  Layer.provide(RateLimiter.layer),
+  Layer.provide(layerStore)
+)

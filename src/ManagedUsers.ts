@@ -1,0 +1,118 @@
+/**
+ * Creating managed users: at Cal.com and here, in one call that may be repeated. What a crash between Cal.com's answer
+ * and our write leaves behind, an account whose tokens nobody has, is taken up by the next call.
+ */
+import { randomBytes } from "node:crypto"
+import { Context, Effect, Layer, Option, type Scope } from "effect"
+import { CalClient, type NewManagedUser } from "./CalClient.js"
+import { CalTokens } from "./CalTokens.js"
+import * as Gate from "./CalTokens/Gate.js"
+import * as Owned from "./CalTokens/Owned.js"
+import type { UserUlid } from "./Token.js"
+import { TokenConfig } from "./TokenConfig.js"
+import { CalUnavailable, NotManagedUser, type TokenError } from "./TokenError.js"
+import { TokenStorage } from "./TokenStorage.js"
+
+/** A user's account at Cal.com. */
+export interface Account {
+  readonly calUserId: number
+  /** How this call came by it: it was connected before, was created, or existed at Cal.com and was given new tokens. */
+  readonly origin: "connected" | "created" | "recovered"
+}
+
+export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
+  ManagedUsers,
+  {
+    /**
+     * Creates a managed user and connects it. A user who is connected already is answered without a call; calls for one
+     * user at the same time share one. Fails with `NotManagedUser` for a user who is connected through OAuth2, and with
+     * `CalAccountInUse` when Cal.com knows the e-mail address as an account that another user is connected to.
+     */
+    readonly create: (userUlid: UserUlid, user: NewManagedUser) => Effect.Effect<Account, TokenError>
+  }
+>() {}
+
+export const make: Effect.Effect<
+  Context.Tag.Service<ManagedUsers>,
+  never,
+  CalClient | CalTokens | TokenStorage | Scope.Scope
+> = Effect.gen(function* () {
+  const client = yield* CalClient
+  const tokens = yield* CalTokens
+  const storage = yield* TokenStorage
+  const { callTimeout, shutdownWait } = yield* TokenConfig
+  const owned = yield* Owned.make({ shutdownWait, onAbandoned: () => Effect.void })
+  const gates = Gate.make<Account, TokenError>(owned)
+
+  /** The account that the user has and that serves. From the storage: another process may have connected it just now. */
+  const connected = (userUlid: UserUlid) =>
+    Effect.gen(function* () {
+      const row = yield* storage.find(userUlid)
+      if (Option.isNone(row)) return Option.none<Account>()
+      const { connection, status } = row.value
+      if (connection._tag === "OAuth2") return yield* new NotManagedUser({ userUlid })
+      // One whom Cal.com refuses for good is connected anew.
+      return status._tag === "Active"
+        ? Option.some<Account>({ calUserId: connection.calUserId, origin: "connected" })
+        : Option.none<Account>()
+    })
+
+  const ask = (user: NewManagedUser) =>
+    client.createManagedUser(user).pipe(
+      Effect.timeoutFail({
+        duration: callTimeout,
+        onTimeout: () => new CalUnavailable({ operation: "createManagedUser", reason: "timeout" })
+      })
+    )
+
+  /**
+   * Takes up an account that exists at Cal.com. The user is connected to it first, with a pair that is expired and no
+   * token of Cal.com's: the storage refuses an account of somebody else before anything happens to its tokens, and from
+   * then on the refresh protocol gets a pair by itself, whatever becomes of this call.
+   */
+  const takeUp = (userUlid: UserUlid, calUserId: number) =>
+    Effect.gen(function* () {
+      const placeholder = () => `none-${randomBytes(32).toString("base64url")}`
+      yield* tokens.connect(
+        userUlid,
+        { _tag: "ManagedUser", calUserId },
+        {
+          accessToken: placeholder(),
+          refreshToken: placeholder(),
+          accessTokenExpiresAt: (yield* client.now) - 1000
+        }
+      )
+      yield* tokens.refresh(userUlid, { reissue: true })
+      return { calUserId, origin: "recovered" } as const
+    })
+
+  const create = (userUlid: UserUlid, user: NewManagedUser): Effect.Effect<Account, TokenError> =>
+    Effect.gen(function* () {
+      const before = yield* connected(userUlid)
+      if (Option.isSome(before)) return before.value
+      const answer = yield* ask(user)
+      // While Cal.com answered, another process may have connected the user.
+      const meanwhile = yield* connected(userUlid)
+      if (Option.isSome(meanwhile)) {
+        if (meanwhile.value.calUserId === answer.calUserId) return meanwhile.value
+        yield* Effect.logWarning("A managed user was created twice; one of the accounts is left over at Cal.com").pipe(
+          Effect.annotateLogs({ userUlid, leftOver: answer.calUserId })
+        )
+        return meanwhile.value
+      }
+      if (answer._tag === "Exists") return yield* takeUp(userUlid, answer.calUserId)
+      yield* tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: answer.calUserId }, answer.pair)
+      return { calUserId: answer.calUserId, origin: "created" }
+    })
+
+  return ManagedUsers.of({
+    create: Effect.fn("ManagedUsers.create")(function* (userUlid, user) {
+      return yield* gates.join(userUlid, "create", () => Effect.void, create(userUlid, user))
+    })
+  })
+})
+
+export const layer: Layer.Layer<ManagedUsers, never, CalClient | CalTokens | TokenStorage> = Layer.scoped(
+  ManagedUsers,
+  make
+)
