@@ -1,4 +1,3 @@
-import { connect, createServer, type Socket } from "node:net"
 import { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Redacted, Schedule } from "effect"
@@ -8,6 +7,7 @@ import { layerCipher } from "./support/Keys.js"
 import { renderings } from "./support/Leaks.js"
 import { makeDatabase } from "./support/Postgres.js"
 import { makeServer } from "./support/PostgresServer.js"
+import * as SilentProxy from "./support/SilentProxy.js"
 import * as Fixture from "./support/StorageFixture.js"
 
 const storageAt = (
@@ -135,7 +135,7 @@ it.scopedLive(
   () =>
     Effect.gen(function* () {
       const target = new URL(Redacted.value(yield* makeDatabase))
-      const proxy = yield* makeProxy(Number(target.port))
+      const proxy = yield* SilentProxy.make(Number(target.port))
       const through = new URL(target)
       through.port = String(proxy.port)
       const context = yield* storageAt(
@@ -156,43 +156,3 @@ it.scopedLive(
     }),
   60_000
 )
-
-/** A connection in between that can stop passing anything on, as a broken network does. Healing helps new ones only. */
-const makeProxy = (port: number) =>
-  Effect.acquireRelease(
-    Effect.promise(
-      () =>
-        new Promise<{ close: () => void; port: number; silence: () => void; heal: () => void }>((resolve) => {
-          const sockets: Array<Socket> = []
-          let silent = false
-          const server = createServer((client) => {
-            const upstream = connect(port, "127.0.0.1")
-            sockets.push(client, upstream)
-            for (const [from, to] of [
-              [client, upstream],
-              [upstream, client]
-            ] as const) {
-              from.on("error", () => to.destroy())
-              from.on("close", () => to.destroy())
-              if (!silent) from.pipe(to)
-            }
-          })
-          server.listen(0, "127.0.0.1", () => {
-            const address = server.address()
-            resolve({
-              port: typeof address === "object" && address !== null ? address.port : 0,
-              silence: () => {
-                silent = true
-                for (const socket of sockets) socket.unpipe().pause()
-              },
-              heal: () => (silent = false),
-              close: () => {
-                for (const socket of sockets) socket.destroy()
-                server.close()
-              }
-            })
-          })
-        })
-    ),
-    (proxy) => Effect.sync(proxy.close)
-  )

@@ -5,7 +5,7 @@
  */
 import { type Duration, Effect, Option, type Scope, Stream } from "effect"
 import type { UserUlid } from "../Token.js"
-import { Notice } from "../TokenStorage.js"
+import type { Notice } from "../TokenStorage.js"
 import type { Memory } from "./Memory.js"
 
 /** What a flight hears of its user. */

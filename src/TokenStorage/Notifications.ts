@@ -22,12 +22,19 @@ export interface Options {
   readonly keepAlive?: Duration.DurationInput | undefined
 }
 
-/** The notices of a database. Each run holds one connection, from when it begins to when it ends. */
+/**
+ * The notices of a database. Each run holds one connection, from when it begins to when it ends; behind a pooler it ends
+ * at once.
+ */
 export const stream = (options: Options): Stream.Stream<Notice> =>
-  Stream.asyncPush<Notice>((emit) => Effect.forkScoped(keepListening(options, (notice) => void emit.single(notice))), {
-    bufferSize: backlog,
-    strategy: "sliding"
-  })
+  Stream.asyncPush<Notice>(
+    (emit) =>
+      keepListening(options, (notice) => void emit.single(notice)).pipe(
+        Effect.zipRight(Effect.sync(() => emit.end())),
+        Effect.forkScoped
+      ),
+    { bufferSize: backlog, strategy: "sliding" }
+  )
 
 /** How many notices a slow reader may be behind before it loses the oldest. */
 const backlog = 1024
