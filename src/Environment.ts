@@ -22,7 +22,7 @@ export type Database = Data.TaggedEnum<{
   }
   Postgres: {
     readonly url: Redacted.Redacted
-    /** Past a pooler, for LISTEN. */
+    /** Past a pooler, to hear of other processes' writes; none: `url` will do. */
     readonly directUrl: Option.Option<Redacted.Redacted>
     readonly encryptionKeys: Redacted.Redacted
     readonly poolSize: number
