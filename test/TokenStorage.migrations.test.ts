@@ -38,7 +38,8 @@ for (const [form, options] of [
           const booted = yield* all(Array.makeBy(6, () => process(url, options)))
           yield* Effect.forEach(booted, (context) => Context.get(context, TokenStorage).ping)
           assert.deepStrictEqual(yield* Effect.provide(applied, connections(url)), [
-            { migration_id: 1, name: "connections" }
+            { migration_id: 1, name: "connections" },
+            { migration_id: 2, name: "connect_flows" }
           ])
         }),
         2
@@ -88,7 +89,7 @@ for (const [form, options] of [
           )
           yield* Effect.raceFirst(Fiber.join(load), progress(30))
           yield* Effect.provide(
-            Migrations.apply({ ...Migrations.migrations(options), "0002_later": later }),
+            Migrations.apply({ ...Migrations.migrations(options), "0003_later": later }),
             connections(url)
           )
           yield* Effect.raceFirst(Fiber.join(load), progress(30))
@@ -100,7 +101,7 @@ for (const [form, options] of [
           const latest = yield* Effect.provide(applied, connections(url))
           assert.deepStrictEqual(
             latest.map((row) => row.name),
-            ["connections", "later"]
+            ["connections", "connect_flows", "later"]
           )
           for (const { commits, userUlid } of users) {
             const n = yield* Ref.get(commits)
@@ -136,7 +137,7 @@ for (const [form, options] of [
           Effect.fork
         )
         yield* Deferred.await(begun)
-        const migration = yield* Migrations.apply({ ...Migrations.migrations(options), "0002_later": later }).pipe(
+        const migration = yield* Migrations.apply({ ...Migrations.migrations(options), "0003_later": later }).pipe(
           Effect.provide(connections(url)),
           Effect.fork
         )
@@ -150,7 +151,7 @@ for (const [form, options] of [
         yield* Deferred.succeed(end, undefined)
         yield* Fiber.join(long)
         yield* Fiber.join(migration)
-        assert.strictEqual((yield* Effect.provide(applied, connections(url))).length, 2)
+        assert.strictEqual((yield* Effect.provide(applied, connections(url))).length, 3)
       })
     )
   })
@@ -182,7 +183,10 @@ describe("beside an application that migrates with the default table", () => {
         yield* Migrations.migrate
         assert.deepStrictEqual(yield* theirs, [])
         const sql = yield* SqlClient.SqlClient
-        assert.deepStrictEqual(yield* applied, [{ migration_id: 1, name: "connections" }])
+        assert.deepStrictEqual(yield* applied, [
+          { migration_id: 1, name: "connections" },
+          { migration_id: 2, name: "connect_flows" }
+        ])
         assert.deepStrictEqual(yield* sql`select migration_id from effect_sql_migrations order by 1`, [
           { migration_id: 1 },
           { migration_id: 7 }

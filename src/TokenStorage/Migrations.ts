@@ -111,6 +111,25 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
       create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid, version)`
     yield* sql`
       comment on table cal_tokens.connection is 'cal-tokens: one row per user; instants in ms since the epoch; pairs encrypted'`
+  }),
+
+  "0002_connect_flows": Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    // Its users may have no connection yet, and rows live for minutes: nothing refers to anything.
+    yield* sql`
+      create table cal_tokens.connect_flow (
+        state_hash text primary key,
+        user_ulid text collate "C" not null,
+        return_to text,
+        replaces boolean not null,
+        code_verifier text,
+        code text,
+        completion_hash text unique,
+        expires_at bigint not null
+      )`
+    yield* sql`create index connect_flow_expiry on cal_tokens.connect_flow (expires_at)`
+    yield* sql`
+      comment on table cal_tokens.connect_flow is 'cal-tokens: people on their way through Cal.com''s consent; instants in ms since the epoch; codes encrypted'`
   })
 })
 
