@@ -101,6 +101,25 @@ export const accountRaces = (processes: () => TwoProcesses) => {
     })
   )
 
+  it.live("an account is taken from a user who is just moving on to another: both get what they want", () =>
+    Effect.gen(function* () {
+      for (const round of Array.range(1, 40)) {
+        const leaving = yield* connected(processes())
+        const [user] = newUsers(1)
+        const [next] = newAccounts(1)
+        assert(user !== undefined && next !== undefined)
+        const move = connect(leaving.userUlid, next)
+        const take = connect(user, leaving.connection, true)
+        yield* all(round % 2 === 0 ? [move, take] : [take, move])
+        assert.deepStrictEqual(
+          [yield* owners([leaving.userUlid], next), yield* owners([user], leaving.connection)],
+          [1, 1]
+        )
+      }
+      yield* inStep
+    })
+  )
+
   it.live("an account is taken from a user whose refresh is just ending", () =>
     Effect.gen(function* () {
       for (const round of Array.range(1, 20)) {

@@ -32,7 +32,7 @@ export const make = (options: Postgres.Options) =>
     }
   })
 
-export const all = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) =>
+export const all = <A, E, R = never>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.all(effects, { concurrency: "unbounded" })
 export const tally = (results: ReadonlyArray<{ readonly _tag: string }>) =>
   results.reduce<Record<string, number>>((sum, { _tag }) => ({ ...sum, [_tag]: (sum[_tag] ?? 0) + 1 }), {})

@@ -1,0 +1,54 @@
+/**
+ * Databases with as many users as a test asks for, made by the server itself: the pairs are not tokens, only as long.
+ */
+import { SqlClient } from "@effect/sql"
+import { Effect, Redacted, Schema } from "effect"
+import { type Connection, hash, UserUlid } from "../../src/Token.js"
+import type { Sealed } from "../../src/TokenStorage/Fragments.js"
+
+/** The n-th user, its account and the hashes of its tokens, as {@link fill} makes them. */
+export const user = (n: number) => {
+  const userUlid = Schema.decodeSync(UserUlid)(`01${n.toString().padStart(24, "0")}`)
+  const connection: Connection = { _tag: "ManagedUser", clientId: "platform", calUserId: n }
+  return {
+    userUlid,
+    connection,
+    refreshHash: hash(Redacted.make(`refresh-${n}`)),
+    accessHash: hash(Redacted.make(`access-${n}`))
+  }
+}
+
+/** A pair that no user has. */
+export const newPair = (name: string): Sealed => ({
+  envelope: "x".repeat(400),
+  refreshHash: hash(Redacted.make(`refresh-${name}`)),
+  accessHash: hash(Redacted.make(`access-${name}`)),
+  accessTokenExpiresAt: 4_000_000_000_000,
+  refreshTokenExpiresAt: null
+})
+
+/** Users 1 to `count`, of whom each fiftieth has to reconnect; in one transaction, without checking their foreign keys. */
+export const fill = (count: number) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.withTransaction(
+      Effect.gen(function* () {
+        yield* sql`set local session_replication_role = replica`
+        yield* sql`
+          insert into cal_tokens.connection (user_ulid, kind, client_id, cal_user_id, pair, refresh_hash, access_hash,
+            access_token_expires_at, version, status, cause, since, updated_at)
+          select '01' || lpad(n::text, 24, '0'), 'ManagedUser', 'platform', n, repeat('x', 400),
+            encode(sha256(('refresh-' || n)::bytea), 'hex'), encode(sha256(('access-' || n)::bytea), 'hex'),
+            4000000000000, nextval('cal_tokens.version'), case n % 50 when 0 then 'reauthorization_required' else 'active' end,
+            case n % 50 when 0 then 'revoked' end, case n % 50 when 0 then 0 end, 0
+          from generate_series(1, ${count}::integer) n`
+        yield* sql`
+          insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
+          select kind, client_id, cal_user_id, user_ulid from cal_tokens.connection order by cal_user_id`
+        yield* sql`
+          insert into cal_tokens.access_token_lookup (hash, user_ulid, version)
+          select access_hash, user_ulid, version from cal_tokens.connection order by access_hash`
+      })
+    )
+    yield* sql`analyze cal_tokens.connection, cal_tokens.cal_account, cal_tokens.access_token_lookup`
+  })
