@@ -32,6 +32,7 @@ const namesIn = (schema: object | undefined): ReadonlyArray<string> => [
 ]
 
 const exampleOf = (name: string, description: string) => {
+  if (name === "Unhealthy") return { status: "unavailable" }
   const code = name === "PayloadTooLarge" ? "InvalidInput" : name.replace(/^Atoms(?=.)/, "")
   return {
     ...(name.startsWith("Atoms") ? Atoms.envelope : {}),
@@ -59,19 +60,14 @@ const headersOf = (status: string) => {
 }
 
 const failureResponse = (status: string, names: ReadonlyArray<string>, schemas: Schemas) => {
-  const described = names.map((name) => ({ name, description: schemas[name]?.description ?? name }))
   const refs = names.map((name) => ({ $ref: prefix + name }))
   return {
-    description: described.map(({ description }) => description).join(" Or: "),
+    description: names.map((name) => schemas[name]?.description ?? name).join(" Or: "),
     ...headersOf(status),
     content: {
       "application/json": {
         schema: refs.length === 1 ? refs[0] : { anyOf: refs },
-        examples: Object.fromEntries(
-          described
-            .filter(({ name }) => name !== "Unhealthy")
-            .map(({ description, name }) => [name, { value: exampleOf(name, description) }])
-        )
+        examples: Object.fromEntries(names.map((name) => [name, { $ref: `#/components/examples/${name}` }]))
       }
     }
   }
@@ -174,12 +170,21 @@ export const publish = (spec: Spec): Spec => {
   )
   const proxy = ["get", "post", "put", "patch", "delete"].map((method) => [method, proxyOperation(method, failures)])
   const whole = { ...paths, [proxyPath]: Object.fromEntries(proxy) as object }
-  return {
+  const shown = used(schemas, whole)
+  const failing = Object.entries(shown).filter(
+    ([name]) => name === "Unhealthy" || name.replace(/^Atoms/, "") in statuses
+  )
+  return open({
     ...spec,
     paths: whole,
     tags: [...spec.tags, { name: "proxy", description: "Cal.com's API with a user's token." }],
     components: {
-      schemas: used(schemas, whole),
+      schemas: shown,
+      ...{
+        examples: Object.fromEntries(
+          failing.map(([name, { description = name }]) => [name, { value: exampleOf(name, description) }])
+        )
+      },
       securitySchemes: {
         apiKey: securitySchemes["manage"] ?? { type: "http", scheme: "bearer" },
         atomsToken: {
@@ -189,8 +194,14 @@ export const publish = (spec: Spec): Spec => {
         }
       }
     }
-  }
+  })
 }
+
+/** Nothing is refused for a field too many, and answers may get more of them. */
+const open = (spec: Spec): Spec =>
+  JSON.parse(JSON.stringify(spec), (key, value: unknown) =>
+    key === "additionalProperties" && value === false ? undefined : value
+  ) as Spec
 
 /** The schemas that something refers to, directly or through others. */
 const used = (schemas: Schemas, root: object): Schemas => {

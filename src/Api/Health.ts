@@ -1,12 +1,15 @@
 /** For load balancers and orchestrators; without an API key, so the answers tell nothing else. */
-import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 
 export const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
-export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations({
-  identifier: "Unhealthy",
-  description: "The storage is away, or the process is stopping."
-})
+export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations(
+  HttpApiSchema.annotations({
+    identifier: "Unhealthy",
+    status: 503,
+    description: "The storage is away, or the process is stopping."
+  })
+)
 
 export class HealthApi extends HttpApiGroup.make("health")
   .add(
@@ -18,7 +21,7 @@ export class HealthApi extends HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("ready", "/ready")
       .addSuccess(Healthy)
-      .addError(Unhealthy, { status: 503 })
+      .addError(Unhealthy)
       .annotate(OpenApi.Summary, "Can requests be served?")
       .annotate(OpenApi.Description, "200 when requests can be served, 503 while storage is away or during shutdown.")
   )
