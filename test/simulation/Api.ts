@@ -48,6 +48,7 @@ const over = (world: World, node: Node, cal: Cal): HttpClient.HttpClient => {
       const process = node.process
       if (process === undefined) return
       const sentAt = driver.now
+      let isListening = true
       const token = tokenOf(request)
       if (expired.get(request.url) === token) {
         oracle.report("P6", `${node.name} sends a request again with the very token that got 498`)
@@ -60,6 +61,7 @@ const over = (world: World, node: Node, cal: Cal): HttpClient.HttpClient => {
         const { status } = exit.value
         world.note("Cal.com", `answers a request of ${node.name} with ${status}`)
         driver.after(world.delay(plan.latency.cal), process, () => {
+          if (!isListening) return
           node.clockError = Math.min(node.clockError, driver.now - sentAt)
           if (status === 498) {
             expired.set(request.url, token)
@@ -67,6 +69,9 @@ const over = (world: World, node: Node, cal: Cal): HttpClient.HttpClient => {
           }
           resume(exit)
         })
+      })
+      return Effect.sync(() => {
+        isListening = false
       })
     })
   )
