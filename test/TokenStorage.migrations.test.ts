@@ -19,6 +19,12 @@ const connections = (url: Redacted.Redacted) => Postgres.layerConnection({ url, 
 const process = (url: Redacted.Redacted, options: Postgres.Options = {}) =>
   Layer.build(Postgres.layer(options).pipe(Layer.provideMerge(connections(url)), Layer.provide(layerCipher())))
 
+/** This release's migrations. */
+const ours = Object.keys(Migrations.migrations()).map((key) => {
+  const [id = "", ...name] = key.split("_")
+  return { migration_id: Number(id), name: name.join("_") }
+})
+
 /** Which migrations a database has had. */
 const applied = Effect.flatMap(
   SqlClient.SqlClient,
@@ -37,10 +43,7 @@ for (const [form, options] of [
           const url = yield* makeDatabase
           const booted = yield* all(Array.makeBy(6, () => process(url, options)))
           yield* Effect.forEach(booted, (context) => Context.get(context, TokenStorage).ping)
-          assert.deepStrictEqual(yield* Effect.provide(applied, connections(url)), [
-            { migration_id: 1, name: "connections" },
-            { migration_id: 2, name: "connect_flows" }
-          ])
+          assert.deepStrictEqual(yield* Effect.provide(applied, connections(url)), ours)
         }),
         2
       )
@@ -89,7 +92,7 @@ for (const [form, options] of [
           )
           yield* Effect.raceFirst(Fiber.join(load), progress(30))
           yield* Effect.provide(
-            Migrations.apply({ ...Migrations.migrations(options), "0003_later": later }),
+            Migrations.apply({ ...Migrations.migrations(options), "9999_later": later }),
             connections(url)
           )
           yield* Effect.raceFirst(Fiber.join(load), progress(30))
@@ -101,7 +104,7 @@ for (const [form, options] of [
           const latest = yield* Effect.provide(applied, connections(url))
           assert.deepStrictEqual(
             latest.map((row) => row.name),
-            ["connections", "connect_flows", "later"]
+            [...ours.map((row) => row.name), "later"]
           )
           for (const { commits, userUlid } of users) {
             const n = yield* Ref.get(commits)
@@ -137,7 +140,7 @@ for (const [form, options] of [
           Effect.fork
         )
         yield* Deferred.await(begun)
-        const migration = yield* Migrations.apply({ ...Migrations.migrations(options), "0003_later": later }).pipe(
+        const migration = yield* Migrations.apply({ ...Migrations.migrations(options), "9999_later": later }).pipe(
           Effect.provide(connections(url)),
           Effect.fork
         )
@@ -151,7 +154,7 @@ for (const [form, options] of [
         yield* Deferred.succeed(end, undefined)
         yield* Fiber.join(long)
         yield* Fiber.join(migration)
-        assert.strictEqual((yield* Effect.provide(applied, connections(url))).length, 3)
+        assert.strictEqual((yield* Effect.provide(applied, connections(url))).length, ours.length + 1)
       })
     )
   })
@@ -183,10 +186,7 @@ describe("beside an application that migrates with the default table", () => {
         yield* Migrations.migrate
         assert.deepStrictEqual(yield* theirs, [])
         const sql = yield* SqlClient.SqlClient
-        assert.deepStrictEqual(yield* applied, [
-          { migration_id: 1, name: "connections" },
-          { migration_id: 2, name: "connect_flows" }
-        ])
+        assert.deepStrictEqual(yield* applied, ours)
         assert.deepStrictEqual(yield* sql`select migration_id from effect_sql_migrations order by 1`, [
           { migration_id: 1 },
           { migration_id: 7 }

@@ -181,6 +181,27 @@ const attempts = (storage: () => Fixture.Storage) => {
     })
   )
 
+  it.effect("what becomes of one user's attempt is nobody else's", () =>
+    Effect.gen(function* () {
+      const [a, b] = [yield* connected(storage()), yield* connected(storage())]
+      const bystander = Effect.map(storage().find(b.userUlid), Option.map(Fixture.plain))
+      const before = yield* bystander
+      const claim = (userUlid: typeof a.userUlid, attemptId: string) =>
+        Effect.map(storage().claim(Fixture.claimOf(userUlid, { attemptId })), (result) => result._tag)
+      assert.strictEqual(yield* claim(a.userUlid, "mine"), "Claimed")
+      assert.strictEqual(yield* claim(b.userUlid, "mine"), "Claimed")
+      const commit = Fixture.commitOf(a.userUlid, a.connection, { attemptId: "late", seen: "x" })
+      assert.strictEqual((yield* storage().commit(commit))._tag, "KeptAsFallback")
+      yield* storage().fail({ userUlid: a.userUlid, attemptId: "mine", failure: Fixture.notSpent() })
+      assert.strictEqual(yield* claim(b.userUlid, "other"), "Busy")
+      yield* claim(a.userUlid, "mine")
+      yield* storage().commit(Fixture.commitOf(a.userUlid, a.connection, { pair: Fixture.pair("three") }))
+      assert.strictEqual(yield* claim(b.userUlid, "other"), "Busy")
+      assert.deepStrictEqual(yield* bystander, before)
+      assert.strictEqual((yield* storage().commit(Fixture.commitOf(b.userUlid, b.connection)))._tag, "Stored")
+    })
+  )
+
   it.effect("a probe is told its token, and a release keeps it", () =>
     Effect.gen(function* () {
       const { userUlid } = yield* connected(storage())
