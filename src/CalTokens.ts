@@ -2,6 +2,7 @@
  * The product: a Cal.com access token that is always valid. Any number of callers in any number of processes may ask at
  * once; per expiry there is one refresh, and everybody gets its result.
  */
+import { randomUUID } from "node:crypto"
 import { Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
@@ -9,6 +10,7 @@ import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
 import * as Circuit from "./CalTokens/Circuit.js"
 import * as Claim from "./CalTokens/Claim.js"
+import * as Connecting from "./CalTokens/Connecting.js"
 import * as Gate from "./CalTokens/Gate.js"
 import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
@@ -41,6 +43,12 @@ export type NewConnection =
       readonly calUserId?: number | undefined
       readonly scope?: string | undefined
     }
+
+/** A connection and its pair, fresh from Cal.com. */
+export interface Obtained {
+  readonly connection: NewConnection
+  readonly pair: TokenInput.PairInput
+}
 
 /** What may be told about a connection: no tokens. Instants are milliseconds since the epoch. */
 export interface ConnectionInfo {
@@ -110,6 +118,17 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
       userUlid: UserUlid,
       connection: NewConnection,
       pair: TokenInput.PairInput,
+      options?: { readonly replace?: boolean | undefined }
+    ) => Effect.Effect<ConnectionInfo, TokenError>
+    /**
+     * Obtains a pair from Cal.com (by exchanging a code, say) and stores it as a new connection. Meanwhile nobody refreshes
+     * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
+     * for a refresh under way, at most 25 s, then fails with `CalUnavailable` before anything is obtained. Once begun it
+     * goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
+     */
+    readonly connectWith: (
+      userUlid: UserUlid,
+      obtain: Effect.Effect<Obtained, TokenError>,
       options?: { readonly replace?: boolean | undefined }
     ) => Effect.Effect<ConnectionInfo, TokenError>
     /** Stores a new pair of the same Cal.com account. */
@@ -191,7 +210,20 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         const entry = yield* memory.adopt(row)
         yield* gates.setCooldown(row.userUlid, Option.none())
         yield* publish({ userUlid: row.userUlid, kind, version: row.version })
-        return yield* info(entry)
+        return entry
+      })
+
+    const connect = (
+      userUlid: UserUlid,
+      wanted: NewConnection,
+      input: TokenInput.PairInput,
+      options: { readonly replace?: boolean | undefined } | undefined
+    ) =>
+      Effect.gen(function* () {
+        const decoded = yield* TokenInput.pair(input, yield* client.now)
+        const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
+        const row = yield* storage.connect({ userUlid, connection, pair: decoded.pair, replace: options?.replace })
+        return yield* adopt(row, "connected")
       })
 
     return CalTokens.of({
@@ -238,11 +270,17 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
-        const decoded = yield* TokenInput.pair(input, yield* client.now)
-        const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
-        const row = yield* storage.connect({ userUlid, connection, pair: decoded.pair, replace: options?.replace })
-        return yield* adopt(row, "connected")
+        return yield* info(yield* connect(userUlid, wanted, input, options))
       }, Effect.uninterruptible),
+
+      connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
+        const store = (connection: NewConnection, pair: TokenInput.PairInput) =>
+          Effect.map(connect(userUlid, connection, pair, options), ({ row }) => row)
+        const work = Connecting.run({ config, storage, circuit, owned, notices, connect: store }, userUlid, obtain)
+        // Of a kind of its own: nobody else's connection is an answer to this one.
+        const row = yield* gates.join(userUlid, `connect ${randomUUID()}`, () => Effect.void, work)
+        return yield* info(yield* memory.put(row))
+      }),
 
       update: Effect.fn("CalTokens.update")(function* (userUlid, input) {
         const decoded = yield* TokenInput.pair(input, yield* client.now)
@@ -250,7 +288,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         yield* Account.sameCalUser(entry.row.connection.calUserId, decoded.calUserId)
         const row = yield* storage.update(userUlid, decoded.pair)
         if (Option.isNone(row)) return yield* Effect.fail(new TokensNotFound({ userUlid }))
-        return yield* adopt(row.value, "updated")
+        return yield* info(yield* adopt(row.value, "updated"))
       }, Effect.uninterruptible),
 
       disconnect: Effect.fn("CalTokens.disconnect")(function* (userUlid) {

@@ -61,6 +61,7 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
           ),
         refresh: unused,
         connect: unused,
+        connectWith: unused,
         update: unused,
         disconnect: unused,
         info: unused,

@@ -1,0 +1,142 @@
+/**
+ * A connection whose tokens are still to be had from Cal.com (a person consented, and there is a code to exchange), for a
+ * user who may have a connection already. Cal.com's rotation deletes every refresh token of the same client and user: a
+ * refresh of the old connection that ran between Cal.com's answer and our write would delete the new one. So the user's
+ * lease is held meanwhile, as for a refresh, and given back as if nothing had been if no tokens come of it.
+ */
+import { randomUUID } from "node:crypto"
+import { Clock, Duration, Effect, Option, Random, Schedule } from "effect"
+import type { NewConnection, Obtained } from "../CalTokens.js"
+import type { UserUlid } from "../Token.js"
+import type { Options } from "../TokenConfig.js"
+import { CalUnavailable, type TokenError } from "../TokenError.js"
+import type * as TokenInput from "../TokenInput.js"
+import { AttemptFailure, ClaimResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import type { Circuit } from "./Circuit.js"
+import type { Notices, Watch } from "./Notices.js"
+import type { Owned } from "./Owned.js"
+
+export interface Dependencies {
+  readonly config: Options
+  readonly storage: typeof TokenStorage.Service
+  readonly circuit: Circuit
+  readonly owned: Owned
+  readonly notices: Notices
+  /** Stores the user's connection and tells of it. */
+  readonly connect: (
+    connection: NewConnection,
+    pair: TokenInput.PairInput
+  ) => Effect.Effect<StoredConnection, TokenError>
+}
+
+/** The lease; `None` where there is nothing to lease, or where nobody could take it for long enough. */
+type Lease = Option.Option<{ readonly attemptId: string; readonly probe: Option.Option<string> }>
+
+/** Runs in the user's gate: in this process nothing else claims. */
+export const run = (
+  deps: Dependencies,
+  userUlid: UserUlid,
+  obtain: Effect.Effect<Obtained, TokenError>
+): Effect.Effect<StoredConnection, TokenError> => {
+  const { circuit, config, notices, owned, storage } = deps
+
+  const release = (lease: Lease) =>
+    Option.match(lease, {
+      onNone: () => Effect.void,
+      onSome: ({ attemptId, probe }) =>
+        storage
+          .fail({ userUlid, attemptId, failure: AttemptFailure.Released({ probe }) })
+          .pipe(
+            Effect.catchAll((error) =>
+              Effect.logWarning("A lease was not given back; it will lapse").pipe(
+                Effect.annotateLogs({ userUlid, error: error.message })
+              )
+            )
+          )
+    })
+
+  /** A lost answer of the storage hides a write that took place; storing the same pair twice is storing it once. */
+  const store = ({ connection, pair }: Obtained) =>
+    deps.connect(connection, pair).pipe(
+      Effect.retry({
+        schedule: Schedule.intersect(Schedule.spaced("500 millis"), Schedule.recurUpTo(storeFor)),
+        while: (error) => error._tag === "StorageUnavailable"
+      })
+    )
+
+  const obtainAndStore = (lease: Lease, startedAt: number) =>
+    Effect.gen(function* () {
+      // Whoever slept since the claim may have lost the lease, and sends nothing any more.
+      const elapsed = Math.max(0, (yield* Clock.currentTimeMillis) - startedAt)
+      const left = Duration.subtract(config.attemptTimeout, Duration.millis(elapsed))
+      if (Duration.lessThanOrEqualTo(left, Duration.zero)) return yield* unavailable("the attempt ran out of time")
+      const timeout = Duration.min(left, config.callTimeout)
+      const obtained = yield* obtain.pipe(
+        Effect.timeoutFail({
+          duration: timeout,
+          onTimeout: () => unavailable(`no answer within ${Duration.format(timeout)}`)
+        }),
+        Effect.tapErrorTag("CalClientMisconfigured", (error) => circuit.misconfigured(error.clientId, error))
+      )
+      return yield* store(obtained)
+    }).pipe(Effect.onError(() => release(lease)))
+
+  /** One claim, and the work if it is granted; otherwise how long to wait. */
+  const step = Effect.gen(function* () {
+    const attemptId = randomUUID()
+    const startedAt = yield* Clock.currentTimeMillis
+    // No state of the row answers, and no cooldown holds, what is not about its tokens: only whoever may be spending them
+    // does. One who cannot read the row is no danger to it, and to connect anew is the cure.
+    const claim = yield* storage
+      .claim({
+        userUlid,
+        attemptId,
+        lease: config.lease,
+        cooldownWindow: config.cooldownWindow,
+        maxAttempts: config.maxAttempts,
+        knownVersion: Number.MAX_SAFE_INTEGER,
+        expiredFor: Duration.zero,
+        reissue: true
+      })
+      .pipe(Effect.catchTag("TokenUnreadable", () => Effect.succeed(ClaimResult.NotFound())))
+    const go = (lease: Lease) => Effect.map(obtainAndStore(lease, startedAt), (row) => ({ _tag: "Done" as const, row }))
+    switch (claim._tag) {
+      case "NotFound":
+        return yield* go(Option.none())
+      case "Claimed":
+        return yield* go(Option.some({ attemptId, probe: claim.probe }))
+      case "ProbeLater":
+        // Nobody spends the token before that: if it is long enough, it is as good as a lease.
+        return Duration.lessThan(claim.retryAfter, config.attemptTimeout)
+          ? { _tag: "Wait" as const, pause: claim.retryAfter }
+          : yield* go(Option.none())
+      default:
+        return { _tag: "Wait" as const, pause: yield* untilNextLook }
+    }
+  })
+
+  const untilNextLook = Effect.map(Random.nextRange(0.5, 1), (jitter) => Duration.times(config.pollInterval, jitter))
+
+  const fly = Effect.fnUntraced(function* (watch: Watch) {
+    const startedAt = yield* Clock.currentTimeMillis
+    while (true) {
+      if (owned.isClosing()) return yield* unavailable("shutting down")
+      watch.forget()
+      // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
+      const result = yield* Effect.flatten(owned.runToEnd(step, userUlid).await)
+      if (result._tag === "Done") return result.row
+      const waited = (yield* Clock.currentTimeMillis) - startedAt
+      if (waited + Duration.toMillis(result.pause) > Duration.toMillis(config.callerWait)) {
+        return yield* unavailable("a refresh of this user's tokens has not finished")
+      }
+      yield* watch.pause(result.pause, -Infinity)
+    }
+  })
+
+  return notices.watching(userUlid, fly)
+}
+
+/** The call and its storing end well within the lease. */
+const storeFor = Duration.seconds(8)
+
+const unavailable = (reason: string) => new CalUnavailable({ operation: "connect", reason })

@@ -1,0 +1,246 @@
+/**
+ * Connecting people to their Cal.com accounts through OAuth 2.0: where to send the browser, what to do when it is back,
+ * and the exchange of the code for tokens.
+ *
+ * There are two ways back. An app that hosts the callback itself hands code and state over ({@link ConnectFlow}`.exchange`).
+ * Or the callback is this service's: it keeps the code, sends the browser on to the app with a one-time completion, and
+ * connects nobody until the app says, from its own session, whose completion that is. The browser that comes back need
+ * not be the one of the user who started: a link to the consent page can be sent to anybody, who would otherwise connect
+ * their calendar to somebody else's account.
+ */
+import { Context, Data, Effect, Layer, Option, Redacted, type Scope } from "effect"
+import { CalClient, type OAuth2Client } from "./CalClient.js"
+import { CalTokens } from "./CalTokens.js"
+import * as Owned from "./CalTokens/Owned.js"
+import * as Authorization from "./ConnectFlow/Authorization.js"
+import { type Flow, FlowStorage } from "./ConnectFlow/FlowStorage.js"
+import * as ReturnUrls from "./ConnectFlow/ReturnUrls.js"
+import { hash, type UserUlid } from "./Token.js"
+import { TokenConfig } from "./TokenConfig.js"
+import {
+  CalClientMisconfigured,
+  CalUnavailable,
+  InvalidInput,
+  type StorageUnavailable,
+  type TokenError
+} from "./TokenError.js"
+import * as TokenInput from "./TokenInput.js"
+
+export interface Options {
+  /** The client of `CalClient`. Without it, or without its redirect URL, every flow fails with a word about that. */
+  readonly client?: OAuth2Client | undefined
+  /** Cal.com's consent page; default `https://app.cal.com/auth/oauth2/authorize`. */
+  readonly authorizeUrl?: string | undefined
+  /** What is asked for; needed unless the client is one of the old kind, which has no scopes. */
+  readonly scopes?: ReadonlyArray<string> | undefined
+  /** Where browsers may be sent back to: an URL allows its origin, and its path with everything below. */
+  readonly returnUrls?: ReadonlyArray<string> | undefined
+}
+
+export interface BeginOptions {
+  /** Where the browser goes after our callback. Absent: the app hosts the callback itself. */
+  readonly returnTo?: string | undefined
+  /** Take the Cal.com account from another user, if it turns out to be connected to one. */
+  readonly replace?: boolean | undefined
+}
+
+/** A person who is back from Cal.com. */
+export type Return = Data.TaggedEnum<{
+  /** Send the browser there; the URL holds the completion. */
+  GoOn: { readonly location: Redacted.Redacted }
+  /** There is nothing to go on with, and the person has to be told. */
+  Stop: {
+    readonly problem: Problem
+    /** The origin of the app, for a link, where a valid state tells it. */
+    readonly backTo: Option.Option<string>
+  }
+}>
+export const Return = Data.taggedEnum<Return>()
+
+export type Problem =
+  | Authorization.NoCode
+  /** Nobody is expected with this state: it was used, has expired, or never was. */
+  | "unknownState"
+  /** The flow was begun for a callback of the app's own. */
+  | "notOurs"
+
+/** Which Cal.com account was connected; `None` when its token does not say (a team's). */
+export interface Connected {
+  readonly calUserId: Option.Option<number>
+}
+
+export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
+  ConnectFlow,
+  {
+    /**
+     * Begins a flow: where to send the browser, and until when (ms since the epoch) it has to be back. Fails with
+     * `CalClientMisconfigured` when no OAuth2 client is configured.
+     */
+    readonly begin: (
+      userUlid: UserUlid,
+      options?: BeginOptions
+    ) => Effect.Effect<{ readonly url: string; readonly expiresAt: number }, TokenError>
+    /**
+     * Exchanges a code that came back to the app's own callback. The state works once, for its own user; whatever this
+     * answers, the next try begins with a new URL. What the user was connected to before stays until the new tokens are
+     * stored. It goes on without its caller.
+     */
+    readonly exchange: (
+      userUlid: UserUlid,
+      returned: { readonly code: Redacted.Redacted; readonly state: Redacted.Redacted }
+    ) => Effect.Effect<Connected, TokenError>
+    /** Takes what a browser brings to our callback. Connects nobody. */
+    readonly comeBack: (parameters: URLSearchParams) => Effect.Effect<Return, StorageUnavailable>
+    /** Connects the user whose completion this is, under the same rules as `exchange`. */
+    readonly confirm: (userUlid: UserUlid, completion: Redacted.Redacted) => Effect.Effect<Connected, TokenError>
+  }
+>() {}
+
+export const make = (
+  options: Options
+): Effect.Effect<Context.Tag.Service<ConnectFlow>, never, CalClient | CalTokens | FlowStorage | Scope.Scope> =>
+  Effect.gen(function* () {
+    const client = yield* CalClient
+    const tokens = yield* CalTokens
+    const storage = yield* FlowStorage
+    const { shutdownWait } = yield* TokenConfig
+    const { authorizeUrl = Authorization.defaultAuthorizeUrl, returnUrls = [], scopes = [] } = options
+    const owned = yield* Owned.make({ shutdownWait, onAbandoned: reportAbandoned })
+
+    /** Once a state is used up nobody's leaving may cut what follows. */
+    const toTheEnd = <A, E>(userUlid: UserUlid, work: Effect.Effect<A, E>) =>
+      Effect.suspend(() => Effect.flatten(owned.runToEnd(work, userUlid).await))
+
+    const configured = Effect.suspend(() => {
+      const { clientId, redirectUrl } = options.client ?? {}
+      return clientId === undefined || redirectUrl === undefined
+        ? Effect.fail(
+            new CalClientMisconfigured({
+              clientId: clientId ?? "(none)",
+              reason: "connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL"
+            })
+          )
+        : Effect.succeed({ clientId, redirectUrl, isPublic: options.client?.clientSecret === undefined })
+    })
+
+    const connect = (userUlid: UserUlid, flow: Flow, code: Redacted.Redacted) =>
+      Effect.gen(function* () {
+        const { clientId } = yield* configured
+        const obtain = Effect.map(client.exchange({ code, codeVerifier: flow.codeVerifier }), (grant) => ({
+          connection: { _tag: "OAuth2", clientId, calUserId: grant.calUserId, scope: grant.scope } as const,
+          pair: grant.pair
+        }))
+        const { connection } = yield* tokens.connectWith(userUlid, obtain, { replace: flow.replace })
+        return { calUserId: Option.fromNullable(connection.calUserId) }
+      }).pipe(Effect.mapError(startAgain))
+
+    /** A secret that turned up with another user is used up too: whoever it was made for did not bring it. */
+    const ownedBy =
+      (field: "state" | "completion", userUlid: UserUlid) =>
+      <F extends Flow>(found: Option.Option<F>): Effect.Effect<F, InvalidInput> => {
+        const flow = Option.getOrUndefined(found)
+        if (flow?.userUlid === userUlid) return Effect.succeed(flow)
+        const refusal = new InvalidInput({
+          field,
+          expected: "is not this user's, or was used, or has expired: start again with a new authorize URL"
+        })
+        return flow === undefined
+          ? Effect.fail(refusal)
+          : Effect.logWarning(`A ${field} was presented for another user than it was made for`).pipe(
+              Effect.annotateLogs({ userUlid, madeFor: flow.userUlid }),
+              Effect.zipRight(Effect.fail(refusal))
+            )
+      }
+
+    return ConnectFlow.of({
+      begin: Effect.fn("ConnectFlow.begin")(function* (userUlid, { replace = false, returnTo } = {}) {
+        const { clientId, isPublic, redirectUrl } = yield* configured
+        const allowed = returnTo === undefined ? undefined : yield* ReturnUrls.check(returnUrls, returnTo)
+        const state = yield* Authorization.random
+        const codeVerifier = isPublic ? yield* Authorization.codeVerifier : undefined
+        const url = yield* Authorization.url({ authorizeUrl, clientId, redirectUrl, scopes, state, codeVerifier })
+        const expiresAt = yield* storage.begin(hash(state), { userUlid, returnTo: allowed, replace, codeVerifier })
+        return { url, expiresAt }
+      }),
+
+      exchange: Effect.fn("ConnectFlow.exchange")(function* (userUlid, returned) {
+        yield* configured
+        const code = yield* TokenInput.token("code", returned.code)
+        const state = yield* TokenInput.token("state", returned.state)
+        const work = storage.take(hash(state)).pipe(
+          Effect.flatMap(ownedBy("state", userUlid)),
+          Effect.flatMap((flow) => connect(userUlid, flow, code))
+        )
+        return yield* toTheEnd(userUlid, work)
+      }),
+
+      comeBack: Effect.fn("ConnectFlow.comeBack")(function* (parameters) {
+        const stop = (problem: Problem, returnTo?: string) =>
+          Return.Stop({ problem, backTo: Option.map(Option.fromNullable(returnTo), (url) => new URL(url).origin) })
+        const state = Authorization.stateOf(parameters)
+        if (Option.isNone(state)) return stop("unknownState")
+        const stateHash = hash(state.value)
+        const flow = Option.getOrUndefined(yield* storage.find(stateHash))
+        const clientId = options.client?.clientId
+        if (flow === undefined || clientId === undefined) return stop("unknownState")
+        const { returnTo, userUlid } = flow
+        const code = Authorization.codeOf(parameters, { authorizeUrl, clientId, state: state.value })
+        const problem = code._tag === "Left" ? code.left : returnTo === undefined ? "notOurs" : undefined
+        if (code._tag === "Left" || returnTo === undefined) {
+          // However it ended, this flow is over.
+          yield* Effect.catchTag(storage.take(stateHash), "TokenUnreadable", () => Effect.void)
+          yield* Effect.logInfo("Somebody came back from Cal.com without a connection").pipe(
+            Effect.annotateLogs({ userUlid, problem })
+          )
+          return stop(problem ?? "malformed", returnTo)
+        }
+        const completion = yield* Authorization.random
+        const kept = yield* storage.keep({
+          stateHash,
+          userUlid,
+          code: code.right,
+          completionHash: hash(completion)
+        })
+        return kept
+          ? Return.GoOn({ location: Redacted.make(ReturnUrls.complete(returnTo, Redacted.value(completion))) })
+          : stop("unknownState")
+      }),
+
+      confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented) {
+        yield* configured
+        const completion = yield* TokenInput.token("completion", presented)
+        const work = storage.complete(hash(completion)).pipe(
+          Effect.flatMap(ownedBy("completion", userUlid)),
+          Effect.flatMap((flow) => connect(userUlid, flow, flow.code))
+        )
+        return yield* toTheEnd(userUlid, work)
+      })
+    })
+  })
+
+export const layer = (options: Options): Layer.Layer<ConnectFlow, never, CalClient | CalTokens | FlowStorage> =>
+  Layer.scoped(ConnectFlow, make(options))
+
+/** The state is used up, and often the code: to ask once more with the same ones is in vain. */
+const startAgain = (error: TokenError): TokenError => {
+  switch (error._tag) {
+    case "CalUnavailable":
+      return new CalUnavailable({
+        operation: error.operation,
+        reason: `${error.reason}; the state is used up, so start again with a new authorize URL`,
+        status: error.status
+      })
+    case "CalRequestRejected":
+      return error.reason.startsWith("invalid_grant: code_invalid_or_expired")
+        ? new InvalidInput({
+            field: "code",
+            expected: "was used, has expired or is no code of this client: start again with a new authorize URL"
+          })
+        : error
+    default:
+      return error
+  }
+}
+
+const reportAbandoned = (users: ReadonlyArray<UserUlid>) =>
+  Effect.logWarning("Stopped before these users were connected; they start again").pipe(Effect.annotateLogs({ users }))
