@@ -37,6 +37,10 @@ const news = Effect.map(World.stored(), ({ version }) => written(version))
 /** So seldom that no test waits for it. */
 const seldom = { pollInterval: Duration.seconds(20) }
 
+/** What came of it, if anything has. */
+const landed = <A, E>(fiber: Fiber.RuntimeFiber<A, E>) =>
+  Effect.suspend(() => (fiber.unsafePoll() === null ? Effect.dieMessage("still waiting") : Fiber.join(fiber)))
+
 /** How often these were asked of the storage. */
 const asked = Effect.map(StorageTap, (tap) => ({ find: tap.count("find"), claim: tap.count("claim") }))
 
@@ -55,10 +59,10 @@ describe("a caller that waits for another process", () => {
       yield* TestClock.adjust("2 seconds")
       assert.isNull(waiter.unsafePoll())
       yield* other.tell(yield* news)
-      const { result, took } = yield* Fiber.join(waiter)
+      const { result, took } = yield* landed(waiter)
       assert.strictEqual(took, 2000)
       assert.isTrue(result.refreshed)
-      assert.strictEqual(reveal(result.accessToken), reveal((yield* Fiber.join(first)).accessToken))
+      assert.strictEqual(reveal(result.accessToken), reveal((yield* landed(first)).accessToken))
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
     })
   )
@@ -76,7 +80,7 @@ describe("a caller that waits for another process", () => {
       const waiter = yield* World.start(World.timed(Effect.flip(other.tokens.ensureValid(user()))))
       yield* TestClock.adjust("1 second")
       yield* other.tell(yield* news)
-      const { result, took } = yield* Fiber.join(waiter)
+      const { result, took } = yield* landed(waiter)
       assert.strictEqual(took, 1000)
       assert.strictEqual(result._tag, "CalRateLimited")
     })
@@ -116,7 +120,7 @@ describe("a caller that waits for another process", () => {
       assert.isAtMost(tap.count("claim"), 2)
       yield* TestClock.adjust("2 seconds")
       yield* other.tell(yield* news)
-      assert.strictEqual((yield* Fiber.join(waiter)).took, 2000)
+      assert.strictEqual((yield* landed(waiter)).took, 2000)
     })
   )
 
@@ -137,7 +141,7 @@ describe("a caller that waits for another process", () => {
       yield* TestClock.adjust("2 seconds")
       yield* other.tell(yield* news)
       yield* TestClock.adjust("1 second")
-      assert.strictEqual((yield* Fiber.join(waiter)).took, 3000)
+      assert.strictEqual((yield* landed(waiter)).took, 3000)
     })
   )
 })
@@ -274,7 +278,7 @@ describe("a caller that waits for the probe", () => {
       yield* TestClock.adjust("8 seconds")
       assert.strictEqual((yield* World.peek())._tag, "ProbeLater")
       yield* TestClock.adjust("1 seconds")
-      const { result, took } = yield* Fiber.join(caller)
+      const { result, took } = yield* landed(caller)
       assert.strictEqual(took, 9000)
       assert.isTrue(yield* sandbox.isAccessLive(result.accessToken))
     })
@@ -295,7 +299,7 @@ describe("a caller that waits for the probe", () => {
       assert.deepStrictEqual(yield* asked, { find: 0, claim: 0 })
       yield* TestClock.adjust("1 second")
       yield* other.tell(yield* news)
-      assert.strictEqual((yield* Fiber.join(waiter)).took, 1000)
+      assert.strictEqual((yield* landed(waiter)).took, 1000)
     })
   )
 
@@ -314,7 +318,7 @@ describe("a caller that waits for the probe", () => {
         assert.isNull(caller.unsafePoll())
       }
       yield* TestClock.adjust("1 second")
-      const { result, took } = yield* Fiber.join(caller)
+      const { result, took } = yield* landed(caller)
       assert.strictEqual(took, 5000)
       assert.isTrue(result.refreshed)
     })
@@ -331,7 +335,7 @@ describe("a caller that waits for the probe", () => {
       yield* TestClock.adjust("8500 millis")
       yield* tap.down
       yield* TestClock.adjust("500 millis")
-      const { result, took } = yield* Fiber.join(caller)
+      const { result, took } = yield* landed(caller)
       assert.strictEqual(took, 9000)
       assert.isTrue(yield* sandbox.isAccessLive(result.accessToken))
       yield* tap.up
@@ -347,7 +351,7 @@ describe("a caller that waits for the probe", () => {
       yield* TestClock.adjust("8100 millis")
       yield* tokens.disconnect(user())
       yield* World.settle
-      const { result, took } = yield* Fiber.join(caller)
+      const { result, took } = yield* landed(caller)
       assert.strictEqual(took, 8100)
       assert.strictEqual(result._tag, "TokensNotFound")
     })
@@ -385,7 +389,7 @@ describe("the stream", () => {
       assert.deepStrictEqual(yield* asked, { find: 0, claim: 0 })
       yield* Deferred.succeed(done, yield* news)
       yield* World.settle
-      assert.strictEqual((yield* Fiber.join(waiter)).took, 2000)
+      assert.strictEqual((yield* landed(waiter)).took, 2000)
     })
   )
 
