@@ -15,6 +15,7 @@ import * as Documentation from "./Api/Documentation.js"
 import { ServiceFailure } from "./Api/Failure.js"
 import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
+import { OAuthApi } from "./Api/OAuth.js"
 import { TokensApi } from "./Api/Tokens.js"
 
 export class Api extends HttpApi.make("cal-tokens")
@@ -22,6 +23,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(ConnectionsApi)
   .add(AccessTokensApi)
   .add(ManagedUsersApi)
+  .add(OAuthApi)
   .add(AtomsApi)
   .add(HealthApi)
   .addError(ServiceFailure)

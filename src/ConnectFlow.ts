@@ -114,12 +114,7 @@ export const make = (
     const configured = Effect.suspend(() => {
       const { clientId, redirectUrl } = options.client ?? {}
       return clientId === undefined || redirectUrl === undefined
-        ? Effect.fail(
-            new CalClientMisconfigured({
-              clientId: clientId ?? "(none)",
-              reason: "connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL"
-            })
-          )
+        ? notConfigured(clientId)
         : Effect.succeed({ clientId, redirectUrl, isPublic: options.client?.clientSecret === undefined })
     })
 
@@ -220,6 +215,22 @@ export const make = (
 
 export const layer = (options: Options): Layer.Layer<ConnectFlow, never, CalClient | CalTokens | FlowStorage> =>
   Layer.scoped(ConnectFlow, make(options))
+
+const notConfigured = (clientId = "(none)") =>
+  Effect.fail(
+    new CalClientMisconfigured({
+      clientId,
+      reason: "connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL"
+    })
+  )
+
+/** What a program has that connects nobody: every flow fails with a word about that. */
+export const off: Context.Tag.Service<ConnectFlow> = {
+  begin: () => notConfigured(),
+  exchange: () => notConfigured(),
+  comeBack: () => Effect.succeed(Return.Stop({ problem: "unknownState", backTo: Option.none() })),
+  confirm: () => notConfigured()
+}
 
 /** The state is used up, and often the code: to ask once more with the same ones is in vain. */
 const startAgain = (error: TokenError): TokenError => {

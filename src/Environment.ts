@@ -38,7 +38,13 @@ export type Embedded = Extract<Database, { readonly _tag: "Embedded" }>
 export type Cal = Data.TaggedEnum<{
   /** No client is configured: the simulator, for trying things out. */
   Sandbox: { readonly database: Embedded }
-  Client: { readonly database: Database; readonly options: CalClient.Options; readonly authorizeUrl: string }
+  Client: {
+    readonly database: Database
+    readonly options: CalClient.Options
+    readonly authorizeUrl: string
+    /** What people are asked to allow (OAuth2). */
+    readonly scopes: ReadonlyArray<string>
+  }
 }>
 export const Cal = Data.taggedEnum<Cal>()
 
@@ -103,6 +109,7 @@ const variables = Config.all({
   CAL_OAUTH_CLIENT_SECRET: Variable.read("CAL_OAUTH_CLIENT_SECRET", Variable.secret),
   CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
   CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
+  CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
   CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(Cipher.variable, keyList),
   CAL_TOKENS_API_KEYS: Variable.read("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
@@ -167,7 +174,13 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
       redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL)
     }))
-    const orphan = firstSet(it, "CAL_OAUTH_CLIENT_SECRET", "CAL_OAUTH_REDIRECT_URL", "CAL_OAUTH_AUTHORIZE_URL")
+    const orphan = firstSet(
+      it,
+      "CAL_OAUTH_CLIENT_SECRET",
+      "CAL_OAUTH_REDIRECT_URL",
+      "CAL_OAUTH_AUTHORIZE_URL",
+      "CAL_OAUTH_SCOPES"
+    )
     if (Option.isNone(oauth2) && orphan !== undefined) {
       return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
     }
@@ -179,7 +192,8 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
           managed: Option.getOrUndefined(managed),
           oauth2: Option.getOrUndefined(oauth2)
         },
-        authorizeUrl: Option.getOrElse(it.CAL_OAUTH_AUTHORIZE_URL, () => "https://app.cal.com/auth/oauth2/authorize")
+        authorizeUrl: Option.getOrElse(it.CAL_OAUTH_AUTHORIZE_URL, () => "https://app.cal.com/auth/oauth2/authorize"),
+        scopes: Option.getOrElse(it.CAL_OAUTH_SCOPES, () => [])
       })
     }
     const real = firstSet(it, "DATABASE_URL", "CAL_API_URL")

@@ -15,6 +15,7 @@ import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
 import * as Health from "./Http/Health.js"
 import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
+import * as OAuth from "./Http/OAuth.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as RateLimits from "./Http/RateLimits.js"
 import * as RouteTable from "./Http/RouteTable.js"
@@ -26,6 +27,7 @@ const groups = Layer.mergeAll(
   Connections.layer,
   AccessTokens.layer,
   Layer.provide(ManagedUsersHttp.layer, ManagedUsers.layer),
+  OAuth.layer,
   Atoms.layer,
   Health.layer
 ).pipe(Layer.provide(Access.layer))

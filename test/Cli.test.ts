@@ -22,7 +22,7 @@ const demo = (directory: string, storage: TokenStorage.TokenStorage["Type"]) =>
   Layer.merge(Demo.layerSeed, Demo.layerKeep).pipe(
     Layer.provideMerge(CalApi.layer),
     Layer.provideMerge(CalTokens.layer),
-    Layer.provideMerge(CalClient.layer(Demo.clientOptions)),
+    Layer.provideMerge(CalClient.layer(Demo.clientOptions("http://127.0.0.1:4000"))),
     Layer.provide(Sandbox.layerHttpClient),
     Layer.provideMerge(SandboxFile.layer(directory, { accessTokenLifetime: Demo.accessTokenLifetime })),
     Layer.provide(Layer.succeed(TokenStorage.TokenStorage, storage))
@@ -121,7 +121,10 @@ describe("the sandbox's file", () => {
       })
       const { granted, pair } = yield* Effect.provide(
         spend,
-        CalClient.layer(Demo.clientOptions).pipe(Layer.provide(Sandbox.layerHttpClient), Layer.provideMerge(file))
+        CalClient.layer(Demo.clientOptions("http://127.0.0.1:4000")).pipe(
+          Layer.provide(Sandbox.layerHttpClient),
+          Layer.provideMerge(file)
+        )
       )
       Fs.renameSync(`${path}.killed`, path)
       assert.strictEqual(Fs.statSync(path).mode & 0o777, 0o600)

@@ -63,6 +63,7 @@ describe("settings", () => {
         CAL_API_URL: "http://localhost:5555/v2/",
         CAL_OAUTH_CLIENT_ID: "oauth",
         CAL_OAUTH_REDIRECT_URL: "https://app.example/callback",
+        CAL_OAUTH_SCOPES: "BOOKING_READ, PROFILE_READ WEBHOOK_WRITE",
         CAL_TOKENS_ENCRYPTION_KEYS: key,
         CAL_TOKENS_API_KEYS: `${apiKey},web:${"w".repeat(32)}:proxy+read-token`,
         CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example, http://localhost:3000",
@@ -92,7 +93,8 @@ describe("settings", () => {
               managed: { clientId: "client", clientSecret: Redacted.make("SECRET-of-client") },
               oauth2: { clientId: "oauth", clientSecret: undefined, redirectUrl: "https://app.example/callback" }
             },
-            authorizeUrl: "https://app.cal.com/auth/oauth2/authorize"
+            authorizeUrl: "https://app.cal.com/auth/oauth2/authorize",
+            scopes: ["BOOKING_READ", "PROFILE_READ", "WEBHOOK_WRITE"]
           }),
           apiKeys: [
             ["ops", ["manage", "proxy", "metrics"]],
@@ -154,6 +156,8 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example/" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be .*an origin/],
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "*" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be/],
     [{ CAL_TOKENS_RETURN_URLS: "javascript:alert(1)" }, /^CAL_TOKENS_RETURN_URLS must be/],
+    [{ ...real, CAL_OAUTH_CLIENT_ID: "oauth", CAL_OAUTH_SCOPES: ',"' }, /^CAL_OAUTH_SCOPES must be a list of scopes/],
+    [{ ...real, CAL_OAUTH_SCOPES: "BOOKING_READ" }, /^CAL_OAUTH_CLIENT_ID is required with/],
     [{ CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/33" }, /^CAL_TOKENS_TRUSTED_PROXIES must be/],
     [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
     [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],

@@ -43,6 +43,22 @@ export const examples: Readonly<Record<string, Example>> = {
     request: { userUlid, email: "ada@example.com", name: "Ada", timeZone: "Europe/Paris" },
     answer: { success: true, calUserId: 42 }
   },
+  authorizeUrl: {
+    request: { userUlid, returnTo: "https://app.example.com/settings/calendar" },
+    answer: {
+      success: true,
+      url: "https://app.cal.com/auth/oauth2/authorize?client_id=<client>&redirect_uri=<callback>&response_type=code&state=<state>",
+      expiresAt
+    }
+  },
+  exchangeCode: {
+    request: { userUlid, code: "<code>", state: "<state>" },
+    answer: { success: true, calUserId: 42 }
+  },
+  confirmCompletion: {
+    request: { userUlid, completion: "<completion>" },
+    answer: { success: true, calUserId: 42 }
+  },
   refreshAtoms: { answer: { accessToken: "<access token>" } },
   live: { answer: { status: "ok" } },
   ready: { answer: { status: "ok" } }

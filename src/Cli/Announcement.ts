@@ -2,7 +2,7 @@
 import { Duration, Effect, Redacted } from "effect"
 import { CalTokens } from "../CalTokens.js"
 import type { TokenError } from "../TokenError.js"
-import { accessTokenLifetime, ada, cem } from "./Demo.js"
+import { accessTokenLifetime, ada, cem, sandboxPath } from "./Demo.js"
 
 /** The text, with commands as single lines of plain ASCII that begin with `curl`. */
 export const make = (options: {
@@ -19,7 +19,7 @@ export const make = (options: {
     const post = (path: string, body: unknown) =>
       `${authorized} -H 'Content-Type: application/json' -d '${JSON.stringify(body)}' ${url}${path}`
     const me = `${authorized} ${url}/api/cal/proxy/${ada.userUlid}/me`
-    const expire = `curl -sSfw '\\n' -X POST ${url}/_sandbox/_control/users/${connection.calUserId ?? 0}/expire`
+    const expire = `curl -sSfw '\\n' -X POST ${url}${sandboxPath}/_control/users/${connection.calUserId ?? 0}/expire`
     return [
       `cal-tokens listens on ${url}`,
       "",

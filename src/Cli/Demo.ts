@@ -3,14 +3,19 @@
  * Only for the sandbox; nothing here touches a real Cal.com client.
  */
 import { Duration, Effect, Layer, Schedule } from "effect"
+import { callbackPath } from "../Api/OAuth.js"
 import type * as CalClient from "../CalClient.js"
 import { CalTokens } from "../CalTokens.js"
+import type * as ConnectFlow from "../ConnectFlow.js"
 import * as Sandbox from "../Sandbox.js"
 import { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 
 /** Short, so that one does not have to wait for an expiry. */
 export const accessTokenLifetime = Duration.seconds(120)
+
+/** Where the sandbox is mounted. */
+export const sandboxPath = "/_sandbox"
 
 const keepInterval = Duration.seconds(20)
 
@@ -33,16 +38,28 @@ export const cem: DemoUser = { userUlid: UserUlid.make("01JDEM0000000000000000CE
 
 const users = [ada, ben, cem]
 
-/** The client of this service that the sandbox knows. */
-export const clientOptions: CalClient.Options = {
-  apiUrl: "https://sandbox.invalid/v2",
-  managed: { clientId: Sandbox.demoManaged.clientId, clientSecret: Sandbox.demoManaged.clientSecret },
-  oauth2: {
-    clientId: Sandbox.demoOAuth2.clientId,
-    clientSecret: Sandbox.demoOAuth2.clientSecret,
-    redirectUrl: Sandbox.demoOAuth2.redirectUris[0]
-  }
+/** The OAuth2 client of a service that is reached at this URL. */
+const oauth2Client = (url: string) => ({ ...Sandbox.demoOAuth2, redirectUris: [`${url}${callbackPath}`] as const })
+
+/** The clients of this service that the sandbox knows. */
+export const clientOptions = (url: string) => {
+  const { clientId, clientSecret, redirectUris } = oauth2Client(url)
+  return {
+    apiUrl: "https://sandbox.invalid/v2",
+    managed: { clientId: Sandbox.demoManaged.clientId, clientSecret: Sandbox.demoManaged.clientSecret },
+    oauth2: { clientId, clientSecret, redirectUrl: redirectUris[0] }
+  } satisfies CalClient.Options
 }
+
+/** The same clients as the sandbox sees them. */
+export const sandboxOptions = (url: string): Sandbox.Options => ({ accessTokenLifetime, oauth2: oauth2Client(url) })
+
+/** Where the demo's people consent: the sandbox's own page, beside the service. */
+export const connectOptions = (url: string): ConnectFlow.Options => ({
+  client: clientOptions(url).oauth2,
+  authorizeUrl: `${url}${sandboxPath}/auth/oauth2/authorize`,
+  scopes: Sandbox.demoOAuth2.scopes
+})
 
 /** What a new person, or one who consents again, brings along. */
 const grant = ({ kind, lasts, name }: DemoUser) =>

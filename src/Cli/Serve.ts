@@ -11,6 +11,7 @@ import * as ClientAddress from "../Http/ClientAddress.js"
 import * as Edge from "../Http/Edge.js"
 import * as Lifecycle from "../Http/Lifecycle.js"
 import * as Server from "../Http/Server.js"
+import * as ConnectFlow from "../ConnectFlow.js"
 import { Sandbox } from "../Sandbox.js"
 import * as Announcement from "./Announcement.js"
 import * as Demo from "./Demo.js"
@@ -35,26 +36,31 @@ const references = ({ allowedOrigins, development, trustedProxies }: Environment
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
-    Client: ({ database, options }) =>
+    Client: ({ authorizeUrl, database, options, scopes }) =>
       announceService.pipe(
         Layer.provide(listen(settings, Http.layer)),
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
+        Layer.provide(
+          ConnectFlow.layer({ client: options.oauth2, authorizeUrl, scopes, returnUrls: settings.returnUrls })
+        ),
         Layer.provide(Services.layerCal(database, options))
       ),
     Sandbox: ({ database }) => {
       const key = Redacted.make(randomBytes(24).toString("base64url"))
+      const url = urlOf(settings.host, settings.port)
       const demo = { name: "demo", secret: key, scopes: ApiKeys.defaultScopes }
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
-        Layer.provide(Services.layerSandbox(database))
+        Layer.provide(ConnectFlow.layer({ ...Demo.connectOptions(url), returnUrls: settings.returnUrls })),
+        Layer.provide(Services.layerSandbox(database, url))
       )
     }
   })
 
 /** The sandbox for everybody who can reach the port, so that curl can play Cal.com. */
 const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
-  Effect.flatMap(Sandbox, ({ app }) => router.mountApp("/_sandbox", app))
+  Effect.flatMap(Sandbox, ({ app }) => router.mountApp(Demo.sandboxPath, app))
 )
 
 const listen = <R>({ host, port }: Environment.Settings, app: Layer.Layer<never, never, R>) =>
@@ -86,10 +92,13 @@ const cannotListen = (host: string, port: number, cause: unknown) => {
 
 /** Where people reach the server from this machine. */
 const url = Effect.map(HttpServer.HttpServer, ({ address }) => {
-  if (address._tag === "UnixAddress") return address.path
-  const host = /^(0\.0\.0\.0|::)$/.test(address.hostname) ? "127.0.0.1" : address.hostname
-  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`
+  return address._tag === "UnixAddress" ? address.path : urlOf(address.hostname, address.port)
 })
+
+const urlOf = (hostname: string, port: number) => {
+  const host = /^(0\.0\.0\.0|::)$/.test(hostname) ? "127.0.0.1" : hostname
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+}
 
 const announceService = Layer.effectDiscard(Effect.flatMap(url, (url) => Effect.logInfo(`Listening on ${url}`)))
 

@@ -4,6 +4,8 @@ import * as CalApi from "../CalApi.js"
 import * as CalClient from "../CalClient.js"
 import * as NodeHttp from "../CalClient/Node.js"
 import * as CalTokens from "../CalTokens.js"
+import type { FlowStorage } from "../ConnectFlow/FlowStorage.js"
+import * as Flows from "../ConnectFlow/Postgres.js"
 import * as Embedded from "../Embedded.js"
 import { type Database, type Embedded as EmbeddedDatabase, StartError } from "../Environment.js"
 import * as Sandbox from "../Sandbox.js"
@@ -16,8 +18,11 @@ import * as SandboxFile from "./SandboxFile.js"
 /** Foreseen failures of a start, as their messages. */
 const toStartError = (error: { readonly message: string }) => new StartError({ message: error.message })
 
+/** Tokens, and people on their way through Cal.com's consent. */
+const tables = (options: Postgres.Options) => Layer.merge(Postgres.layer(options), Flows.layer(options))
+
 const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
-  Postgres.layer().pipe(
+  tables({}).pipe(
     Layer.provide(Embedded.layer({ directory })),
     Layer.provide(
       Option.match(encryptionKeys, {
@@ -29,10 +34,10 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
     )
   )
 
-const storage = (database: Database): Layer.Layer<TokenStorage, StartError> =>
+const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage, StartError> =>
   (database._tag === "Embedded"
     ? embedded(database)
-    : Postgres.layer({
+    : tables({
         statementTimeout: database.statementTimeout,
         listenUrl: Option.getOrElse(database.directUrl, () => database.url)
       }).pipe(Layer.provide(Postgres.layerConnection(database)), Layer.provide(Cipher.layer(database.encryptionKeys)))
@@ -55,14 +60,17 @@ export const layerCal = (database: Database, options: CalClient.Options) =>
     Layer.provideMerge(storage(database))
   )
 
-/** For the demo's users. The storage comes first: it holds the lock on the directory that the sandbox shares. */
-export const layerSandbox = (database: EmbeddedDatabase) =>
+/**
+ * For the demo's users; the service is reached at `url`. The storage comes first: it holds the lock on the directory that
+ * the sandbox shares.
+ */
+export const layerSandbox = (database: EmbeddedDatabase, url = "http://127.0.0.1:4000") =>
   Demo.layerSeed.pipe(
     Layer.mapError(toStartError),
     Layer.provideMerge(CalApi.layer),
     Layer.provideMerge(CalTokens.layer),
-    Layer.provideMerge(CalClient.layer(Demo.clientOptions)),
+    Layer.provideMerge(CalClient.layer(Demo.clientOptions(url))),
     Layer.provide(Sandbox.layerHttpClient),
-    Layer.provideMerge(SandboxFile.layer(database.directory, { accessTokenLifetime: Demo.accessTokenLifetime })),
+    Layer.provideMerge(SandboxFile.layer(database.directory, Demo.sandboxOptions(url))),
     Layer.provideMerge(storage(database))
   )

@@ -81,6 +81,18 @@ export const duration: Form<Duration.Duration> = form(
   }
 )
 
+/** As OAuth2 writes them, or with commas; Cal.com adds new ones, so only their form is looked at. */
+export const scopes: Form<ReadonlyArray<string>> = form(
+  "a list of scopes such as BOOKING_READ PROFILE_READ",
+  (text) => {
+    const names = text.split(/[\s,]+/).filter((name) => name !== "")
+    return Option.liftPredicate(
+      names,
+      () => names.length > 0 && names.every((name) => /^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/.test(name))
+    )
+  }
+)
+
 export const oneOf = <const A extends string>(...values: ReadonlyArray<A>): Form<A> =>
   form(`one of ${values.join(", ")}`, (text) =>
     Option.fromNullable(values.find((value) => value === text.toLowerCase()))

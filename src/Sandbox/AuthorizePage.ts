@@ -164,8 +164,15 @@ const page = (body: string, status = 200) =>
 ${body}
 </body></html>
 `,
-    { status, contentType: "text/html; charset=utf-8", headers: { "cache-control": "no-store" } }
+    {
+      status,
+      contentType: "text/html; charset=utf-8",
+      headers: { "cache-control": "no-store", "content-security-policy": policy }
+    }
   )
+
+/** Says nothing of forms: a browser would hold their answer to it too, which leads to the app. */
+const policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 const escape = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 

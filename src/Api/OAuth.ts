@@ -1,0 +1,90 @@
+/** Connecting people to their Cal.com accounts through OAuth 2.0. The browser's way back, which is a page, is not in here. */
+import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
+import { Schema } from "effect"
+import { Manage } from "./Access.js"
+import { OperationFailure } from "./Failure.js"
+import { Instant, Success, UserUlidInput } from "./Values.js"
+
+/** Where Cal.com sends browsers back to, when this service hosts the callback. */
+export const callbackPath = "/api/cal/oauth/callback"
+
+const secret = (description: string) => Schema.Redacted(Schema.String.annotations({ description }))
+
+export const AuthorizeUrl = Schema.Struct({
+  userUlid: UserUlidInput,
+  returnTo: Schema.optional(
+    Schema.String.annotations({
+      description:
+        "Where the browser goes after this service's callback: an URL below one of `CAL_TOKENS_RETURN_URLS`. Leave it " +
+        "out when your app hosts the callback."
+    })
+  ),
+  replace: Schema.optional(
+    Schema.Boolean.annotations({
+      description: "Take the Cal.com account from another of your users, should it be connected to one."
+    })
+  )
+})
+
+export const ExchangeCode = Schema.Struct({
+  userUlid: UserUlidInput,
+  code: secret("As Cal.com appended it to your callback."),
+  state: secret("As Cal.com appended it to your callback.")
+})
+
+export const ConfirmCompletion = Schema.Struct({
+  userUlid: UserUlidInput,
+  completion: secret("As this service appended it to `returnTo`.")
+})
+
+export const AuthorizeUrlMade = Schema.Struct({
+  success: Success,
+  url: Schema.String.annotations({ description: "Send the browser there, once." }),
+  expiresAt: Instant
+})
+
+export const Connected = Schema.Struct({
+  success: Success,
+  calUserId: Schema.NullOr(Schema.Int).annotations({
+    description: "The user at Cal.com; null for a token that is not a user's but a team's."
+  })
+})
+
+const once =
+  "The user is the one of your own session, never one that the browser names. Works once: after a failure, begin again " +
+  "with a new authorize URL. What the user was connected to before stays until the new tokens are stored."
+
+export class OAuthApi extends HttpApiGroup.make("oauth")
+  .add(
+    HttpApiEndpoint.post("authorizeUrl", "/oauth/authorize-url")
+      .setPayload(AuthorizeUrl)
+      .addSuccess(AuthorizeUrlMade)
+      .annotate(OpenApi.Summary, "Begin to connect a user")
+      .annotate(
+        OpenApi.Description,
+        "Makes the URL of Cal.com's consent page for a user. It works for ten minutes, and once. The person comes back " +
+          `to \`CAL_OAUTH_REDIRECT_URL\`: to your app, which calls \`/oauth/exchange\`, or to \`${callbackPath}\` of ` +
+          "this service, which goes on to `returnTo` with a `completion`, for which your app calls `/oauth/confirm`."
+      )
+  )
+  .add(
+    HttpApiEndpoint.post("exchangeCode", "/oauth/exchange")
+      .setPayload(ExchangeCode)
+      .addSuccess(Connected)
+      .annotate(OpenApi.Summary, "Connect a user who came back to your app")
+      .annotate(OpenApi.Description, `For an app that hosts the callback: exchanges the code and stores. ${once}`)
+  )
+  .add(
+    HttpApiEndpoint.post("confirmCompletion", "/oauth/confirm")
+      .setPayload(ConfirmCompletion)
+      .addSuccess(Connected)
+      .annotate(OpenApi.Summary, "Connect a user who came back through this service")
+      .annotate(
+        OpenApi.Description,
+        `Exchanges the code that came to this service's callback and stores, for the user it was asked for only. ${once}`
+      )
+  )
+  .addError(OperationFailure)
+  .middleware(Manage)
+  .prefix("/api/cal")
+  .annotate(OpenApi.Description, "Connect people to their Cal.com accounts.") {}

@@ -1,0 +1,80 @@
+/** The endpoints of `Api/OAuth`, and the callback, which speaks to people and not to programs. */
+import { HttpApiBuilder, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { DateTime, Effect, Layer, Option, Redacted } from "effect"
+import { Api } from "../Api.js"
+import { AuthorizeUrl, callbackPath, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
+import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
+import * as Body from "./Body.js"
+import * as Edge from "./Edge.js"
+import * as OAuthPages from "./OAuthPages.js"
+
+/** An extra: a program that connects nobody provides none. */
+const connectFlow = Effect.map(
+  Effect.serviceOption(ConnectFlow),
+  Option.getOrElse(() => off)
+)
+
+const connected = ({ calUserId }: Connected) => ({ success: true as const, calUserId: Option.getOrNull(calUserId) })
+
+const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
+  Effect.map(connectFlow, (flow) =>
+    handlers
+      .handleRaw("authorizeUrl", () =>
+        Effect.gen(function* () {
+          yield* Edge.operation("authorizeUrl")
+          const { userUlid, ...options } = yield* Body.json(AuthorizeUrl)
+          const { expiresAt, url } = yield* flow.begin(yield* Edge.user(userUlid), options)
+          return { success: true as const, url, expiresAt: DateTime.unsafeMake(expiresAt) }
+        }).pipe(Edge.refuseAll)
+      )
+      .handleRaw("exchangeCode", () =>
+        Effect.gen(function* () {
+          yield* Edge.operation("exchangeCode")
+          const { userUlid, ...returned } = yield* Body.json(ExchangeCode)
+          return connected(yield* flow.exchange(yield* Edge.user(userUlid), returned))
+        }).pipe(Edge.refuseAll)
+      )
+      .handleRaw("confirmCompletion", () =>
+        Effect.gen(function* () {
+          yield* Edge.operation("confirmCompletion")
+          const { completion, userUlid } = yield* Body.json(ConfirmCompletion)
+          return connected(yield* flow.confirm(yield* Edge.user(userUlid), completion))
+        }).pipe(Edge.refuseAll)
+      )
+  )
+)
+
+/** Sends the browser on, always with GET. The address left behind holds the code. */
+const goOn = (location: Redacted.Redacted) =>
+  HttpServerResponse.empty({
+    status: 303,
+    headers: { location: Redacted.value(location), "referrer-policy": "no-referrer" }
+  })
+
+/** Whoever opens it is a browser with a state, so it takes no API key. */
+const callback = HttpApiBuilder.Router.use((router) =>
+  Effect.gen(function* () {
+    const flow = yield* connectFlow
+    yield* router.get(
+      callbackPath,
+      Effect.gen(function* () {
+        const { originalUrl } = yield* HttpServerRequest.HttpServerRequest
+        const query = originalUrl.includes("?") ? originalUrl.slice(originalUrl.indexOf("?")) : ""
+        const returned = yield* flow.comeBack(new URLSearchParams(query))
+        return returned._tag === "GoOn"
+          ? goOn(returned.location)
+          : OAuthPages.stopped(returned.problem, returned.backTo)
+      }).pipe(
+        Effect.catchTag("StorageUnavailable", (error) =>
+          Effect.as(
+            Effect.annotateLogs(Effect.logWarning(error.message), { code: error._tag, status: 503 }),
+            OAuthPages.unavailable
+          )
+        ),
+        Effect.annotateLogs({ operation: "oauthCallback" })
+      )
+    )
+  })
+)
+
+export const layer = Layer.merge(endpoints, callback)
