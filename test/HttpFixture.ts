@@ -2,17 +2,18 @@
 import * as Net from "node:net"
 import { HttpClient, HttpClientRequest, HttpClientResponse, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Cause, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
+import { Cause, Clock, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
 import { CalApi } from "../src/CalApi.js"
 import { CalClient } from "../src/CalClient.js"
 import { type ConnectionInfo, CalTokens, type ValidToken } from "../src/CalTokens.js"
+import { ConnectFlow, Return } from "../src/ConnectFlow.js"
 import * as Http from "../src/Http.js"
 import * as ApiKeys from "../src/Http/ApiKeys.js"
 import * as Edge from "../src/Http/Edge.js"
 import * as Lifecycle from "../src/Http/Lifecycle.js"
-import { UserUlid } from "../src/Token.js"
+import { type TokenPair, UserUlid } from "../src/Token.js"
 import type { TokenError } from "../src/TokenError.js"
-import { TokenStorage } from "../src/TokenStorage.js"
+import { type ConnectionSummary, TokenStorage } from "../src/TokenStorage.js"
 
 export const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 
@@ -20,10 +21,25 @@ export const keys = {
   all: "all-scopes-key-0123456789abcdefghijkl",
   manage: "manage-only-key-0123456789abcdefghij",
   proxy: "proxy-only-key-0123456789abcdefghijk",
-  metrics: "metrics-only-key-0123456789abcdefghi"
+  metrics: "metrics-only-key-0123456789abcdefghi",
+  reader: "read-token-only-key-0123456789abcdef"
 } as const
 
-const scopes = { all: "manage+read-token+proxy+metrics", manage: "manage", proxy: "proxy", metrics: "metrics" } as const
+/** A key with just this scope. */
+export const scopedKeys = {
+  manage: keys.manage,
+  proxy: keys.proxy,
+  metrics: keys.metrics,
+  "read-token": keys.reader
+} as const
+
+const scopes = {
+  all: "manage+read-token+proxy+metrics",
+  manage: "manage",
+  proxy: "proxy",
+  metrics: "metrics",
+  reader: "read-token"
+} as const
 
 const apiKeys = ApiKeys.parse(
   Object.entries(keys)
@@ -39,6 +55,12 @@ export const validToken: ValidToken = {
   version: 7,
   refreshed: true
 }
+
+const pairOf = ({ accessToken, expiresAt }: ValidToken): TokenPair => ({
+  accessToken,
+  refreshToken: Redacted.make("refresh-token-that-nobody-may-see"),
+  accessTokenExpiresAt: expiresAt
+})
 
 export const info: ConnectionInfo = {
   userUlid,
@@ -68,6 +90,8 @@ export class Fake extends Context.Tag("test/Fake")<
     readonly connection: Ref.Ref<ConnectionInfo>
     readonly ping: Ref.Ref<TokenStorage["Type"]["ping"]>
     readonly answer: Ref.Ref<(request: { readonly path: string }) => Response>
+    /** What the storage lists. */
+    readonly rows: Array<ConnectionSummary>
     readonly logs: Array<LogLine>
   }
 >() {}
@@ -79,6 +103,7 @@ const makeFake = Effect.gen(function* () {
     connection: yield* Ref.make(info),
     ping: yield* Ref.make<TokenStorage["Type"]["ping"]>(Effect.void),
     answer: yield* Ref.make<(request: { readonly path: string }) => Response>(() => Response.json({ ok: true })),
+    rows: [],
     logs: []
   }
 })
@@ -106,6 +131,12 @@ export const layerServices = Layer.unwrapEffect(
         disconnect: (...args) => answer("disconnect", args, Effect.void),
         info: (...args) => answer("info", args, Ref.get(fake.connection))
       }),
+      Layer.mock(ConnectFlow, {
+        begin: (...args) => answer("begin", args, Effect.succeed({ url: "https://app.cal.com/x", expiresAt })),
+        exchange: (...args) => answer("exchange", args, Effect.succeed({ calUserId: Option.some(42) })),
+        confirm: (...args) => answer("confirm", args, Effect.succeed({ calUserId: Option.some(42) })),
+        comeBack: () => Effect.succeed(Return.Stop({ problem: "unknownState", backTo: Option.none() }))
+      }),
       Layer.mock(CalApi, {
         client: () => {
           throw new Error("not used here")
@@ -119,8 +150,26 @@ export const layerServices = Layer.unwrapEffect(
             )
           )
       }),
-      Layer.mock(CalClient, { apiUrl: "https://api.cal.com/v2" }),
-      Layer.mock(TokenStorage, { ping: Effect.flatten(Ref.get(fake.ping)) })
+      Layer.mock(CalClient, {
+        apiUrl: "https://api.cal.com/v2",
+        now: Clock.currentTimeMillis,
+        createManagedUser: (...args) =>
+          answer(
+            "createManagedUser",
+            args,
+            Effect.succeed({ _tag: "Created", calUserId: 42, pair: pairOf(validToken) } as const)
+          )
+      }),
+      Layer.mock(TokenStorage, {
+        ping: Effect.flatten(Ref.get(fake.ping)),
+        find: () => Effect.succeedNone,
+        list: ({ after = "", limit, status }) =>
+          Effect.sync(() =>
+            fake.rows
+              .filter((row) => row.userUlid > after && (status === undefined || row.status._tag === status))
+              .slice(0, limit)
+          )
+      })
     )
   })
 )
@@ -161,7 +210,7 @@ export interface Answer {
 }
 
 export interface Call {
-  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "HEAD"
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "HEAD" | undefined
   readonly path: string
   readonly key?: string | undefined
   readonly headers?: Record<string, string>

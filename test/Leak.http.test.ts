@@ -4,6 +4,8 @@ import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Layer, Redacted, TestClock } from "effect"
+import * as ConnectFlow from "../src/ConnectFlow.js"
+import * as FlowStorage from "../src/ConnectFlow/FlowStorage.js"
 import * as Http from "../src/Http.js"
 import * as ApiKeys from "../src/Http/ApiKeys.js"
 import * as Lifecycle from "../src/Http/Lifecycle.js"
@@ -31,7 +33,9 @@ const makeServer = Effect.gen(function* () {
     Http.layer.pipe(
       Layer.provideMerge(NodeHttpServer.layerTest),
       Layer.provide(ApiKeys.layer(Either.getOrThrow(ApiKeys.parse(text)))),
-      Layer.provide(Lifecycle.layer)
+      Layer.provide(Lifecycle.layer),
+      Layer.provide(ConnectFlow.layer({})),
+      Layer.provide(FlowStorage.layerMemory)
     )
   )
   const call = ({ body, headers = {}, key = secrets.all, method = "POST", path }: Call) =>

@@ -7,9 +7,11 @@ import { Success, UserUlidInput } from "./Values.js"
 
 const text = (maximum: number, description: string) =>
   Schema.String.pipe(
-    Schema.minLength(1),
-    Schema.maxLength(maximum),
-    Schema.annotations({ title: `a text of 1 to ${maximum} characters`, description })
+    Schema.filter((value) => value.length >= 1 && value.length <= maximum, {
+      title: `a text of 1 to ${maximum} characters`,
+      description,
+      jsonSchema: { type: "string", minLength: 1, maxLength: maximum, description }
+    })
   )
 
 /** Cal.com judges the values; what is here only keeps nonsense and excess from it. */

@@ -192,7 +192,8 @@ const recover = (
 
 const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable, envelope: object) => {
   const allowed = routes.methods(request.url)
-  return allowed.length === 0
+  // A method that the path takes: then the path holds escapes that mean nothing.
+  return allowed.length === 0 || allowed.includes(request.method)
     ? respond(noEndpoint, envelope)
     : HttpServerResponse.setHeader(
         respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`), envelope),
