@@ -146,6 +146,14 @@ for (const [form, options] of [
         )
         const [few, many] = yield* medians(databases)
         assert(few !== undefined && many !== undefined)
+        yield* sqlOf(large)`select pg_stat_force_next_flush()`
+        const [updates] = yield* sqlOf(large)<{ all: number; hot: number }>`
+          select sum(n_tup_upd)::integer as all, sum(n_tup_hot_upd)::integer as hot
+          from pg_stat_user_tables where schemaname = 'cal_tokens' and relname like 'connection%'`
+        assert(updates !== undefined)
+        console.log(`${form}: ${updates.hot} of ${updates.all} updates touched no index`)
+        // A claim and a commit change what no index knows; only the connect before them does.
+        assert.isAtLeast(updates.hot / updates.all, 0.6)
         for (const name of ["find", "refresh"] as const) {
           const ratio = (many[name] / few[name]).toFixed(2)
           console.log(`${form}: ${name}: ${few[name].toFixed(2)} ms → ${many[name].toFixed(2)} ms, ${ratio} times`)
