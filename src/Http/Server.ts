@@ -17,6 +17,9 @@ export interface Options {
 
 export const drainTimeout = Duration.seconds(30)
 
+/** Whoever was let in just before the end has so long to send what it came for. */
+const silence = Duration.seconds(1)
+
 /** Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes. */
 const limits = {
   headersTimeout: 10_000,
@@ -33,6 +36,8 @@ const maxHeadersCount = 100
 interface Tracked {
   readonly server: Http.Server
   readonly sockets: Set<Socket>
+  /** Those without a request yet. */
+  readonly silent: Set<Socket>
   /** Requests without their whole answer yet, and where they came from. */
   readonly running: Map<Http.ServerResponse, Socket>
 }
@@ -41,15 +46,19 @@ class NodeServer extends Context.Tag("cal-tokens/Http/NodeServer")<NodeServer, T
 
 const make = Effect.sync((): Tracked => {
   const sockets = new Set<Socket>()
+  const silent = new Set<Socket>()
   const running = new Map<Http.ServerResponse, Socket>()
   const server = Http.createServer(limits)
   server.maxHeadersCount = maxHeadersCount
   server.on("connection", (socket) => {
-    sockets.add(socket)
-    socket.once("close", () => sockets.delete(socket))
+    for (const set of [sockets, silent]) {
+      set.add(socket)
+      socket.once("close", () => set.delete(socket))
+    }
   })
   server.on("request", (request, response) => {
     running.set(response, request.socket)
+    silent.delete(request.socket)
     response.once("close", () => running.delete(response))
     // Alone, this listener means that the handlers are not there yet, or not any more: nobody else would answer.
     if (server.listenerCount("request") === 1) refuse(response)
@@ -59,7 +68,7 @@ const make = Effect.sync((): Tracked => {
     if (answered || !socket.writable || error.code === "ECONNRESET") return socket.destroy()
     socket.end(malformed(error.code))
   })
-  return { server, sockets, running }
+  return { server, sockets, silent, running }
 })
 
 const refuse = (response: Http.ServerResponse) => {
@@ -98,11 +107,15 @@ const layerDrain = Layer.scopedDiscard(
   })
 )
 
-const drain = ({ running, server, sockets }: Tracked) =>
+const drain = ({ running, server, silent, sockets }: Tracked) =>
   Effect.gen(function* () {
     if (running.size > 0) yield* Effect.logInfo(`Stopping; requests that still get their answer: ${running.size}`)
+    const isBusy = (socket: Socket) => [...running.values()].includes(socket)
+    // Node's own idle connections leave out those that never sent anything, and it no longer times them out.
+    const closeIdle = (condition: (socket: Socket) => boolean) => {
+      for (const socket of sockets) if (!isBusy(socket) && condition(socket)) socket.destroy()
+    }
     const closed = Effect.async<void>((resume) => {
-      const isBusy = (socket: Socket) => [...running.values()].includes(socket)
       const closeAfter = (response: Http.ServerResponse, socket: Socket) => {
         if (!response.headersSent) response.setHeader("connection", "close")
         response.once("close", () => {
@@ -112,10 +125,13 @@ const drain = ({ running, server, sockets }: Tracked) =>
       server.on("request", (request, response) => closeAfter(response, request.socket))
       running.forEach((socket, response) => closeAfter(response, socket))
       server.close(() => resume(Effect.void))
-      // Node's own idle connections leave out those that never sent anything, and it no longer times them out.
-      for (const socket of sockets) if (!isBusy(socket)) socket.destroy()
+      closeIdle((socket) => !silent.has(socket))
     })
-    yield* closed.pipe(
+    const closeSilent = Effect.delay(
+      Effect.sync(() => closeIdle(() => true)),
+      silence
+    )
+    yield* Effect.raceFirst(closed, Effect.zipRight(closeSilent, Effect.never)).pipe(
       Effect.interruptible,
       Effect.timeout(drainTimeout),
       Effect.catchAll(() => Effect.logWarning(`Stopping; requests without an answer: ${running.size}`))
