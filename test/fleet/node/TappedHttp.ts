@@ -1,0 +1,23 @@
+/** Takes the place of `CalClient/Node` in the service: the same, with the steps at which a process can die. */
+import { HttpClient } from "@effect/platform"
+import { Effect, Layer } from "effect"
+import * as NodeHttp from "../../../src/CalClient/Node.js"
+import * as Death from "./Death.js"
+
+export * from "../../../src/CalClient/Node.js"
+
+const callOf = (url: string) =>
+  url.endsWith("/force-refresh") ? "reissue" : Death.attempt.isProbe ? "probe" : "refresh"
+
+const tapped = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
+  HttpClient.transform(client, (answer, request) =>
+    Effect.suspend(() => {
+      const call = callOf(request.url)
+      return Death.at(`${call}:before`).pipe(Effect.zipRight(answer), Effect.zipLeft(Death.at(`${call}:after`)))
+    })
+  )
+
+export const layerTokenHttp: typeof NodeHttp.layerTokenHttp = Layer.provide(
+  Layer.effect(HttpClient.HttpClient, Effect.map(HttpClient.HttpClient, tapped)),
+  NodeHttp.layerTokenHttp
+)
