@@ -45,27 +45,33 @@ const landed = <A, E>(fiber: Fiber.RuntimeFiber<A, E>) =>
 const asked = Effect.map(StorageTap, (tap) => ({ find: tap.count("find"), claim: tap.count("claim") }))
 
 describe("a caller that waits for another process", () => {
-  scenario(
-    "is answered when the holder has stored its pair",
-    Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const other = yield* listener(seldom)
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
-      yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
-      const first = yield* World.start(holder.ensureValid(user()))
-      const waiter = yield* World.start(World.timed(other.tokens.ensureValid(user())))
-      yield* TestClock.adjust("2 seconds")
-      assert.isNull(waiter.unsafePoll())
-      yield* other.tell(yield* news)
-      const { result, took } = yield* landed(waiter)
-      assert.strictEqual(took, 2000)
-      assert.isTrue(result.refreshed)
-      assert.strictEqual(reveal(result.accessToken), reveal((yield* landed(first)).accessToken))
-      assert.strictEqual(yield* sandbox.count("refresh"), 1)
-    })
-  )
+  for (const [name, notice] of [
+    ["its version is told", news],
+    ["it is not told which", Effect.succeed(written())],
+    ["notices were missed", Effect.succeed(Notice.Missed())]
+  ] as const) {
+    scenario(
+      `is answered when the holder has stored its pair: ${name}`,
+      Effect.gen(function* () {
+        const holder = yield* CalTokens
+        const sandbox = yield* Sandbox
+        const other = yield* listener(seldom)
+        yield* World.connectManaged()
+        yield* TestClock.adjust("61 minutes")
+        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
+        const first = yield* World.start(holder.ensureValid(user()))
+        const waiter = yield* World.start(World.timed(other.tokens.ensureValid(user())))
+        yield* TestClock.adjust("2 seconds")
+        assert.isNull(waiter.unsafePoll())
+        yield* other.tell(yield* notice)
+        const { result, took } = yield* landed(waiter)
+        assert.strictEqual(took, 2000)
+        assert.isTrue(result.refreshed)
+        assert.strictEqual(reveal(result.accessToken), reveal((yield* landed(first)).accessToken))
+        assert.strictEqual(yield* sandbox.count("refresh"), 1)
+      })
+    )
+  }
 
   scenario(
     "gets the holder's error when that has failed",
