@@ -101,11 +101,25 @@ describe("after Cal.com refused a token", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("a second refusal goes to the caller: two sends are the most", () =>
+  it.effect("a token that is expired at the second send is reported for those who come next", () =>
     Effect.gen(function* () {
       yield* reply(unknownToken, expired, ok)
       yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-3"))
       assert.strictEqual((yield* send()).status, 498)
+      yield* Effect.yieldNow()
+      assert.strictEqual((yield* requests).length, 2)
+      assert.deepStrictEqual(yield* reports, [
+        { accessToken: "token-1", status: 401 },
+        { accessToken: "token-2", status: 498 }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a second refusal goes to the caller: two sends are the most", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, unknownToken, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-3"))
+      assert.strictEqual((yield* send()).status, 401)
       assert.strictEqual((yield* requests).length, 2)
       assert.strictEqual((yield* reports).length, 1)
     }).pipe(Effect.provide(layer))

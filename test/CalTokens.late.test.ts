@@ -55,6 +55,25 @@ scenario(
 for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
   describe(name, () => {
     scenario(
+      "a late answer whose pair takes long to be stored: it is offered once more, and nothing is probed",
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens
+        const sandbox = yield* Sandbox
+        const tap = yield* StorageTap
+        yield* connect
+        yield* TestClock.adjust(lifetime)
+        yield* sandbox.inject(Fault.delayAfter("9 seconds", { kind }))
+        yield* tap.around("commit", { before: Effect.sleep("20 seconds") })
+        const answer = yield* World.passTime(tokens.ensureValid(user()), 20_000)
+        assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+        assert.strictEqual((yield* World.presented).length, 1)
+        yield* TestClock.adjust("20 seconds")
+        assert.isTrue(yield* World.isStoredPairLive())
+        yield* staysConnected
+      })
+    )
+
+    scenario(
       "S8: an answer 2 s after the deadline: nothing is sent again, the live token is served, the pair is kept",
       Effect.gen(function* () {
         const tokens = yield* CalTokens

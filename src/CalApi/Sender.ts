@@ -9,7 +9,7 @@ import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as Answer from "./Answer.js"
 import * as Outgoing from "./Outgoing.js"
-import { isTokenRefusal } from "./Refusal.js"
+import { isTokenRefusal, tokenExpiredStatus } from "./Refusal.js"
 import * as Repeat from "./Repeat.js"
 
 /** How long Cal.com may take to begin an answer. The refusal rules and repetitions each start anew. */
@@ -103,7 +103,13 @@ export const make = (dependencies: {
       yield* Effect.sleep(advice.delay)
       // Refusals come from before Cal.com's handlers, so even a POST was not processed. The second answer is final.
       const second = Option.some(advice.token.accessToken)
-      return (yield* sendRepeatedly(original, prepared, second, first.repeats)).response
+      const last = yield* sendRepeatedly(original, prepared, second, first.repeats)
+      if (last.refused && last.response.status === tokenExpiredStatus) {
+        // No third send; but whoever comes next shall not be given a token that is known to be dead.
+        const refusal = { accessToken: advice.token.accessToken, status: last.response.status }
+        yield* Effect.forkDaemon(Effect.ignore(calTokens.reportRejected(userUlid, refusal)))
+      }
+      return last.response
     })
 }
 

@@ -128,7 +128,6 @@ export const make = (deps: {
       yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and served from there").pipe(
         Effect.annotateLogs({ userUlid: offer.request.userUlid, reason })
       )
-      offers.set(offer.request.userUlid, offer)
       yield* memory.hold(offer.held)
       yield* deps.notices.learned(offer.request.userUlid)
       owned.runToEnd(keepOffering(offer), offer.request.userUlid)
@@ -144,6 +143,8 @@ export const make = (deps: {
           request: { ...request, connection, pair: grant.pair },
           kind: reissued ? "reissued" : "refreshed"
         }
+        // From now on: whoever claims while this statement is under way would spend what is spent.
+        offers.set(row.userUlid, offer)
         return Effect.matchEffect(offerOnce(offer), {
           onFailure: (error) => hold(offer, error.message),
           onSuccess: (result) =>

@@ -20,11 +20,12 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
       progress: { row, knownVersion: row.version, waitedForHolder: false, waitedForProbe: false }
     }
     yield* isOpen(deps)
-    yield* deps.commits.land(row.userUlid)
     yield* deps.circuit.look(row.connection.clientId, row.userUlid)
     while (true) {
       yield* isOpen(deps)
       watch.forget()
+      // A pair that this process holds is better than any that could be asked for.
+      yield* deps.commits.land(row.userUlid)
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
       const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
       if (step._tag === "Landed") {
