@@ -234,23 +234,19 @@ export const off: Context.Tag.Service<ConnectFlow> = {
 
 /** The state is used up, and often the code: to ask once more with the same ones is in vain. */
 const startAgain = (error: TokenError): TokenError => {
-  switch (error._tag) {
-    case "CalUnavailable":
-      return new CalUnavailable({
-        operation: error.operation,
-        reason: `${error.reason}; the state is used up, so start again with a new authorize URL`,
-        status: error.status
-      })
-    case "CalRequestRejected":
-      return error.reason.startsWith("invalid_grant: code_invalid_or_expired")
-        ? new InvalidInput({
-            field: "code",
-            expected: "was used, has expired or is no code of this client: start again with a new authorize URL"
-          })
-        : error
-    default:
-      return error
+  if (error._tag === "CalUnavailable") {
+    return new CalUnavailable({
+      operation: error.operation,
+      reason: `${error.reason}; the state is used up, so start again with a new authorize URL`,
+      status: error.status
+    })
   }
+  return error._tag === "CalRequestRejected" && error.reason.startsWith("invalid_grant: code_invalid_or_expired")
+    ? new InvalidInput({
+        field: "code",
+        expected: "was used, has expired or is no code of this client: start again with a new authorize URL"
+      })
+    : error
 }
 
 const reportAbandoned = (users: ReadonlyArray<UserUlid>) =>

@@ -100,19 +100,13 @@ export const run = (
       })
       .pipe(Effect.catchTag("TokenUnreadable", () => Effect.succeed(ClaimResult.NotFound())))
     const go = (lease: Lease) => Effect.map(obtainAndStore(lease, startedAt), (row) => ({ _tag: "Done" as const, row }))
-    switch (claim._tag) {
-      case "NotFound":
-        return yield* go(Option.none())
-      case "Claimed":
-        return yield* go(Option.some({ attemptId, probe: claim.probe }))
-      case "ProbeLater":
-        // Nobody spends the token before that: if it is long enough, it is as good as a lease.
-        return Duration.lessThan(claim.retryAfter, config.attemptTimeout)
-          ? { _tag: "Wait" as const, pause: claim.retryAfter }
-          : yield* go(Option.none())
-      default:
-        return { _tag: "Wait" as const, pause: yield* untilNextLook }
-    }
+    if (claim._tag === "Claimed") return yield* go(Option.some({ attemptId, probe: claim.probe }))
+    if (claim._tag === "NotFound") return yield* go(Option.none())
+    if (claim._tag !== "ProbeLater") return { _tag: "Wait" as const, pause: yield* untilNextLook }
+    // Nobody spends the token before that: if it is long enough, it is as good as a lease.
+    return Duration.lessThan(claim.retryAfter, config.attemptTimeout)
+      ? { _tag: "Wait" as const, pause: claim.retryAfter }
+      : yield* go(Option.none())
   })
 
   const untilNextLook = Effect.map(Random.nextRange(0.5, 1), (jitter) => Duration.times(config.pollInterval, jitter))

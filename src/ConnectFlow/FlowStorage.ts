@@ -89,19 +89,22 @@ const makeMemory = (): (typeof FlowStorage)["Service"] => {
           return flow
         })
       ),
-    keep: ({ code, completionHash, stateHash }) =>
+    keep: ({ code, completionHash, stateHash, userUlid }) =>
       step((now) =>
-        Option.match(unused(stateHash, now), {
-          onNone: () => false,
-          onSome: ({ flow }) => {
-            rows.set(stateHash, {
-              flow,
-              expiresAt: now + Duration.toMillis(lifetime),
-              returned: { code, completionHash }
-            })
-            return true
+        Option.match(
+          Option.filter(unused(stateHash, now), ({ flow }) => flow.userUlid === userUlid),
+          {
+            onNone: () => false,
+            onSome: ({ flow }) => {
+              rows.set(stateHash, {
+                flow,
+                expiresAt: now + Duration.toMillis(lifetime),
+                returned: { code, completionHash }
+              })
+              return true
+            }
           }
-        })
+        )
       ),
     complete: (completionHash) =>
       step((now) => {
