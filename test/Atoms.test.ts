@@ -119,9 +119,9 @@ describe("the present token", () => {
       const { accessToken, calUserId } = yield* World.connectOAuth2()
       yield* sandbox.revokeRefreshTokens(calUserId)
       yield* TestClock.adjust("31 minutes")
-      for (const _ of [1, 2]) {
+      for (const round of [1, 2]) {
         const { json, status } = yield* ask(accessToken)
-        assert.strictEqual(status, 409)
+        assert.strictEqual(status, 409, `${round}`)
         assert.deepInclude(json, { accessToken: "", success: false, code: "ReauthorizationRequired" })
       }
     }).pipe(Effect.provide(layer()))

@@ -11,6 +11,7 @@ import * as Http from "../src/Http.js"
 import * as ApiKeys from "../src/Http/ApiKeys.js"
 import * as Edge from "../src/Http/Edge.js"
 import * as Lifecycle from "../src/Http/Lifecycle.js"
+import * as RateLimits from "../src/Http/RateLimits.js"
 import { type TokenPair, UserUlid } from "../src/Token.js"
 import type { TokenError } from "../src/TokenError.js"
 import { type ConnectionSummary, TokenStorage } from "../src/TokenStorage.js"
@@ -174,7 +175,8 @@ export const layerServices = Layer.unwrapEffect(
   })
 )
 
-const logger = Layer.unwrapEffect(
+/** Keeps what is logged. */
+export const logger = Layer.unwrapEffect(
   Effect.map(Fake, ({ logs }) =>
     Logger.replace(
       Logger.defaultLogger,
@@ -190,13 +192,16 @@ const logger = Layer.unwrapEffect(
   )
 )
 
-export const layerWith = (options: { readonly development?: boolean } = {}) =>
+export const layerWith = (
+  options: { readonly development?: boolean; readonly limits?: Partial<RateLimits.Options> } = {}
+) =>
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
     Layer.provide(layerServices),
     Layer.provide(ApiKeys.layer(apiKeys._tag === "Right" ? apiKeys.right : [])),
     Layer.provideMerge(Lifecycle.layer),
     Layer.provide(Layer.succeed(Edge.Development, options.development ?? false)),
+    Layer.provide(RateLimits.layerConfig(options.limits ?? {})),
     Layer.provide(logger),
     Layer.provideMerge(layerFake)
   )

@@ -13,6 +13,8 @@ import { Lifecycle } from "./Lifecycle.js"
 export interface Options {
   readonly host: string
   readonly port: number
+  /** Instead of {@link limits}. */
+  readonly limits?: Partial<Limits> | undefined
 }
 
 export const drainTimeout = Duration.seconds(30)
@@ -21,7 +23,7 @@ export const drainTimeout = Duration.seconds(30)
 const silence = Duration.seconds(1)
 
 /** Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes. */
-const limits = {
+export const limits = {
   headersTimeout: 10_000,
   requestTimeout: 60_000,
   connectionsCheckingInterval: 5_000,
@@ -30,6 +32,8 @@ const limits = {
   // An access token of Cal.com is below 1 KiB; 16 KiB leave room for whatever a gateway adds.
   maxHeaderSize: 16 * 1024
 } satisfies Http.ServerOptions
+
+export type Limits = Record<keyof typeof limits, number>
 
 const maxHeadersCount = 100
 
@@ -44,11 +48,11 @@ interface Tracked {
 
 class NodeServer extends Context.Tag("cal-tokens/Http/NodeServer")<NodeServer, Tracked>() {}
 
-const make = Effect.sync((): Tracked => {
+const make = (options: Options): Tracked => {
   const sockets = new Set<Socket>()
   const silent = new Set<Socket>()
   const running = new Map<Http.ServerResponse, Socket>()
-  const server = Http.createServer(limits)
+  const server = Http.createServer({ ...limits, ...options.limits })
   server.maxHeadersCount = maxHeadersCount
   server.on("connection", (socket) => {
     for (const set of [sockets, silent]) {
@@ -69,7 +73,7 @@ const make = Effect.sync((): Tracked => {
     socket.end(malformed(error.code))
   })
   return { server, sockets, silent, running }
-})
+}
 
 const refuse = (response: Http.ServerResponse) => {
   const failure = Failure.service("ShuttingDown", "This process takes no requests now: ask again.")
@@ -146,5 +150,5 @@ export const layer = <E, R>(options: Options, app: Layer.Layer<never, E, R>) =>
     Layer.provideMerge(
       Layer.unwrapEffect(Effect.map(NodeServer, ({ server }) => NodeHttpServer.layer(() => server, options)))
     ),
-    Layer.provide(Layer.effect(NodeServer, make))
+    Layer.provide(Layer.sync(NodeServer, () => make(options)))
   )
