@@ -22,6 +22,9 @@ const partitions = 16
 /** At most so many times the cost, for a hundred times the rows: an index is a level deeper. */
 const flat = 1.25
 
+/** In ms; the tests say themselves what may not take long. */
+const patience = 300_000
+
 for (const [form, options] of [
   ["plain", {}],
   ["partitioned", { partitions }]
@@ -45,120 +48,138 @@ for (const [form, options] of [
         const [row] = await Effect.runPromise(Effect.provide(bytes, context))
         console.log(`${form}, ${size} users: made in ${Duration.format(took)}, ${row?.size} with indexes`)
       }
-    }, 300_000)
+    }, patience)
     afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
-    it.live("every statement finds its rows by index, at the same cost", () =>
-      Effect.gen(function* () {
-        const plans = yield* Effect.forEach([small, large], (size) =>
-          Effect.all(
-            Object.entries(queries(sqlOf(size), size)).map(([name, { statement }]) =>
-              Effect.map(explain(sqlOf(size), statement), (plan) => ({ name, ...plan }))
+    it.live(
+      "every statement finds its rows by index, at the same cost",
+      () =>
+        Effect.gen(function* () {
+          const plans = yield* Effect.forEach([small, large], (size) =>
+            Effect.all(
+              Object.entries(queries(sqlOf(size), size)).map(([name, { statement }]) =>
+                Effect.map(explain(sqlOf(size), statement), (plan) => ({ name, ...plan }))
+              )
             )
           )
-        )
-        const [few = [], many = []] = plans
-        const table = few.map(({ cost, name, sequential }, index) => {
-          const other = many[index]
-          const ratio = (other?.cost ?? Infinity) / cost
-          return { name, cost, large: other?.cost, ratio, sequential: [...sequential, ...(other?.sequential ?? [])] }
-        })
-        console.log(
-          table
-            .map(({ cost, large, name, ratio }) => `${form}: ${name}: ${cost} → ${large}, ${ratio.toFixed(2)} times`)
-            .join("\n")
-        )
-        assert.isAtLeast(table.length, 20)
-        assert.deepStrictEqual(
-          table.filter(({ ratio, sequential }) => ratio > flat || sequential.length > 0),
-          []
-        )
-      })
+          const [few = [], many = []] = plans
+          const table = few.map(({ cost, name, sequential }, index) => {
+            const other = many[index]
+            const ratio = (other?.cost ?? Infinity) / cost
+            return { name, cost, large: other?.cost, ratio, sequential: [...sequential, ...(other?.sequential ?? [])] }
+          })
+          console.log(
+            table
+              .map(({ cost, large, name, ratio }) => `${form}: ${name}: ${cost} → ${large}, ${ratio.toFixed(2)} times`)
+              .join("\n")
+          )
+          assert.isAtLeast(table.length, 20)
+          assert.deepStrictEqual(
+            table.filter(({ ratio, sequential }) => ratio > flat || sequential.length > 0),
+            []
+          )
+        }),
+      patience
     )
 
-    it.live("no operation, nor what a foreign key has the server do for it, reads a table from end to end", () =>
-      Effect.forEach([small, large], (size) =>
-        Effect.gen(function* () {
-          const sql = sqlOf(size)
-          /** How often each table was read from end to end. */
-          const reads = Effect.zipRight(
-            sql`select pg_stat_force_next_flush()`,
-            sql<{ relname: string; seq_scan: number }>`
+    it.live(
+      "no operation, nor what a foreign key has the server do for it, reads a table from end to end",
+      () =>
+        Effect.forEach([small, large], (size) =>
+          Effect.gen(function* () {
+            const sql = sqlOf(size)
+            /** How often each table was read from end to end. */
+            const reads = Effect.zipRight(
+              sql`select pg_stat_force_next_flush()`,
+              sql<{ relname: string; seq_scan: number }>`
               select relname, seq_scan::integer from pg_stat_user_tables
               where schemaname = 'cal_tokens' and relname <> 'migrations' order by relname`
-          )
-          const storage = yield* storageOf(sql)
-          const before = yield* reads
-          yield* everyOperation(storage, size)
-          assert.deepStrictEqual(yield* reads, before)
-          // Else the above says nothing.
-          yield* sql`select count(refresh_hash) from cal_tokens.connection`
-          assert.notDeepEqual(yield* reads, before)
-        })
-      )
+            )
+            const storage = yield* storageOf(sql)
+            const before = yield* reads
+            yield* everyOperation(storage, size)
+            assert.deepStrictEqual(yield* reads, before)
+            // Else the above says nothing.
+            yield* sql`select count(refresh_hash) from cal_tokens.connection`
+            assert.notDeepEqual(yield* reads, before)
+          })
+        ),
+      patience
     )
 
     if (form === "partitioned") {
-      it.live("a statement about a user looks into that user's partition", () =>
-        Effect.gen(function* () {
-          const most: Record<Reach, number> = { own: 1, found: 1, all: partitions }
-          for (const size of [small, large]) {
-            const sql = sqlOf(size)
-            for (const [name, { reach, statement }] of Object.entries(queries(sql, size))) {
-              if (typeof statement === "string") continue
-              const run = explain(sql, statement, { run: reach === "found" })
-              const { partitions: touched, types } = yield* rolledBack(sql, Effect.zipRight(claim(sql, size / 2), run))
-              assert.isAtMost(touched.length, most[reach], name)
-              if (name !== "connect" && name !== "connect, refused") assert.isAtLeast(touched.length, 1, name)
-              // A page is put together from the partitions' own order, not sorted.
-              if (size === large && reach === "all") {
-                assert.include(types, "Merge Append", name)
-                assert.notInclude(types, "Sort", name)
+      it.live(
+        "a statement about a user looks into that user's partition",
+        () =>
+          Effect.gen(function* () {
+            const most: Record<Reach, number> = { own: 1, found: 1, all: partitions }
+            for (const size of [small, large]) {
+              const sql = sqlOf(size)
+              for (const [name, { reach, statement }] of Object.entries(queries(sql, size))) {
+                if (typeof statement === "string") continue
+                const run = explain(sql, statement, { run: reach === "found" })
+                const { partitions: touched, types } = yield* rolledBack(
+                  sql,
+                  Effect.zipRight(claim(sql, size / 2), run)
+                )
+                assert.isAtMost(touched.length, most[reach], name)
+                if (name !== "connect" && name !== "connect, refused") assert.isAtLeast(touched.length, 1, name)
+                // A page is put together from the partitions' own order, not sorted.
+                if (size === large && reach === "all") {
+                  assert.include(types, "Merge Append", name)
+                  assert.notInclude(types, "Sort", name)
+                }
               }
             }
-          }
-        })
+          }),
+        patience
       )
     }
 
-    it.live("a missing index is noticed", () =>
-      Effect.gen(function* () {
-        const sql = sqlOf(small)
-        for (const [index, name] of [
-          ["access_token_lookup_user", "commit"],
-          ["access_token_lookup_user", "cascade to lookups"],
-          ["cal_account_user", "connect"]
-        ] as const) {
-          const query = queries(sql, small)[name]
-          assert(query !== undefined)
-          const dropped = sql`drop index cal_tokens.${sql.literal(index)}`
-          const plan = yield* rolledBack(sql, Effect.zipRight(dropped, explain(sql, query.statement)))
-          assert.lengthOf(plan.sequential, 1, `${name} without ${index}`)
-        }
-      })
+    it.live(
+      "a missing index is noticed",
+      () =>
+        Effect.gen(function* () {
+          const sql = sqlOf(small)
+          for (const [index, name] of [
+            ["access_token_lookup_user", "commit"],
+            ["access_token_lookup_user", "cascade to lookups"],
+            ["cal_account_user", "connect"]
+          ] as const) {
+            const query = queries(sql, small)[name]
+            assert(query !== undefined)
+            const dropped = sql`drop index cal_tokens.${sql.literal(index)}`
+            const plan = yield* rolledBack(sql, Effect.zipRight(dropped, explain(sql, query.statement)))
+            assert.lengthOf(plan.sequential, 1, `${name} without ${index}`)
+          }
+        }),
+      patience
     )
 
     // Printed only: a machine that is busy with something else is not wrong.
-    it.live("how long refreshes take", () =>
-      Effect.gen(function* () {
-        const databases = yield* Effect.forEach([small, large], (size) =>
-          Effect.map(storageOf(sqlOf(size)), (storage) => ({ size, storage }))
-        )
-        const [few, many] = yield* medians(databases)
-        assert(few !== undefined && many !== undefined)
-        yield* sqlOf(large)`select pg_stat_force_next_flush()`
-        const [updates] = yield* sqlOf(large)<{ all: number; hot: number }>`
+    it.live(
+      "how long refreshes take",
+      () =>
+        Effect.gen(function* () {
+          const databases = yield* Effect.forEach([small, large], (size) =>
+            Effect.map(storageOf(sqlOf(size)), (storage) => ({ size, storage }))
+          )
+          const [few, many] = yield* medians(databases)
+          assert(few !== undefined && many !== undefined)
+          yield* sqlOf(large)`select pg_stat_force_next_flush()`
+          const [updates] = yield* sqlOf(large)<{ all: number; hot: number }>`
           select sum(n_tup_upd)::integer as all, sum(n_tup_hot_upd)::integer as hot
           from pg_stat_user_tables where schemaname = 'cal_tokens' and relname like 'connection%'`
-        assert(updates !== undefined)
-        console.log(`${form}: ${updates.hot} of ${updates.all} updates touched no index`)
-        // A claim and a commit change what no index knows; only the connect before them does.
-        assert.isAtLeast(updates.hot / updates.all, 0.6)
-        for (const name of ["find", "refresh"] as const) {
-          const ratio = (many[name] / few[name]).toFixed(2)
-          console.log(`${form}: ${name}: ${few[name].toFixed(2)} ms → ${many[name].toFixed(2)} ms, ${ratio} times`)
-        }
-      })
+          assert(updates !== undefined)
+          console.log(`${form}: ${updates.hot} of ${updates.all} updates touched no index`)
+          // A claim and a commit change what no index knows; only the connect before them does.
+          assert.isAtLeast(updates.hot / updates.all, 0.6)
+          for (const name of ["find", "refresh"] as const) {
+            const ratio = (many[name] / few[name]).toFixed(2)
+            console.log(`${form}: ${name}: ${few[name].toFixed(2)} ms → ${many[name].toFixed(2)} ms, ${ratio} times`)
+          }
+        }),
+      patience
     )
   })
 }

@@ -48,7 +48,7 @@ export const medians = (
   databases: ReadonlyArray<{ readonly storage: Fixture.Storage; readonly size: number }>
 ): Effect.Effect<ReadonlyArray<Times>, TokenError> =>
   Effect.map(
-    Effect.forEach(Array.range(1, 300), (n) =>
+    Effect.forEach(Array.range(1, 200), (n) =>
       Effect.forEach(databases, ({ size, storage }) =>
         times(storage, user(((n * 7919) % size) + 1).userUlid, 2 * size + n)
       )
