@@ -64,14 +64,14 @@ export type NoCode =
   /** Not a redirect of Cal.com's: a parameter is there twice, or for another flow, or the code is missing. */
   | "malformed"
 
-const errors: Readonly<Record<string, NoCode>> = {
-  access_denied: "denied",
-  invalid_scope: "invalidScope",
-  invalid_request: "invalidRequest",
-  unauthorized_client: "unauthorizedClient",
-  server_error: "serverError",
-  temporarily_unavailable: "serverError"
-}
+const errors: ReadonlyMap<string, NoCode> = new Map([
+  ["access_denied", "denied"],
+  ["invalid_scope", "invalidScope"],
+  ["invalid_request", "invalidRequest"],
+  ["unauthorized_client", "unauthorizedClient"],
+  ["server_error", "serverError"],
+  ["temporarily_unavailable", "serverError"]
+])
 
 /** The code of a redirect back whose state is known. */
 export const codeOf = (
@@ -88,7 +88,7 @@ export const codeOf = (
       ),
     // What was thrown holds all parameters, the code too.
     catch: (error): NoCode =>
-      error instanceof oauth.AuthorizationResponseError ? (errors[error.error] ?? "otherError") : "malformed"
+      error instanceof oauth.AuthorizationResponseError ? (errors.get(error.error) ?? "otherError") : "malformed"
   }).pipe(
     Either.flatMap((valid) => {
       const code = valid.get("code")

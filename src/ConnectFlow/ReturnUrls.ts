@@ -16,7 +16,7 @@ const isAmbiguous = (text: string) =>
   /[^\x21-\x7e]|\\/.test(text) || /%(?:0|1|2[ef]|5c|7f)/i.test(text.split("?", 1)[0] ?? "")
 
 const parse = (text: string): Option.Option<URL> =>
-  text.length <= maxLength && /^https?:\/\//.test(text) && !isAmbiguous(text) && URL.canParse(text)
+  text.length <= maxLength && /^https?:\/\/[^/]/i.test(text) && !isAmbiguous(text) && URL.canParse(text)
     ? Option.filter(
         Option.some(new URL(text)),
         ({ hash, password, username }) => `${username}${password}${hash}` === ""
