@@ -15,7 +15,7 @@
 import { Migrator, SqlClient, type SqlError } from "@effect/sql"
 import { Cause, Duration, Effect, Layer, Schedule } from "effect"
 import type { StorageUnavailable } from "../TokenError.js"
-import { accountConstraint, run, sqlState } from "./Sql.js"
+import { run, sqlState } from "./Sql.js"
 
 const table = "cal_tokens.migrations"
 
@@ -93,7 +93,7 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
         client_id text not null,
         cal_user_id bigint not null,
         user_ulid text collate "C" not null,
-        constraint ${sql(accountConstraint)} primary key (kind, client_id, cal_user_id),
+        primary key (kind, client_id, cal_user_id),
         constraint cal_account_connection foreign key (user_ulid, kind, client_id, cal_user_id)
           references cal_tokens.connection (user_ulid, kind, client_id, cal_user_id) on delete cascade
       )`

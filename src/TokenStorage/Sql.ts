@@ -60,19 +60,16 @@ const tellingClasses = new Set(["08", "0A", "23", "25", "28", "3D", "3F", "40", 
 const driverMessages =
   /^(Connection (terminated|timed out)|timeout exceeded when trying to connect|Cannot use a pool|Client (was closed|has encountered)|SASL|The server does not support SSL|PGlite)/
 
+/**
+ * The keys of our tables are violated by races only: the statements look before they write. That includes an upsert that
+ * meets another one of the same row, which may notice that at an index it does not arbitrate by.
+ */
 const isLostRace = (error: SqlError.SqlError): boolean => {
-  const { cause } = error
   const state = sqlState(error)
   if (state === "40001" || state === "40P01") return true
-  if (!(cause instanceof Error)) return false
-  return (
-    (state === "23505" && "constraint" in cause && cause.constraint === accountConstraint) ||
-    (state === "23503" && "table" in cause && cause.table === "cal_account")
-  )
+  const isKey = state === "23505" || state === "23503"
+  return isKey && error.cause instanceof Error && "schema" in error.cause && error.cause.schema === "cal_tokens"
 }
-
-/** Lets a Cal.com account belong to one user only. */
-export const accountConstraint = "cal_account_pkey"
 
 /** The SQLSTATE of what a database refused, if it is that. */
 export const sqlState = (error: unknown): unknown => {
