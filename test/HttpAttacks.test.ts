@@ -49,7 +49,7 @@ const send = (port: number, ...parts: ReadonlyArray<string>) =>
 
 const body = JSON.stringify({ userUlid })
 
-const head = (more: string, path = "/api/cal/ensure-token", key = keys.all) =>
+const head = (more: string, path = "/api/cal/ensure-token", key: string = keys.all) =>
   `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${key}\r\nContent-Type: application/json\r\n${more}`
 
 const good = head(`Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`)

@@ -24,7 +24,7 @@ describe("an API key", () => {
       const over = yield* call(request)
       assert.strictEqual(over.status, 429)
       const failure = JSON.parse(over.body) as { readonly retryAfter: number }
-      assert.deepStrictEqual(failure, {
+      assert.deepEqual<unknown>(failure, {
         success: false,
         error: `Too many requests: try again in ${failure.retryAfter} s.`,
         code: "RateLimited",

@@ -22,16 +22,21 @@ export const bytes: Effect.Effect<Uint8Array, InvalidInput, HttpServerRequest.Ht
 export const json = <A, I>(
   schema: Schema.Schema<A, I>
 ): Effect.Effect<A, InvalidInput, HttpServerRequest.HttpServerRequest> => {
-  const decode = Schema.decodeUnknownEither(schema)
+  const decode = decoder(schema)
   return Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     const contentType = request.headers["content-type"]
     if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
       return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
     }
-    const value = yield* parse(yield* bytes)
-    return yield* Either.mapLeft(decode(value), invalid)
+    return yield* decode(yield* parse(yield* bytes))
   })
+}
+
+/** A value of this shape, or which field of it is wrong. */
+export const decoder = <A, I>(schema: Schema.Schema<A, I>): ((value: unknown) => Either.Either<A, InvalidInput>) => {
+  const decode = Schema.decodeUnknownEither(schema)
+  return (value) => Either.mapLeft(decode(value), invalid)
 }
 
 const parse = (body: Uint8Array): Effect.Effect<unknown, InvalidInput> =>
