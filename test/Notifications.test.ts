@@ -57,7 +57,8 @@ const listening = (notices: Stream.Stream<Notice>) =>
 /** Asks the database itself. */
 const query = <A extends object>(url: Redacted.Redacted, statement: string) =>
   Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe<A>(statement)).pipe(
-    Effect.provide(PgClient.layer({ url, maxConnections: 1 })),
+    // The flood below keeps this process busy for a while.
+    Effect.provide(PgClient.layer({ url, maxConnections: 1, connectTimeout: "30 seconds" })),
     Effect.orDie
   )
 
