@@ -74,6 +74,12 @@ for (const [form, options] of [
               .join("\n")
           )
           assert.isAtLeast(table.length, 20)
+          // Users to reconnect are few among many: reading on until there is a page of them is no way to find them.
+          const ofStatus = many.filter(({ name }) => name.includes("to reconnect"))
+          assert.lengthOf(ofStatus, 2)
+          if (form === "plain") {
+            for (const { indexes } of ofStatus) assert.deepStrictEqual(indexes, ["connection_not_active"])
+          }
           assert.deepStrictEqual(
             table.filter(({ ratio, sequential }) => ratio > flat || sequential.length > 0),
             []

@@ -7,6 +7,7 @@ import { Effect } from "effect"
 interface Node {
   readonly "Node Type": string
   readonly "Relation Name"?: string
+  readonly "Index Name"?: string
   readonly "Total Cost": number
   /** Only of a statement that was run. */
   readonly "Actual Loops"?: number
@@ -15,6 +16,7 @@ interface Node {
 
 export interface Plan {
   readonly types: ReadonlyArray<string>
+  readonly indexes: ReadonlyArray<string>
   /** In PostgreSQL's unit, the reading of one page in sequence. */
   readonly cost: number
   /** Tables that are read from end to end. */
@@ -46,6 +48,7 @@ const read = (root: Node, run: boolean): Plan => {
   const names = (some: ReadonlyArray<Node>) => [...new Set(some.map((node) => node["Relation Name"] ?? ""))].sort()
   return {
     types: nodes(root).map((node) => node["Node Type"]),
+    indexes: nodes(root).flatMap((node) => node["Index Name"] ?? []),
     cost: root["Total Cost"],
     sequential: names(scans.filter((node) => node["Node Type"] === "Seq Scan")),
     partitions: names(scans.filter((node) => !run || (node["Actual Loops"] ?? 0) > 0)).filter((name) =>
