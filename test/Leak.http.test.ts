@@ -8,6 +8,7 @@ import * as ConnectFlow from "../src/ConnectFlow.js"
 import * as FlowStorage from "../src/ConnectFlow/FlowStorage.js"
 import * as Http from "../src/Http.js"
 import * as ApiKeys from "../src/Http/ApiKeys.js"
+import * as Atoms from "../src/Http/Atoms.js"
 import * as Lifecycle from "../src/Http/Lifecycle.js"
 import * as Sandbox from "../src/Sandbox.js"
 import { LeakWorld, type Services, watch } from "./support/LeakWorld.js"
@@ -34,6 +35,7 @@ const makeServer = Effect.gen(function* () {
       Layer.provideMerge(NodeHttpServer.layerTest),
       Layer.provide(ApiKeys.layer(Either.getOrThrow(ApiKeys.parse(text)))),
       Layer.provide(Lifecycle.layer),
+      Layer.provide(Layer.succeed(Atoms.AllowedOrigins, ["https://app.example.com"])),
       Layer.provide(ConnectFlow.layer({})),
       Layer.provide(FlowStorage.layerMemory)
     )
@@ -194,6 +196,45 @@ describe("the HTTP service tells no token", () => {
         for (const path of ["//x@elsewhere.example", "/..%2f..", "/\\x", "/a/../b"]) yield* proxied(path)
       })
     )
+  )
+
+  scenario(
+    "but to whom it hands one out, and then in the answer only",
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { interfere, witness } = yield* LeakWorld
+        const { call } = yield* makeServer
+        const sandbox = yield* Sandbox.Sandbox
+        const grant = yield* World.connectManaged()
+        const wrong = randomBytes(32).toString("base64url")
+        witness.secrets.add("wrong token", wrong)
+        const atoms = (token: string) => call({ method: "GET", path: "/api/cal/atoms/refresh", key: token })
+        const token = Redacted.value(grant.accessToken)
+        const read = call({ method: "GET", path: `/api/cal/access-token/${user}` })
+        assert.strictEqual(yield* read, 200)
+        yield* TestClock.adjust("61 minutes")
+        assert.strictEqual(yield* atoms(token), 200)
+        assert.strictEqual(yield* atoms(token), 200)
+        for (const nobody of [wrong, Redacted.value(grant.refreshToken), `${token}x`]) {
+          assert.strictEqual(yield* atoms(nobody), 401)
+        }
+        yield* interfere(({ body, secretKey, url }) =>
+          Response.json({ message: `${url} ${secretKey} ${body}` }, { status: 400 })
+        )
+        yield* TestClock.adjust("61 minutes")
+        yield* read
+        yield* atoms(token)
+        const person = { userUlid: World.user(2), email: "ada@example.com", name: "Ada" }
+        assert.strictEqual(yield* call({ path: "/api/cal/managed-users", body: person }), 502)
+        yield* interfere(() => undefined)
+        yield* sandbox.grantManaged({ email: person.email })
+        assert.strictEqual(yield* call({ path: "/api/cal/managed-users", body: person }), 200)
+        assert.strictEqual(yield* call({ method: "GET", path: `/api/cal/connections?cursor=${wrong}` }), 400)
+        assert.strictEqual(yield* call({ method: "GET", path: `/api/cal/connections?limit=${wrong}` }), 400)
+        assert.strictEqual(yield* call({ method: "GET", path: "/api/cal/connections" }), 200)
+      })
+    ),
+    ["http"]
   )
 
   for (const outage of ["fails", "dies"] as const) {
