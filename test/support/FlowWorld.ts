@@ -70,7 +70,12 @@ export const consent = (url: string, person: Person = ada, decision: "allow" | "
       )
     )
     return new URL(answer.headers["location"] ?? "about:blank").searchParams
-  }).pipe(Effect.provide(Sandbox.layerHttpClient), Effect.orDie)
+  }).pipe(
+    Effect.provide(Sandbox.layerHttpClient),
+    // The browser is not the program that is watched.
+    Effect.withTracerEnabled(false),
+    Effect.orDie
+  )
 
 /** What a browser brings to the app's own callback. */
 export const broughtBack = (parameters: URLSearchParams) => ({
