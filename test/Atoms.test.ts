@@ -1,7 +1,7 @@
 /** What Cal Atoms get for the token they hold, and what nobody gets. */
 import { createHmac } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Redacted, TestClock } from "effect"
+import { Duration, Effect, Fiber, HashMap, Logger, Redacted, TestClock } from "effect"
 import * as CalTokens from "../src/CalTokens.js"
 import { Lifecycle } from "../src/Http/Lifecycle.js"
 import * as Sandbox from "../src/Sandbox.js"
@@ -365,6 +365,39 @@ describe("every failure", () => {
         [503, "ShuttingDown"]
       ])
     }).pipe(Effect.provide(layer()))
+  )
+
+  const lines: Array<Readonly<Record<string, unknown>>> = []
+
+  it.effect("is logged once, with its operation and, where there is one, its user; no token", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const { accessToken, calUserId } = yield* World.connectOAuth2()
+      yield* sandbox.revokeRefreshTokens(calUserId)
+      yield* TestClock.adjust("31 minutes")
+      yield* ask(accessToken)
+      yield* ask("nobody")
+      yield* ask(accessToken, "https://evil.example")
+      const operation = "refreshAtoms"
+      assert.deepStrictEqual(
+        lines.filter((line) => line["operation"] === operation),
+        [
+          { operation, userUlid: World.user(), code: "ReauthorizationRequired", status: 409 },
+          { operation, code: "Unauthorized", status: 401 },
+          { operation, code: "Forbidden", status: 403 }
+        ]
+      )
+      assert.notInclude(JSON.stringify(lines), Redacted.value(accessToken))
+    }).pipe(
+      Effect.provide(
+        layer({
+          logger: Logger.make(({ annotations, message }) => {
+            lines.push(Object.fromEntries(HashMap.entries(annotations)))
+            lines.push({ message })
+          })
+        })
+      )
+    )
   )
 
   it.effect("counts: an address has so many requests, and so many unknown tokens", () =>

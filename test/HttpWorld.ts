@@ -24,13 +24,14 @@ export interface Options {
   readonly proxies?: ReadonlyArray<string>
   readonly limits?: Partial<RateLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
+  readonly logger?: Logger.Logger<unknown, void>
 }
 
 const apiKeys = Either.getOrThrow(
   ApiKeys.parse(`all:${keys.all}:manage+read-token+proxy+metrics,manage:${keys.manage}:manage`)
 )
 
-/** Everything; what is logged is not shown. */
+/** Everything; what is logged is not shown, unless there is a `logger`. */
 export const layer = (options: Options = {}) =>
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
@@ -45,7 +46,7 @@ export const layer = (options: Options = {}) =>
     Layer.provide(ConnectFlow.layer({})),
     Layer.provide(FlowStorage.layerMemory),
     Layer.provideMerge(World.layer()),
-    Layer.provide(Logger.remove(Logger.defaultLogger))
+    Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )
 
 export interface Call {

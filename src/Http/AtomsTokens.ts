@@ -2,7 +2,7 @@
  * Which access token to give to whoever presents one. The token itself is the proof: it is looked up by its hash, so
  * nothing that is written in it is believed, and what was never issued finds nobody.
  */
-import { Duration, Effect, Option, type Redacted } from "effect"
+import { Duration, Effect, Option, type Redacted, type Scope } from "effect"
 import { CalClient } from "../CalClient.js"
 import { CalTokens } from "../CalTokens.js"
 import { hash, isExpired, type UserUlid } from "../Token.js"
@@ -15,11 +15,11 @@ export const maxExpired = Duration.hours(24)
 
 /** Finds the user of a token, and the token to use instead; `None` for one that names nobody (any more). */
 export interface AtomsTokens {
-  /** `accepts`: whether the user whose token it is may have another one. */
+  /** `accepts`: whether the user whose token it is may have another one. Log lines of the scope name that user. */
   readonly exchange: (
     presented: Redacted.Redacted,
     accepts: (userUlid: UserUlid) => boolean
-  ) => Effect.Effect<Option.Option<Redacted.Redacted>, TokenError>
+  ) => Effect.Effect<Option.Option<Redacted.Redacted>, TokenError, Scope.Scope>
 }
 
 export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | TokenStorage> = Effect.gen(function* () {
@@ -65,6 +65,6 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Tok
         if (hash(pair.accessToken) !== hash(presented)) return Option.some(yield* stored(row.value, now))
         if (now - pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
         return Option.some(yield* rejected(userUlid, presented))
-      }).pipe(Effect.scoped)
+      })
   }
 })
