@@ -3,7 +3,7 @@
  * once; per expiry there is one refresh, and everybody gets its result.
  */
 import { randomUUID } from "node:crypto"
-import { Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
+import { Clock, Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"
@@ -123,7 +123,7 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     /**
      * Obtains a pair from Cal.com (by exchanging a code, say) and stores it as a new connection. Meanwhile nobody refreshes
      * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
-     * for a refresh under way, at most 25 s, then fails with `CalUnavailable` before anything is obtained. Once begun it
+     * for a refresh under way, and fails with `CalUnavailable` before anything is obtained if none ends within 25 s. Once begun it
      * goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
      */
     readonly connectWith: (
@@ -263,7 +263,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         }
         const terminal = Claim.reauthorizationRequired(entry.row)
         if (terminal !== undefined) return yield* Effect.fail(terminal)
-        return yield* serving.join(entry, { rejected: true }).pipe(
+        return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
           Effect.map((row) => retry(Serving.valid(row, true))),
           Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
         )
@@ -276,7 +276,10 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
         const store = (connection: NewConnection, pair: TokenInput.PairInput) =>
           Effect.map(connect(userUlid, connection, pair, options), ({ row }) => row)
-        const work = Connecting.run({ config, storage, circuit, owned, notices, connect: store }, userUlid, obtain)
+        const work = Connecting.run(
+          { config, storage, circuit, owned, notices, connect: store },
+          { userUlid, obtain, since: yield* Clock.currentTimeMillis }
+        )
         // Of a kind of its own: nobody else's connection is an answer to this one.
         const row = yield* gates.join(userUlid, `connect ${randomUUID()}`, () => Effect.void, work)
         return yield* info(yield* memory.put(row))

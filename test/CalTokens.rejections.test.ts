@@ -4,6 +4,7 @@ import { Duration, Effect, Option, Redacted, Ref, TestClock } from "effect"
 import { CalApi } from "../src/CalApi.js"
 import { CalTokens } from "../src/CalTokens.js"
 import { Fault, Sandbox } from "../src/Sandbox.js"
+import { StorageUnavailable } from "../src/TokenError.js"
 import { StorageTap } from "./support/StorageTap.js"
 import * as World from "./support/World.js"
 
@@ -44,6 +45,28 @@ describe("through CalApi", () => {
       )
       assert.isTrue(answers.every(({ status }) => status === 200))
       assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 1)
+    })
+  )
+
+  scenario(
+    "a refresh under way ends with the very token that was refused: it is not advised",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      const tap = yield* StorageTap
+      const grant = yield* World.connectManaged()
+      yield* TestClock.adjust("61 minutes")
+      const lost = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "broken by a test" }))
+      yield* tap.around("commit", { after: Effect.zipRight(Effect.sleep("4 seconds"), lost) })
+      const first = yield* World.start(tokens.ensureValid(user()))
+      const { accessToken } = (yield* World.stored()).pair
+      yield* sandbox.expireAccessTokens(grant.calUserId)
+      const advice = yield* World.passTime(tokens.reportRejected(user(), { accessToken, status: 498 }), 20_000)
+      assert(advice._tag === "Retry")
+      assert.notStrictEqual(reveal(advice.token.accessToken), reveal(accessToken))
+      assert.isTrue(yield* sandbox.isAccessLive(advice.token.accessToken))
+      assert.strictEqual(yield* sandbox.count("refresh"), 2)
+      yield* World.untilDone(first, 1000)
     })
   )
 

@@ -51,28 +51,35 @@ export const make = (
       )
     })
 
-  /** Joins or starts the user's refresh; the caller only waits, and not for ever. */
-  const join = (entry: Entry, options?: { readonly reissue?: boolean; readonly rejected?: boolean }) => {
-    const reissue = options?.reissue ?? false
-    return gates
-      .join(
-        entry.row.userUlid,
-        reissue ? kinds.reissue : kinds.refresh,
-        admit(entry),
-        Flight.run(deps, { entry, reissue, rejected: options?.rejected ?? false })
-      )
-      .pipe(
-        Effect.timeoutFail({
-          duration: config.callerWait,
-          onTimeout: () =>
-            new CalUnavailable({
-              operation: "refresh",
-              reason: "no result in time; the refresh goes on",
-              retryAfter: config.probeDelayExpired
-            })
-        })
-      )
+  interface JoinOptions {
+    readonly reissue?: boolean
+    readonly rejected?: boolean
   }
+
+  const board = (entry: Entry, { reissue = false, rejected = false }: JoinOptions = {}) =>
+    gates.join(
+      entry.row.userUlid,
+      reissue ? kinds.reissue : kinds.refresh,
+      admit(entry),
+      Flight.run(deps, { entry, reissue, rejected })
+    )
+
+  const waiting = Effect.timeoutFail({
+    duration: config.callerWait,
+    onTimeout: () =>
+      new CalUnavailable({
+        operation: "refresh",
+        reason: "no result in time; the refresh goes on",
+        retryAfter: config.probeDelayExpired
+      })
+  })
+
+  /** Joins or starts the user's refresh; the caller only waits, and not for ever. */
+  const join = (entry: Entry, options?: JoinOptions) => waiting(board(entry, options))
+
+  /** The same, for another pair than the entry's: a flight that was under way may end with just that one. */
+  const joinForNewer = (entry: Entry, options?: JoinOptions) =>
+    waiting(Effect.repeat(board(entry, options), { until: (row) => isNewer(row, entry.row) }))
 
   /** Refreshes behind the caller's back, unless Cal.com's rate limit is better left to people who wait. */
   const refreshInBackground = (entry: Entry) =>
@@ -94,7 +101,7 @@ export const make = (
       const terminal = Claim.reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
       if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* Effect.fail(terminal)
-      const landed = Effect.map(join(entry), (row) => valid(row, true))
+      const landed = Effect.map(entry.refused ? joinForNewer(entry) : join(entry), (row) => valid(row, true))
       switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
         case "fresh":
           return valid(entry.row, false)
@@ -130,14 +137,7 @@ export const make = (
 
   /** Any pair stored after the call arrived will do: what is stored at that moment is read first. */
   const force = (userUlid: UserUlid) =>
-    Effect.gen(function* () {
-      const entry = yield* reader.reload(userUlid)
-      while (true) {
-        const row = yield* join(entry)
-        // The flight that was joined may have found what was read here already.
-        if (isNewer(row, entry.row)) return valid(row, true)
-      }
-    })
+    Effect.flatMap(reader.reload(userUlid), (entry) => Effect.map(joinForNewer(entry), (row) => valid(row, true)))
 
   /** A user in a terminal state may have been reconnected elsewhere; that is worth a read before saying no. */
   const load = (userUlid: UserUlid) =>
@@ -154,5 +154,5 @@ export const make = (
       (error) => stillValid(entry, error)
     )
 
-  return { join, serve, force, load, refreshSoon }
+  return { join, joinForNewer, serve, force, load, refreshSoon }
 }

@@ -5,6 +5,7 @@
 import { Effect, Option, Stream } from "effect"
 import type { UserUlid } from "../../src/Token.js"
 import { ClaimResult, CommitResult, FailResult, type TokenStorage } from "../../src/TokenStorage.js"
+import * as ChangeLog from "../../src/TokenStorage/ChangeLog.js"
 import * as Rows from "../../src/TokenStorage/Rows.js"
 
 export interface Transitions {
@@ -66,6 +67,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     findByAccessToken: () => Effect.succeedNone,
     list: () => Effect.succeed([]),
     ping: Effect.void,
-    notices: Stream.empty
+    notices: Stream.empty,
+    log: ChangeLog.none
   }
 }

@@ -1,7 +1,7 @@
 /** The storage as a node sees it: somebody else's process, reached by messages that may be slow or lost. */
-import { Effect, Exit, Option, Predicate, Queue, Stream } from "effect"
+import { Effect, Exit, Option, Predicate, Queue, Redacted, Stream } from "effect"
 import { hash } from "../../src/Token.js"
-import type { UserUlid } from "../../src/Token.js"
+import type { TokenPair, UserUlid } from "../../src/Token.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import type {
   ClaimRequest,
@@ -136,6 +136,11 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     oracle.stored(hash(row.pair.refreshToken), row.version)
     for (const pair of row.fallbacks) oracle.stored(hash(pair.refreshToken), undefined)
   }
+  /** Whoever hands in a pair says that it works. */
+  const handedIn = (userUlid: string, { accessToken, refreshToken }: TokenPair) => {
+    oracle.handedIn(userUlid, hash(refreshToken))
+    for (const other of world.nodes) other.rejected.delete(Redacted.value(accessToken))
+  }
   const tellRow = (row: StoredConnection) =>
     `v${row.version} ${[row.pair, ...row.fallbacks].map((pair) => oracle.nameOf(hash(pair.refreshToken))).join(" + ")} ${
       row.status._tag === "Active" ? "" : `(${row.status.cause})`
@@ -199,7 +204,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       call("connect", nameOf(request.userUlid), storage.connect(request), {
         writes: request.userUlid,
         executed: (row) => {
-          oracle.handedIn(request.userUlid, hash(request.pair.refreshToken))
+          handedIn(request.userUlid, request.pair)
           keep(row)
         },
         tell: tellRow
@@ -208,7 +213,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       call("update", nameOf(userUlid), storage.update(userUlid, pair), {
         writes: userUlid,
         executed: (row) => {
-          oracle.handedIn(userUlid, hash(pair.refreshToken))
+          handedIn(userUlid, pair)
           Option.map(row, keep)
         },
         tell: Option.match({ onNone: () => "no row", onSome: tellRow })
@@ -223,7 +228,8 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
     ping: storage.ping,
-    notices: Stream.fromQueue(heard)
+    notices: Stream.fromQueue(heard),
+    log: storage.log
   }
 }
 
