@@ -11,7 +11,7 @@ import * as Bundle from "./Bundle.js"
 import * as Cal from "./Cal.js"
 import * as Node from "./Node.js"
 import * as PgBouncer from "./PgBouncer.js"
-import { speedVariable } from "./Speed.js"
+import { slowness, speedVariable } from "./Speed.js"
 import { deathVariable, type Step } from "./Step.js"
 
 /** The ways from a process to PostgreSQL, each with a reason why it cannot be tried here, if there is one. */
@@ -30,10 +30,10 @@ export interface Options {
   readonly database: Effect.Effect<Redacted.Redacted, never, Scope.Scope>
   /** How many processes; they start at once. */
   readonly nodes: number
-  /** What the times of `TokenConfig` are divided by. */
+  /** What the times of `TokenConfig` are divided by, on a machine of the usual speed. */
   readonly speed: number
-  /** How long a process waits for the database. Default 2 s. */
-  readonly databaseTimeout?: string
+  /** How many seconds a process waits for the database. Default 2. */
+  readonly databaseTimeout?: number
 }
 
 export class Fleet extends Context.Tag("test/Fleet")<
@@ -71,11 +71,11 @@ const make = (options: Options) =>
       LOG_FORMAT: "json",
       DATABASE_URL: Redacted.value(url),
       ...(options.route.isPooled ? { DATABASE_DIRECT_URL: Redacted.value(database) } : {}),
-      DATABASE_STATEMENT_TIMEOUT: options.databaseTimeout ?? "2 s",
-      DATABASE_CONNECT_TIMEOUT: options.databaseTimeout ?? "2 s",
+      DATABASE_STATEMENT_TIMEOUT: `${(options.databaseTimeout ?? 2) * slowness} s`,
+      DATABASE_CONNECT_TIMEOUT: `${(options.databaseTimeout ?? 2) * slowness} s`,
       CAL_TOKENS_ENCRYPTION_KEYS: encryptionKeys,
       CAL_TOKENS_API_KEYS: `fleet:${key}:manage+read-token+proxy`,
-      [speedVariable]: String(options.speed)
+      [speedVariable]: String(options.speed / slowness)
     }
     const start = (changes: Readonly<Record<string, string>> = {}) =>
       Node.make({ program, key, env: { ...env, ...changes } })

@@ -1,12 +1,14 @@
 /** The database goes away under the fleet, and comes back. */
 import { assert, describe, layer } from "@effect/vitest"
 import { Clock, Context, Duration, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
+import { vi } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
 import { makeServer, type PostgresServer } from "../support/PostgresServer.js"
 import type { User } from "./Cal.js"
 import { all200, Fleet, layer as layerFleet, nothingLost, refreshedOnce, type Route, routes, stored } from "./Fleet.js"
 import { ensureToken, isReady, type Node, patiently } from "./Node.js"
 import * as Load from "./Load.js"
+import { slowness } from "./Speed.js"
 import { until } from "./Until.js"
 
 /** A PostgreSQL that a test may stop. */
@@ -31,10 +33,10 @@ const layerOn = (route: Route) =>
 const outage = Duration.seconds(20)
 
 /** The longest pause between two offers of a pair that is held, and then some. */
-const landed = Duration.seconds(10)
+const landed = Duration.seconds(10 * slowness)
 
 /** Until a process notices that the database is away, or back. */
-const noticed = Duration.seconds(10)
+const noticed = Duration.seconds(10 * slowness)
 
 const allReady = (expected: boolean) =>
   Effect.flatMap(Fleet, ({ nodes }) =>
@@ -83,9 +85,11 @@ const delayed = (user: User, by: Duration.DurationInput) =>
     calUserId: user.calUserId
   })
 
+vi.setConfig({ testTimeout: 90_000 * slowness })
+
 describe.each(routes)("$name", (route) => {
   describe.skipIf(route.isMissing)("the database", () => {
-    layer(layerOn(route), { excludeTestServices: true, timeout: "90 seconds" })((it) => {
+    layer(layerOn(route), { excludeTestServices: true, timeout: Duration.seconds(90 * slowness) })((it) => {
       it.scoped("its connections are cut, again and again, while tokens are refreshed: each once", () =>
         Effect.gen(function* () {
           const { newUsers, nodes, sql } = yield* Fleet
@@ -144,7 +148,7 @@ describe.each(routes)("$name", (route) => {
           yield* until(
             "Cal.com has granted the pairs",
             Effect.map(refreshes, (all) => all.every((it) => it.granted === 1)),
-            Duration.seconds(5)
+            Duration.seconds(5 * slowness)
           )
           yield* Effect.promise(() => server.stop())
           const stoppedAt = yield* Clock.currentTimeMillis

@@ -30,7 +30,7 @@ export const make = (
   Effect.gen(function* () {
     const exit = yield* Deferred.make<Exit>()
     const child: ChildProcess = yield* Effect.acquireRelease(
-      Effect.sync(() => spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] })),
+      Effect.sync(() => spawn(command, args, { ...options, stdio: ["pipe", "pipe", "pipe"] })),
       (child) =>
         Effect.sync(() => child.kill("SIGKILL")).pipe(
           Effect.zipRight(Deferred.await(exit)),

@@ -5,6 +5,9 @@ import * as TokenConfig from "../../src/TokenConfig.js"
 /** The variable that tells a process its factor. */
 export const speedVariable = "FLEET_SPEED"
 
+/** How many times slower than usual this machine is: all times, and all limits of the tests, are longer by that. */
+export const slowness = Number(process.env["TEST_FLEET_SLOWNESS"] ?? "1")
+
 const { windows, ...defaults } = TokenConfig.defaults
 
 /** Windows stay: the lifetime of a token does, too. */

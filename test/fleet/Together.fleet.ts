@@ -1,12 +1,14 @@
 /** Processes that work on the same users at the same time. */
 import { assert, describe, layer } from "@effect/vitest"
 import { Duration, Effect, Fiber, Redacted } from "effect"
+import { vi } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
 import { makeDatabase } from "../support/Postgres.js"
 import { all200, Fleet, layer as layerFleet, nothingLost, refreshedOnce, routes, stored } from "./Fleet.js"
 import { accessToken, ensureToken, given, isReady, me, type Node } from "./Node.js"
 import type { User } from "./Cal.js"
 import * as Load from "./Load.js"
+import { slowness } from "./Speed.js"
 import { until } from "./Until.js"
 
 const callersPerProcess = 100
@@ -29,11 +31,13 @@ const everybodyAsks = <A, E>(
     )
   )
 
+vi.setConfig({ testTimeout: 60_000 * slowness })
+
 describe.each(routes)("$name", (route) => {
   describe.skipIf(route.isMissing)("four processes, 400 callers", () => {
-    layer(layerFleet({ route, database: makeDatabase, nodes: 6, speed: 1, databaseTimeout: "30 s" }), {
+    layer(layerFleet({ route, database: makeDatabase, nodes: 6, speed: 1, databaseTimeout: 30 }), {
       excludeTestServices: true,
-      timeout: "90 seconds"
+      timeout: Duration.seconds(90 * slowness)
     })((it) => {
       it.effect("six processes that start at once on an empty database all become ready", () =>
         Effect.gen(function* () {
@@ -114,10 +118,10 @@ describe.each(routes)("$name", (route) => {
           )
           const refreshes = Effect.forEach(flying, cal.refreshes)
           const isGranted = Effect.map(refreshes, (all) => all.every(({ granted }) => granted === 1))
-          yield* until("Cal.com has granted the pairs", isGranted, "10 seconds")
+          yield* until("Cal.com has granted the pairs", isGranted, Duration.seconds(10 * slowness))
           const [took, exit] = yield* Effect.timed(Effect.zipRight(leaving.kill("SIGTERM"), leaving.exit))
           assert.deepStrictEqual(exit, { code: 0, signal: null }, leaving.output())
-          assert.isBelow(Duration.toMillis(took), 10_000)
+          assert.isBelow(Duration.toMillis(took), 10_000 * slowness)
           all200(yield* Fiber.join(waiting))
           yield* refreshedOnce(flying)
 

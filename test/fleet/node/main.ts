@@ -12,6 +12,9 @@ import * as Connections from "./Connections.js"
 
 Connections.reportAtExit()
 
+// Whoever started this is gone, and could not end it any more.
+process.stdin.once("end", () => process.exit(1)).resume()
+
 Effect.zipRight(Signals.tolerateEcho, Cli.run([process.execPath, "cal-tokens", "serve"])).pipe(
   Effect.provide(TokenConfig.layer(settings(Number(process.env[speedVariable] ?? "1")))),
   Effect.provide(NodeContext.layer),
