@@ -123,8 +123,8 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     /**
      * Obtains a pair from Cal.com (by exchanging a code, say) and stores it as a new connection. Meanwhile nobody refreshes
      * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
-     * for a refresh under way, and fails with `CalUnavailable` before anything is obtained if none ends within 25 s. Once begun it
-     * goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
+     * for a refresh under way; if that does not end within 25 s, it fails with `CalUnavailable` and obtains nothing. Once
+     * begun it goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
      */
     readonly connectWith: (
       userUlid: UserUlid,

@@ -32,11 +32,17 @@ export interface Dependencies {
 /** The lease; `None` where there is nothing to lease, or where nobody could take it for long enough. */
 type Lease = Option.Option<{ readonly attemptId: string; readonly probe: Option.Option<string> }>
 
+/** `since`: when it was asked for, in ms by our clock; the wait for others counts from there. */
+export interface Request {
+  readonly userUlid: UserUlid
+  readonly obtain: Effect.Effect<Obtained, TokenError>
+  readonly since: number
+}
+
 /** Runs in the user's gate: in this process nothing else claims. */
 export const run = (
   deps: Dependencies,
-  userUlid: UserUlid,
-  obtain: Effect.Effect<Obtained, TokenError>
+  { obtain, since, userUlid }: Request
 ): Effect.Effect<StoredConnection, TokenError> => {
   const { circuit, config, notices, owned, storage } = deps
 
@@ -112,14 +118,13 @@ export const run = (
   const untilNextLook = Effect.map(Random.nextRange(0.5, 1), (jitter) => Duration.times(config.pollInterval, jitter))
 
   const fly = Effect.fnUntraced(function* (watch: Watch) {
-    const startedAt = yield* Clock.currentTimeMillis
     while (true) {
       if (owned.isClosing()) return yield* unavailable("shutting down")
       watch.forget()
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
       const result = yield* Effect.flatten(owned.runToEnd(step, userUlid).await)
       if (result._tag === "Done") return result.row
-      const waited = (yield* Clock.currentTimeMillis) - startedAt
+      const waited = (yield* Clock.currentTimeMillis) - since
       if (waited + Duration.toMillis(result.pause) > Duration.toMillis(config.callerWait)) {
         return yield* unavailable("a refresh of this user's tokens has not finished")
       }
