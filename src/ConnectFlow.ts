@@ -8,7 +8,7 @@
  * not be the one of the user who started: a link to the consent page can be sent to anybody, who would otherwise connect
  * their calendar to somebody else's account.
  */
-import { Context, Data, Effect, Layer, Option, Redacted, type Scope } from "effect"
+import { Context, Data, Effect, Either, Layer, Option, Redacted, type Scope } from "effect"
 import { CalClient, type OAuth2Client } from "./CalClient.js"
 import { CalTokens } from "./CalTokens.js"
 import * as Owned from "./CalTokens/Owned.js"
@@ -179,25 +179,23 @@ export const make = (
         const clientId = options.client?.clientId
         if (flow === undefined || clientId === undefined) return stop("unknownState")
         const { returnTo, userUlid } = flow
-        const code = Authorization.codeOf(parameters, { authorizeUrl, clientId, state: state.value })
-        const problem = code._tag === "Left" ? code.left : returnTo === undefined ? "notOurs" : undefined
-        if (code._tag === "Left" || returnTo === undefined) {
+        const returned = Either.flatMap(
+          Authorization.codeOf(parameters, { authorizeUrl, clientId, state: state.value }),
+          (code) =>
+            returnTo === undefined ? Either.left<Problem>("notOurs") : Either.right({ code, onwardTo: returnTo })
+        )
+        if (Either.isLeft(returned)) {
           // However it ended, this flow is over.
           yield* Effect.catchTag(storage.take(stateHash), "TokenUnreadable", () => Effect.void)
           yield* Effect.logInfo("Somebody came back from Cal.com without a connection").pipe(
-            Effect.annotateLogs({ userUlid, problem })
+            Effect.annotateLogs({ userUlid, problem: returned.left })
           )
-          return stop(problem ?? "malformed", returnTo)
+          return stop(returned.left, returnTo)
         }
+        const { code, onwardTo } = returned.right
         const completion = yield* Authorization.random
-        const kept = yield* storage.keep({
-          stateHash,
-          userUlid,
-          code: code.right,
-          completionHash: hash(completion)
-        })
-        return kept
-          ? Return.GoOn({ location: Redacted.make(ReturnUrls.complete(returnTo, Redacted.value(completion))) })
+        return (yield* storage.keep({ stateHash, userUlid, code, completionHash: hash(completion) }))
+          ? Return.GoOn({ location: Redacted.make(ReturnUrls.complete(onwardTo, Redacted.value(completion))) })
           : stop("unknownState")
       }),
 
