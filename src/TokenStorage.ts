@@ -36,6 +36,9 @@
  *
  * "None" means: nothing written, and the answer says so.
  *
+ * Changes of what readers see are entered into `log`, in the same step. A row that becomes terminal, and one that no
+ * longer is, are *transitions* besides, each entered once, however often a write is repeated whose answer got lost.
+ *
  * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
  * waiting. Nothing depends on it.
  */
@@ -48,6 +51,7 @@ import type {
   TokenError,
   TokenUnreadable
 } from "./TokenError.js"
+import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
 import * as Memory from "./TokenStorage/Memory.js"
 
 /** Whether a user's refresh token is believed to work. */
@@ -147,6 +151,8 @@ export interface CommitRequest {
   readonly seen: string
   /** Hashes of refresh tokens that were spent or refused on the way. */
   readonly dead: ReadonlyArray<string>
+  /** The pair came of a reissue: the log of changes says so. */
+  readonly reissued?: boolean | undefined
 }
 
 export type CommitResult = Data.TaggedEnum<{
@@ -266,6 +272,8 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
      * as long as the stream runs. Ends at once where no other process can write, or where there is no way to hear of it.
      */
     readonly notices: Stream.Stream<Notice>
+    /** What was written by whichever process, in the same step as the writes themselves. */
+    readonly log: ChangeLog
   }
 >() {}
 

@@ -15,6 +15,7 @@ import * as RateLimits from "../src/Http/RateLimits.js"
 import { type TokenPair, UserUlid } from "../src/Token.js"
 import type { TokenError } from "../src/TokenError.js"
 import { type ConnectionSummary, TokenStorage } from "../src/TokenStorage.js"
+import * as ChangeLog from "../src/TokenStorage/ChangeLog.js"
 
 export const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 
@@ -164,6 +165,7 @@ export const layerServices = Layer.unwrapEffect(
       Layer.mock(TokenStorage, {
         ping: Effect.flatten(Ref.get(fake.ping)),
         find: () => Effect.succeedNone,
+        log: ChangeLog.none,
         list: ({ after = "", limit, status }) =>
           Effect.sync(() =>
             fake.rows

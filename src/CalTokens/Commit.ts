@@ -140,7 +140,7 @@ export const make = (deps: {
         const connection = enriched(row.connection, grant)
         const offer: Offer = {
           held: { ...row, connection, pair: grant.pair, status: { _tag: "Active" } },
-          request: { ...request, connection, pair: grant.pair },
+          request: { ...request, connection, pair: grant.pair, reissued },
           kind: reissued ? "reissued" : "refreshed"
         }
         // From now on: whoever claims while this statement is under way would spend what is spent.

@@ -4,6 +4,8 @@
 import type { SqlClient, Statement } from "@effect/sql"
 import type { Connection, UserUlid } from "../Token.js"
 import { maxFallbacks, supersededLookup } from "../TokenStorage.js"
+import { pruneBatch, retention, retentionSlack, transitionRetention } from "./ChangeLog.js"
+import { millis } from "./Rows.js"
 
 /** A pair as it is written: sealed, with what has to be compared or listed beside it. */
 export interface Sealed {
@@ -52,7 +54,18 @@ export const unharmed = "consecutive_failures = 0, next_attempt_at = null, last_
 export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_started_at = null, attempts = 0,
   rejected_refresh_at = null, prior_started_at = null, prior_rejected_at = null`
 
-export const active = "status = 'active', cause = null, since = null"
+/** Of a row that goes by the name of `c`; remembers what this ended. */
+export const active = "status = 'active', cause = null, since = null, ended_cause = c.cause, ended_since = c.since"
+
+/** What the log keeps of a row as it was written, under another kind of change if need be. */
+export const change = (row: string, kind: string) =>
+  `select ${row}.updated_at as at, ${row}.user_ulid, ${kind} as kind, ${row}.version, ${row}.cause, ${row}.since,
+    ${row}.ended_cause, ${row}.ended_since from ${row}`
+
+/** What the log keeps of a row that is gone. */
+export const removal = (row: string, at: string) =>
+  `select ${at} as at, ${row}.user_ulid, 'disconnected' as kind, null::bigint as version, null::text as cause,
+    null::bigint as since, null::text as ended_cause, null::bigint as ended_since from ${row}`
 
 /** How long a superseded access token still names its user. */
 export const lookupMillis = supersededLookup.minutes * 60_000
@@ -91,6 +104,22 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
 
     /** The same of a row that is gone. */
     toldGone: (row: string) => raw(`pg_notify('${channel}', ${row}.user_ulid) as told`),
+
+    /**
+     * Enters changes, a query made of `change` and `removal`, into the log, and whether a user has to reconnect from now
+     * on, or no longer has to, among what is to be delivered. Old entries go as new ones come.
+     */
+    logged: (changes: Statement.Fragment) => sql`
+      changes as (${changes}), logged as (
+        insert into cal_tokens.change (at, user_ulid, kind, version, cause, since, reauthorized)
+        select at, user_ulid, kind, version, cause, since, ended_since is not null from changes
+      ), transitions as (
+        insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
+        select case when ended_since is null then kind else 'reauthorized' end, user_ulid, at, coalesce(ended_cause, cause),
+          coalesce(ended_since, since), at
+        from changes where ended_since is not null or kind = 'reauthorizationRequired'
+      ), ${raw(`${pruned("change", "id", millis(retention) + millis(retentionSlack))},
+        ${pruned("transition", "id", millis(transitionRetention))}`)}`,
 
     /** The user's row, locked, and the instant at which the lock was held. */
     locked: (userUlid: UserUlid) => sql`
@@ -166,3 +195,12 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       )`)
   }
 }
+
+/** Removes some entries that are older than so many ms, if anything is written; never one that somebody else holds. */
+const pruned = (table: string, key: string, age: number) => `
+  old_${table} as materialized (
+    select o.${key} from cal_tokens.${table} o
+    where o.at < (select max(at) from changes) - ${age} order by o.at limit ${pruneBatch} for update skip locked
+  ), pruned_${table} as (
+    delete from cal_tokens.${table} p using old_${table} o where p.${key} = o.${key}
+  )`

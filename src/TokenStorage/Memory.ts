@@ -6,6 +6,8 @@ import { Effect, Option, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
 import { ClaimResult, CommitResult, FailResult, supersededLookup, type TokenStorage } from "../TokenStorage.js"
+import type { ChangeKind } from "./ChangeLog.js"
+import * as ChangeLogMemory from "./ChangeLogMemory.js"
 import * as Rows from "./Rows.js"
 
 /** Whose an access token is or was. */
@@ -22,6 +24,7 @@ export const make = (): TokenStorage["Type"] => {
   const lookups = new Map<UserUlid, Map<string, Lookup>>()
   const owners = new Map<string, UserUlid>()
   let lastVersion = 0
+  const log = ChangeLogMemory.make()
 
   const step = <A, E = never>(f: (now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.clockWith((clock) => f(clock.unsafeCurrentTimeMillis()))
@@ -57,9 +60,10 @@ export const make = (): TokenStorage["Type"] => {
     for (const key of kept.keys()) owners.set(key, row.userUlid)
   }
 
-  const remove = (userUlid: UserUlid): boolean => {
+  const remove = (userUlid: UserUlid, now: number): boolean => {
     const row = rows.get(userUlid)
     if (row === undefined) return false
+    log.removed(userUlid, now)
     accounts.delete(accountKey(row.connection))
     for (const key of lookups.get(userUlid)?.keys() ?? []) if (owners.get(key) === userUlid) owners.delete(key)
     lookups.delete(userUlid)
@@ -67,8 +71,9 @@ export const make = (): TokenStorage["Type"] => {
   }
 
   /** Makes a pair the row's. `keepsOld`: the tokens it displaces still name the user for a while. */
-  const store = (row: Rows.Row, keepsOld: boolean, now: number) => {
+  const store = (row: Rows.Row, kind: ChangeKind, keepsOld: boolean, now: number) => {
     const before = rows.get(row.userUlid)
+    log.written(before, row, now, kind)
     lastVersion = row.version
     rows.set(row.userUlid, row)
     setAccount(row, before)
@@ -83,6 +88,7 @@ export const make = (): TokenStorage["Type"] => {
       if (row === undefined) return Effect.succeed(missing)
       const [result, next] = f(row, now)
       rows.set(userUlid, next)
+      log.written(row, next, now)
       return Effect.succeed(result)
     })
 
@@ -99,8 +105,12 @@ export const make = (): TokenStorage["Type"] => {
         const row = rows.get(request.userUlid)
         if (row === undefined) return Effect.succeed(CommitResult.Discarded())
         const [result, next] = Rows.commit(row, request, now, lastVersion + 1, isFreeFor(row.userUlid))
-        if (CommitResult.$is("Stored")(result)) store(next, true, now)
-        else rows.set(row.userUlid, next)
+        if (CommitResult.$is("Stored")(result))
+          store(next, request.reissued === true ? "reissued" : "refreshed", true, now)
+        else {
+          rows.set(row.userUlid, next)
+          log.written(row, next, now)
+        }
         return Effect.succeed(result)
       }),
     connect: (request) =>
@@ -108,20 +118,21 @@ export const make = (): TokenStorage["Type"] => {
         const { connection, userUlid } = request
         if (!isFreeFor(userUlid)(connection)) {
           if (request.replace !== true) return Effect.fail(new CalAccountInUse({ userUlid }))
-          for (const owner of Option.toArray(Option.fromNullable(accounts.get(accountKey(connection))))) remove(owner)
+          for (const owner of Option.toArray(Option.fromNullable(accounts.get(accountKey(connection)))))
+            remove(owner, now)
         }
         const before = Option.fromNullable(rows.get(userUlid))
         const keepsOld = Option.exists(before, Rows.keepsAccount(connection))
-        return Effect.succeed(store(Rows.connect(before, request, now, lastVersion + 1), keepsOld, now))
+        return Effect.succeed(store(Rows.connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
       }),
     update: (userUlid, pair) =>
       step((now) => {
         const before = rows.get(userUlid)
         if (before === undefined) return Effect.succeed(Option.none())
         const next = Rows.update(before, pair, now, lastVersion + 1)
-        return Effect.succeed(Option.some(store(next, Rows.keepsAccount(before.connection)(before), now)))
+        return Effect.succeed(Option.some(store(next, "updated", Rows.keepsAccount(before.connection)(before), now)))
       }),
-    disconnect: (userUlid) => Effect.sync(() => remove(userUlid)),
+    disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
     findByAccessToken: (key) =>
       step((now) => {
         const userUlid = owners.get(key)
@@ -142,7 +153,8 @@ export const make = (): TokenStorage["Type"] => {
           .map(Rows.toSummary)
       ),
     ping: Effect.void,
-    notices: Stream.empty
+    notices: Stream.empty,
+    log: log.service
   }
 }
 

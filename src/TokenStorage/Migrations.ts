@@ -130,6 +130,46 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
     yield* sql`create index connect_flow_expiry on cal_tokens.connect_flow (expires_at)`
     yield* sql`
       comment on table cal_tokens.connect_flow is 'cal-tokens: people on their way through Cal.com''s consent; instants in ms since the epoch; codes encrypted'`
+  }),
+
+  "0003_changes": Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    // What a row had to be reconnected for, if the last write of a pair ended that.
+    yield* sql`alter table cal_tokens.connection add column ended_cause text, add column ended_since bigint`
+    yield* sql`
+      create table cal_tokens.change (
+        id bigint generated always as identity primary key,
+        xid xid8 not null default pg_current_xact_id(),
+        at bigint not null,
+        user_ulid text collate "C" not null,
+        kind text not null,
+        version bigint,
+        cause text,
+        since bigint,
+        reauthorized boolean not null
+      )`
+    yield* sql`create index change_order on cal_tokens.change (xid, id)`
+    yield* sql`create index change_age on cal_tokens.change (at)`
+    yield* sql`
+      create table cal_tokens.transition (
+        id bigint generated always as identity primary key,
+        webhook_id uuid not null unique default gen_random_uuid(),
+        kind text not null,
+        user_ulid text collate "C" not null,
+        at bigint not null,
+        cause text not null,
+        since bigint not null,
+        attempts integer not null default 0,
+        next_at bigint not null,
+        holder text
+      )`
+    yield* sql`create index transition_user on cal_tokens.transition (user_ulid, id)`
+    yield* sql`create index transition_due on cal_tokens.transition (next_at)`
+    yield* sql`create index transition_age on cal_tokens.transition (at)`
+    yield* sql`
+      comment on table cal_tokens.change is 'cal-tokens: what happened within a day; instants in ms since the epoch'`
+    yield* sql`
+      comment on table cal_tokens.transition is 'cal-tokens: users who have, or no longer have, to reconnect, until that is delivered'`
   })
 })
 

@@ -7,6 +7,7 @@ import { SqlClient, type SqlError, type Statement } from "@effect/sql"
 import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
 import { AttemptFailure, ClaimResult, CommitResult, FailResult, TokenStorage } from "../TokenStorage.js"
+import * as ChangeLogSql from "./ChangeLogSql.js"
 import { TokenCipher } from "./Cipher.js"
 import type { Columns } from "./Fragments.js"
 import * as Migrations from "./Migrations.js"
@@ -39,18 +40,19 @@ export const make = (
     const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
 
     /** Builds a statement with the storage's instant in it and runs it. */
+    const queryAt = <A extends object>(
+      operation: string,
+      build: (now: Statement.Fragment) => Statement.Statement<A>
+    ): Effect.Effect<ReadonlyArray<A>, StorageUnavailable> => {
+      const statement: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError> = options.clock === "effect"
+        ? Effect.clockWith((clock) => build(sql`${clock.unsafeCurrentTimeMillis()}::bigint`))
+        : Effect.suspend(() => build(sql.literal(databaseNow)))
+      return run(statement, { operation, timeout })
+    }
     const query = <A extends object>(
       operation: string,
       build: (statements: ReturnType<typeof Statements.make>) => Statement.Statement<A>
-    ): Effect.Effect<ReadonlyArray<A>, StorageUnavailable> => {
-      const statement: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError> = options.clock === "effect"
-        ? Effect.clockWith((clock) => {
-            const now = clock.unsafeCurrentTimeMillis()
-            return build(Statements.make(sql, () => sql`${now}::bigint`))
-          })
-        : Effect.suspend(() => build(Statements.make(sql, () => sql.literal(databaseNow))))
-      return run(statement, { operation, timeout })
-    }
+    ) => queryAt(operation, (now) => build(Statements.make(sql, () => now)))
 
     const open = (row: Columns) => Sealing.open(cipher, row)
     const openFirst = ([row]: ReadonlyArray<Columns>) =>
@@ -179,7 +181,9 @@ export const make = (
 
       ping: Effect.asVoid(query("ping", (statements) => statements.ping)),
 
-      notices: options.listenUrl === undefined ? Stream.empty : Notifications.stream({ url: options.listenUrl })
+      notices: options.listenUrl === undefined ? Stream.empty : Notifications.stream({ url: options.listenUrl }),
+
+      log: ChangeLogSql.make(sql, queryAt)
     })
   })
 

@@ -30,7 +30,7 @@ type Columns = Fragments.Columns
 export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment) => {
   const fragments = Fragments.make(sql, instant)
   const { accountOf, columns, durable, json, locked, lookups, now, pair: pairColumns, raw, without } = fragments
-  const { told, toldGone } = fragments
+  const { logged, told, toldGone } = fragments
   const optionalMillis = (duration: Duration.Duration | undefined) =>
     sql`${duration === undefined ? null : millis(duration)}::bigint`
 
@@ -132,12 +132,15 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
         update cal_tokens.connection c set ${raw(Fragments.active)}, updated_at = j.now,
           fallbacks = jsonb_build_array(${entry}) || ${without("c.fallbacks", request.dead, maxFallbacks - 1)}
         from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Kept'
-        returning c as stored, ${durable}, ${told("c")}
+        returning c as stored, c.*, ${durable}, ${told("c")}
       ), learned as (
         insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
         select s.kind, s.client_id, s.cal_user_id, s.user_ulid from stored s join judged j on j.cal_user_id is null
         where s.cal_user_id is not null
-      ), ${lookups}
+      ), ${lookups}, ${logged(
+        raw(`${Fragments.change("stored", `'${request.reissued === true ? "reissued" : "refreshed"}'`)} union all
+          ${Fragments.change("kept", "'reauthorized'")} where kept.ended_since is not null`)
+      )}
       select ${columns("coalesce(s.stored, k.stored, j.stored)")}, j.verdict,
         (j.lease_until - j.now)::float8 as retry_after
       from judged j left join stored s on true left join kept k on true`
@@ -152,7 +155,8 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       Unknown: ({ backoff, error, probeIn }) => sql`attempt_id = null, lease_until = null,
         probe_not_before = l.now + ${millis(probeIn)}::bigint, ${cooled(error, backoff)}`,
       Terminal: ({ cause }) => sql`${raw(Fragments.closed)}, fallbacks = '[]', status = 'reauthorization_required',
-        cause = ${cause}, since = l.now, updated_at = l.now, next_attempt_at = null, last_error = null`,
+        cause = ${cause}, since = l.now, updated_at = l.now, next_attempt_at = null, last_error = null,
+        ended_cause = null, ended_since = null`,
       Released: ({ probe }) => sql`attempt_id = null, lease_until = null, probe_not_before = null,
         journal = ${Option.getOrNull(probe)}, attempts = greatest(0, l.attempts - 1),
         attempt_started_at = l.prior_started_at, rejected_refresh_at = l.prior_rejected_at`
@@ -164,8 +168,11 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       with ${locked(userUlid)}, changed as (
         update cal_tokens.connection c set ${change}
         from locked l where c.user_ulid = ${userUlid} and l.attempt_id = ${attemptId} and ${isAllowed}
-        returning c as stored, true as recorded, ${durable}, ${told("c")}
-      )
+        returning c as stored, c.*, true as recorded, l.status as was, ${durable}, ${told("c")}
+      ), ${logged(
+        raw(`${Fragments.change("changed", "'reauthorizationRequired'")}
+          where changed.status <> 'active' and changed.was = 'active'`)
+      )}
       select ${columns("coalesce(d.stored, l.stored)")}, coalesce(d.recorded, false) as recorded,
         coalesce(l.attempt_id = ${attemptId}, false) as is_mine
       from locked l left join changed d on true`
@@ -190,7 +197,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       where ${isOthers} and o.user_ulid = a.user_ulid and ${accountOf("o", connection)}
       returning o.user_ulid, ${toldGone("o")}`
     return sql<Columns>`
-      with displaced as (${replace === true ? displaced : raw("select null as user_ulid where false")}), stored as (
+      with displaced as (${replace === true ? displaced : raw("select null::text as user_ulid where false")}), stored as (
         insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
           access_hash, access_token_expires_at, refresh_token_expires_at, version, updated_at)
         select ${userUlid}, ${connection._tag}, ${connection.clientId}, ${connection.calUserId ?? null}::bigint,
@@ -201,7 +208,8 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
         on conflict (user_ulid) do update set kind = excluded.kind, client_id = excluded.client_id,
           cal_user_id = excluded.cal_user_id, scope = excluded.scope, ${replaced(sameAccount, pair)}
         returning c as stored, c.*, ${durable}, ${told("c")}
-      ), ${fragments.accounts}, ${lookups}
+      ), ${fragments.accounts}, ${lookups}, ${logged(sql`${raw(Fragments.removal("displaced", "stored.updated_at"))}, stored
+        union all ${raw(Fragments.change("stored", "'connected'"))}`)}
       select ${columns("s.stored")} from stored s`
   }
 
@@ -210,12 +218,15 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       update cal_tokens.connection c set ${replaced("c.cal_user_id is not null", pair)}
       where c.user_ulid = ${userUlid}
       returning c as stored, c.*, ${durable}, ${told("c")}
-    ), ${lookups}
+    ), ${lookups}, ${logged(raw(Fragments.change("stored", "'updated'")))}
     select ${columns("s.stored")} from stored s`
 
   const disconnect = (userUlid: UserUlid) => sql`
-    delete from cal_tokens.connection where user_ulid = ${userUlid}
-    returning ${durable}, ${toldGone("connection")}`
+    with gone as (
+      delete from cal_tokens.connection where user_ulid = ${userUlid}
+      returning user_ulid, ${now()} as at, ${durable}, ${toldGone("connection")}
+    ), ${logged(raw(Fragments.removal("gone", "gone.at")))}
+    select user_ulid from gone`
 
   const findByAccessToken = (hash: string) => sql<{
     readonly user_ulid: UserUlid
