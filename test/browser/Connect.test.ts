@@ -1,0 +1,109 @@
+/** The connect flow as a person clicks through it: website, Cal.com's consent page, our callback, and back. */
+import { Effect } from "effect"
+import type { Page } from "playwright-core"
+import { assert } from "vitest"
+import { UserUlid } from "../../src/Token.js"
+import * as App from "./App.js"
+import { overflow, picture } from "./Chromium.js"
+import { inBrowser, type World } from "./World.js"
+
+const ada = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
+const ben = UserUlid.make("01HZY9TESTSBBBBBBBBBBBBBBB")
+
+const open = async (world: World, userUlid = ada, width?: number) => {
+  const app = App.make(world)
+  world.serve(app.listener)
+  const person = await world.person(width)
+  const page = await person.newPage()
+  await page.goto(app.login(userUlid))
+  return { app, page, person }
+}
+
+const state = (page: Page) => page.textContent("#state")
+const title = (page: Page) => page.textContent("h1")
+const connect = (page: Page) => page.click("text=Connect Cal.com")
+const allow = (page: Page) => page.click("text=Allow")
+
+const isConnected = (world: World, userUlid: UserUlid) => world.run(Effect.isSuccess(world.tokens.info(userUlid)))
+
+inBrowser("a person", (test) => {
+  test("connects by two clicks", async (world) => {
+    const { app, page, person } = await open(world)
+    assert.strictEqual(await state(page), "Not connected")
+    await connect(page)
+    assert.include(page.url(), `${world.cal}/auth/oauth2/authorize?`)
+    assert.include((await page.textContent("body")) ?? "", "Sandbox app would like access")
+    assert.strictEqual(await overflow(page), 0)
+    await picture(page, "authorize")
+    await allow(page)
+    assert.strictEqual(page.url(), world.site + App.settings)
+    assert.strictEqual(await state(page), "Connected")
+
+    const { json, status } = await world.api("/ensure-token", { userUlid: ada })
+    assert.strictEqual(status, 200, JSON.stringify(json))
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Refresh")), 0)
+    // What the addresses on the way hold goes on to nobody.
+    assert.isAbove(app.referrers.length, 2)
+    for (const referrer of app.referrers) assert.notMatch(referrer, /[?&](?:state|code|completion)=/)
+    assert.deepStrictEqual(person.complaints, [])
+    assert.deepStrictEqual(person.strays(), [])
+
+    // The way back leads through history to pages that are used up; nothing happens to the connection.
+    await page.goto(person.requests.find((url) => url.includes("/oauth/callback?")) ?? "")
+    assert.strictEqual(await title(page), "This link no longer works")
+    assert.isTrue(await isConnected(world, ada))
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
+  })
+
+  test("who refuses reads so and goes back to the website", async (world) => {
+    const { page, person } = await open(world)
+    await connect(page)
+    await page.click("button >> text=Back")
+    assert.strictEqual(await title(page), "Cal.com is not connected")
+    await page.click("a")
+    assert.strictEqual(page.url(), `${world.site}/`)
+    assert.isFalse(await isConnected(world, ada))
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 0)
+    assert.deepStrictEqual(person.complaints, [])
+    assert.deepStrictEqual(person.strays(), [])
+  })
+
+  test("who comes too late, or goes back in the history, reads so", async (world) => {
+    const { page, person } = await open(world)
+    await connect(page)
+    world.pass("11 minutes")
+    await allow(page)
+    assert.strictEqual(await title(page), "This link no longer works")
+    assert.isFalse(await isConnected(world, ada))
+
+    await page.goto(world.site + App.settings)
+    await connect(page)
+    await allow(page)
+    assert.strictEqual(await state(page), "Connected")
+    await page.goBack()
+    await allow(page)
+    assert.strictEqual(await title(page), "This link no longer works")
+    assert.isTrue(await isConnected(world, ada))
+    assert.deepStrictEqual(person.complaints, [])
+  })
+
+  test("who was sent somebody else's link connects nobody", async (world) => {
+    const attacker = await open(world, ada)
+    await connect(attacker.page)
+    const link = attacker.page.url()
+    const victim = await world.person()
+    const page = await victim.newPage()
+    await page.goto(attacker.app.login(ben))
+    await page.goto(link)
+    await allow(page)
+    assert.strictEqual(await state(page), "Not connected: InvalidInput")
+    // The attacker can do nothing with it either, even if the completion were known.
+    const [completion] = attacker.app.completions
+    const { status } = await world.api("/oauth/confirm", { userUlid: ada, completion })
+    assert.strictEqual(status, 400)
+    assert.isFalse(await isConnected(world, ada))
+    assert.isFalse(await isConnected(world, ben))
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 0)
+  })
+})
