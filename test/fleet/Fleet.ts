@@ -12,7 +12,7 @@ import * as Cal from "./Cal.js"
 import * as Node from "./Node.js"
 import * as PgBouncer from "./PgBouncer.js"
 import { slowness, speedVariable } from "./Speed.js"
-import { deathVariable, type Step } from "./Step.js"
+import { deathVariable, type Signal, signalVariable, type Step } from "./Step.js"
 
 /** The ways from a process to PostgreSQL, each with a reason why it cannot be tried here, if there is one. */
 export const routes = [
@@ -44,8 +44,8 @@ export class Fleet extends Context.Tag("test/Fleet")<
     /** The database as the service sees it, though past a pooler. */
     readonly storage: typeof TokenStorage.Service
     readonly sql: PgClient.PgClient
-    /** One more process, which dies at this step. */
-    readonly startDoomed: (step: Step) => Effect.Effect<Node.Node, never, Scope.Scope>
+    /** One more process, which dies (or falls asleep) at this step. */
+    readonly startDoomed: (step: Step, signal?: Signal) => Effect.Effect<Node.Node, never, Scope.Scope>
     /** So many users of Cal.com that are connected here; `isExpired`: with access tokens that are past their time. */
     readonly newUsers: (
       kind: Cal.User["kind"],
@@ -114,7 +114,7 @@ const make = (options: Options) =>
       cal,
       storage: Context.get(context, TokenStorage),
       sql: Context.get(context, PgClient.PgClient),
-      startDoomed: (step) => start({ [deathVariable]: step }),
+      startDoomed: (step, signal = "SIGKILL") => start({ [deathVariable]: step, [signalVariable]: signal }),
       newUsers: (kind, count, isExpired = false) =>
         Effect.forEach(
           Array.from({ length: count }),

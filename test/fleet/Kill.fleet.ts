@@ -1,13 +1,13 @@
 /** A process that dies by `kill -9` at each step of the protocol. */
 import { assert, describe, layer } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Layer } from "effect"
+import { Clock, Context, Duration, Effect, Fiber, Layer, Redacted } from "effect"
 import { vi } from "vitest"
 import { makeDatabase } from "../support/Postgres.js"
 import { latency, type User } from "./Cal.js"
 import { Fleet, layer as layerFleet, nothingLost, routes, stored } from "./Fleet.js"
 import { type Answer, ensureToken, type Node, patiently } from "./Node.js"
 import * as Speed from "./Speed.js"
-import { type Step } from "./Step.js"
+import { asleep, type Signal, type Step } from "./Step.js"
 
 const speed = 5
 const lease = Duration.toMillis(Speed.settings(speed / Speed.slowness).lease)
@@ -16,18 +16,27 @@ const lease = Duration.toMillis(Speed.settings(speed / Speed.slowness).lease)
 const slack = 5000 * Speed.slowness
 
 /** Processes that are to die, by their step. They have started before anything is measured. */
-class Doomed extends Context.Tag("test/Doomed")<Doomed, Map<Step, Array<Node>>>() {}
+class Doomed extends Context.Tag("test/Doomed")<Doomed, Map<string, Array<Node>>>() {}
+
+const doomed = (step: Step, signal: Signal = "SIGKILL") =>
+  Effect.map(Doomed, (all) => {
+    const node = all.get(`${signal} ${step}`)?.pop()
+    assert(node !== undefined, "a process was started for this")
+    return node
+  })
 
 const layerDoomed = Layer.scoped(
   Doomed,
   Effect.gen(function* () {
     const { startDoomed } = yield* Fleet
-    const doomed = new Map<Step, Array<Node>>()
-    yield* Effect.forEach(
-      steps,
-      (step) => Effect.map(startDoomed(step), (node) => doomed.set(step, [...(doomed.get(step) ?? []), node])),
-      { concurrency: 4, discard: true }
-    )
+    const doomed = new Map<string, Array<Node>>()
+    const start = (step: Step, signal: Signal) =>
+      Effect.map(startDoomed(step, signal), (node) => {
+        const key = `${signal} ${step}`
+        doomed.set(key, [...(doomed.get(key) ?? []), node])
+      })
+    const all = [...steps.map((step) => start(step, "SIGKILL")), ...sleepers.map(({ at }) => start(at, "SIGSTOP"))]
+    yield* Effect.all(all, { concurrency: 4, discard: true })
     return doomed
   })
 )
@@ -35,8 +44,7 @@ const layerDoomed = Layer.scoped(
 /** A process is asked for a token until it has died of it at this step. */
 const dieOf = (user: User, step: Step) =>
   Effect.gen(function* () {
-    const node = (yield* Doomed).get(step)?.pop()
-    assert(node !== undefined, "a process was started to die of this")
+    const node = yield* doomed(step)
     yield* Effect.fork(Effect.ignore(patiently(ensureToken(node, user))))
     const exit = yield* Effect.timeoutFail(node.exit, {
       duration: Duration.seconds(30 * Speed.slowness),
@@ -94,6 +102,13 @@ const probes = [
   { at: "probe:before", kind: "managed", seen: { presented: 1, granted: 1, reissued: 0 } },
   { at: "probe:before", kind: "oauth2", seen: { presented: 1, granted: 1, reissued: 0 } },
   { at: "probe:after", kind: "managed", seen: { presented: 2, granted: 1, reissued: 1 } }
+] as const
+
+const sleepers = [
+  { at: "commit:before", kind: "managed" },
+  { at: "refresh:after", kind: "managed" },
+  { at: "refresh:before", kind: "managed" },
+  { at: "refresh:before", kind: "oauth2" }
 ] as const
 
 /** Every death that is tried; whoever dies of a probe does so after somebody else. */
@@ -176,6 +191,28 @@ describe.each(routes)("$name", (route) => {
               allEqual(answers, 200)
               assert.deepStrictEqual(yield* cal.refreshes(user), seen)
               assert.isBelow(took, lease + Duration.toMillis(latency) * (seen.presented + seen.reissued) + slack)
+            }
+            yield* nothingLost(users)
+          })
+      )
+
+      it.scoped.each(sleepers)(
+        "$at, $kind user: who sleeps longer than its lease changes nothing when it wakes up",
+        ({ at, kind }) =>
+          Effect.gen(function* () {
+            const { newUsers } = yield* Fleet
+            const users = yield* newUsers(kind, 1, true)
+            for (const user of users) {
+              const node = yield* doomed(at, "SIGSTOP")
+              const asking = yield* Effect.fork(patiently(ensureToken(node, user)))
+              yield* node.until(new RegExp(asleep))
+              const { answers } = yield* askOthers(user)
+              allEqual(answers, 200)
+              const before = yield* stored(user)
+              yield* node.kill("SIGCONT")
+              allEqual([...answers, yield* Fiber.join(asking)], 200)
+              const after = yield* stored(user)
+              assert.strictEqual(Redacted.value(after.pair.refreshToken), Redacted.value(before.pair.refreshToken))
             }
             yield* nothingLost(users)
           })

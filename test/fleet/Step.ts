@@ -1,4 +1,4 @@
-/** The steps of the refresh protocol at which a process can be told to die. */
+/** The steps of the refresh protocol at which a process can be told to die or to fall asleep. */
 
 export type Step =
   | `claim:${"before" | "after"}`
@@ -9,3 +9,12 @@ export type Step =
 
 /** The variable that tells a process its step. */
 export const deathVariable = "FLEET_DIE_AT"
+
+/** The variable that tells a process what to do to itself there. */
+export const signalVariable = "FLEET_DIE_OF"
+
+/** Death, or sleep until `SIGCONT`. */
+export type Signal = "SIGKILL" | "SIGSTOP"
+
+/** What a process writes before it falls asleep. */
+export const asleep = "falls asleep"
