@@ -9,22 +9,27 @@ import * as Lifecycle from "../src/Http/Lifecycle.js"
 import * as Server from "../src/Http/Server.js"
 import { Fake, keys, layerFake, layerServices, logger, userUlid } from "./HttpFixture.js"
 
-/** The real server; its patience is shortened. */
-const start = Effect.gen(function* () {
-  const limits = { headersTimeout: 300, requestTimeout: 600, connectionsCheckingInterval: 50 }
-  const context = yield* Server.layer({ host: "127.0.0.1", port: 0, limits }, Http.layer).pipe(
-    Layer.provide(layerServices),
-    Layer.provide(
-      ApiKeys.layer([{ name: "all", secret: Redacted.make(keys.all), scopes: new Set(["manage", "proxy"]) }])
-    ),
-    Layer.provide(Lifecycle.layer),
-    Layer.provide(logger),
-    Layer.provideMerge(layerFake),
-    Layer.build
-  )
-  const { address } = Context.get(context, HttpServer.HttpServer)
-  return { port: address._tag === "TcpAddress" ? address.port : 0, fake: Context.get(context, Fake) }
-})
+/** Short, so that the tests of it are; long enough for a busy machine to get an honest request through. */
+const impatient = { headersTimeout: 1500, requestTimeout: 2000, connectionsCheckingInterval: 100 }
+
+/** The real server. */
+const start = (limits?: Partial<Server.Limits>) =>
+  Effect.gen(function* () {
+    const context = yield* Server.layer({ host: "127.0.0.1", port: 0, limits }, Http.layer).pipe(
+      Layer.provide(layerServices),
+      Layer.provide(
+        ApiKeys.layer([{ name: "all", secret: Redacted.make(keys.all), scopes: new Set(["manage", "proxy"]) }])
+      ),
+      Layer.provide(Lifecycle.layer),
+      Layer.provide(logger),
+      Layer.provideMerge(layerFake),
+      Layer.build
+    )
+    const { address } = Context.get(context, HttpServer.HttpServer)
+    return { port: address._tag === "TcpAddress" ? address.port : 0, fake: Context.get(context, Fake) }
+  })
+
+type Started = Effect.Effect.Success<ReturnType<typeof start>>
 
 interface Conversation {
   readonly socket: Net.Socket
@@ -55,7 +60,7 @@ const head = (more: string, path = "/api/cal/ensure-token", key: string = keys.a
 const good = head(`Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`)
 
 /** The service answers, quickly, and nothing was logged that is worse than information. */
-const isWell = ({ fake, port }: Effect.Effect.Success<typeof start>) =>
+const isWell = ({ fake, port }: Started) =>
   Effect.gen(function* () {
     assert.match(yield* send(port, good), /^HTTP\/1\.1 200 /)
     assert.match(
@@ -68,10 +73,10 @@ const isWell = ({ fake, port }: Effect.Effect.Success<typeof start>) =>
     )
   })
 
-const attack = (name: string, body: (server: Effect.Effect.Success<typeof start>) => Effect.Effect<void>) =>
+const attack = (name: string, body: (server: Started) => Effect.Effect<void>, limits?: Partial<Server.Limits>) =>
   it.scopedLive(name, () =>
     Effect.gen(function* () {
-      const server = yield* start
+      const server = yield* start(limits)
       yield* body(server)
       yield* isWell(server)
     })
@@ -85,27 +90,33 @@ const dripping = (conversations: ReadonlyArray<Conversation>, byte: string) =>
   )
 
 describe("slowness", () => {
-  attack("in the headers: a hundred connections hinder nobody and are ended", (server) =>
-    Effect.gen(function* () {
-      const loris = Array.from({ length: 100 }, () => connect(server.port))
-      for (const { socket } of loris) socket.write("POST /api/cal/ensure-token HTTP/1.1\r\nHost: x\r\nX-A: ")
-      const drip = yield* dripping(loris, "b")
-      yield* isWell(server)
-      const answers = yield* Effect.promise(() => Promise.all(loris.map(({ whole }) => whole)))
-      yield* Fiber.interrupt(drip)
-      for (const answer of answers) assert.match(answer, /^(HTTP\/1\.1 408 [^]*"code":"InvalidInput"\})?$/)
-    })
+  attack(
+    "in the headers: a hundred connections hinder nobody and are ended",
+    (server) =>
+      Effect.gen(function* () {
+        const loris = Array.from({ length: 100 }, () => connect(server.port))
+        for (const { socket } of loris) socket.write("POST /api/cal/ensure-token HTTP/1.1\r\nHost: x\r\nX-A: ")
+        const drip = yield* dripping(loris, "b")
+        yield* isWell(server)
+        const answers = yield* Effect.promise(() => Promise.all(loris.map(({ whole }) => whole)))
+        yield* Fiber.interrupt(drip)
+        for (const answer of answers) assert.match(answer, /^(HTTP\/1\.1 408 [^]*"code":"InvalidInput"\})?$/)
+      }),
+    impatient
   )
 
-  attack("in the body: is ended too", (server) =>
-    Effect.gen(function* () {
-      const slow = connect(server.port)
-      slow.socket.write(head("Content-Length: 1000\r\n\r\n{"))
-      const drip = yield* dripping([slow], " ")
-      yield* isWell(server)
-      assert.match(yield* Effect.promise(() => slow.whole), /^(HTTP\/1\.1 4\d\d [^]*)?$/)
-      yield* Fiber.interrupt(drip)
-    })
+  attack(
+    "in the body: is ended too",
+    (server) =>
+      Effect.gen(function* () {
+        const slow = connect(server.port)
+        slow.socket.write(head("Content-Length: 1000\r\n\r\n{"))
+        const drip = yield* dripping([slow], " ")
+        yield* isWell(server)
+        assert.match(yield* Effect.promise(() => slow.whole), /^(HTTP\/1\.1 4\d\d [^]*)?$/)
+        yield* Fiber.interrupt(drip)
+      }),
+    impatient
   )
 })
 
