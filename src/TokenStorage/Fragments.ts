@@ -99,12 +99,6 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     durable: raw(`case when current_setting('synchronous_commit') in ('off', 'local', 'remote_write')
       then set_config('synchronous_commit', 'on', true) end as durable`),
 
-    /** Tells who listens of a written row, once that is committed. Belongs into what the row returns; no secret in it. */
-    told: (row: string) => raw(`pg_notify('${channel}', concat_ws(' ', ${row}.user_ulid, ${row}.version)) as told`),
-
-    /** The same of a row that is gone. */
-    toldGone: (row: string) => raw(`pg_notify('${channel}', ${row}.user_ulid) as told`),
-
     /**
      * Enters changes, a query made of `change` and `removal`, into the log, and whether a user has to reconnect from now
      * on, or no longer has to, among what is to be delivered. Old entries go as new ones come.

@@ -1,6 +1,7 @@
 /**
  * News of writes, by PostgreSQL's notifications. Every write that ends an attempt or changes what readers see tells the
- * row's user and version on one channel, in the same statement: it is sent when the write is committed, and only then.
+ * row's user and version on one channel, right after it is committed: in the same transaction, the notification would hold
+ * a lock of the whole server until the disk has the commit.
  * One connection of its own hears it. (The client's `listen` neither fails nor reconnects when its connection dies.)
  *
  * A connection that goes is replaced for ever, and each one begins with `Missed`, for nobody kept what was said before.
@@ -145,6 +146,10 @@ const open = (url: Redacted.Redacted) =>
     client.on("end", () => die(new Error("Connection terminated")))
     return { client, died }
   })
+
+/** A write as others hear of it; without a version when the row is gone. */
+export const payload = (userUlid: UserUlid, version?: number): string =>
+  version === undefined ? userUlid : `${userUlid} ${version}`
 
 const parse = (payload: string): Option.Option<Notice> => {
   const [user, version = ""] = payload.split(" ")

@@ -5,6 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient, type SqlError, type Statement } from "@effect/sql"
 import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
+import type { UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
 import { AttemptFailure, ClaimResult, CommitResult, FailResult, TokenStorage } from "../TokenStorage.js"
 import * as ChangeLogSql from "./ChangeLogSql.js"
@@ -54,6 +55,15 @@ export const make = (
       build: (statements: ReturnType<typeof Statements.make>) => Statement.Statement<A>
     ) => queryAt(operation, (now) => build(Statements.make(sql, () => now)))
 
+    /**
+     * Tells other processes, after the write and without waiting: a transaction that notifies makes all others that do
+     * wait for its commit, and nothing depends on the news.
+     */
+    const tell = (...rows: ReadonlyArray<{ readonly userUlid: UserUlid; readonly version?: number }>) => {
+      const payloads = rows.map(({ userUlid, version }) => Notifications.payload(userUlid, version))
+      return Effect.forkDaemon(Effect.ignore(query("notify", (statements) => statements.notify(payloads))))
+    }
+
     const open = (row: Columns) => Sealing.open(cipher, row)
     const openFirst = ([row]: ReadonlyArray<Columns>) =>
       row === undefined ? Effect.succeedNone : Effect.asSome(open(row))
@@ -63,11 +73,13 @@ export const make = (
         query("fail", (statements) => statements.fail(request)),
         ([row]): Effect.Effect<FailResult, TokenUnreadable> =>
           row === undefined
-            ? Effect.succeed(FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }))
-            : Effect.map(open(row), (stored) =>
+            ? Effect.succeed<FailResult>(FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }))
+            : Effect.flatMap(open(row), (stored) =>
                 row.recorded
-                  ? FailResult.Recorded({ row: stored })
-                  : FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
+                  ? Effect.as(tell(stored), FailResult.Recorded({ row: stored }))
+                  : Effect.succeed<FailResult>(
+                      FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
+                    )
               )
       )
 
@@ -130,6 +142,7 @@ export const make = (
             return CommitResult.AttemptOpen({ retryAfter: Duration.millis(answer.retry_after ?? 0) })
           }
           const row = yield* open(answer)
+          if (answer.verdict === "Stored" || answer.verdict === "Kept") yield* tell(row)
           switch (answer.verdict) {
             case "Stored":
               return CommitResult.Stored({ row })
@@ -148,19 +161,21 @@ export const make = (
           const pair = yield* Sealing.seal(cipher, request.userUlid, request.pair)
           const [row] = yield* query("connect", (statements) => statements.connect(request, pair))
           if (row === undefined) return yield* new CalAccountInUse({ userUlid: request.userUlid })
+          yield* tell({ userUlid: request.userUlid, version: row.version }, ...(row.displaced ?? []).map(gone))
           return yield* open(row)
         }),
 
       update: (userUlid, pair) =>
         Sealing.seal(cipher, userUlid, pair).pipe(
           Effect.flatMap((sealed) => query("update", (statements) => statements.update(userUlid, sealed))),
+          Effect.tap(([row]) => (row === undefined ? Effect.void : tell({ userUlid, version: row.version }))),
           Effect.flatMap(openFirst)
         ),
 
       disconnect: (userUlid) =>
-        Effect.map(
-          query("disconnect", (statements) => statements.disconnect(userUlid)),
-          (rows) => rows.length > 0
+        query("disconnect", (statements) => statements.disconnect(userUlid)).pipe(
+          Effect.map((rows) => rows.length > 0),
+          Effect.tap((existed) => (existed ? tell(gone(userUlid)) : Effect.void))
         ),
 
       findByAccessToken: (hash) =>
@@ -252,6 +267,8 @@ export const layerConfig: Layer.Layer<
 )
 
 const isSet = (url: Redacted.Redacted) => Redacted.value(url) !== ""
+
+const gone = (userUlid: UserUlid) => ({ userUlid })
 
 const databaseNow = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
 

@@ -30,7 +30,7 @@ type Columns = Fragments.Columns
 export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment) => {
   const fragments = Fragments.make(sql, instant)
   const { accountOf, columns, durable, json, locked, lookups, now, pair: pairColumns, raw, without } = fragments
-  const { logged, told, toldGone } = fragments
+  const { logged } = fragments
   const optionalMillis = (duration: Duration.Duration | undefined) =>
     sql`${duration === undefined ? null : millis(duration)}::bigint`
 
@@ -127,12 +127,12 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
           fallbacks = ${without("c.fallbacks", [...request.dead, pair.refreshHash])},
           version = nextval('cal_tokens.version'), updated_at = j.now
         from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Stored'
-        returning c as stored, c.*, ${durable}, ${told("c")}
+        returning c as stored, c.*, ${durable}
       ), kept as (
         update cal_tokens.connection c set ${raw(Fragments.active)}, updated_at = j.now,
           fallbacks = jsonb_build_array(${entry}) || ${without("c.fallbacks", request.dead, maxFallbacks - 1)}
         from judged j where c.user_ulid = ${request.userUlid} and j.verdict = 'Kept'
-        returning c as stored, c.*, ${durable}, ${told("c")}
+        returning c as stored, c.*, ${durable}
       ), learned as (
         insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
         select s.kind, s.client_id, s.cal_user_id, s.user_ulid from stored s join judged j on j.cal_user_id is null
@@ -168,7 +168,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       with ${locked(userUlid)}, changed as (
         update cal_tokens.connection c set ${change}
         from locked l where c.user_ulid = ${userUlid} and l.attempt_id = ${attemptId} and ${isAllowed}
-        returning c as stored, c.*, true as recorded, l.status as was, ${durable}, ${told("c")}
+        returning c as stored, c.*, true as recorded, l.status as was, ${durable}
       ), ${logged(
         raw(`${Fragments.change("changed", "'reauthorizationRequired'")}
           where changed.status <> 'active' and changed.was = 'active'`)
@@ -195,36 +195,39 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     const displaced = sql`
       delete from cal_tokens.connection o using cal_tokens.cal_account a
       where ${isOthers} and o.user_ulid = a.user_ulid and ${accountOf("o", connection)}
-      returning o.user_ulid, ${toldGone("o")}`
-    return sql<Columns>`
-      with displaced as (${replace === true ? displaced : raw("select null::text as user_ulid where false")}), stored as (
+      returning o.user_ulid`
+    // A row that is there is locked before the insert meets it: of many at once, each finds it already there.
+    return sql<Columns & { readonly displaced: ReadonlyArray<UserUlid> | null }>`
+      with present as materialized (
+        select from cal_tokens.connection c where c.user_ulid = ${userUlid} for no key update
+      ), displaced as (${replace === true ? displaced : raw("select null::text as user_ulid where false")}), stored as (
         insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
           access_hash, access_token_expires_at, refresh_token_expires_at, version, updated_at)
         select ${userUlid}, ${connection._tag}, ${connection.clientId}, ${connection.calUserId ?? null}::bigint,
           ${scope}, ${pair.envelope}, ${pair.refreshHash}, ${pair.accessHash}, ${pair.accessTokenExpiresAt}::bigint,
           ${pair.refreshTokenExpiresAt}::bigint, nextval('cal_tokens.version'), ${now()}
-        from (select count(*) from displaced) d
+        from (select count(*) from present) p, (select count(*) from displaced) d
         where ${replace === true}::boolean or not exists (select 1 from cal_tokens.cal_account a where ${isOthers})
         on conflict (user_ulid) do update set kind = excluded.kind, client_id = excluded.client_id,
           cal_user_id = excluded.cal_user_id, scope = excluded.scope, ${replaced(sameAccount, pair)}
-        returning c as stored, c.*, ${durable}, ${told("c")}
+        returning c as stored, c.*, ${durable}
       ), ${fragments.accounts}, ${lookups}, ${logged(sql`${raw(Fragments.removal("displaced", "stored.updated_at"))}, stored
         union all ${raw(Fragments.change("stored", "'connected'"))}`)}
-      select ${columns("s.stored")} from stored s`
+      select ${columns("s.stored")}, (select jsonb_agg(d.user_ulid) from displaced d) as displaced from stored s`
   }
 
   const update = (userUlid: UserUlid, pair: Fragments.Sealed) => sql<Columns>`
     with stored as (
       update cal_tokens.connection c set ${replaced("c.cal_user_id is not null", pair)}
       where c.user_ulid = ${userUlid}
-      returning c as stored, c.*, ${durable}, ${told("c")}
+      returning c as stored, c.*, ${durable}
     ), ${lookups}, ${logged(raw(Fragments.change("stored", "'updated'")))}
     select ${columns("s.stored")} from stored s`
 
   const disconnect = (userUlid: UserUlid) => sql`
     with gone as (
       delete from cal_tokens.connection where user_ulid = ${userUlid}
-      returning user_ulid, ${now()} as at, ${durable}, ${toldGone("connection")}
+      returning user_ulid, ${now()} as at, ${durable}
     ), ${logged(raw(Fragments.removal("gone", "gone.at")))}
     select user_ulid from gone`
 
@@ -245,10 +248,14 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
       and ${after === undefined ? raw("true") : sql`c.user_ulid > ${after}`}
     order by c.user_ulid limit ${Math.max(0, limit)}::integer`
 
+  /** Tells who listens. No secret in it. */
+  const notify = (payloads: ReadonlyArray<string>) => sql`
+    select pg_notify(${Fragments.channel}, p.payload) from jsonb_array_elements_text(${json(payloads)}) as p (payload)`
+
   /** Fails on a replica, on a database that only reads, and where the schema is missing. */
   const ping = sql`select nextval('cal_tokens.version')`
 
-  return { find, claim, spend, commit, fail, connect, update, disconnect, findByAccessToken, list, ping }
+  return { find, claim, spend, commit, fail, connect, update, disconnect, findByAccessToken, list, notify, ping }
 }
 
 const sameAccount =
