@@ -1,0 +1,112 @@
+/** The commands of the README's section on HTTP, run as they stand against the program as a newcomer starts it. */
+import { execFile } from "node:child_process"
+import * as Fs from "node:fs"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { build, type Program, run } from "./Program.js"
+
+const readme = Fs.readFileSync(fileURLToPath(new URL("../../README.md", import.meta.url)), "utf8")
+
+/** The shell blocks below a heading, up to the next one. */
+const shellBlocks = (heading: string): ReadonlyArray<string> => {
+  const [, section = ""] = readme.split(`\n### ${heading}\n`)
+  return Array.from(section.split(/\n#{2,3} /)[0]?.matchAll(/^```sh\n([^]*?)^```$/gm) ?? [], ([, block = ""]) => block)
+}
+
+/** A command that fails ends the whole, as does a variable that the README does not tell to set. */
+const bash = async (script: string, env: Record<string, string>): Promise<ReadonlyArray<unknown>> => {
+  const { stdout } = await promisify(execFile)("bash", ["--norc", "-euo", "pipefail", "-c", script], {
+    env: { PATH: process.env["PATH"] ?? "", ...env }
+  })
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as unknown)
+}
+
+/** A user and tokens that somebody got from Cal.com before: the simulated one, with its well-known client. */
+const tokensFromBefore = async (url: string) => {
+  const response = await fetch(`${url}/_sandbox/v2/oauth-clients/sandbox-platform-client/users`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-cal-secret-key": "sandbox-platform-secret" },
+    body: JSON.stringify({ email: "from-before@example.com", name: "From Before" })
+  })
+  const { data } = (await response.json()) as {
+    readonly data: Readonly<Record<"accessToken" | "refreshToken" | "accessTokenExpiresAt", string | number>> & {
+      readonly user: { readonly id: number }
+    }
+  }
+  return {
+    CAL_USER_ID: String(data.user.id),
+    ACCESS_TOKEN: String(data.accessToken),
+    REFRESH_TOKEN: String(data.refreshToken),
+    ACCESS_TOKEN_EXPIRES_AT: String(data.accessTokenExpiresAt)
+  }
+}
+
+const success = { success: true }
+
+describe("the README's commands", () => {
+  let directory: string
+  let program: Program
+  let settings: { readonly URL: string; readonly KEY: string }
+  const READER_KEY = "reader-key-of-at-least-32-characters"
+
+  beforeAll(async () => {
+    directory = build()
+    program = run(directory, ["dist/main.js", "serve"], {
+      PORT: "0",
+      CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`
+    })
+    const [, URL = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
+    const [, KEY = ""] = await program.until(/The API key of this start is\n\n(\S+)\n/)
+    settings = { URL, KEY }
+  }, 180_000)
+
+  afterAll(async () => {
+    program.process.kill("SIGTERM")
+    await program.exit
+    Fs.rmSync(directory, { recursive: true })
+  })
+
+  const [variables = "", walk = "", handOver = "", readToken = ""] = shellBlocks("4. Over HTTP, from any language")
+
+  it("name the variables that they need", () => {
+    assert.match(variables, /^export URL=http:\/\/127\.0\.0\.1:4000 KEY=\S+\n$/)
+  })
+
+  it("connect, ensure, ask Cal.com, look and disconnect, twice", async () => {
+    const [first, second] = [await bash(walk, settings), await bash(walk, settings)]
+    assert.deepStrictEqual(first[0], second[0])
+    for (const [created, ensured, bookings, connection, disconnected, ...more] of [first, second]) {
+      assert.match(JSON.stringify(created), /^{"success":true,"calUserId":\d+}$/)
+      assert.match(JSON.stringify(ensured), /^{"success":true,"expiresAt":"[^"]+Z"}$/)
+      assert.deepInclude(bookings, { status: "success", data: [] })
+      assert.nestedPropertyVal(connection, "connection.kind", "managed")
+      assert.nestedPropertyVal(connection, "connection.status", "active")
+      assert.deepStrictEqual(disconnected, success)
+      assert.deepStrictEqual(more, [])
+    }
+    const ensure = /^curl .*ensure-token.*\n.*$/m.exec(walk)?.[0] ?? ""
+    const [refused] = await bash(ensure, settings)
+    assert.deepInclude(refused, { success: false, code: "TokensNotFound" })
+  })
+
+  it("hand over tokens that somebody has already", async () => {
+    const tokens = await tokensFromBefore(settings.URL)
+    assert.deepStrictEqual(await bash(handOver, { ...settings, ...tokens }), [success])
+    const [, other = ""] = /connections\/(\w+)/.exec(handOver) ?? []
+    const me = await fetch(`${settings.URL}/api/cal/proxy/${other}/me`, {
+      headers: { authorization: `Bearer ${settings.KEY}` }
+    })
+    assert.nestedPropertyVal(await me.json(), "data.name", "From Before")
+  })
+
+  it("give the token to a key that may have it, and to no other", async () => {
+    const [answer] = await bash(readToken, { ...settings, READER_KEY })
+    assert.match(JSON.stringify(answer), /^{"success":true,"accessToken":"[^"]{40,}","expiresAt":"[^"]+Z"}$/)
+    const [refused] = await bash(readToken, { ...settings, READER_KEY: settings.KEY })
+    assert.deepInclude(refused, { success: false, code: "Forbidden" })
+  })
+})
