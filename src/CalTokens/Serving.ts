@@ -27,6 +27,11 @@ const isNewer = (row: StoredConnection, known: StoredConnection) =>
 /** Refreshes of one kind are shared; a reissue is no answer to a refresh, nor the other way round. */
 const kinds = { refresh: "refresh", reissue: "reissue" } as const
 
+export interface JoinOptions {
+  readonly reissue?: boolean
+  readonly rejected?: boolean
+}
+
 export type Serving = ReturnType<typeof make>
 
 export const make = (
@@ -50,11 +55,6 @@ export const make = (
         })
       )
     })
-
-  interface JoinOptions {
-    readonly reissue?: boolean
-    readonly rejected?: boolean
-  }
 
   const board = (entry: Entry, { reissue = false, rejected = false }: JoinOptions = {}) =>
     gates.join(
