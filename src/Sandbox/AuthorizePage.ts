@@ -30,7 +30,7 @@ const decide = (request: Incoming) =>
     if (asked._tag !== "Asked") return refused(asked)
     if (form.get("decision") !== "allow") return redirect(asked, { error: "access_denied" })
     const user = userOf(request, form)
-    if (user === undefined) return page("<p>Pick a user, or enter the email address of a new one.</p>", 400)
+    if (user === undefined) return page("<p>Go back and pick a user, or enter the email address of a new one.</p>", 400)
     request.note.calUserId = user.id
     return redirect(asked, {
       code: issueCode(request.world, asked.client, user.id, asked.scope, asked.codeChallenge, request.now)
@@ -38,9 +38,10 @@ const decide = (request: Incoming) =>
   })
 
 const userOf = (request: Incoming, form: URLSearchParams): User | undefined => {
-  const picked = request.world.store.users.get(Number(form.get("user")))
-  if (picked !== undefined && picked.managedBy === null) return picked
   const email = form.get("email") ?? ""
+  const picked = request.world.store.users.get(Number(form.get("user")))
+  // Whoever types an address means it, although the first person of the list is still picked.
+  if (picked !== undefined && picked.managedBy === null && email === "") return picked
   if (!isEmail.accepts(email)) return undefined
   const known = request.world.store.userByEmail(email)
   return known ?? Users.create(request.world, { email, name: form.get("name") || email }, null, request.now)

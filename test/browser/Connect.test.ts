@@ -56,6 +56,21 @@ inBrowser("a person", (test) => {
     assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
   })
 
+  test("who is new at Cal.com types a name and an address, whoever is picked in the list", async (world) => {
+    await world.run(world.sandbox.grantOAuth2({ name: "Somebody Else", email: "else@example.com" }))
+    const { page } = await open(world, ada, 375)
+    await connect(page)
+    assert.strictEqual(await overflow(page), 0)
+    await page.fill("[name=name]", "Grace")
+    await page.fill("[name=email]", "grace@example.com")
+    await picture(page, "authorize-375")
+    await allow(page)
+    assert.strictEqual(await state(page), "Connected")
+    const { connection } = await world.run(world.tokens.info(ada))
+    const { users } = await world.run(world.sandbox.snapshot)
+    assert.strictEqual(users.find(({ id }) => id === connection.calUserId)?.email, "grace@example.com")
+  })
+
   test("who refuses reads so and goes back to the website", async (world) => {
     const { page, person } = await open(world)
     await connect(page)
