@@ -4,7 +4,7 @@ import { Redacted } from "effect"
 import type { Page } from "playwright-core"
 import { assert } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
-import { UserUlid } from "../../src/Token.js"
+import { hash, UserUlid } from "../../src/Token.js"
 import * as AtomsPage from "./AtomsPage.js"
 import { inBrowser, type World } from "./World.js"
 
@@ -20,7 +20,7 @@ const connect = async (world: World) => {
   const accessToken = Redacted.value(grant.accessToken)
   const page = AtomsPage.html({ calUrl: world.cal, clientId, refreshUrl: world.service + refreshPath, accessToken })
   world.serve((_, response: ServerResponse) => response.writeHead(200, { "content-type": "text/html" }).end(page))
-  return accessToken
+  return hash(grant.accessToken)
 }
 
 const refreshes = (world: World) => world.run(world.sandbox.count("refresh"))
@@ -31,7 +31,8 @@ const shows = async (page: Page, name: "mount" | "later", text: RegExp) => {
 }
 
 const steps = (page: Page) => page.evaluate<ReadonlyArray<string>>("window.steps")
-const token = (page: Page) => page.evaluate<string>("window.token")
+/** As a hash: a failed comparison prints what it compared. */
+const token = async (page: Page) => hash(Redacted.make(await page.evaluate<string>("window.token")))
 
 inBrowser("a page with Atoms", (test) => {
   test("gets another token when Cal.com refuses the one it holds, at mount and later", async (world) => {

@@ -45,6 +45,18 @@ const tokensFromBefore = async (url: string) => {
   }
 }
 
+/** Somebody in front of a browser, who is new to Cal.com and allows the access. Where they end up. */
+const consent = async (page: URL): Promise<URL> => {
+  const form = new URLSearchParams([...page.searchParams, ["user", "new"], ["email", "ada@example.com"]])
+  form.set("decision", "allow")
+  const allowed = await fetch(new URL(page.pathname, page), { method: "POST", body: form, redirect: "manual" })
+  const callback = new URL(allowed.headers.get("location") ?? "")
+  callback.port = page.port
+  const back = await fetch(callback, { redirect: "manual" })
+  return new URL(back.headers.get("location") ?? "")
+}
+
+const [, returnUrls = ""] = /`CAL_TOKENS_RETURN_URLS=(\S+) npm start`/.exec(readme) ?? []
 const success = { success: true }
 
 describe("the README's commands", () => {
@@ -57,7 +69,8 @@ describe("the README's commands", () => {
     directory = build()
     program = run(directory, ["dist/main.js", "serve"], {
       PORT: "0",
-      CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`
+      CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
+      CAL_TOKENS_RETURN_URLS: returnUrls
     })
     const [, URL = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
     const [, KEY = ""] = await program.until(/The API key of this start is\n\n(\S+)\n/)
@@ -108,5 +121,19 @@ describe("the README's commands", () => {
     assert.match(JSON.stringify(answer), /^{"success":true,"accessToken":"[^"]{40,}","expiresAt":"[^"]+Z"}$/)
     const [refused] = await bash(readToken, { ...settings, READER_KEY: settings.KEY })
     assert.deepInclude(refused, { success: false, code: "Forbidden" })
+  })
+
+  it("connect somebody through the demo's consent page", async () => {
+    const [ask = "", confirm = ""] = shellBlocks("Connect users with OAuth2")
+    const [begun] = await bash(ask, settings)
+    assert.match(JSON.stringify(begun), /^{"success":true,"url":"[^"]+","expiresAt":"[^"]+Z"}$/)
+    const page = new URL((begun as { readonly url: string }).url)
+    // The program tells the port it was given, and not the one that port 0 became.
+    page.port = new URL(settings.URL).port
+    const end = await consent(page)
+    assert.match(end.href, /^http:\/\/localhost:3000\/settings\?completion=[\w-]+$/)
+    const COMPLETION = end.searchParams.get("completion") ?? ""
+    const [connected] = await bash(confirm, { ...settings, COMPLETION })
+    assert.match(JSON.stringify(connected), /^{"success":true,"calUserId":\d+}$/)
   })
 })
