@@ -12,6 +12,7 @@ import { AccessTokensApi } from "./Api/AccessTokens.js"
 import { AtomsApi } from "./Api/Atoms.js"
 import { ConnectionsApi } from "./Api/Connections.js"
 import * as Documentation from "./Api/Documentation.js"
+import { EventsApi } from "./Api/Events.js"
 import { ServiceFailure } from "./Api/Failure.js"
 import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
@@ -25,6 +26,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(ManagedUsersApi)
   .add(OAuthApi)
   .add(AtomsApi)
+  .add(EventsApi)
   .add(HealthApi)
   .addError(ServiceFailure)
   .annotate(OpenApi.Title, "cal-tokens")

@@ -13,6 +13,7 @@ import * as Atoms from "./Http/Atoms.js"
 import * as Connections from "./Http/Connections.js"
 import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
+import * as Events from "./Http/Events.js"
 import * as Health from "./Http/Health.js"
 import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
 import * as OAuth from "./Http/OAuth.js"
@@ -29,6 +30,7 @@ const groups = Layer.mergeAll(
   Layer.provide(ManagedUsersHttp.layer, ManagedUsers.layer),
   OAuth.layer,
   Atoms.layer,
+  Events.layer,
   Health.layer
 ).pipe(Layer.provide(Access.layer))
 

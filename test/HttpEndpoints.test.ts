@@ -114,6 +114,8 @@ const told: Readonly<Record<string, Told>> = {
   confirmCompletion: operation("/api/cal/oauth/confirm", { completion: "completion" }, ["completion"]),
   // Off in this fixture; test/Atoms.test.ts turns it on.
   refreshAtoms: { scope: undefined, good: { method: "GET", path: "/api/cal/atoms/refresh" }, bad: [] },
+  // Never ends; test/HttpEvents.test.ts has it.
+  streamEvents: { scope: undefined, good: { method: "GET", path: "/api/cal/events" }, bad: [] },
   live: { scope: undefined, good: { method: "GET", path: "/health/live" }, bad: [] },
   ready: { scope: undefined, good: { method: "GET", path: "/health/ready" }, bad: [] },
   proxy: {

@@ -175,6 +175,8 @@ const bodies: Array<{ readonly name: string; readonly ast: SchemaAST.AST }> = []
 HttpApi.reflect(Api, {
   onGroup: () => {},
   onEndpoint: ({ endpoint, payloads }) => {
+    // Never ends, so it has tests of its own.
+    if (endpoint.name === "streamEvents") return
     const parts = endpoint.path
       .split("/")
       .slice(1)

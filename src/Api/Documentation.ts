@@ -80,7 +80,14 @@ const responsesOf = (path: string, operation: Operation, schemas: Schemas) => {
     const schema = response.content?.["application/json"]?.schema
     const names = namesIn(schema).filter((name) => !isForeign(path, operation, name) && !isPart(name))
     if (status.startsWith("2")) {
-      responses[status] = { ...response, content: { "application/json": { schema, example: example?.answer } } }
+      const type = Object.keys(response.content ?? {}).find((type) => type !== "application/json")
+      responses[status] = {
+        ...response,
+        content:
+          type === undefined
+            ? { "application/json": { schema, example: example?.answer } }
+            : { [type]: { schema: { type: "string" }, example: example?.answer } }
+      }
     } else if (names.length > 0) responses[status] = failureResponse(status, names, schemas)
   }
   return responses

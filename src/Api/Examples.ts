@@ -60,6 +60,15 @@ export const examples: Readonly<Record<string, Example>> = {
     answer: { success: true, calUserId: 42 }
   },
   refreshAtoms: { answer: { accessToken: "<access token>" } },
+  streamEvents: {
+    answer: [
+      "id: 1768478400000-751-12",
+      "event: refreshed",
+      `data: {"userUlid":"${userUlid}","kind":"refreshed","at":"2026-01-15T12:00:00.000Z","version":7}`,
+      "",
+      ""
+    ].join("\n")
+  },
   live: { answer: { status: "ok" } },
   ready: { answer: { status: "ok" } }
 }

@@ -1,0 +1,80 @@
+/** The endpoint of `Api/Events`: changes of tokens as server-sent events. */
+import { IncomingMessage } from "node:http"
+import { Sse } from "@effect/experimental"
+import { HttpApiBuilder, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
+import { Api } from "../Api.js"
+import * as Failure from "../Api/Failure.js"
+import type { LoggedChange } from "../TokenStorage/ChangeLog.js"
+import * as Edge from "./Edge.js"
+import * as EventFeed from "./EventFeed.js"
+import { Lifecycle } from "./Lifecycle.js"
+
+/** After which clients that lost their stream come back. */
+const retry = Duration.seconds(2)
+
+/** A client that does not read keeps a stopping process for so long. */
+const patience = Duration.millis(500)
+
+export const layer = Layer.unwrapScoped(
+  Effect.map(EventFeed.make, (feed) =>
+    HttpApiBuilder.group(Api, "events", (handlers) =>
+      handlers.handleRaw("streamEvents", ({ headers, request, urlParams }) =>
+        Effect.gen(function* () {
+          yield* Edge.operation("events")
+          if (!(yield* feed.enter)) return yield* Edge.decline(full)
+          const last = Option.fromNullable(headers["last-event-id"] ?? urlParams.lastEventId)
+          const items = yield* Edge.refuseAll(feed.follow(Option.filter(last, (id) => id !== "")))
+          const { stopping } = yield* Lifecycle
+          yield* Effect.forkScoped(Effect.zipRight(stopping, cut(request)))
+          return HttpServerResponse.stream(
+            Stream.make(Sse.encoder.write(new Sse.Retry({ duration: retry, lastEventId: undefined }))).pipe(
+              Stream.concat(Stream.map(items, write)),
+              Stream.interruptWhen(stopping),
+              Stream.encodeText
+            ),
+            { contentType: "text/event-stream", headers: { "x-accel-buffering": "no" } }
+          )
+        })
+      )
+    )
+  )
+)
+
+const full = Failure.service("RateLimited", "Too many event streams are open here: try again in 5 s.", 5)
+
+/** Whoever does not read does not notice that the stream ends either. */
+const cut = (request: HttpServerRequest.HttpServerRequest) =>
+  Effect.delay(
+    Effect.sync(() => {
+      if (request.source instanceof IncomingMessage) request.source.socket.destroy()
+    }),
+    patience
+  )
+
+const write = (item: EventFeed.Item): string => {
+  switch (item._tag) {
+    case "Change":
+      return event(item.change.kind, item.change.position, dataOf(item.change))
+    case "Reset":
+      return event("reset", item.position, { reset: true })
+    case "Rest":
+      // An id without data is no event, but where the client goes on from when it comes back.
+      return `: nothing new\nid: ${item.position}\n\n`
+  }
+}
+
+const event = (event: string, id: string, data: object) =>
+  Sse.encoder.write({ _tag: "Event", event, id, data: JSON.stringify(data) })
+
+const dataOf = ({ at, cause, kind, reauthorized, since, userUlid, version }: LoggedChange) => ({
+  userUlid,
+  kind,
+  at: iso(at),
+  version,
+  cause,
+  since: since === undefined ? undefined : iso(since),
+  reauthorized: reauthorized ? true : undefined
+})
+
+const iso = (millis: number) => DateTime.formatIso(DateTime.unsafeMake(millis))
