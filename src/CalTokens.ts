@@ -246,6 +246,11 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       }),
 
       reportRejected: Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
+        const known = Option.getOrUndefined(memory.get(userUlid))
+        if (known !== undefined && refusal.status === expiredStatus && isToken(known.row, refusal)) {
+          // At once: nobody shall be given it while the storage is asked.
+          yield* memory.markRefused(userUlid, known.row.version)
+        }
         // With the storage down, what is remembered may still be newer than what was refused.
         const entry = yield* Effect.catchTag(reader.reload(userUlid), "StorageUnavailable", (error) =>
           Effect.orElseFail(memory.get(userUlid), () => error)
@@ -253,7 +258,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         const { pair } = entry.row
         const now = yield* client.now
         const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
-        if (hash(pair.accessToken) !== hash(refusal.accessToken)) return retry(yield* serving.serve(entry))
+        if (!isToken(entry.row, refusal)) return retry(yield* serving.serve(entry))
         if (refusal.status === expiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
         if (refusal.status === expiredStatus || Serving.isDead(entry, now)) {
           return retry(yield* serving.serve({ ...entry, refused: true }))
@@ -316,6 +321,8 @@ export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = La
 
 /** Cal.com's status for a managed access token that it knows and that is expired. */
 const expiredStatus = 498
+
+const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
 const reportLost = (users: ReadonlyArray<UserUlid>) =>
   Effect.zipRight(

@@ -26,6 +26,8 @@ export interface Options {
   readonly probeDelayExpired: Duration.Duration
   /** The same while the access token lives. */
   readonly probeDelayValid: Duration.Duration
+  /** Before a person is asked to reconnect after an unknown outcome: the wait for a process that may hold the new pair. */
+  readonly latePairWait: Duration.Duration
   /** At most `maxAttempts` attempts start within this time, successes included. */
   readonly cooldownWindow: Duration.Duration
   readonly maxAttempts: number
@@ -64,6 +66,7 @@ export const defaults: Options = {
   pollInterval: Duration.millis(250),
   probeDelayExpired: Duration.seconds(5),
   probeDelayValid: Duration.seconds(60),
+  latePairWait: Duration.seconds(8),
   cooldownWindow: Duration.seconds(30),
   maxAttempts: 3,
   backoffMin: Duration.seconds(2),

@@ -20,7 +20,7 @@
  * | `claim`                      | → claimed         | –                        | `Busy`             | → claimed, probe     | `ProbeLater`, then → claimed, probe | `Terminal`         |
  * | `spend` (next token)         | none              | journal := next          | none               | mine: journal := next | none                            | none                  |
  * | `commit`, attempt is mine    | –                 | → idle, new pair         | –                  | → idle, new pair     | –                                | –                     |
- * | `commit` late, same row pair | → idle, new pair  | –                        | `AttemptOpen`      | → idle, new pair     | → idle, new pair                 | → idle, new pair      |
+ * | `commit` late, same row pair | → idle, new pair  | –                        | → idle, new pair   | → idle, new pair     | → idle, new pair                 | → idle, new pair      |
  * | `commit` late, other pair, same account | pair kept as fallback in every state; terminal → idle |           |                      |                                  |                       |
  * | `commit` late, other account or no row  | `Discarded` in every state                            |           |                      |                                  |                       |
  * | `fail` NotSpent              | none              | → idle, back-off         | none               | mine: → idle, back-off | none                           | none                  |
@@ -162,8 +162,6 @@ export type CommitResult = Data.TaggedEnum<{
   AlreadyStored: { readonly row: StoredConnection }
   /** Another pair of the same account is stored; ours is kept beside it. */
   KeptAsFallback: { readonly row: StoredConnection }
-  /** Late, and another attempt is spending the same token: ask again when its lease is over. */
-  AttemptOpen: { readonly retryAfter: Duration.Duration }
   /** No row, or another Cal.com account. */
   Discarded: Record<never, never>
 }>

@@ -37,6 +37,30 @@ const staysConnected = Effect.gen(function* () {
 })
 
 scenario(
+  "a process that could not store its pair, and another that probes in the meantime: nobody is asked to reconnect",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const tap = yield* StorageTap
+    const other = yield* World.anotherNode()
+    yield* World.connectOAuth2()
+    yield* TestClock.adjust("31 minutes")
+    // Longer than the lease, until the other one has been refused.
+    yield* tap.refuse("commit", 1000)
+    yield* World.passTime(tokens.ensureValid(user()), 1000)
+    yield* TestClock.adjust("31 seconds")
+    const caller = yield* World.start(other.tokens.ensureValid(user()))
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual((yield* World.presented).length, 2)
+    yield* tap.relent
+    yield* World.untilDone(caller, 20_000)
+    const answer = yield* Fiber.join(caller)
+    assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+    assert.isTrue(yield* World.isStoredPairLive())
+  })
+)
+
+scenario(
   "a pair that expires while it is being stored is not handed out, but refreshed in its turn",
   Effect.gen(function* () {
     const tokens = yield* CalTokens

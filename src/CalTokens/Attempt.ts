@@ -94,7 +94,10 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
       Effect.gen(function* () {
         const { connection } = row
         if (connection._tag === "OAuth2") {
-          return yield* endings.terminal(row, Option.isSome(probe) ? "rotationLost" : "revoked")
+          if (Option.isNone(probe)) return yield* endings.terminal(row, "revoked")
+          // The pair that the token was spent for may be on its way into the storage: then this attempt is over.
+          yield* Effect.sleep(config.latePairWait)
+          return yield* endings.terminal(row, "rotationLost")
         }
         for (const isLast of [false, true]) {
           const current = yield* storage.spend({ userUlid, attemptId, next: seen, dead: [...refused] })

@@ -37,9 +37,9 @@ export interface Commits {
   ) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable | TokenUnreadable>
 }
 
-/** The first and the longest pause between two offers. */
+/** The first and the longest pause between two offers. Others wait for an offer before they give a user up. */
 const firstPause = Duration.millis(100)
-const longestPause = Duration.seconds(5)
+const longestPause = Duration.seconds(2)
 
 /** What Cal.com's answer adds to a connection; what is known stays. */
 const enriched = (connection: Connection, grant: Grant): Connection =>
@@ -89,21 +89,13 @@ export const make = (deps: {
       })
     )
 
-  /** The end of an offer, or the pause before the next one. */
-  const offerOnce = (
-    offer: Offer
-  ): Effect.Effect<
-    Committed | { readonly _tag: "Again"; readonly pause: Duration.Duration },
-    StorageUnavailable | TokenUnreadable
-  > =>
+  const offerOnce = (offer: Offer): Effect.Effect<Committed, StorageUnavailable | TokenUnreadable> =>
     Effect.flatMap(storage.commit(offer.request), (result) =>
       CommitResult.$match(result, {
         Stored: ({ row }) => stored(offer, row),
         AlreadyStored: ({ row }) => stored(offer, row),
         KeptAsFallback: ({ row }) =>
           close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
-        AttemptOpen: ({ retryAfter }) =>
-          Effect.succeed({ _tag: "Again" as const, pause: Duration.min(retryAfter, deps.config.pollInterval) }),
         Discarded: () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed)
       })
     )
@@ -114,12 +106,9 @@ export const make = (deps: {
       let pause = firstPause
       while (!owned.isAbandoned()) {
         const result = yield* Effect.either(offerOnce(offer))
-        if (result._tag === "Right" && result.right._tag !== "Again") {
-          return yield* Effect.logInfo("A pair that was held in memory is settled")
-        }
-        const next = result._tag === "Right" && result.right._tag === "Again" ? result.right.pause : pause
-        yield* Effect.sleep(Duration.max(next, Duration.millis(1)))
-        if (result._tag === "Left") pause = Duration.min(longestPause, Duration.times(pause, 2))
+        if (result._tag === "Right") return yield* Effect.logInfo("A pair that was held in memory is settled")
+        yield* Effect.sleep(pause)
+        pause = Duration.min(longestPause, Duration.times(pause, 2))
       }
     }).pipe(Effect.annotateLogs({ userUlid: offer.request.userUlid }))
 
@@ -145,11 +134,7 @@ export const make = (deps: {
         }
         // From now on: whoever claims while this statement is under way would spend what is spent.
         offers.set(row.userUlid, offer)
-        return Effect.matchEffect(offerOnce(offer), {
-          onFailure: (error) => hold(offer, error.message),
-          onSuccess: (result) =>
-            result._tag === "Again" ? hold(offer, "another attempt is open") : Effect.succeed(result)
-        })
+        return Effect.catchAll(offerOnce(offer), (error) => hold(offer, error.message))
       }),
     land: (userUlid) =>
       Effect.suspend(() => {

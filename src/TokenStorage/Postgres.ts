@@ -138,9 +138,6 @@ export const make = (
           const pair = yield* Sealing.seal(cipher, request.userUlid, request.pair)
           const [answer] = yield* query("commit", (statements) => statements.commit(request, pair))
           if (answer === undefined || answer.verdict === "Discarded") return CommitResult.Discarded()
-          if (answer.verdict === "AttemptOpen") {
-            return CommitResult.AttemptOpen({ retryAfter: Duration.millis(answer.retry_after ?? 0) })
-          }
           const row = yield* open(answer)
           if (answer.verdict === "Stored" || answer.verdict === "Kept") yield* tell(row)
           switch (answer.verdict) {

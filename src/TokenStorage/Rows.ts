@@ -161,9 +161,6 @@ export const commit = (
     return [CommitResult.KeptAsFallback({ row: toStored(row) }), row]
   }
   if (isMine || current === request.seen) {
-    if (!isMine && row.attemptId !== null && row.leaseUntil !== null && row.leaseUntil > now) {
-      return [CommitResult.AttemptOpen({ retryAfter: Duration.millis(row.leaseUntil - now) }), row]
-    }
     const next: Row = {
       ...row,
       ...closed,

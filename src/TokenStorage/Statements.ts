@@ -99,8 +99,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     const entry = json({ hash: pair.refreshHash, pair: pair.envelope })
     return sql<
       Columns & {
-        readonly verdict: "Stored" | "AlreadyStored" | "AlreadyKept" | "AttemptOpen" | "Kept" | "Discarded"
-        readonly retry_after: number | null
+        readonly verdict: "Stored" | "AlreadyStored" | "AlreadyKept" | "Kept" | "Discarded"
       }
     >`
       with ${locked(request.userUlid)}, judged as materialized (
@@ -108,7 +107,6 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
           when l.attempt_id = ${request.attemptId} then 'Stored'
           when l.refresh_hash = ${pair.refreshHash} then 'AlreadyStored'
           when l.fallbacks @> ${json([{ hash: pair.refreshHash }])} then 'AlreadyKept'
-          when l.refresh_hash = ${seen} and l.attempt_id is not null and l.lease_until > l.now then 'AttemptOpen'
           when l.refresh_hash = ${seen} then 'Stored'
           when l.kind = ${connection._tag} and l.client_id = ${connection.clientId} and l.cal_user_id = ${calUserId}
             then 'Kept'
@@ -141,8 +139,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
         raw(`${Fragments.change("stored", `'${request.reissued === true ? "reissued" : "refreshed"}'`)} union all
           ${Fragments.change("kept", "'reauthorized'")} where kept.ended_since is not null`)
       )}
-      select ${columns("coalesce(s.stored, k.stored, j.stored)")}, j.verdict,
-        (j.lease_until - j.now)::float8 as retry_after
+      select ${columns("coalesce(s.stored, k.stored, j.stored)")}, j.verdict
       from judged j left join stored s on true left join kept k on true`
   }
 

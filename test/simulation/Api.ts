@@ -65,7 +65,8 @@ const over = (world: World, node: Node, cal: Cal): HttpClient.HttpClient => {
           node.clockError = Math.min(node.clockError, driver.now - sentAt)
           if (status === 498) {
             expired.set(request.url, token)
-            node.rejected.add(token)
+            // Not before everything is done that this answer leads to at this instant.
+            driver.after(1, process, () => node.rejected.add(token))
           }
           resume(exit)
         })

@@ -101,13 +101,18 @@ export class Judge {
     if (call.op === "ensure") this.failedWhileValid(call, failure)
   }
 
-  /** Whether an answer with a pair, or the grant itself, was ever lost. */
+  /** Whether an answer with a pair, or the grant itself, was ever lost, or is with a process that sleeps. */
   private mayReconnect(user: Callers.User): boolean {
+    const { now } = this.world.driver
+    const isDrowsy = (holder: Process | undefined) =>
+      holder !== undefined && (holder.isPaused || (holder.wokeAt > 0 && now - holder.wokeAt < 20_000))
     return (
       this.mayDisconnect ||
       this.mayBeRevoked ||
       [...this.world.oracle.grants.values()].some(
-        (grant) => user.accounts.has(grant.account) && (grant.state === "lost" || grant.state === "flying")
+        (grant) =>
+          user.accounts.has(grant.account) &&
+          (grant.state === "lost" || grant.state === "flying" || (grant.state === "held" && isDrowsy(grant.holder)))
       )
     )
   }

@@ -187,7 +187,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
               onSome: ({ connection }) => connection.calUserId !== request.connection.calUserId
             })
             if (grant !== undefined && other) grant.state = "discarded"
-          } else if (result._tag !== "AttemptOpen") keep(result.row)
+          } else keep(result.row)
         },
         tell: ({ result }) =>
           `${oracle.nameOf(hash(request.pair.refreshToken))} ${result._tag} ${"row" in result ? tellRow(result.row) : ""}`

@@ -104,8 +104,7 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
   "commit, in time or late, of the row's pair": {
     run: commit({}),
     cells: {
-      ...same("Stored", "idle", "two"),
-      "claimed by other": ["AttemptOpen", "claimed", "one"]
+      ...same("Stored", "idle", "two")
     }
   },
   "late commit of another pair of the same account": {

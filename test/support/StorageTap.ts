@@ -31,6 +31,8 @@ export class StorageTap extends Context.Tag("test/StorageTap")<
     readonly refuse: (operation: Operation, times?: number) => Effect.Effect<void>
     /** The next calls take effect and their answer is lost. */
     readonly loseAnswer: (operation: Operation, times?: number) => Effect.Effect<void>
+    /** Whatever was to happen to further calls does not. */
+    readonly relent: Effect.Effect<void>
     /** Every call fails until `up`. */
     readonly down: Effect.Effect<void>
     readonly up: Effect.Effect<void>
@@ -69,6 +71,9 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
         Effect.sync(() => void rules.push({ operation, before: broken(operation), after: Effect.void, left: times })),
       loseAnswer: (operation, times = 1) =>
         Effect.sync(() => void rules.push({ operation, before: Effect.void, after: broken(operation), left: times })),
+      relent: Effect.sync(() => {
+        rules = []
+      }),
       down: Effect.sync(() => {
         isDown = true
       }),
