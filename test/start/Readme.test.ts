@@ -1,5 +1,5 @@
 /** The commands of the README's section on HTTP, run as they stand against the program as a newcomer starts it. */
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
@@ -83,7 +83,9 @@ describe("the README's commands", () => {
     Fs.rmSync(directory, { recursive: true })
   })
 
-  const [variables = "", walk = "", handOver = "", readToken = ""] = shellBlocks("4. Over HTTP, from any language")
+  const [variables = "", walk = "", handOver = "", readToken = "", follow = ""] = shellBlocks(
+    "4. Over HTTP, from any language"
+  )
 
   it("name the variables that they need", () => {
     assert.match(variables, /^export URL=http:\/\/127\.0\.0\.1:4000 KEY=\S+\n$/)
@@ -121,6 +123,29 @@ describe("the README's commands", () => {
     assert.match(JSON.stringify(answer), /^{"success":true,"accessToken":"[^"]{40,}","expiresAt":"[^"]+Z"}$/)
     const [refused] = await bash(readToken, { ...settings, READER_KEY: settings.KEY })
     assert.deepInclude(refused, { success: false, code: "Forbidden" })
+  })
+
+  it("follow what happens", async () => {
+    // Its own group, for curl may be a child of the shell.
+    const shell = spawn("bash", ["--norc", "-euo", "pipefail", "-c", follow], {
+      detached: true,
+      env: { PATH: process.env["PATH"] ?? "", ...settings },
+      stdio: ["ignore", "pipe", "ignore"]
+    })
+    try {
+      const texts = shell.stdout.setEncoding("utf8")[Symbol.asyncIterator]() as AsyncIterator<string, undefined>
+      const until = async (pattern: RegExp, read = ""): Promise<string> => {
+        if (pattern.test(read)) return read
+        const { value } = await texts.next()
+        return value === undefined ? assert.fail(`ended after: ${read}`) : until(pattern, read + value)
+      }
+      await until(/^retry: \d+\n/)
+      await bash(walk, settings)
+      const events = await until(/^event: disconnected\n/m)
+      assert.match(events, /^event: connected\n(?:id: .*\n)?data: {"userUlid":"01ARZ3NDEKTSV4RRFFQ69G5FAV"/m)
+    } finally {
+      if (shell.pid !== undefined) process.kill(-shell.pid, "SIGTERM")
+    }
   })
 
   it("connect somebody through the demo's consent page", async () => {
