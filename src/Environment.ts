@@ -8,6 +8,7 @@ import type * as CalClient from "./CalClient.js"
 import * as Variable from "./Environment/Variable.js"
 import * as ApiKeys from "./Http/ApiKeys.js"
 import * as Cipher from "./TokenStorage/Cipher.js"
+import type * as Webhook from "./Webhook.js"
 
 /** The start cannot succeed: one line for the person who starts the service. */
 export class StartError extends Data.TaggedError("StartError")<{ readonly message: string }> {}
@@ -66,6 +67,8 @@ export interface Settings {
     readonly format: Option.Option<"pretty" | "json" | "logfmt">
   }
   readonly otlpEndpoint: Option.Option<string>
+  /** Where users who have to reconnect are told of. */
+  readonly webhook: Option.Option<Webhook.Options>
   /** Stack traces in logs. */
   readonly development: boolean
 }
@@ -115,6 +118,8 @@ const variables = Config.all({
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
   CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
   CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
+  CAL_TOKENS_WEBHOOK_URL: Variable.read("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
+  CAL_TOKENS_WEBHOOK_SECRET: Variable.read("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
   LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
   OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
@@ -142,6 +147,7 @@ export const config: Config.Config<Settings> = variables.pipe(
         trustedProxies: Option.getOrElse(it.CAL_TOKENS_TRUSTED_PROXIES, none),
         log: { level: logLevels[Option.getOrElse(it.LOG_LEVEL, () => "info" as const)], format: it.LOG_FORMAT },
         otlpEndpoint: it.OTEL_EXPORTER_OTLP_ENDPOINT,
+        webhook: yield* webhookOf(it),
         development: Option.contains(it.NODE_ENV, "development")
       }
     })
@@ -156,6 +162,15 @@ export const load: Effect.Effect<Settings, StartError> = Effect.mapError(
 
 const missing = (name: string, when: string, expected: string) =>
   Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
+
+const webhookOf = (it: Variables): Either.Either<Option.Option<Webhook.Options>, ConfigError.ConfigError> => {
+  const webhook = Option.all({ url: it.CAL_TOKENS_WEBHOOK_URL, secret: it.CAL_TOKENS_WEBHOOK_SECRET })
+  const half = Option.isNone(webhook) ? firstSet(it, "CAL_TOKENS_WEBHOOK_URL", "CAL_TOKENS_WEBHOOK_SECRET") : undefined
+  if (half === undefined) return Either.right(webhook)
+  return half === "CAL_TOKENS_WEBHOOK_URL"
+    ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Variable.hookSecret.expected)
+    : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Variable.hookUrl.expected)
+}
 
 /** The first of these variables that is set. */
 const firstSet = <Name extends keyof Variables>(it: Variables, ...names: ReadonlyArray<Name>): Name | undefined =>

@@ -8,6 +8,8 @@ const apiKey = "ops:SECRET-0123456789-0123456789-0123456789"
 const load = (variables: Record<string, string>) =>
   Environment.load.pipe(Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(variables)))))
 
+const webhookSecret = `whsec_${Buffer.alloc(24, 1).toString("base64")}`
+
 /** What a service with a real client needs at least. */
 const real = { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET-of-client", CAL_TOKENS_API_KEYS: apiKey }
 
@@ -26,6 +28,7 @@ describe("settings", () => {
         trustedProxies: [],
         log: { level: LogLevel.Info, format: Option.none() },
         otlpEndpoint: Option.none(),
+        webhook: Option.none(),
         development: false
       })
     })
@@ -72,6 +75,8 @@ describe("settings", () => {
         LOG_LEVEL: "DEBUG",
         LOG_FORMAT: "json",
         OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+        CAL_TOKENS_WEBHOOK_URL: "https://u:SECRET@app.example/hooks?k=SECRET",
+        CAL_TOKENS_WEBHOOK_SECRET: webhookSecret,
         NODE_ENV: "development"
       })
       assert.deepStrictEqual(
@@ -105,6 +110,10 @@ describe("settings", () => {
           trustedProxies: ["10.0.0.0/8", "::1"],
           log: { level: LogLevel.Debug, format: Option.some("json") },
           otlpEndpoint: Option.some("http://collector:4318"),
+          webhook: Option.some({
+            url: Redacted.make("https://u:SECRET@app.example/hooks?k=SECRET"),
+            secret: Redacted.make(webhookSecret)
+          }),
           development: true
         }
       )
@@ -159,6 +168,16 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ ...real, CAL_OAUTH_CLIENT_ID: "oauth", CAL_OAUTH_SCOPES: ',"' }, /^CAL_OAUTH_SCOPES must be a list of scopes/],
     [{ ...real, CAL_OAUTH_SCOPES: "BOOKING_READ" }, /^CAL_OAUTH_CLIENT_ID is required with/],
     [{ CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/33" }, /^CAL_TOKENS_TRUSTED_PROXIES must be/],
+    [{ CAL_TOKENS_WEBHOOK_URL: "https://a.example/SECRET" }, /^CAL_TOKENS_WEBHOOK_SECRET is required with CAL_TOKENS_/],
+    [
+      { CAL_TOKENS_WEBHOOK_SECRET: webhookSecret },
+      /^CAL_TOKENS_WEBHOOK_URL is required with CAL_TOKENS_WEBHOOK_SECRET: /
+    ],
+    [{ CAL_TOKENS_WEBHOOK_URL: "http://a.example/SECRET" }, /^CAL_TOKENS_WEBHOOK_URL must be an https URL/],
+    [{ CAL_TOKENS_WEBHOOK_URL: "https://a.example/#SECRET" }, /^CAL_TOKENS_WEBHOOK_URL must be an https URL/],
+    [{ CAL_TOKENS_WEBHOOK_SECRET: "SECRET" }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64/],
+    [{ CAL_TOKENS_WEBHOOK_SECRET: `whsec_${btoa("SECRET")}` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
+    [{ CAL_TOKENS_WEBHOOK_SECRET: `${webhookSecret}!` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
     [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
     [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],
     [{ PORT: "x", LOG_FORMAT: "xml" }, /^PORT must be a whole number from 0 to 65535$/]

@@ -66,7 +66,7 @@ describe("the document", () => {
         for (const status of [400, 401, 403, 429, 500, 503]) assert.isDefined(operation.responses[status], where)
       }
       for (const [status, response] of Object.entries(operation.responses)) {
-        assert.isAbove((response).description.length, 0, where)
+        assert.isAbove(response.description.length, 0, where)
         const headers = Object.keys((response as { headers?: object }).headers ?? {})
         assert.deepStrictEqual(
           headers,

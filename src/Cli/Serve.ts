@@ -2,7 +2,8 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
-import { Console, Effect, Layer, Redacted } from "effect"
+import { Console, Effect, Layer, Option, Redacted } from "effect"
+import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../Http/ApiKeys.js"
@@ -13,6 +14,8 @@ import * as Lifecycle from "../Http/Lifecycle.js"
 import * as Server from "../Http/Server.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import { Sandbox } from "../Sandbox.js"
+import type { TokenStorage } from "../TokenStorage.js"
+import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Demo from "./Demo.js"
 import * as Logging from "./Logging.js"
@@ -43,6 +46,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(
           ConnectFlow.layer({ client: options.oauth2, authorizeUrl, scopes, returnUrls: settings.returnUrls })
         ),
+        Layer.merge(webhook(settings)),
         Layer.provide(Services.layerCal(database, options))
       ),
     Sandbox: ({ database }) => {
@@ -53,10 +57,15 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
         Layer.provide(ConnectFlow.layer({ ...Demo.connectOptions(url), returnUrls: settings.returnUrls })),
+        Layer.merge(webhook(settings)),
         Layer.provide(Services.layerSandbox(database, url))
       )
     }
   })
+
+/** Apart from the server: what it delivers waits for nobody's request. */
+const webhook = ({ webhook }: Environment.Settings): Layer.Layer<never, never, TokenStorage | CalTokens> =>
+  Option.match(webhook, { onNone: () => Layer.empty, onSome: Webhook.layer })
 
 /** The sandbox for everybody who can reach the port, so that curl can play Cal.com. */
 const sandboxRoutes = HttpApiBuilder.Router.use((router) =>

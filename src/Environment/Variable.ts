@@ -113,6 +113,32 @@ export const secureUrl: Form<string> = form("an https URL without query (http on
   )
 )
 
+/** Where this service posts to, which others need not know: https, or http to this machine. */
+export const hookUrl = redacted(
+  form("an https URL without fragment (http only for localhost)", (text) =>
+    Option.as(
+      Option.filter(
+        parseUrl(text),
+        ({ hash, hostname, protocol }) =>
+          (protocol === "https:" || (protocol === "http:" && isLoopback(hostname))) && hash === ""
+      ),
+      text
+    )
+  )
+)
+
+/** A key as Standard Webhooks write it, of 24 to 64 bytes. */
+export const hookSecret = redacted(
+  form("whsec_ and the base64 of 24 to 64 bytes, for example whsec_$(openssl rand -base64 32)", (text) => {
+    const [, encoded = ""] = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text) ?? []
+    const bytes = Buffer.from(encoded, "base64")
+    return Option.liftPredicate(
+      text,
+      () => bytes.length >= 24 && bytes.length <= 64 && bytes.toString("base64") === encoded
+    )
+  })
+)
+
 /** Where browsers are sent. Kept as it is written: Cal.com compares it letter by letter. */
 export const browserUrl: Form<string> = form("an http(s) URL without fragment", (text) =>
   Option.as(
