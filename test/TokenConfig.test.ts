@@ -28,6 +28,7 @@ describe("TokenConfig", () => {
       pollInterval: "250ms",
       probeDelayExpired: "5s",
       probeDelayValid: "1m",
+      latePairWait: "8s",
       cooldownWindow: "30s",
       maxAttempts: 3,
       backoffMin: "2s",
