@@ -45,6 +45,8 @@ export const make = (options: {
       "",
       `${expire} && ${me}`,
       "",
+      `All endpoints, to be tried out in a browser: ${url}/docs`,
+      "",
       "Stop with Ctrl-C.",
       ""
     ].join("\n")

@@ -91,6 +91,12 @@ describe("the README's commands", () => {
     assert.match(variables, /^export URL=http:\/\/127\.0\.0\.1:4000 KEY=\S+\n$/)
   })
 
+  it("stand beside the page of all endpoints, which the program names", async () => {
+    const [, page = ""] = await program.until(/^All endpoints, to be tried out in a browser: (http:\S+)$/m)
+    assert.strictEqual(page, `${settings.URL}/docs`)
+    assert.match(await (await fetch(page)).text(), /^<!DOCTYPE html>/)
+  })
+
   it("connect, ensure, ask Cal.com, look and disconnect, twice", async () => {
     const [first, second] = [await bash(walk, settings), await bash(walk, settings)]
     assert.deepStrictEqual(first[0], second[0])
