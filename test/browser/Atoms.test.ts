@@ -60,9 +60,16 @@ inBrowser("a page with Atoms", (test) => {
   test("at mount: two tabs at once cause one refresh, and a third with the old token none", async (world) => {
     const first = await connect(world)
     world.pass("61 minutes")
-    // Long enough for the second tab to come while the first one waits.
+    // Long enough for the refresh of one tab to be under way when the other one asks, and neither asks alone.
     await world.run(world.sandbox.inject(Sandbox.Fault.delayAfter("1 second", { kind: "refresh" })))
     const person = await world.person()
+    let refused = 0
+    let goOn = () => {}
+    const bothRefused = new Promise<void>((resolve) => (goOn = resolve))
+    await person.context.exposeFunction("beforeRefresh", () => {
+      if (++refused === 2) goOn()
+      return bothRefused
+    })
     const [one, two] = [await person.newPage(), await person.newPage()]
     await Promise.all([one.goto(world.site), two.goto(world.site)])
     for (const page of [one, two]) {

@@ -23,6 +23,8 @@ const ask = async (path) => {
 }
 
 const replaceToken = async () => {
+  // A test may hold a page here.
+  await window.beforeRefresh?.()
   const headers = { Authorization: "Bearer " + window.token, "Content-Type": "application/json" }
   const answer = await fetch(refreshUrl, { method: "GET", headers })
   const { accessToken } = await answer.json()
