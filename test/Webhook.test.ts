@@ -189,7 +189,7 @@ it.scopedLive("a receiver's own library accepts it", () =>
     yield* Effect.addFinalizer(() => Effect.sync(() => void server.close()))
     const address = server.address()
     const port = typeof address === "object" && address !== null ? address.port : 0
-    const { process: _, revoke, storage } = yield* world
+    const { revoke, storage } = yield* world
     yield* Webhook.run({ url: Redacted.make(`http://127.0.0.1:${port}`), secret: Redacted.make(secret) }).pipe(
       Effect.provideService(TokenStorage.TokenStorage, storage),
       Effect.provide(Layer.mock(CalTokens, { changes: Stream.make(undefined as never) }))

@@ -146,7 +146,7 @@ export const make: Effect.Effect<EventFeed, never, TokenStorage | CalTokens | Sc
       onNone: () =>
         Effect.map(Effect.all([restart, Clock.currentTimeMillis]), ([start, toldAt]) => {
           const state: State = { ...start, toldAt }
-          return { items: Chunks.of(rest(state)) as Chunk.Chunk<Item>, state }
+          return { items: Chunks.of(rest(state)), state }
         }),
       onSome: (position) => Effect.flatMap(read({ position }), advance)
     })
