@@ -4,7 +4,7 @@
  */
 import * as NodeHttp from "node:http"
 import type { AddressInfo } from "node:net"
-import { HttpServer } from "@effect/platform"
+import { HttpServer, type HttpServerError } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Cause, Clock, Duration, Effect, Either, Exit, Layer, Logger, type Scope } from "effect"
 import type { Browser } from "playwright-core"
@@ -94,7 +94,7 @@ const effectServer = Effect.gen(function* () {
 const make = (
   browser: Browser,
   { clock, pass }: ReturnType<typeof makeClock>
-): Effect.Effect<World, never, Scope.Scope> =>
+): Effect.Effect<World, HttpServerError.ServeError, Scope.Scope> =>
   Effect.gen(function* () {
     let handler: NodeHttp.RequestListener = (_, response) => response.writeHead(404).end()
     const handle: NodeHttp.RequestListener = (request, response) => handler(request, response)
