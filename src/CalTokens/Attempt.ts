@@ -89,14 +89,22 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
         })
       }).pipe(Effect.either)
 
+    /** The pair that the probed token was spent for may be on its way into the storage: then this attempt is over. */
+    const awaitLatePair = Effect.option(storage.find(userUlid)).pipe(
+      Effect.delay(Duration.times(config.pollInterval, 2)),
+      Effect.repeat({
+        until: (found) => Option.exists(Option.flatten(found), ({ version }) => version > claim.row.version)
+      }),
+      Effect.timeoutOption(config.latePairWait)
+    )
+
     /** Reissuing kills a newer pair, so the row is looked at right before. An unknown outcome is repeated once. */
     const reissue = (row: StoredConnection): Effect.Effect<Ending.Step, Ending.Failure> =>
       Effect.gen(function* () {
         const { connection } = row
         if (connection._tag === "OAuth2") {
           if (Option.isNone(probe)) return yield* endings.terminal(row, "revoked")
-          // The pair that the token was spent for may be on its way into the storage: then this attempt is over.
-          yield* Effect.sleep(config.latePairWait)
+          yield* awaitLatePair
           return yield* endings.terminal(row, "rotationLost")
         }
         for (const isLast of [false, true]) {

@@ -4,7 +4,6 @@
  * two seconds.
  */
 import {
-  type Chunk,
   Chunk as Chunks,
   Clock,
   Context,
