@@ -31,6 +31,7 @@ export const newPair = (name: string): Sealed => ({
 export const fill = (count: number) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
+    const now = sql.literal("(extract(epoch from clock_timestamp()) * 1000)::bigint")
     yield* sql.withTransaction(
       Effect.gen(function* () {
         yield* sql`set local session_replication_role = replica`
@@ -48,7 +49,17 @@ export const fill = (count: number) =>
         yield* sql`
           insert into cal_tokens.access_token_lookup (hash, user_ulid, version)
           select access_hash, user_ulid, version from cal_tokens.connection order by access_hash`
+        // As many changes as users, of the last twenty hours, by many transactions; all of them are to be told of, too.
+        yield* sql`
+          insert into cal_tokens.change (xid, at, user_ulid, kind, version, reauthorized)
+          select (3 + n % 500)::text::xid8, ${now} - 72000000 + n * 72000000.0 / ${count}::integer,
+            '01' || lpad(n::text, 24, '0'), 'refreshed', n, false
+          from generate_series(1, ${count}::integer) n`
+        yield* sql`
+          insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
+          select 'reauthorizationRequired', c.user_ulid, c.at, 'revoked', 0, c.at + 90000000 from cal_tokens.change c`
       })
     )
     yield* sql`analyze cal_tokens.connection, cal_tokens.cal_account, cal_tokens.access_token_lookup`
+    yield* sql`analyze cal_tokens.change, cal_tokens.transition`
   })

@@ -7,6 +7,7 @@ import { Duration } from "effect"
 import type { Connection } from "../../src/Token.js"
 import { CalUnavailable } from "../../src/TokenError.js"
 import { AttemptFailure } from "../../src/TokenStorage.js"
+import * as ChangeLogSql from "../../src/TokenStorage/ChangeLogSql.js"
 import * as Statements from "../../src/TokenStorage/Statements.js"
 import * as Fixture from "../support/StorageFixture.js"
 import { newPair, user } from "./Fill.js"
@@ -14,9 +15,9 @@ import type { Explained } from "./Plans.js"
 
 /**
  * Which partitions a statement may look into: the one of the user it names (`own`), the one of a user whom only another
- * table's row names, known while it runs (`found`), or all.
+ * table's row names, known while it runs (`found`), both of these, all, or none: it is about another table.
  */
-export type Reach = "own" | "found" | "all"
+export type Reach = "own" | "found" | "two" | "all" | "none"
 
 interface Query {
   readonly statement: Explained
@@ -37,6 +38,9 @@ export const queries = (sql: SqlClient.SqlClient, count: number): Record<string,
   const own = (statement: Explained): Query => ({ statement, reach: "own" })
   const found = (statement: Explained): Query => ({ statement, reach: "found" })
   const all = (statement: Explained): Query => ({ statement, reach: "all" })
+  const none = (statement: Explained): Query => ({ statement, reach: "none" })
+  const log = ChangeLogSql.statements(sql, sql.literal(instant))
+  const webhook = "00000000-0000-4000-8000-000000000000"
   const page = { limit: 50 }
   const inTime = { userUlid, attemptId, connection, seen: refreshHash, dead: [refreshHash], pair: never }
   return {
@@ -53,9 +57,10 @@ export const queries = (sql: SqlClient.SqlClient, count: number): Record<string,
     "fail Terminal": own(failed(AttemptFailure.Terminal({ cause: "revoked", dead: [refreshHash] }))),
     connect: own(statements.connect({ userUlid, connection, pair: never }, pair)),
     "connect, refused": own(statements.connect({ userUlid, connection: other.connection, pair: never }, pair)),
-    "connect with replace": found(
-      statements.connect({ userUlid, connection: other.connection, pair: never, replace: true }, pair)
-    ),
+    "connect with replace": {
+      statement: statements.connect({ userUlid, connection: other.connection, pair: never, replace: true }, pair),
+      reach: "two"
+    },
     update: own(statements.update(userUlid, pair)),
     disconnect: own(statements.disconnect(userUlid)),
     findByAccessToken: found(statements.findByAccessToken(accessHash)),
@@ -66,6 +71,10 @@ export const queries = (sql: SqlClient.SqlClient, count: number): Record<string,
     "list, to reconnect, later page": all(
       statements.list({ ...page, status: "ReauthorizationRequired", after: user(count / 4).userUlid })
     ),
+    "log, what is new": none(log.read({ at: 0, epoch: "600", id: "0" }, { position: "0-600-0" }, 100)),
+    "log, claim a delivery": none(log.claim({ holder: "me", lease: Duration.seconds(60), limit: 10 })),
+    "log, settle a delivery": none(log.settle(webhook)),
+    "log, postpone a delivery": none(log.postpone({ id: webhook, holder: "me", delay: Duration.seconds(5) })),
     // As PostgreSQL words them (ri_triggers.c), run once for each row that is written or removed.
     "cascade to lookups": own(`delete from only cal_tokens.access_token_lookup where $1::text = user_ulid`),
     "cascade to accounts": own(`
