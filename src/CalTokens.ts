@@ -3,7 +3,7 @@
  * once; per expiry there is one refresh, and everybody gets its result.
  */
 import { randomUUID } from "node:crypto"
-import { Clock, Context, Data, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"
@@ -16,8 +16,9 @@ import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./CalTokens/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
+import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
-import { type Connection, freshness, hash, isExpiringSoon, type UserUlid } from "./Token.js"
+import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
 import { NotManagedUser, type ReauthorizationCause, type TokenError, TokensNotFound } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
@@ -75,22 +76,6 @@ export interface TokenChange {
   readonly cause?: ReauthorizationCause | undefined
 }
 
-/** Cal.com's refusal of an access token. */
-export interface Refusal {
-  readonly accessToken: Redacted.Redacted
-  /** The HTTP status: 498, 401 or 403. */
-  readonly status: number
-}
-
-/** What to do with a request whose token Cal.com refused. */
-export type Advice = Data.TaggedEnum<{
-  /** Send the request once more with this token, after the delay. */
-  Retry: { readonly token: ValidToken; readonly delay: Duration.Duration }
-  /** No refresh can cure it: Cal.com's answer is the caller's. */
-  GiveUp: {}
-}>
-export const Advice = Data.taggedEnum<Advice>()
-
 export interface EnsureOptions {
   /** Refresh regardless of age; joins a running refresh and obeys the cooldown. */
   readonly forceRefresh?: boolean | undefined
@@ -100,6 +85,13 @@ export interface RefreshOptions extends EnsureOptions {
   /** Managed users: have Cal.com issue a new pair with the client secret. Every older token of the user dies. */
   readonly reissue?: boolean | undefined
 }
+
+/** Cal.com's refusal of an access token. */
+export type Refusal = Rejection.Refusal
+
+/** What to do with a request whose token Cal.com refused. */
+export type Advice = Rejection.Advice
+export const Advice = Rejection.Advice
 
 export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   CalTokens,
@@ -245,34 +237,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
       }),
 
-      reportRejected: Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
-        const known = Option.getOrUndefined(memory.get(userUlid))
-        if (known !== undefined && refusal.status === expiredStatus && isToken(known.row, refusal)) {
-          // At once: nobody shall be given it while the storage is asked.
-          yield* memory.markRefused(userUlid, known.row.version)
-        }
-        // With the storage down, what is remembered may still be newer than what was refused.
-        const entry = yield* Effect.catchTag(reader.reload(userUlid), "StorageUnavailable", (error) =>
-          Effect.orElseFail(memory.get(userUlid), () => error)
-        )
-        const { pair } = entry.row
-        const now = yield* client.now
-        const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
-        if (!isToken(entry.row, refusal)) return retry(yield* serving.serve(entry))
-        if (refusal.status === expiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
-        if (refusal.status === expiredStatus || Serving.isDead(entry, now)) {
-          return retry(yield* serving.serve({ ...entry, refused: true }))
-        }
-        if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
-          return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
-        }
-        const terminal = Claim.reauthorizationRequired(entry.row)
-        if (terminal !== undefined) return yield* Effect.fail(terminal)
-        return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
-          Effect.map((row) => retry(Serving.valid(row, true))),
-          Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
-        )
-      }),
+      reportRejected: Rejection.make(flights, { reader, serving }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
         return yield* info(yield* connect(userUlid, wanted, input, options))
@@ -318,11 +283,6 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
 )
 
 export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = Layer.scoped(CalTokens, make)
-
-/** Cal.com's status for a managed access token that it knows and that is expired. */
-const expiredStatus = 498
-
-const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
 const reportLost = (users: ReadonlyArray<UserUlid>) =>
   Effect.zipRight(

@@ -1,0 +1,62 @@
+/** Cal.com refused an access token: whether another one, a refresh or nothing at all can help whoever sent it. */
+import { Data, Duration, Effect, Option, type Redacted } from "effect"
+import type { ValidToken } from "../CalTokens.js"
+import { hash, type UserUlid } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
+import type { StoredConnection } from "../TokenStorage.js"
+import * as Claim from "./Claim.js"
+import type { Reader } from "./Reader.js"
+import * as Serving from "./Serving.js"
+
+export interface Refusal {
+  readonly accessToken: Redacted.Redacted
+  /** The HTTP status: 498, 401 or 403. */
+  readonly status: number
+}
+
+export type Advice = Data.TaggedEnum<{
+  /** Send the request once more with this token, after the delay. */
+  Retry: { readonly token: ValidToken; readonly delay: Duration.Duration }
+  /** No refresh can cure it: Cal.com's answer is the caller's. */
+  GiveUp: {}
+}>
+export const Advice = Data.taggedEnum<Advice>()
+
+/** Cal.com's status for a managed access token that it knows and that is expired. */
+const expiredStatus = 498
+
+const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
+
+const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
+
+export const make = (
+  { client, config, memory }: Claim.Dependencies,
+  { reader, serving }: { readonly reader: Reader; readonly serving: Serving.Serving }
+): ((userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>) =>
+  Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
+    const known = Option.getOrUndefined(memory.get(userUlid))
+    if (known !== undefined && refusal.status === expiredStatus && isToken(known.row, refusal)) {
+      // At once: nobody shall be given it while the storage is asked.
+      yield* memory.markRefused(userUlid, known.row.version)
+    }
+    // With the storage down, what is remembered may still be newer than what was refused.
+    const entry = yield* Effect.catchTag(reader.reload(userUlid), "StorageUnavailable", (error) =>
+      Effect.orElseFail(memory.get(userUlid), () => error)
+    )
+    const { pair } = entry.row
+    const now = yield* client.now
+    if (!isToken(entry.row, refusal)) return retry(yield* serving.serve(entry))
+    if (refusal.status === expiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
+    if (refusal.status === expiredStatus || Serving.isDead(entry, now)) {
+      return retry(yield* serving.serve({ ...entry, refused: true }))
+    }
+    if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
+      return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
+    }
+    const terminal = Claim.reauthorizationRequired(entry.row)
+    if (terminal !== undefined) return yield* terminal
+    return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
+      Effect.map((row) => retry(Serving.valid(row, true))),
+      Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
+    )
+  })
