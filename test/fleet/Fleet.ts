@@ -14,15 +14,22 @@ import * as PgBouncer from "./PgBouncer.js"
 import { slowness, speedVariable } from "./Speed.js"
 import { deathVariable, type Signal, signalVariable, type Step } from "./Step.js"
 
-/** The ways from a process to PostgreSQL, each with a reason why it cannot be tried here, if there is one. */
-export const routes = [
+const everyRoute = [
   { name: "direct", isPooled: false, isMissing: false },
   PgBouncer.isInstalled
     ? { name: "through PgBouncer", isPooled: true, isMissing: false }
     : { name: "through PgBouncer (SKIPPED: pgbouncer is not installed)", isPooled: true, isMissing: true }
 ] as const
 
-export type Route = (typeof routes)[number]
+export type Route = (typeof everyRoute)[number]
+
+/**
+ * The ways from a process to PostgreSQL, each with a reason why it cannot be tried here, if there is one. With
+ * `TEST_FLEET_ROUTES=direct` that one only.
+ */
+export const routes: ReadonlyArray<Route> = everyRoute.filter(
+  ({ isPooled }) => !isPooled || process.env["TEST_FLEET_ROUTES"] !== "direct"
+)
 
 export interface Options {
   readonly route: Route
