@@ -3,7 +3,7 @@
  * once; per expiry there is one refresh, and everybody gets its result.
  */
 import { randomUUID } from "node:crypto"
-import { Clock, Context, Duration, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
+import { Clock, Context, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"

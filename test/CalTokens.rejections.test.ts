@@ -71,6 +71,24 @@ describe("through CalApi", () => {
   )
 
   scenario(
+    "a pair is refused before it is stored: storing it makes it no other one",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      const tap = yield* StorageTap
+      const grant = yield* World.connectManaged()
+      yield* TestClock.adjust("61 minutes")
+      yield* tap.refuse("commit")
+      const { accessToken } = yield* tokens.ensureValid(user())
+      yield* sandbox.expireAccessTokens(grant.calUserId)
+      const advice = yield* World.passTime(tokens.reportRejected(user(), { accessToken, status: 498 }), 20_000)
+      assert(advice._tag === "Retry")
+      assert.isTrue(yield* sandbox.isAccessLive(advice.token.accessToken))
+      assert.strictEqual(yield* sandbox.count("refresh"), 2)
+    })
+  )
+
+  scenario(
     "S14: a token that a replica does not know for 400 ms: repeated once after 500 ms, no rotation",
     Effect.gen(function* () {
       const sandbox = yield* Sandbox

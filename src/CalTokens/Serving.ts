@@ -20,9 +20,9 @@ export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => 
 /** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
 export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
 
-/** By version or, for a pair that is not stored yet, by refresh token: OAuth2 access tokens of one second are equal. */
-const isNewer = (row: StoredConnection, known: StoredConnection) =>
-  row.version > known.version || hash(row.pair.refreshToken) !== hash(known.pair.refreshToken)
+/** By refresh token: OAuth2 access tokens of one second are equal, and a pair gets a version only when it is stored. */
+const isSamePair = (one: StoredConnection, other: StoredConnection) =>
+  hash(one.pair.refreshToken) === hash(other.pair.refreshToken)
 
 /** Refreshes of one kind are shared; a reissue is no answer to a refresh, nor the other way round. */
 const kinds = { refresh: "refresh", reissue: "reissue" } as const
@@ -79,7 +79,12 @@ export const make = (
 
   /** The same, for another pair than the entry's: a flight that was under way may end with just that one. */
   const joinForNewer = (entry: Entry, options?: JoinOptions) =>
-    waiting(Effect.repeat(board(entry, options), { until: (row) => isNewer(row, entry.row) }))
+    waiting(
+      Effect.iterate(entry, {
+        while: ({ row }) => isSamePair(row, entry.row),
+        body: (known) => Effect.map(board(known, options), (row): Entry => ({ ...known, row }))
+      })
+    ).pipe(Effect.map(({ row }) => row))
 
   /** Refreshes behind the caller's back, unless Cal.com's rate limit is better left to people who wait. */
   const refreshInBackground = (entry: Entry) =>

@@ -65,7 +65,9 @@ const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
     if (request.raceWindow > 0) {
       yield* Effect.sleep(request.raceWindow)
       const lost = !Tokens.isStored(request.world, claims, line)
-      if (lost && oauth2RaceLoser === "revoked") return yield* refuse("refresh_token_revoked")
+      // The new row refers to its user: nobody who was deleted meanwhile gets one.
+      const isGone = !request.world.store.users.has(claims.userId)
+      if (isGone || (lost && oauth2RaceLoser === "revoked")) return yield* refuse("refresh_token_revoked")
     }
     return answer(
       request,
