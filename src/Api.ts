@@ -16,6 +16,7 @@ import { EventsApi } from "./Api/Events.js"
 import { ServiceFailure } from "./Api/Failure.js"
 import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
+import { MetricsApi } from "./Api/Metrics.js"
 import { OAuthApi } from "./Api/OAuth.js"
 import { TokensApi } from "./Api/Tokens.js"
 
@@ -28,6 +29,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(AtomsApi)
   .add(EventsApi)
   .add(HealthApi)
+  .add(MetricsApi)
   .addError(ServiceFailure)
   .annotate(OpenApi.Title, "cal-tokens")
   .annotate(OpenApi.Version, "0.1.0")

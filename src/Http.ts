@@ -16,6 +16,7 @@ import * as Edge from "./Http/Edge.js"
 import * as Events from "./Http/Events.js"
 import * as Health from "./Http/Health.js"
 import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
+import * as Metrics from "./Http/Metrics.js"
 import * as OAuth from "./Http/OAuth.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as RateLimits from "./Http/RateLimits.js"
@@ -31,7 +32,8 @@ const groups = Layer.mergeAll(
   OAuth.layer,
   Atoms.layer,
   Events.layer,
-  Health.layer
+  Health.layer,
+  Metrics.layer
 ).pipe(Layer.provide(Access.layer))
 
 const serve = Effect.gen(function* () {

@@ -116,6 +116,7 @@ const told: Readonly<Record<string, Told>> = {
   refreshAtoms: { scope: undefined, good: { method: "GET", path: "/api/cal/atoms/refresh" }, bad: [] },
   // Never ends; test/HttpEvents.test.ts has it.
   streamEvents: { scope: undefined, good: { method: "GET", path: "/api/cal/events" }, bad: [] },
+  getMetrics: { scope: "metrics", good: { method: "GET", path: "/metrics" }, bad: [] },
   live: { scope: undefined, good: { method: "GET", path: "/health/live" }, bad: [] },
   ready: { scope: undefined, good: { method: "GET", path: "/health/ready" }, bad: [] },
   proxy: {

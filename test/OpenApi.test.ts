@@ -62,8 +62,10 @@ describe("the document", () => {
       const expected = isPublic ? [] : path.includes("/atoms/") ? ["atomsToken"] : ["apiKey"]
       assert.deepStrictEqual(operation.security.flatMap(Object.keys), expected, where)
       if (expected[0] === "apiKey") {
-        assert.match(operation.security[0]?.["apiKey"]?.join() ?? "", /^(manage|read-token|proxy)$/, where)
-        for (const status of [400, 401, 403, 429, 500, 503]) assert.isDefined(operation.responses[status], where)
+        assert.match(operation.security[0]?.["apiKey"]?.join() ?? "", /^(manage|read-token|proxy|metrics)$/, where)
+        for (const status of [401, 403, 429, 500, 503]) assert.isDefined(operation.responses[status], where)
+        // What takes no input can refuse none.
+        assert.strictEqual(operation.responses[400] !== undefined, path !== "/metrics", where)
       }
       for (const [status, response] of Object.entries(operation.responses)) {
         assert.isAbove(response.description.length, 0, where)

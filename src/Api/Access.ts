@@ -33,3 +33,10 @@ export class ReadToken extends HttpApiMiddleware.Tag<ReadToken>()("cal-tokens/Ap
   provides: Caller,
   security: { "read-token": bearer }
 }) {}
+
+/** Lets requests pass whose API key has the scope `metrics`. */
+export class ReadMetrics extends HttpApiMiddleware.Tag<ReadMetrics>()("cal-tokens/Api/ReadMetrics", {
+  failure: AccessFailure,
+  provides: Caller,
+  security: { metrics: bearer }
+}) {}

@@ -69,6 +69,14 @@ export const examples: Readonly<Record<string, Example>> = {
       ""
     ].join("\n")
   },
+  getMetrics: {
+    answer: [
+      "# HELP cal_tokens_changes_total Changes of users' tokens that this process stored.",
+      "# TYPE cal_tokens_changes_total counter",
+      'cal_tokens_changes_total{kind="refreshed"} 7',
+      ""
+    ].join("\n")
+  },
   live: { answer: { status: "ok" } },
   ready: { answer: { status: "ok" } }
 }

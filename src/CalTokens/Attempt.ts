@@ -4,6 +4,7 @@
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import { CallFailure, type CalClient, type Grant } from "../CalClient.js"
+import * as Metrics from "../Metrics.js"
 import { hash, type TokenPair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable } from "../TokenError.js"
@@ -63,7 +64,7 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
 
     /** One call to a token endpoint, within the time the attempt has left; `spent` are the tokens it kills. */
     const call = (
-      operation: string,
+      operation: "refresh" | "reissue",
       row: StoredConnection,
       spent: ReadonlyArray<string>,
       request: Effect.Effect<Grant, CallFailure>
@@ -86,7 +87,7 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
               Effect.asVoid,
               Effect.annotateLogs({ userUlid, operation })
             )
-        })
+        }).pipe(Metrics.calCall(operation))
       }).pipe(Effect.either)
 
     /** The pair that the probed token was spent for may be on its way into the storage: then this attempt is over. */

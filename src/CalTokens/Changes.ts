@@ -1,6 +1,7 @@
 /** Tells the world of stored changes: subscribers of the stream, and `Revalidation` in a fiber of its own. */
 import { Clock, Duration, Effect, PubSub, type Scope, Stream } from "effect"
 import type { TokenChange } from "../CalTokens.js"
+import * as Metrics from "../Metrics.js"
 import { Revalidation } from "../Revalidation.js"
 import type { Owned } from "./Owned.js"
 
@@ -42,6 +43,7 @@ export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>): Effect.E
           yield* Effect.logInfo(`Tokens ${change.kind}`).pipe(
             Effect.annotateLogs({ userUlid: change.userUlid, version: change.version, cause: change.cause })
           )
+          yield* Metrics.change(change.kind)
           yield* PubSub.publish(pubsub, change)
           owned.runWaiting(revalidate(change))
         }),

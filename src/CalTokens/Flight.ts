@@ -3,6 +3,7 @@
  * newer pair or a reason why not.
  */
 import { Clock, Duration, Effect, Option } from "effect"
+import * as Metrics from "../Metrics.js"
 import { isExpired } from "../Token.js"
 import { CalUnavailable, retryAfter, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
@@ -48,6 +49,7 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
     }
   })
   return deps.notices.watching(row.userUlid, fly).pipe(
+    Metrics.refresh(request.reissue ? "reissued" : "refreshed"),
     Effect.tapError((error) =>
       Effect.logWarning("Refresh failed").pipe(
         Effect.annotateLogs({

@@ -4,6 +4,7 @@
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import { LRUCache } from "lru-cache"
+import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import type { UserUlid } from "../Token.js"
 import type { Notice, StoredConnection } from "../TokenStorage.js"
@@ -46,6 +47,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
   const rows = new LRUCache<UserUlid, Entry>({ max: config.memoryMaxEntries })
   const holding = new Map<UserUlid, Entry>()
   const maxAge = Duration.toMillis(config.memoryMaxAge)
+  const counted = Metrics.pairsHeld(() => holding.size)
   let missed = 0
 
   const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
@@ -70,7 +72,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       Effect.suspend(() => {
         holding.delete(row.userUlid)
         return put(row)
-      }),
+      }).pipe(counted),
     touch: (userUlid) =>
       at((now) => {
         const known = rows.get(userUlid)
@@ -96,17 +98,17 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       Effect.sync(() => {
         rows.delete(userUlid)
         holding.delete(userUlid)
-      }),
+      }).pipe(counted),
     hold: (row) =>
       at((now) => {
         const entry: Entry = { row, readAt: now, missed, refused: false, pending: true }
         holding.set(row.userUlid, entry)
         return entry
-      }),
+      }).pipe(counted),
     release: (row) =>
       Effect.sync(() => {
         if (holding.get(row.userUlid)?.row === row) holding.delete(row.userUlid)
-      }),
+      }).pipe(counted),
     held: () => [...holding.keys()]
   }
 }

@@ -1,7 +1,7 @@
 /** Checks API keys, before anything else of a request is looked at. */
 import { HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/platform"
 import { type Context, Effect, Layer } from "effect"
-import { Caller, Manage, ReadToken, type Scope } from "../Api/Access.js"
+import { Caller, Manage, ReadMetrics, ReadToken, type Scope } from "../Api/Access.js"
 import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "./ApiKeys.js"
 import * as Edge from "./Edge.js"
@@ -40,7 +40,7 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | RateLimits> = 
 })
 
 /** For the endpoints of the API value. */
-export const layer: Layer.Layer<Manage | ReadToken, never, ApiKeys | RateLimits> = Layer.mergeAll(
+export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | RateLimits> = Layer.mergeAll(
   Layer.effect(
     Manage,
     Effect.map(authorize, (authorize) => ({ manage: () => authorize("manage") }))
@@ -48,6 +48,10 @@ export const layer: Layer.Layer<Manage | ReadToken, never, ApiKeys | RateLimits>
   Layer.effect(
     ReadToken,
     Effect.map(authorize, (authorize) => ({ "read-token": () => authorize("read-token") }))
+  ),
+  Layer.effect(
+    ReadMetrics,
+    Effect.map(authorize, (authorize) => ({ metrics: () => authorize("metrics") }))
   )
 )
 

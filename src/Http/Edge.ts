@@ -14,6 +14,7 @@ import { Cause, Context, Effect, Option, type Scope } from "effect"
 import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
+import * as Metrics from "../Metrics.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenErrors from "../TokenError.js"
 import { InvalidInput, type TokenError } from "../TokenError.js"
@@ -154,6 +155,7 @@ export const traced = <E, R>(app: HttpApp.Default<E, R>) =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers, method }) =>
     app.pipe(
       Effect.tap((response) => Effect.annotateCurrentSpan("http.response.status_code", response.status)),
+      Metrics.request(method),
       Effect.withSpan(`http.server ${method}`, {
         parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(headers)),
         kind: "server",

@@ -1,0 +1,114 @@
+/**
+ * What this package counts, in Effect's metrics: whoever exports those gets these, and `GET /metrics` shows them. Labels
+ * have few values, all of them words of this package: no user, token, path or text of anybody's.
+ */
+import { Cause, Clock, Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
+
+const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
+
+const histogram = (name: string, description: string, seconds: ReadonlyArray<number>) =>
+  Metric.histogram(name, MetricBoundaries.fromIterable(seconds), description)
+
+const refreshes = counter(
+  "cal_tokens_refreshes_total",
+  "Refreshes of a user's pair by their outcome; callers that share one count once."
+)
+const refreshDuration = histogram(
+  "cal_tokens_refresh_duration_seconds",
+  "From the beginning of a refresh to its end, waiting for other processes included.",
+  [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60]
+)
+const calCalls = counter(
+  "cal_tokens_cal_calls_total",
+  "Calls that spend a refresh token or reissue a pair, by outcome."
+)
+const changes = counter("cal_tokens_changes_total", "Changes of users' tokens that this process stored.")
+const pairs = Metric.gauge("cal_tokens_pairs_held", {
+  description: "Pairs that could not be stored yet and exist in this process's memory only."
+})
+const requests = counter("http_server_requests_total", "Requests by method, route and status.")
+const requestDuration = histogram(
+  "http_server_request_duration_seconds",
+  "From a request to the head of its answer, by method and route.",
+  [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+)
+
+const increment = (metric: Metric.Metric.Counter<number>, labels: Readonly<Record<string, string>>) =>
+  Metric.update(labelled(metric, labels), 1)
+
+const labelled = <Type, In, Out>(
+  metric: Metric.Metric<Type, In, Out>,
+  labels: Readonly<Record<string, string>>
+): Metric.Metric<Type, In, Out> =>
+  Object.entries(labels).reduce((tagged, [key, value]) => Metric.tagged(tagged, key, value), metric)
+
+/** `succeeded`, or the failure's tag. */
+const outcomeOf = (exit: Exit.Exit<unknown, { readonly _tag: string }>, succeeded: string): string =>
+  Exit.match(exit, {
+    onSuccess: () => succeeded,
+    onFailure: (cause) =>
+      Option.match(Cause.failureOption(cause), {
+        onSome: (error) => error._tag,
+        onNone: () => (Cause.isInterruptedOnly(cause) ? "interrupted" : "defect")
+      })
+  })
+
+/** Seconds by a clock that nobody sets. */
+const seconds = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos) / 1e9)
+
+const measured = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  end: (exit: Exit.Exit<A, E>, took: number) => Effect.Effect<void>
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(seconds, (begun) =>
+    Effect.onExit(effect, (exit) => Effect.flatMap(seconds, (now) => end(exit, Math.max(0, now - begun))))
+  )
+
+/** Counts and times one refresh; `succeeded` is what a good end is called. */
+export const refresh =
+  (succeeded: "refreshed" | "reissued") =>
+  <A, E extends { readonly _tag: string }, R>(flight: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    measured(flight, (exit, took) =>
+      Effect.zipRight(
+        increment(refreshes, { outcome: outcomeOf(exit, succeeded) }),
+        Metric.update(refreshDuration, took)
+      )
+    )
+
+/** Counts one call to a token endpoint. */
+export const calCall =
+  (operation: "refresh" | "reissue") =>
+  <A, E extends { readonly _tag: string }, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.onExit(call, (exit) => increment(calCalls, { operation, outcome: outcomeOf(exit, "granted") }))
+
+/** Counts a change that was stored. */
+export const change = (kind: string): Effect.Effect<void> => increment(changes, { kind })
+
+/** Tells how many pairs are in memory only, after an effect that may have changed that. */
+export const pairsHeld =
+  (count: () => number) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.tap(effect, () => Metric.set(pairs, count()))
+
+const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+
+/**
+ * Counts and times one request, within its span: there the router left the template of the route (`http.route`). What
+ * has none there is `unmatched`: answers that came before routing, and everything while the tracer is disabled.
+ */
+export const request =
+  (name: string) =>
+  <A extends { readonly status: number }, E, R>(answer: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    measured(answer, (exit, took) =>
+      Effect.flatMap(Effect.option(Effect.currentSpan), (span) => {
+        const found = Option.getOrUndefined(span)?.attributes.get("http.route")
+        const route = typeof found === "string" ? found : "unmatched"
+        const method = methods.has(name) ? name : "other"
+        // Without an answer the caller went away.
+        const status = Exit.isSuccess(exit) ? String(exit.value.status) : "aborted"
+        return Effect.zipRight(
+          increment(requests, { method, route, status }),
+          Metric.update(labelled(requestDuration, { method, route }), took)
+        )
+      })
+    )
