@@ -78,7 +78,8 @@ describe("through CalApi", () => {
       const tap = yield* StorageTap
       const grant = yield* World.connectManaged()
       yield* TestClock.adjust("61 minutes")
-      yield* tap.refuse("commit")
+      // Once at the commit and once when it is offered again.
+      yield* tap.refuse("commit", 2)
       const { accessToken } = yield* tokens.ensureValid(user())
       yield* sandbox.expireAccessTokens(grant.calUserId)
       const advice = yield* World.passTime(tokens.reportRejected(user(), { accessToken, status: 498 }), 20_000)
