@@ -3,18 +3,7 @@
  * them, so a slow one holds nothing but its place. News of writes make readers look at once; without any they look every
  * two seconds.
  */
-import {
-  Chunk as Chunks,
-  Clock,
-  Context,
-  Duration,
-  Effect,
-  Option,
-  PubSub,
-  Queue,
-  RcRef,
-  Stream
-} from "effect"
+import { Chunk as Chunks, Clock, Context, Duration, Effect, Option, PubSub, Queue, RcRef, Stream } from "effect"
 import type { Scope } from "effect"
 import { CalTokens } from "../CalTokens.js"
 import type { StorageUnavailable } from "../TokenError.js"
