@@ -90,11 +90,11 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
         }).pipe(Metrics.calCall(operation))
       }).pipe(Effect.either)
 
-    /** The pair that the probed token was spent for may be on its way into the storage: then this attempt is over. */
+    /** The pair that the probed token was spent for may be on its way into the storage; then, or with the user gone, this ends. */
     const awaitLatePair = Effect.option(storage.find(userUlid)).pipe(
       Effect.delay(Duration.times(config.pollInterval, 2)),
       Effect.repeat({
-        until: (found) => Option.exists(Option.flatten(found), ({ version }) => version > claim.row.version)
+        until: Option.exists((row) => !Option.exists(row, ({ version }) => version === claim.row.version))
       }),
       Effect.timeoutOption(config.latePairWait)
     )
