@@ -1,6 +1,6 @@
 /** Answers that come late, pairs that are displaced, people who reconnect in the middle: nothing that lives is thrown away. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Fiber, Option, TestClock } from "effect"
+import { Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
 import { Fault, Sandbox } from "../src/Sandbox.js"
 import { StorageTap } from "./support/StorageTap.js"
@@ -59,6 +59,79 @@ scenario(
     assert.isTrue(yield* World.isStoredPairLive())
   })
 )
+
+describe("a process whose pair takes long to be stored, and another that gave the user up meanwhile", () => {
+  /** The first one has its pair in hand, the second one was refused; the row says that the user has to reconnect. */
+  const givenUp = (use: "ensureValid" | "refresh") =>
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const tap = yield* StorageTap
+      const other = (yield* World.anotherNode()).tokens
+      const ask = (of: typeof tokens) =>
+        use === "refresh" ? of.refresh(user(), { forceRefresh: true }) : of.ensureValid(user())
+      yield* tap.around("commit", { before: Effect.sleep("1 minute") })
+      yield* World.start(Effect.either(ask(tokens)))
+      yield* TestClock.adjust("31 seconds")
+      const error = yield* World.passTime(Effect.flip(ask(other)), 20_000)
+      assert.strictEqual(error._tag, "ReauthorizationRequired")
+    })
+
+  scenario(
+    "its callers get the token and are not told to reconnect",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      yield* World.connectOAuth2()
+      yield* TestClock.adjust("31 minutes")
+      yield* givenUp("ensureValid")
+      const answer = yield* tokens.ensureValid(user())
+      assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+      assert.strictEqual((yield* World.stored()).status._tag, "Active")
+      yield* staysConnected
+    })
+  )
+
+  scenario(
+    "it advises the token when the one before is refused",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      const { accessToken } = yield* World.connectOAuth2()
+      yield* TestClock.adjust("1 minute")
+      yield* givenUp("refresh")
+      const advice = yield* tokens.reportRejected(user(), { accessToken, status: 401 })
+      assert.isTrue(advice._tag === "Retry" && (yield* sandbox.isAccessLive(advice.token.accessToken)))
+      yield* TestClock.adjust("1 minute")
+    })
+  )
+
+  scenario(
+    "it looks again when the answer comes while it is writing that there is none",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      const tap = yield* StorageTap
+      yield* World.connectOAuth2()
+      yield* TestClock.adjust("31 minutes")
+      // No answer, a probe, a refusal; then the answer, whose first offer hangs.
+      yield* sandbox.inject(Fault.delayAfter("6 seconds", { kind: "oauth2Refresh" }))
+      yield* tap.around("fail", {})
+      yield* tap.around("fail", { after: Effect.sleep("3 seconds") })
+      yield* tap.around("commit", { before: Effect.sleep("10 seconds") })
+      const { result, took } = yield* World.passTime(World.timed(tokens.ensureValid(user())), 20_000)
+      assert.isTrue(yield* sandbox.isAccessLive(result.accessToken))
+      assert.isBelow(took, 10_000)
+      yield* staysConnected
+    }),
+    {
+      config: {
+        callTimeout: Duration.seconds(2),
+        probeDelayExpired: Duration.seconds(1),
+        latePairWait: Duration.seconds(2)
+      }
+    }
+  )
+})
 
 scenario(
   "a pair that expires while it is being stored is not handed out, but refreshed in its turn",

@@ -31,6 +31,8 @@ export type Commit = (input: CommitInput) => Effect.Effect<Committed>
 
 export interface Commits {
   readonly commit: Commit
+  /** Whether a pair of the user is on its way into the storage. */
+  readonly isOffering: (userUlid: UserUlid) => boolean
   /** Offers a user's held pair again; `None` when there is none, or when it turned out to be worth nothing. */
   readonly land: (
     userUlid: UserUlid
@@ -136,6 +138,7 @@ export const make = (deps: {
         offers.set(row.userUlid, offer)
         return Effect.catchAll(offerOnce(offer), (error) => hold(offer, error.message))
       }),
+    isOffering: (userUlid) => offers.has(userUlid),
     land: (userUlid) =>
       Effect.suspend(() => {
         const offer = offers.get(userUlid)

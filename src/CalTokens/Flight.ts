@@ -28,7 +28,13 @@ export const run = (deps: Claim.Dependencies, request: Claim.Request): Effect.Ef
       // A pair that this process holds is better than any that could be asked for.
       yield* deps.commits.land(row.userUlid)
       // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
-      const step = yield* Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
+      const claim = Effect.flatten(deps.owned.runToEnd(Claim.run(flight), row.userUlid).await)
+      // A pair that came meanwhile is one that the storage did not know of when it was asked.
+      const step = yield* Effect.catchIf(
+        claim,
+        (error) => error._tag === "ReauthorizationRequired" && deps.commits.isOffering(row.userUlid),
+        () => Effect.succeed<Claim.Step>({ _tag: "LookAgain" })
+      )
       if (step._tag === "Landed") {
         if (!isExpired(step.row.pair, yield* deps.client.now)) return step.row
         // Whoever slept on it landed an expired pair, which has to be refreshed in its turn.

@@ -54,7 +54,7 @@ export const make = (
       return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
     }
     const terminal = Claim.reauthorizationRequired(entry.row)
-    if (terminal !== undefined) return yield* terminal
+    if (terminal !== undefined) return retry(yield* serving.giveUp(terminal))
     return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
       Effect.map((row) => retry(Serving.valid(row, true))),
       Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))

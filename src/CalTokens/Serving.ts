@@ -2,7 +2,7 @@
 import { Clock, Duration, Effect, Option } from "effect"
 import type { ValidToken } from "../CalTokens.js"
 import { freshness, hash, isExpired, type UserUlid } from "../Token.js"
-import { CalUnavailable, RefreshCoolingDown, type TokenError } from "../TokenError.js"
+import { CalUnavailable, type ReauthorizationRequired, RefreshCoolingDown, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import * as Claim from "./Claim.js"
 import * as Flight from "./Flight.js"
@@ -105,7 +105,7 @@ export const make = (
       const now = yield* client.now
       const terminal = Claim.reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
-      if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* Effect.fail(terminal)
+      if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(terminal)
       const landed = Effect.map(entry.refused ? joinForNewer(entry) : join(entry), (row) => valid(row, true))
       switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
         case "fresh":
@@ -130,6 +130,19 @@ export const make = (
           return yield* entry.refused ? landed : Effect.catchAll(landed, (error) => stillValid(entry, error))
       }
     })
+
+  /**
+   * Tells that the user has to reconnect, unless this process has a pair on its way into the storage, which did not know
+   * of it when it was asked.
+   */
+  const giveUp = (terminal: ReauthorizationRequired): Effect.Effect<ValidToken, TokenError> =>
+    Effect.flatMap(
+      deps.commits.land(terminal.userUlid),
+      Option.match({
+        onNone: () => Effect.fail(terminal),
+        onSome: (row) => Effect.flatMap(memory.put(row), serve)
+      })
+    )
 
   /** A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. */
   const stillValid = (entry: Entry, error: TokenError): Effect.Effect<ValidToken, TokenError> =>
@@ -159,5 +172,5 @@ export const make = (
       (error) => stillValid(entry, error)
     )
 
-  return { join, joinForNewer, serve, force, load, refreshSoon }
+  return { join, joinForNewer, serve, giveUp, force, load, refreshSoon }
 }

@@ -92,7 +92,7 @@ export class Judge {
     ) {
       this.report("managed users recover", call, `told to reconnect (${failure.cause})`)
     }
-    if (failure._tag === "ReauthorizationRequired" && call.user.kind === "oauth2" && !this.mayReconnect(call.user)) {
+    if (failure._tag === "ReauthorizationRequired" && call.user.kind === "oauth2" && !this.mayReconnect(call)) {
       this.report("P9", call, `told to reconnect (${failure.cause}) although no pair was lost`)
     }
     if (this.isCalm && !this.mayDisconnect && failure._tag !== "RefreshCoolingDown") {
@@ -102,17 +102,21 @@ export class Judge {
   }
 
   /** Whether an answer with a pair, or the grant itself, was ever lost, or is with a process that sleeps. */
-  private mayReconnect(user: Callers.User): boolean {
+  private mayReconnect({ process: own, user }: OpenCall): boolean {
     const { now } = this.world.driver
-    const isDrowsy = (holder: Process | undefined) =>
-      holder !== undefined && (holder.isPaused || (holder.wokeAt > 0 && now - holder.wokeAt < 20_000))
+    const isDrowsy = (holder: Process) => holder.isPaused || (holder.wokeAt > 0 && now - holder.wokeAt < 20_000)
+    const isAway = ({ holder, state, writtenBy }: Grant) => {
+      if (state === "held") return holder !== undefined && isDrowsy(holder)
+      // Whoever woke had it written after somebody else was told the row. To its own callers it knows better.
+      if (state !== "stored" || writtenBy === undefined || writtenBy.process === own) return false
+      return isDrowsy(writtenBy.process) && now - writtenBy.at <= statementTimeout
+    }
     return (
       this.mayDisconnect ||
       this.mayBeRevoked ||
       [...this.world.oracle.grants.values()].some(
         (grant) =>
-          user.accounts.has(grant.account) &&
-          (grant.state === "lost" || grant.state === "flying" || (grant.state === "held" && isDrowsy(grant.holder)))
+          user.accounts.has(grant.account) && (grant.state === "lost" || grant.state === "flying" || isAway(grant))
       )
     )
   }

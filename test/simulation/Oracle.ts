@@ -24,6 +24,8 @@ export interface Grant {
   state: "flying" | "held" | "stored" | "lost" | "discarded"
   why: string
   holder: Process | undefined
+  /** Who had it in hand before it was written, and when that was over. */
+  writtenBy: { readonly process: Process; readonly at: number } | undefined
   /** Of the row, once it was written as the row's pair. */
   version: number | undefined
 }
@@ -80,6 +82,7 @@ export class Oracle {
       state: "flying",
       why: "",
       holder: undefined,
+      writtenBy: undefined,
       version: undefined
     }
     this.grants.set(grant.hash, grant)
@@ -106,6 +109,7 @@ export class Oracle {
   stored(hash: string, version: number | undefined): void {
     const grant = this.grants.get(hash)
     if (grant === undefined) return
+    if (grant.holder !== undefined) grant.writtenBy = { process: grant.holder, at: this.driver.now }
     grant.state = "stored"
     grant.holder = undefined
     if (version !== undefined) grant.version = version
