@@ -57,6 +57,7 @@ const consent = async (page: URL): Promise<URL> => {
 }
 
 const [, returnUrls = ""] = /`CAL_TOKENS_RETURN_URLS=(\S+) npm start`/.exec(readme) ?? []
+const [, allowedOrigin = ""] = /`CAL_TOKENS_ALLOWED_ORIGINS=(http:\S+)` in front of `npm start`/.exec(readme) ?? []
 const success = { success: true }
 
 describe("the README's commands", () => {
@@ -70,7 +71,8 @@ describe("the README's commands", () => {
     program = run(directory, ["dist/main.js", "serve"], {
       PORT: "0",
       CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
-      CAL_TOKENS_RETURN_URLS: returnUrls
+      CAL_TOKENS_RETURN_URLS: returnUrls,
+      CAL_TOKENS_ALLOWED_ORIGINS: allowedOrigin
     })
     const [, URL = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
     const [, KEY = ""] = await program.until(/The API key of this start is\n\n(\S+)\n/)
@@ -166,5 +168,16 @@ describe("the README's commands", () => {
     const COMPLETION = end.searchParams.get("completion") ?? ""
     const [connected] = await bash(confirm, { ...settings, COMPLETION })
     assert.match(JSON.stringify(connected), /^{"success":true,"calUserId":\d+}$/)
+  })
+
+  it("get another token as Atoms do, with the one that a page holds", async () => {
+    const [atoms = ""] = shellBlocks("Pages with Cal Atoms")
+    const [given] = await bash(readToken, { ...settings, READER_KEY })
+    const { accessToken: ACCESS_TOKEN } = given as { readonly accessToken: string }
+    const [first] = await bash(atoms, { ...settings, ACCESS_TOKEN })
+    assert.match(JSON.stringify(first), /^{"accessToken":"[^"]{40,}"}$/)
+    assert.notDeepEqual(first, { accessToken: ACCESS_TOKEN })
+    // Of the second tab, which still holds the old one.
+    assert.deepStrictEqual(await bash(atoms, { ...settings, ACCESS_TOKEN }), [first])
   })
 })
