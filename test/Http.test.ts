@@ -258,7 +258,7 @@ describe("what no endpoint answers", () => {
       const unknown = yield* call({ method: "GET", path: "/nope?access_token=SECRET" })
       assert.deepStrictEqual(
         [unknown.status, unknown.body],
-        [404, `{"success":false,"error":"There is no such endpoint.","code":"NotFound"}`]
+        [404, `{"success":false,"error":"There is no such endpoint: /docs shows all.","code":"NotFound"}`]
       )
       const wrong = yield* call({ method: "PATCH", path: `/api/cal/connections/${userUlid}` })
       assert.deepStrictEqual([wrong.status, wrong.headers["allow"]], [405, "DELETE, GET, PUT"])

@@ -33,6 +33,7 @@ const config: Partial<TokenConfig.Options> = {
   pollInterval: Duration.millis(20),
   probeDelayExpired: Duration.millis(200),
   probeDelayValid: Duration.millis(200),
+  latePairWait: Duration.millis(500),
   maxAttempts: 10,
   backoffMin: Duration.millis(50),
   backoffMax: Duration.millis(100),
@@ -221,7 +222,7 @@ describe("over a real socket", () => {
         assert.strictEqual((yield* assertSentOnce()).get(refreshHash)?.length, 2)
         const { refreshed } = yield* tokens.refresh(user, { forceRefresh: true })
         assert.isTrue(refreshed)
-      }).pipe(Effect.provide(layer({ callTimeout: Duration.millis(400) })))
+      }).pipe(Effect.provide(layer({ callTimeout: Duration.millis(400), latePairWait: Duration.seconds(8) })))
     )
 
     it.scopedLive(`a hundred callers while everything breaks once: ${kind}`, () =>

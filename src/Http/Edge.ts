@@ -96,7 +96,7 @@ export const decoded = <E, R>(app: HttpApp.Default<E, R>) =>
 /** {@link refuse} for every error of an effect. */
 export const refuseAll = <A, E extends TokenError, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
 
-export const noEndpoint = Failure.service("NotFound", "There is no such endpoint.")
+export const noEndpoint = Failure.service("NotFound", "There is no such endpoint: /docs shows all.")
 
 /** A failure as a whole response; `envelope` is what an endpoint's failures have besides. */
 export const respond = (failure: Failure.Failure, envelope: object = {}): HttpServerResponse.HttpServerResponse =>
