@@ -17,7 +17,7 @@ import { ServiceFailure } from "./Api/Failure.js"
 import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
 import { MetricsApi } from "./Api/Metrics.js"
-import { OAuthApi } from "./Api/OAuth.js"
+import { CallbackApi, OAuthApi } from "./Api/OAuth.js"
 import { TokensApi } from "./Api/Tokens.js"
 
 export class Api extends HttpApi.make("cal-tokens")
@@ -26,6 +26,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(AccessTokensApi)
   .add(ManagedUsersApi)
   .add(OAuthApi)
+  .add(CallbackApi)
   .add(AtomsApi)
   .add(EventsApi)
   .add(HealthApi)

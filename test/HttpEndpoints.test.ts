@@ -2,13 +2,26 @@
  * Every endpoint of the API value, and the proxy, against every kind of caller and every kind of wrong input. The
  * endpoints are taken from the value: one that is new and not told of here fails.
  */
-import { HttpApi, HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
+import * as Http from "node:http"
+import { HttpApi, HttpApiClient, HttpClient, HttpClientRequest, HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Redacted } from "effect"
 import { Api } from "../src/Api.js"
 import { Scope } from "../src/Api/Access.js"
 import type { ConnectionSummary } from "../src/TokenStorage.js"
-import { type Call, call, calls, expiresAt, Fake, keys, layer, scopedKeys, userUlid } from "./HttpFixture.js"
+import {
+  type Answer,
+  type Call,
+  call,
+  calls,
+  expiresAt,
+  Fake,
+  keys,
+  layer,
+  layerWith,
+  scopedKeys,
+  userUlid
+} from "./HttpFixture.js"
 
 /** What a test has to know of an endpoint. */
 interface Told {
@@ -16,6 +29,8 @@ interface Told {
   readonly scope: Scope | undefined
   readonly good: Call
   readonly bad: ReadonlyArray<Call>
+  /** What a good answer is, where it is no JSON that ends. */
+  readonly stream?: string
 }
 
 const post = (path: string, body: Readonly<Record<string, unknown>>): Call => ({ path, body: JSON.stringify(body) })
@@ -112,10 +127,17 @@ const told: Readonly<Record<string, Told>> = {
   authorizeUrl: operation("/api/cal/oauth/authorize-url", { replace: true }),
   exchangeCode: operation("/api/cal/oauth/exchange", { code: "code", state: "state" }, ["code", "state"]),
   confirmCompletion: operation("/api/cal/oauth/confirm", { completion: "completion" }, ["completion"]),
+  // For browsers; test/HttpOAuth.test.ts has its ways.
+  oauthCallback: { scope: undefined, good: { method: "GET", path: "/api/cal/oauth/callback?state=x&code=y" }, bad: [] },
   // Off in this fixture; test/Atoms.test.ts turns it on.
   refreshAtoms: { scope: undefined, good: { method: "GET", path: "/api/cal/atoms/refresh" }, bad: [] },
-  // Never ends; test/HttpEvents.test.ts has it.
-  streamEvents: { scope: undefined, good: { method: "GET", path: "/api/cal/events" }, bad: [] },
+  // What it tells has test/HttpEvents.test.ts.
+  streamEvents: {
+    scope: "manage",
+    good: { method: "GET", path: "/api/cal/events" },
+    bad: [{ method: "GET", path: "/api/cal/events?lastEventId=SECRET&lastEventId=SECRET" }],
+    stream: "text/event-stream"
+  },
   getMetrics: { scope: "metrics", good: { method: "GET", path: "/metrics" }, bad: [] },
   live: { scope: undefined, good: { method: "GET", path: "/health/live" }, bad: [] },
   ready: { scope: undefined, good: { method: "GET", path: "/health/ready" }, bad: [] },
@@ -152,24 +174,51 @@ describe("the table", () => {
   })
 })
 
-const endpoints = Object.entries(told).flatMap(([name, { bad, good, scope }]) =>
-  scope === undefined ? [] : [{ name, scope, good, bad }]
+const endpoints = Object.entries(told).flatMap(([name, { bad, good, scope, stream }]) =>
+  scope === undefined ? [] : [{ name, scope, good, bad, stream }]
 )
 
-describe.each(endpoints)("$name", ({ bad, good, scope }) => {
+/** {@link call} for what may never end: of a stream, the head. */
+const callStream = ({ headers, key, method, path }: Call) =>
+  Effect.flatMap(HttpServer.HttpServer, ({ address }) =>
+    Effect.async<Answer>((resume) => {
+      const port = address._tag === "TcpAddress" ? address.port : 0
+      const sent = { ...headers, ...(key === undefined ? {} : { authorization: `Bearer ${key}` }) }
+      const request = Http.request({ port, method, path, agent: false, headers: sent }, (response) => {
+        const pairs = Object.entries(response.headers).map(([name, value]) => [name, String(value)] as const)
+        const answer = { status: response.statusCode ?? 0, headers: Object.fromEntries(pairs) }
+        let body = ""
+        const done = () => resume(Effect.succeed({ ...answer, body }))
+        if (response.headers["content-type"] === "text/event-stream") {
+          response.destroy()
+          return done()
+        }
+        response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
+        response.on("end", done)
+      })
+      request.on("error", (error) => resume(Effect.die(error)))
+      request.end()
+    })
+  )
+
+/** This many wrong keys in a minute come from nobody else. */
+const patient = layerWith({ limits: { failuresPerAddress: 10_000 } })
+
+describe.each(endpoints)("$name", ({ bad, good, scope, stream }) => {
   const others = Scope.literals.filter((other) => other !== scope)
+  const ask = stream === undefined ? call : callStream
 
   it.effect("without a key, with a wrong one, or one of another scope, is refused whatever is asked", () =>
     Effect.gen(function* () {
-      for (const request of [good, ...bad.slice(0, 12), { ...good, body: good.body && "{" }]) {
+      for (const request of [good, ...bad, { ...good, body: good.body && "{" }]) {
         for (const key of [undefined, "x".repeat(40), `${scopedKeys[scope]}x`]) {
-          const { body, headers, status } = yield* call({ ...request, key })
+          const { body, headers, status } = yield* ask({ ...request, key })
           assert.strictEqual(status, 401, request.path)
           assert.include(body, unauthorized)
           assert.strictEqual(headers["www-authenticate"], "Bearer")
         }
         for (const other of others) {
-          const { body, status } = yield* call({ ...request, key: scopedKeys[other] })
+          const { body, status } = yield* ask({ ...request, key: scopedKeys[other] })
           assert.strictEqual(status, 403, request.path)
           assert.strictEqual(
             body,
@@ -178,13 +227,13 @@ describe.each(endpoints)("$name", ({ bad, good, scope }) => {
         }
       }
       assert.deepStrictEqual(yield* calls, [])
-    }).pipe(Effect.provide(layer))
+    }).pipe(Effect.provide(patient))
   )
 
   it.effect("with the right key answers what is well-formed, and nothing else", () =>
     Effect.gen(function* () {
       for (const request of bad) {
-        const { body, headers, status } = yield* call({ ...request, key: scopedKeys[scope] })
+        const { body, headers, status } = yield* ask({ ...request, key: scopedKeys[scope] })
         const what = `${request.path} ${request.body}`
         assert.include([400, 404], status, what)
         assert.match(body, /^\{"success":false,"error":".+","code":"(InvalidInput|NotFound)"\}$/, what)
@@ -197,8 +246,9 @@ describe.each(endpoints)("$name", ({ bad, good, scope }) => {
         []
       )
       for (const key of [keys.all, scopedKeys[scope]]) {
-        const { body, headers, status } = yield* call({ ...good, key })
+        const { body, headers, status } = yield* ask({ ...good, key })
         assert.strictEqual(status, 200, body)
+        if (stream !== undefined) assert.strictEqual(headers["content-type"], stream)
         assert.strictEqual(headers["x-content-type-options"], "nosniff")
         assert.strictEqual(headers["cache-control"], "no-store")
         assert.isUndefined(headers["server"])

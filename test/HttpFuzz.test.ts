@@ -2,20 +2,32 @@
  * Thousands of made-up requests, for every path, query and body schema of the API value and for the proxy's paths. None
  * is a fault of the service, none leaves Cal.com's API, and none brings a secret back, not even the caller's own.
  */
+import { randomInt } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApi, HttpServer } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Effect, Either, FastCheck, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
+import { Arbitrary, Effect, Either, FastCheck, Layer, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
 import { Api } from "../src/Api.js"
+import { callbackPath } from "../src/Api/OAuth.js"
 import * as CalPath from "../src/CalPath.js"
+import * as ConnectFlow from "../src/ConnectFlow.js"
+import * as FlowStorage from "../src/ConnectFlow/FlowStorage.js"
+import * as Http from "../src/Http.js"
+import * as ApiKeys from "../src/Http/ApiKeys.js"
 import * as Body from "../src/Http/Body.js"
-import { calls, Fake, keys, layer, userUlid, validToken } from "./HttpFixture.js"
+import * as Lifecycle from "../src/Http/Lifecycle.js"
+import { hash } from "../src/Token.js"
+import { calls, Fake, keys, layer, layerFake, layerServices, logger, userUlid, validToken } from "./HttpFixture.js"
 
 /** What is sent as a value, and must not come back. */
 const canary = "CaNaRy-4711"
 
-/** Everything is made from one seed: a failure is the same tomorrow. Change it to look elsewhere. */
+/** What is made from it is the same tomorrow. */
 const seed = 20260115
+
+/** Half of what is sent is made from the one, the other half from a new one, which a failure tells. */
+const seeds = [seed, randomInt(2 ** 31)]
 
 interface Request {
   readonly method: string
@@ -56,7 +68,9 @@ const converse = (port: number, requests: ReadonlyArray<Request>) =>
         const end = rest.indexOf("\r\n\r\n")
         if (end < 0) return
         const head = rest.slice(0, end)
-        const length = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? 0)
+        // In chunks only where there is nothing to send: then the end of chunks is all that comes.
+        const nothing = /\r\ntransfer-encoding: chunked/i.test(head) ? "0\r\n\r\n".length : 0
+        const length = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
         if (rest.length < end + 4 + length) return
         answers.push({ status: Number(head.slice(9, 12)), text: rest.slice(0, end + 4 + length) })
         rest = rest.slice(end + 4 + length)
@@ -175,8 +189,8 @@ const bodies: Array<{ readonly name: string; readonly ast: SchemaAST.AST }> = []
 HttpApi.reflect(Api, {
   onGroup: () => {},
   onEndpoint: ({ endpoint, payloads }) => {
-    // Never ends, so it has tests of its own.
-    if (endpoint.name === "streamEvents") return
+    // The one never ends, and has tests of its own. The other reads queries that no schema tells of: see below.
+    if (endpoint.name === "streamEvents" || endpoint.name === "oauthCallback") return
     const parts = endpoint.path
       .split("/")
       .slice(1)
@@ -200,6 +214,96 @@ HttpApi.reflect(Api, {
   }
 })
 
+/** Of a flow of which this service hosts the callback, and of one whose app does. */
+const state = "state-that-somebody-is-expected-with"
+const stateOfApp = "state-that-an-app-is-to-be-called-with"
+
+const callbackValue = oneof(
+  constantFrom(state, state, state, stateOfApp),
+  constantFrom("access_denied", "invalid_scope", "invalid_request", "unauthorized_client", "server_error", canary),
+  nastyText.map((text) => escape(canary + text)),
+  printable.map((text) => text.replace(/#/g, "")),
+  constantFrom(
+    "",
+    "%",
+    "%f",
+    "%ff",
+    "%c0%af",
+    "%00",
+    "%0d%0aX-Evil:1",
+    "+",
+    "%u0041",
+    "=",
+    "%ed%a0%80",
+    canary.repeat(200)
+  )
+)
+
+const callbackName = constantFrom(
+  "state",
+  "code",
+  "error",
+  "error_description",
+  "iss",
+  "st%61te",
+  "code[]",
+  "__proto__",
+  "",
+  "%"
+)
+
+/** Often as Cal.com writes it, with something more, or with something twice. */
+const callbackQuery = tuple(
+  constantFrom("", `state=${state}`, `state=${state}`, `state=${stateOfApp}`),
+  oneof(
+    callbackValue.map((value) => `code=${value}`),
+    callbackValue.map((value) => `error=${value}`),
+    constant("")
+  ),
+  oneof(
+    { arbitrary: constant([]), weight: 1 },
+    {
+      arbitrary: array(
+        tuple(callbackName, callbackValue).map(([name, value]) => `${name}=${value}`),
+        { maxLength: 3 }
+      ),
+      weight: 1
+    }
+  ),
+  constantFrom("?", "?", "?", "??", "?&&", "")
+).map(([first, second, others, mark]) =>
+  mark === "" ? "" : mark + [first, second, ...others].filter((part) => part !== "").join("&")
+)
+
+/** As often as they are asked for, both flows are there. */
+const flows = Layer.succeed(FlowStorage.FlowStorage, {
+  begin: () => Effect.dieMessage("not used here"),
+  find: (stateHash) => Effect.succeed(flowOf(stateHash)),
+  take: (stateHash) => Effect.succeed(flowOf(stateHash)),
+  keep: ({ stateHash }) => Effect.succeed(Option.isSome(flowOf(stateHash))),
+  complete: () => Effect.dieMessage("not used here")
+})
+
+const flowOf = (stateHash: string): Option.Option<FlowStorage.Flow> =>
+  stateHash === hash(Redacted.make(state))
+    ? Option.some({ userUlid, replace: false, returnTo: "https://app.example/back" })
+    : stateHash === hash(Redacted.make(stateOfApp))
+      ? Option.some({ userUlid, replace: false })
+      : Option.none()
+
+const layerCallback = Http.layer.pipe(
+  Layer.provideMerge(NodeHttpServer.layerTest),
+  Layer.provide(
+    ConnectFlow.layer({ client: { clientId: "client", redirectUrl: `https://service.example${callbackPath}` } })
+  ),
+  Layer.provide(flows),
+  Layer.provide(layerServices),
+  Layer.provide(ApiKeys.layer([])),
+  Layer.provideMerge(Lifecycle.layer),
+  Layer.provide(logger),
+  Layer.provideMerge(layerFake)
+)
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What holds for all of it
 // ---------------------------------------------------------------------------------------------------------------------
@@ -216,34 +320,40 @@ const check = (request: Request, answer: Answer | undefined) => {
   for (const secret of secrets) assert.isFalse(text.includes(secret), what)
 }
 
-const fuzz = (requests: FastCheck.Arbitrary<Request>, batches: number) =>
+const perBatch = 50
+
+/** `batches` of them from each seed. */
+const fuzz = (requests: FastCheck.Arbitrary<Request>, batches: number, judge = check) =>
   Effect.gen(function* () {
     const { address } = yield* HttpServer.HttpServer
     const port = address._tag === "TcpAddress" ? address.port : 0
-    const batch = array(requests, { minLength: 50, maxLength: 50 })
-    let sent = 0
-    yield* Effect.promise(() =>
-      FastCheck.assert(
-        FastCheck.asyncProperty(batch, async (requests) => {
-          const answers = await converse(port, requests)
-          requests.forEach((request, index) => check(request, answers[index]))
-          sent += requests.length
-        }),
-        { numRuns: batches, seed, endOnFailure: true }
-      )
-    )
-    assert.strictEqual(sent, batches * 50)
+    const batch = array(requests, { minLength: perBatch, maxLength: perBatch })
     const { logs } = yield* Fake
-    for (const line of logs) {
-      assert.strictEqual(line.level, "INFO", JSON.stringify(line))
-      for (const secret of secrets) assert.isFalse(JSON.stringify(line).includes(secret), JSON.stringify(line))
+    let sent = 0
+    for (const seed of seeds) {
+      yield* Effect.promise(() =>
+        FastCheck.assert(
+          FastCheck.asyncProperty(batch, async (requests) => {
+            const answers = await converse(port, requests)
+            requests.forEach((request, index) => judge(request, answers[index]))
+            sent += requests.length
+          }),
+          { numRuns: batches, seed, endOnFailure: true }
+        )
+      )
+      for (const line of logs.splice(0)) {
+        const what = `${JSON.stringify(line)}, seed ${seed}`
+        assert.strictEqual(line.level, "INFO", what)
+        for (const secret of secrets) assert.isFalse(JSON.stringify(line).includes(secret), what)
+      }
     }
+    assert.strictEqual(sent, seeds.length * batches * perBatch)
   })
 
 describe("made-up requests", () => {
   it.live("of every endpoint are answered, and tell nothing", () =>
     Effect.gen(function* () {
-      yield* fuzz(oneof(...generators), 24)
+      yield* fuzz(oneof(...generators), 50)
       // They are no nonsense either: each kind of work was reached.
       const names = new Set((yield* calls).map(([name]) => name))
       assert.includeMembers(
@@ -351,7 +461,7 @@ describe("made-up requests", () => {
           body: method === "POST" ? canary : undefined
         })
       )
-      yield* fuzz(requests, 12)
+      yield* fuzz(requests, 30)
       const sent = (yield* Ref.get(fake.calls)).filter(([name]) => name === "send")
       assert.isAbove(sent.length, 50)
       for (const [, user, request] of sent) {
@@ -360,4 +470,27 @@ describe("made-up requests", () => {
       }
     }).pipe(Effect.provide(layer))
   )
+
+  it.live("to the callback are answered with a page, whatever their query", () => {
+    const statuses = new Set<number>()
+    const judge = (request: Request, answer: Answer | undefined) => {
+      const what = `${JSON.stringify(request)}\n${answer?.text}`
+      assert(answer !== undefined, what)
+      assert.include([303, 400, 403, 502], answer.status, what)
+      if (answer.status === 303)
+        assert.match(answer.text, /\r\nlocation: https:\/\/app\.example\/back\?completion=/i, what)
+      else
+        assert.match(answer.text, /\r\ncontent-type: text\/html; charset=utf-8\r\n[^]*\r\n\r\n<!doctype html>/i, what)
+      for (const given of [canary, state, stateOfApp]) assert.isFalse(answer.text.includes(given), what)
+      statuses.add(answer.status)
+    }
+    return Effect.gen(function* () {
+      yield* fuzz(
+        callbackQuery.map((query) => ({ method: "GET", target: callbackPath + query, body: undefined })),
+        22,
+        judge
+      )
+      assert.sameMembers([...statuses], [303, 400, 403, 502])
+    }).pipe(Effect.provide(layerCallback))
+  })
 })

@@ -1,3 +1,5 @@
+import * as Http from "node:http"
+import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Ref } from "effect"
 import * as TokenError from "../src/TokenError.js"
@@ -18,7 +20,47 @@ const sent = Effect.map(calls, (calls) => calls.map(([, , request]) => request a
 
 const answer = (make: () => Response) => Effect.flatMap(Fake, (fake) => Ref.set(fake.answer, make))
 
+/** A body in chunks that fall on no boundary, without a `Content-Length`. */
+const inChunks = (bytes: Uint8Array) =>
+  Effect.flatMap(HttpServer.HttpServer, ({ address }) =>
+    Effect.async<{ readonly status: number; readonly body: string }>((resume) => {
+      const request = Http.request(
+        {
+          port: address._tag === "TcpAddress" ? address.port : 0,
+          method: "PATCH",
+          path: `${base}/x`,
+          agent: false,
+          headers: {
+            authorization: `Bearer ${key}`,
+            "transfer-encoding": "chunked",
+            "content-type": "application/octet-stream"
+          }
+        },
+        (response) => {
+          let body = ""
+          response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
+          response.on("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, body })))
+        }
+      )
+      request.on("error", (error) => resume(Effect.die(error)))
+      for (let from = 0; from < bytes.length; from += 50_021) request.write(bytes.subarray(from, from + 50_021))
+      request.end()
+    })
+  )
+
 describe("proxy", () => {
+  it.effect("sends on no method that Cal.com has no use for", () =>
+    Effect.gen(function* () {
+      for (const method of ["TRACE", "PROPFIND", "PURGE"]) {
+        const text = yield* raw(
+          `${method} ${base}/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${key}\r\nConnection: close\r\n\r\n`
+        )
+        assert.match(text, /^HTTP\/1\.1 405 [^]*"code":"MethodNotAllowed"/)
+      }
+      assert.deepStrictEqual(yield* sent, [])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("is for keys with its scope", () =>
     Effect.gen(function* () {
       const statuses = yield* Effect.forEach(
@@ -75,6 +117,43 @@ describe("proxy", () => {
         }
       )
       assert.deepStrictEqual((yield* calls)[0]?.[1], userUlid)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("passes the caller's request id on, if it is nothing but an id, and brings Cal.com's back", () =>
+    Effect.gen(function* () {
+      const ids = {
+        "01HZY9TEST": true,
+        "7f0c:a_b.c-D": true,
+        ["x".repeat(128)]: true,
+        ["x".repeat(129)]: false,
+        "": false,
+        "a b": false,
+        "a, b": false,
+        "a\tb": false,
+        "a/b": false,
+        'a"b': false,
+        "{${jndi}": false
+      }
+      for (const [id, isPassed] of Object.entries(ids)) {
+        yield* answer(() => new Response("", { headers: { "x-request-id": `cal-${id.length}` } }))
+        const { headers, status } = yield* call({
+          method: "GET",
+          path: `${base}/me`,
+          key,
+          headers: { "X-Request-Id": id }
+        })
+        assert.deepStrictEqual([status, headers["x-request-id"]], [200, `cal-${id.length}`], id)
+        assert.strictEqual((yield* sent).at(-1)?.headers["x-request-id"], isPassed ? id : undefined, id)
+      }
+      assert.strictEqual((yield* sent).length, Object.keys(ids).length)
+      // Two of them are none.
+      yield* raw(
+        `GET ${base}/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${key}\r\nX-Request-Id: a\r\n` +
+          `X-Request-Id: b\r\nConnection: close\r\n\r\n`
+      )
+      assert.deepStrictEqual((yield* sent).at(-1)?.headers, {})
+      assert.strictEqual((yield* sent).length, Object.keys(ids).length + 1)
     }).pipe(Effect.provide(layer))
   )
 
@@ -216,6 +295,27 @@ describe("proxy", () => {
       const large = yield* call({ path: `${base}/x`, key, body: "x".repeat(limit + 1), contentType: "text/plain" })
       assert.strictEqual(large.status, 413)
       assert.strictEqual((yield* sent).length, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("takes as much in chunks, whose sum nobody tells beforehand", () =>
+    Effect.gen(function* () {
+      const limit = 1024 * 1024
+      for (const length of [limit - 1, limit]) {
+        // No two chunks are alike, so that none can be lost, or take another's place.
+        const bytes = Buffer.from(Array.from({ length }, (_, index) => (index * 31 + (index >> 8) * 7) & 0xff))
+        const fits = yield* inChunks(bytes)
+        assert.deepStrictEqual([fits.status, fits.body], [200, `{"ok":true}`])
+        const got = (yield* sent).at(-1)
+        assert(got?.body !== undefined)
+        assert.deepStrictEqual([got.method, got.body.contentType], ["PATCH", "application/octet-stream"])
+        assert.strictEqual(got.body.bytes.length, length)
+        assert.isTrue(bytes.equals(got.body.bytes))
+      }
+      const large = yield* inChunks(Buffer.alloc(limit + 1, "x"))
+      assert.strictEqual(large.status, 413)
+      assert.deepInclude(JSON.parse(large.body), { success: false, code: "InvalidInput" })
+      assert.strictEqual((yield* sent).length, 2)
     }).pipe(Effect.provide(layer))
   )
 })

@@ -10,6 +10,7 @@ import { expect } from "vitest"
 import { Api } from "../src/Api.js"
 import { examples } from "../src/Api/Examples.js"
 import { statuses } from "../src/Api/Failure.js"
+import { callbackPath } from "../src/Api/OAuth.js"
 import { call, layer } from "./HttpFixture.js"
 
 /** As it is sent. */
@@ -58,7 +59,8 @@ describe("the document", () => {
       const where = operation.operationId
       assert.isAbove(operation.summary?.length ?? 0, 10, where)
       assert.isAbove(operation.description?.length ?? 0, 20, where)
-      const isPublic = path.startsWith("/health/")
+      const isPage = path === callbackPath
+      const isPublic = path.startsWith("/health/") || isPage
       const expected = isPublic ? [] : path.includes("/atoms/") ? ["atomsToken"] : ["apiKey"]
       assert.deepStrictEqual(operation.security.flatMap(Object.keys), expected, where)
       if (expected[0] === "apiKey") {
@@ -72,11 +74,51 @@ describe("the document", () => {
         const headers = Object.keys((response as { headers?: object }).headers ?? {})
         assert.deepStrictEqual(
           headers,
-          status === "401" ? ["WWW-Authenticate"] : /429|50[23]/.test(status) && !isPublic ? ["Retry-After"] : headers,
+          status === "303"
+            ? ["Location"]
+            : status === "401"
+              ? ["WWW-Authenticate"]
+              : /429|50[23]/.test(status) && !isPublic
+                ? ["Retry-After"]
+                : headers,
           `${where} ${status}`
         )
       }
     }
+  })
+
+  it("describes the callback as what browsers meet: any query, a redirect and pages", () => {
+    const operation = spec.paths[callbackPath]?.get
+    assert.deepStrictEqual(
+      operation?.parameters.map(({ in: where, name, required, schema }) => [
+        name,
+        where,
+        required,
+        JSON.stringify(schema)
+      ]),
+      ["state", "code", "error"].map((name) => [name, "query", false, `{"type":"string"}`])
+    )
+    assert.deepStrictEqual(
+      Object.entries(operation?.responses ?? {}).map(([status, { content }]) => [status, Object.keys(content ?? {})]),
+      [
+        ["303", []],
+        ["400", ["text/html"]],
+        ["403", ["text/html"]],
+        ["429", ["application/json"]],
+        ["500", ["application/json"]],
+        ["502", ["text/html"]],
+        ["503", ["text/html", "application/json"]]
+      ]
+    )
+    // Nothing of the query is decoded before the handler: a query that does not fit would be answered with JSON.
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, middleware }) => {
+        if (endpoint.name !== "oauthCallback") return
+        assert.isTrue(Option.isNone(endpoint.urlParamsSchema))
+        assert.strictEqual(middleware.size, 0)
+      }
+    })
   })
 
   it("knows nothing of the platform's own errors, nor of schemas that nobody uses", () => {
@@ -102,6 +144,8 @@ describe("the document", () => {
     HttpApi.reflect(Api, {
       onGroup: () => {},
       onEndpoint: ({ endpoint, payloads, successes }) => {
+        // A redirect is all that a person sees of one.
+        if (endpoint.name === "oauthCallback") return
         const { answer, request } = examples[endpoint.name] ?? {}
         seen.push(endpoint.name)
         const operation = operations.find(({ operation }) => operation.operationId.endsWith(`.${endpoint.name}`))

@@ -11,6 +11,7 @@ import { exampleUlid } from "./Values.js"
 
 type Spec = OpenApi.OpenAPISpec
 type Operation = OpenApi.OpenAPISpecOperation
+type Response = OpenApi.OpenApiSpecResponse
 type Schemas = Spec["components"]["schemas"]
 
 /** What an operation never answers. The router's own answers (404, 405) belong to no operation. */
@@ -73,14 +74,25 @@ const failureResponse = (status: string, names: ReadonlyArray<string>, schemas: 
   }
 }
 
+/** A failure that some meet as a page, because of where it arises. */
+const withPage = (failure: ReturnType<typeof failureResponse>, { description }: Response, pages: object) =>
+  Object.keys(pages).length === 0
+    ? failure
+    : {
+        ...failure,
+        description: `${description} Or: ${failure.description}`,
+        content: { ...pages, ...failure.content }
+      }
+
 const responsesOf = (path: string, operation: Operation, schemas: Schemas) => {
   const example = examples[operation.operationId.replace(/^.*\./, "")]
   const responses: Record<string, object> = {}
   for (const [status, response] of Object.entries(operation.responses)) {
-    const schema = response.content?.["application/json"]?.schema
+    const { "application/json": json, ...others } = response.content ?? {}
+    const schema = json?.schema
     const names = namesIn(schema).filter((name) => !isForeign(path, operation, name) && !isPart(name))
     if (status.startsWith("2")) {
-      const type = Object.keys(response.content ?? {}).find((type) => type !== "application/json")
+      const [type] = Object.keys(others)
       responses[status] = {
         ...response,
         content:
@@ -88,7 +100,9 @@ const responsesOf = (path: string, operation: Operation, schemas: Schemas) => {
             ? { "application/json": { schema, example: example?.answer } }
             : { [type]: { schema: { type: "string" }, example: example?.answer } }
       }
-    } else if (names.length > 0) responses[status] = failureResponse(status, names, schemas)
+    } else if (status.startsWith("3")) responses[status] = response
+    else if (names.length > 0) responses[status] = withPage(failureResponse(status, names, schemas), response, others)
+    else if (Object.keys(others).length > 0) responses[status] = { ...response, content: others }
   }
   return responses
 }
@@ -125,7 +139,7 @@ const proxyOperation = (method: string, like: object) => ({
   description:
     "Sends the request on to Cal.com's API with the user's access token, and brings Cal.com's status, body and safe " +
     "headers back. A refused token is refreshed and the request repeated. Of the request's headers `Accept`, " +
-    "`Accept-Language`, `Content-Type` and `cal-api-version` go on. Bodies may have 1 MiB.",
+    "`Accept-Language`, `Content-Type`, `X-Request-Id` and `cal-api-version` go on. Bodies may have 1 MiB.",
   parameters: [
     { name: "userUlid", in: "path", required: true, schema: { type: "string", examples: [exampleUlid] } },
     {

@@ -1,4 +1,4 @@
-/** Connecting people to their Cal.com accounts through OAuth 2.0. The browser's way back, which is a page, is not in here. */
+/** Connecting people to their Cal.com accounts through OAuth 2.0. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
@@ -88,3 +88,68 @@ export class OAuthApi extends HttpApiGroup.make("oauth")
   .middleware(Manage)
   .prefix("/api/cal")
   .annotate(OpenApi.Description, "Connect people to their Cal.com accounts.") {}
+
+const queryParameter = (name: string, description: string) => ({
+  name,
+  in: "query",
+  required: false,
+  description,
+  schema: { type: "string" }
+})
+
+/** What a person reads where the way ends, by status. */
+const pages: Readonly<Record<number, string>> = {
+  400: "A page: the link was used, has expired, was not made here, or is not whole.",
+  403: "A page: the person did not allow the access.",
+  502: "A page: Cal.com could not, or would not, connect them.",
+  503: "A page: the database is not available. The same address works once it is."
+}
+
+const withPages = (responses: OpenApi.OpenAPISpecOperation["responses"]) => ({
+  ...responses,
+  303: {
+    description: "On to `returnTo`, with a one-time `completion` in its query.",
+    headers: { Location: { description: "`returnTo`, with the completion.", schema: { type: "string" } } }
+  },
+  ...Object.fromEntries(
+    Object.entries(pages).map(([status, description]) => [
+      status,
+      {
+        description,
+        content: { ...responses[Number(status)]?.content, "text/html": { schema: { type: "string" } } }
+      }
+    ])
+  )
+})
+
+/**
+ * Whoever opens it is a browser with a state, so it takes no API key. Anybody can write anything into its query and is
+ * to read a page all the same: its parameters are described here, and decoded by nobody but the handler.
+ */
+export class CallbackApi extends HttpApiGroup.make("callback")
+  .add(
+    HttpApiEndpoint.get("oauthCallback", callbackPath)
+      .addSuccess(Schema.Void, { status: 303 })
+      .annotate(OpenApi.Summary, "Come back from Cal.com")
+      .annotate(
+        OpenApi.Description,
+        "Where Cal.com sends browsers back to when this service hosts the callback: `CAL_OAUTH_REDIRECT_URL` is its " +
+          "address. Keeps the code and sends the person on to `returnTo`, or shows a page that says why not. Connects " +
+          "nobody: your app does, with `/oauth/confirm`."
+      )
+      .annotate(OpenApi.Override, {
+        parameters: [
+          queryParameter("state", "From the authorize URL. Works once, for ten minutes."),
+          queryParameter("code", "What Cal.com appends when the person allowed the access."),
+          queryParameter(
+            "error",
+            "What Cal.com appends when there is no code: `access_denied` when the person refused."
+          )
+        ]
+      })
+      .annotate(OpenApi.Transform, (operation) => ({
+        ...operation,
+        responses: withPages((operation as OpenApi.OpenAPISpecOperation).responses)
+      }))
+  )
+  .annotate(OpenApi.Description, "Where people's browsers come back to from Cal.com; without an API key.") {}

@@ -1,8 +1,8 @@
-/** The endpoints of `Api/OAuth`, and the callback, which speaks to people and not to programs. */
-import { HttpApiBuilder, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+/** The endpoints of `Api/OAuth`. The callback among them speaks to people and not to programs. */
+import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
 import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Api } from "../Api.js"
-import { AuthorizeUrl, callbackPath, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
+import { AuthorizeUrl, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
@@ -51,14 +51,11 @@ const goOn = (location: Redacted.Redacted) =>
     headers: { location: Redacted.value(location), "referrer-policy": "no-referrer" }
   })
 
-/** Whoever opens it is a browser with a state, so it takes no API key. */
-const callback = HttpApiBuilder.Router.use((router) =>
-  Effect.gen(function* () {
-    const flow = yield* connectFlow
-    yield* router.get(
-      callbackPath,
+/** Reads the query itself, so that no query is too odd for a page. */
+const callback = HttpApiBuilder.group(Api, "callback", (handlers) =>
+  Effect.map(connectFlow, (flow) =>
+    handlers.handleRaw("oauthCallback", ({ request: { originalUrl } }) =>
       Effect.gen(function* () {
-        const { originalUrl } = yield* HttpServerRequest.HttpServerRequest
         const query = originalUrl.includes("?") ? originalUrl.slice(originalUrl.indexOf("?")) : ""
         const returned = yield* flow.comeBack(new URLSearchParams(query))
         return returned._tag === "GoOn"
@@ -74,7 +71,7 @@ const callback = HttpApiBuilder.Router.use((router) =>
         Effect.annotateLogs({ operation: "oauthCallback" })
       )
     )
-  })
+  )
 )
 
 export const layer = Layer.merge(endpoints, callback)

@@ -5,11 +5,12 @@
 import {
   HttpApiBuilder,
   type HttpClientResponse,
-  type HttpMethod,
+  HttpMethod,
   HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
 import { Duration, Effect } from "effect"
+import * as Failure from "../Api/Failure.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
 import { CalUnavailable, InvalidInput } from "../TokenError.js"
@@ -21,7 +22,10 @@ import * as Edge from "./Edge.js"
 const prefix = "/api/cal/proxy/"
 
 /** Of a caller's headers only these go on; a browser's origin and cookies are none of Cal.com's business. */
-const requestHeaders = ["accept", "accept-language", "cal-api-version"] as const
+const requestHeaders = ["accept", "accept-language", "cal-api-version", "x-request-id"] as const
+
+/** What an id is that the caller's logs and Cal.com's may share; anything else could be a message to whoever logs it. */
+const requestId = /^[\w.:-]{1,128}$/
 
 /** Of Cal.com's headers these come back, and its rate limits. Never a cookie: it would be set for this host. */
 const responseHeaders = new Set([
@@ -46,7 +50,6 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const api = yield* CalApi
     const { apiUrl } = yield* CalClient
     const forward = Effect.gen(function* () {
-      yield* Edge.operation("proxy")
       const request = yield* HttpServerRequest.HttpServerRequest
       const target = yield* parseTarget(request.originalUrl)
       const userUlid = yield* Edge.user(target.userUlid)
@@ -62,12 +65,20 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       })
       return yield* passOn(response, apiUrl, request.method)
     })
+    const route = Effect.gen(function* () {
+      yield* Edge.operation("proxy")
+      const { method } = yield* HttpServerRequest.HttpServerRequest
+      return yield* HttpMethod.isHttpMethod(method) ? Edge.refuseAll(forward) : Edge.decline(noMethod)
+    })
     yield* router.all(
       `${prefix}*`,
-      protect("proxy")(Effect.catchAll(Edge.refuseAll(forward), (failure) => Effect.succeed(Edge.respond(failure))))
+      protect("proxy")(Effect.catchAll(route, (failure) => Effect.succeed(Edge.respond(failure))))
     )
   })
 )
+
+/** The router takes whatever Node knows, and the answer to a `TRACE` would be the request, token and all (RFC 9110, 9.3.8). */
+const noMethod = Failure.service("MethodNotAllowed", "Cal.com's API does not take this method.")
 
 /** User and path from the raw request target: what a router decoded could hide a way out of Cal.com's API. */
 const parseTarget = (target: string) => {
@@ -83,7 +94,7 @@ const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string,
   const headers: Record<string, string> = {}
   for (const name of requestHeaders) {
     const value = request.headers[name]
-    if (value !== undefined) headers[name] = value
+    if (value !== undefined && (name !== "x-request-id" || requestId.test(value))) headers[name] = value
   }
   return headers
 }
