@@ -2,7 +2,7 @@
 import * as Net from "node:net"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
+import { Context, type Duration, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
 import * as Http from "../src/Http.js"
 import * as ApiKeys from "../src/Http/ApiKeys.js"
 import * as Lifecycle from "../src/Http/Lifecycle.js"
@@ -37,8 +37,8 @@ interface Conversation {
   readonly whole: Promise<string>
 }
 
-const connect = (port: number): Conversation => {
-  const socket = Net.connect(port, "127.0.0.1")
+const connect = (port: number, options: Partial<Net.TcpNetConnectOpts> = {}): Conversation => {
+  const socket = Net.connect({ port, host: "127.0.0.1", ...options })
   let text = ""
   socket.setEncoding("latin1").on("data", (chunk: string) => (text += chunk))
   socket.on("error", () => {})
@@ -83,9 +83,9 @@ const attack = (name: string, body: (server: Started) => Effect.Effect<void>, li
   )
 
 /** A byte now and then, on each connection that takes one. */
-const dripping = (conversations: ReadonlyArray<Conversation>, byte: string) =>
+const dripping = (conversations: ReadonlyArray<Conversation>, byte: string, pause: Duration.DurationInput = 50) =>
   Effect.sync(() => conversations.forEach(({ socket }) => socket.writable && socket.write(byte))).pipe(
-    Effect.repeat(Schedule.spaced("50 millis")),
+    Effect.repeat(Schedule.spaced(pause)),
     Effect.fork
   )
 
@@ -117,6 +117,42 @@ describe("slowness", () => {
         yield* Fiber.interrupt(drip)
       }),
     impatient
+  )
+})
+
+describe("a client that does not hang up", () => {
+  for (const [name, text] of [
+    ["too slow", "POST /api/cal/ensure-token HTTP/1.1\r\nHost: x\r\nX-A: "],
+    ["not HTTP", "good day\r\n\r\n"]
+  ] as const) {
+    attack(
+      `after it was ${name}: is cut off`,
+      (server) =>
+        Effect.gen(function* () {
+          const deaf = connect(server.port, { allowHalfOpen: true })
+          deaf.socket.write(text)
+          // What is written to a connection that is no more ends it here too.
+          const drip = yield* dripping([deaf], "b")
+          assert.match(yield* Effect.promise(() => deaf.whole), /^HTTP\/1\.1 4\d\d [^]*"code":"InvalidInput"\}$/)
+          yield* Fiber.interrupt(drip)
+        }),
+      impatient
+    )
+  }
+
+  attack(
+    "and does not read its answer: is cut off",
+    (server) =>
+      Effect.gen(function* () {
+        const deaf = connect(server.port)
+        // More than the sockets' buffers take, and the beginning of a request that never ends.
+        deaf.socket.pause().write(`${"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20)}GET /`)
+        // Seldom enough to be silent in between.
+        const drip = yield* dripping([deaf], "b", "2 seconds")
+        yield* Effect.promise(() => deaf.whole)
+        yield* Fiber.interrupt(drip)
+      }),
+    { timeout: 500, headersTimeout: 100_000, requestTimeout: 100_000 }
   )
 })
 

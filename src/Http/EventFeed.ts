@@ -17,6 +17,8 @@ export interface Options {
   readonly heartbeat: Duration.Duration
   /** After news, so long until readers look: news come in swarms. */
   readonly gather: Duration.Duration
+  /** How long a page may take, the wait for a turn included: with the database silent, readers are told so in time. */
+  readonly readTimeout: Duration.Duration
   readonly pageSize: number
   /** So many readers in this process at once. */
   readonly maxReaders: number
@@ -26,6 +28,7 @@ export const defaults: Options = {
   pollInterval: Duration.seconds(2),
   heartbeat: Duration.seconds(15),
   gather: Duration.millis(50),
+  readTimeout: Duration.seconds(5),
   pageSize: 100,
   maxReaders: 64
 }
@@ -120,8 +123,11 @@ export const make: Effect.Effect<EventFeed, never, TokenStorage | CalTokens | Sc
         if (isNews) yield* Effect.zipRight(Effect.sleep(config.gather), Queue.takeAll(heard))
       }
       // While the storage is away there is nothing to tell.
-      const next = yield* Effect.option(Effect.flatMap(read(state.cursor), advance))
-      const { items, state: found } = Option.getOrElse(next, () => ({ items: Chunks.empty<Item>(), state }))
+      const next = yield* Effect.option(Effect.flatMap(Effect.timeout(read(state.cursor), config.readTimeout), advance))
+      const { items, state: found } = Option.getOrElse(next, () => ({
+        items: Chunks.empty<Item>(),
+        state: { ...state, isBehind: false }
+      }))
       if (Chunks.isNonEmpty(items)) return [items, Option.some(found)] as const
       const now = yield* Clock.currentTimeMillis
       return now - state.toldAt < Duration.toMillis(config.heartbeat)

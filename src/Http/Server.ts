@@ -19,7 +19,7 @@ export interface Options {
 
 export const drainTimeout = Duration.seconds(30)
 
-/** Whoever was let in just before the end has so long to send what it came for. */
+/** Who was let in just before the end has so long to send what it came for, and who is cut off to read why. */
 const silence = Duration.seconds(1)
 
 /** Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes. */
@@ -29,9 +29,11 @@ export const limits = {
   connectionsCheckingInterval: 5_000,
   // Longer than the idle time of usual load balancers (60 s), which would otherwise send into a closing connection.
   keepAliveTimeout: 65_000,
+  // Of silence in both directions, for who does not read an answer. Event streams are never silent that long.
+  timeout: 120_000,
   // An access token of Cal.com is below 1 KiB; 16 KiB leave room for whatever a gateway adds.
   maxHeaderSize: 16 * 1024
-} satisfies Http.ServerOptions
+} satisfies Http.ServerOptions & { readonly timeout: number }
 
 export type Limits = Record<keyof typeof limits, number>
 
@@ -54,6 +56,7 @@ const make = (options: Options): Tracked => {
   const running = new Map<Http.ServerResponse, Socket>()
   const server = Http.createServer({ ...limits, ...options.limits })
   server.maxHeadersCount = maxHeadersCount
+  server.timeout = options.limits?.timeout ?? limits.timeout
   server.on("connection", (socket) => {
     for (const set of [sockets, silent]) {
       set.add(socket)
@@ -71,6 +74,13 @@ const make = (options: Options): Tracked => {
     const answered = [...running].some(([response, from]) => from === socket && response.headersSent)
     if (answered || !socket.writable || error.code === "ECONNRESET") return socket.destroy()
     socket.end(malformed(error.code))
+    // Node looks no further after such a connection, and its other end may stay silent for ever.
+    Effect.runFork(
+      Effect.delay(
+        Effect.sync(() => socket.destroy()),
+        silence
+      )
+    )
   })
   return { server, sockets, silent, running }
 }
