@@ -1,7 +1,6 @@
 /** The log of changes in memory, written by the storage beside it. Everything is visible in the order of its numbers. */
 import { randomInt, randomUUID } from "node:crypto"
 import { Duration, Effect, Option } from "effect"
-import type { UserUlid } from "../Token.js"
 import * as ChangeLog from "./ChangeLog.js"
 import { millis, type Row } from "./Rows.js"
 
@@ -20,7 +19,8 @@ export interface Log {
   readonly service: ChangeLog.ChangeLog
   /** A row was written. `kind`: what happened to its pair, if anything did. */
   readonly written: (before: Row | undefined, next: Row, now: number, kind?: ChangeLog.ChangeKind) => void
-  readonly removed: (userUlid: UserUlid, now: number) => void
+  /** A row is gone, and with it the need to reconnect. */
+  readonly removed: (before: Row, now: number) => void
 }
 
 export const make = (): Log => {
@@ -103,15 +103,11 @@ export const make = (): Log => {
       if (isRequired) tell({ kind: "reauthorizationRequired", userUlid, at: now, cause: is.cause, since: is.since })
       if (reauthorized) tell({ kind: "reauthorized", userUlid, at: now, cause: was.cause, since: was.since })
     },
-    removed: (userUlid, at) =>
-      add({
-        userUlid,
-        kind: "disconnected",
-        at,
-        version: undefined,
-        cause: undefined,
-        since: undefined,
-        reauthorized: false
-      })
+    removed: ({ status, userUlid }, at) => {
+      const [cause, since] = [undefined, undefined]
+      const reauthorized = status._tag !== "Active"
+      add({ userUlid, kind: "disconnected", at, version: undefined, cause, since, reauthorized })
+      if (reauthorized) tell({ kind: "reauthorized", userUlid, at, cause: status.cause, since: status.since })
+    }
   }
 }

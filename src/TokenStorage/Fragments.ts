@@ -62,10 +62,10 @@ export const change = (row: string, kind: string) =>
   `select ${row}.updated_at as at, ${row}.user_ulid, ${kind} as kind, ${row}.version, ${row}.cause, ${row}.since,
     ${row}.ended_cause, ${row}.ended_since from ${row}`
 
-/** What the log keeps of a row that is gone. */
+/** What the log keeps of a row that is gone, as `user_ulid, cause, since`. With it goes the need to reconnect. */
 export const removal = (row: string, at: string) =>
   `select ${at} as at, ${row}.user_ulid, 'disconnected' as kind, null::bigint as version, null::text as cause,
-    null::bigint as since, null::text as ended_cause, null::bigint as ended_since from ${row}`
+    null::bigint as since, ${row}.cause as ended_cause, ${row}.since as ended_since from ${row}`
 
 /** How long a superseded access token still names its user. */
 export const lookupMillis = supersededLookup.minutes * 60_000

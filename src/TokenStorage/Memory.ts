@@ -63,7 +63,7 @@ export const make = (): TokenStorage["Type"] => {
   const remove = (userUlid: UserUlid, now: number): boolean => {
     const row = rows.get(userUlid)
     if (row === undefined) return false
-    log.removed(userUlid, now)
+    log.removed(row, now)
     accounts.delete(accountKey(row.connection))
     for (const key of lookups.get(userUlid)?.keys() ?? []) if (owners.get(key) === userUlid) owners.delete(key)
     lookups.delete(userUlid)

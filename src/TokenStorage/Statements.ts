@@ -192,12 +192,13 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
     const displaced = sql`
       delete from cal_tokens.connection o using cal_tokens.cal_account a
       where ${isOthers} and o.user_ulid = a.user_ulid and ${accountOf("o", connection)}
-      returning o.user_ulid`
+      returning o.user_ulid, o.cause, o.since`
+    const nobody = raw("select null::text as user_ulid, null::text as cause, null::bigint as since where false")
     // A row that is there is locked before the insert meets it: of many at once, each finds it already there.
     return sql<Columns & { readonly displaced: ReadonlyArray<UserUlid> | null }>`
       with present as materialized (
         select from cal_tokens.connection c where c.user_ulid = ${userUlid} for no key update
-      ), displaced as (${replace === true ? displaced : raw("select null::text as user_ulid where false")}), stored as (
+      ), displaced as (${replace === true ? displaced : nobody}), stored as (
         insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
           access_hash, access_token_expires_at, refresh_token_expires_at, version, updated_at)
         select ${userUlid}, ${connection._tag}, ${connection.clientId}, ${connection.calUserId ?? null}::bigint,
@@ -224,7 +225,7 @@ export const make = (sql: SqlClient.SqlClient, instant: () => Statement.Fragment
   const disconnect = (userUlid: UserUlid) => sql`
     with gone as (
       delete from cal_tokens.connection where user_ulid = ${userUlid}
-      returning user_ulid, ${now()} as at, ${durable}
+      returning user_ulid, cause, since, ${now()} as at, ${durable}
     ), ${logged(raw(Fragments.removal("gone", "gone.at")))}
     select user_ulid from gone`
 

@@ -95,7 +95,7 @@ const changes = (storage: () => Fixture.Storage) => {
         "reissued",
         "updated",
         "reauthorizationRequired",
-        "disconnected"
+        "disconnected, back"
       ])
       const [, , , updated, required, disconnected] = told
       assert.deepInclude(updated, { userUlid, at: now.updatedAt, version: now.version, cause: undefined })
@@ -233,6 +233,37 @@ const claimOf = (storage: Fixture.Storage, userUlid: UserUlid, holder = "me") =>
   )
 
 const transitions = (storage: () => Fixture.Storage) => {
+  for (const how of ["is disconnected", "loses the account to another user"] as const) {
+    it.effect(`who ${how} need not reconnect any more`, () =>
+      Effect.gen(function* () {
+        const { connection, kinds, terminal, userUlid } = yield* connected(storage())
+        yield* terminal
+        if (how === "is disconnected") yield* storage().disconnect(userUlid)
+        else {
+          const other = Fixture.newUser().userUlid
+          yield* storage().connect({ userUlid: other, connection, pair: Fixture.pair(`${other} x`), replace: true })
+        }
+        assert.deepStrictEqual((yield* kinds).slice(1, 3), ["reauthorizationRequired", "disconnected, back"])
+        const [required] = yield* claimOf(storage(), userUlid)
+        assert(required?.kind === "reauthorizationRequired")
+        yield* storage().log.settle(required.id)
+        const [over, ...none] = yield* claimOf(storage(), userUlid)
+        const { cause, since } = required
+        assert.deepInclude(over, { kind: "reauthorized", cause, since })
+        assert.deepStrictEqual(none, [])
+      })
+    )
+  }
+
+  it.effect("who need not reconnect is disconnected without a word about that", () =>
+    Effect.gen(function* () {
+      const { kinds, userUlid } = yield* connected(storage())
+      yield* storage().disconnect(userUlid)
+      assert.deepStrictEqual(yield* kinds, ["connected", "disconnected"])
+      assert.deepStrictEqual(yield* claimOf(storage(), userUlid), [])
+    })
+  )
+
   it.effect("both ways are to be delivered, of a user one after the other, under a name that stays", () =>
     Effect.gen(function* () {
       const user = yield* connected(storage())
