@@ -19,9 +19,10 @@ import { hash, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
 import {
   CalClientMisconfigured,
+  CalRateLimited,
   CalUnavailable,
   InvalidInput,
-  type StorageUnavailable,
+  StorageUnavailable,
   type TokenError
 } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
@@ -126,8 +127,20 @@ export const make = (
           pair: grant.pair
         }))
         const { connection } = yield* tokens.connectWith(userUlid, obtain, { replace: flow.replace })
+        if (flow.replace) yield* tryOut(userUlid)
         return { calUserId: Option.fromNullable(connection.calUserId) }
       }).pipe(Effect.mapError(startAgain))
+
+    /**
+     * Cal.com ends all refresh tokens of an account with each rotation, and whoever had the account until now may have
+     * been refreshed after the exchange. Then the person connects once more, and better now than at the next expiry.
+     */
+    const tryOut = (userUlid: UserUlid) =>
+      Effect.catchIf(
+        tokens.refresh(userUlid, { forceRefresh: true }),
+        (error) => error._tag !== "ReauthorizationRequired",
+        () => Effect.void
+      )
 
     /** A secret that turned up with another user is used up too: whoever it was made for did not bring it. */
     const ownedBy =
@@ -232,12 +245,16 @@ export const off: Context.Tag.Service<ConnectFlow> = {
 
 /** The state is used up, and often the code: to ask once more with the same ones is in vain. */
 const startAgain = (error: TokenError): TokenError => {
-  if (error._tag === "CalUnavailable") {
-    return new CalUnavailable({
-      operation: error.operation,
-      reason: `${error.reason}; the state is used up, so start again with a new authorize URL`,
-      status: error.status
-    })
+  const { _tag } = error
+  if (_tag === "CalUnavailable" || _tag === "StorageUnavailable") {
+    const reason = `${error.reason}; the state is used up, so start again with a new authorize URL`
+    return _tag === "CalUnavailable"
+      ? new CalUnavailable({ operation: error.operation, reason, status: error.status })
+      : new StorageUnavailable({ operation: error.operation, reason })
+  }
+  if (_tag === "CalRateLimited") {
+    const operation = `${error.operation}; the state is used up, so start again with a new authorize URL`
+    return new CalRateLimited({ operation, retryAfter: error.retryAfter })
   }
   return error._tag === "CalRequestRejected" && error.reason.startsWith("invalid_grant: code_invalid_or_expired")
     ? new InvalidInput({

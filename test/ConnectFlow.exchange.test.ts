@@ -234,7 +234,10 @@ describe("an exchange that fails leaves the connection as it was", () => {
           yield* sandbox.inject(fault)
           return yield* timeLeft(Effect.flip(exchange(flow)))
         }),
-      (error) => assert.strictEqual(error._tag, tag)
+      (error) => {
+        assert.strictEqual(error._tag, tag)
+        assert.strictEqual(/the state is used up, so start again/.test(error.message), tag === "CalRateLimited")
+      }
     )
   }
 

@@ -3,7 +3,7 @@ import { assert, describe } from "@effect/vitest"
 import { Array, Duration, Effect, Either, Fiber, Option, Redacted, Stream, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
 import { type ConnectFlow, off, type Return } from "../src/ConnectFlow.js"
-import { Sandbox } from "../src/Sandbox.js"
+import { Fault, Sandbox } from "../src/Sandbox.js"
 import type { UserUlid } from "../src/Token.js"
 import type { TokenError } from "../src/TokenError.js"
 import * as Flow from "./support/FlowWorld.js"
@@ -416,6 +416,42 @@ describe("an account that another user is connected to", () => {
       yield* flow.confirm(user(3), yield* Flow.completionOf(back))
       assert.isFalse(yield* isConnected(user(2)))
       assert.isTrue(yield* World.isStoredPairLive(user(3)))
+    })
+  )
+
+  scenario(
+    "is taken while the other user's tokens are refreshed, which ends the new ones: that is said at once",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const tap = yield* StorageTap
+      const sandbox = yield* Sandbox
+      const { tokens: other } = yield* World.anotherNode()
+      yield* byApp(flow, user(1))
+      yield* TestClock.adjust("1 minute")
+      const { url } = yield* flow.begin(user(2), { replace: true })
+      const brought = Flow.broughtBack(yield* Flow.consent(url))
+      yield* tap.around("connect", {
+        before: Effect.asVoid(Effect.orDie(other.refresh(user(1), { forceRefresh: true })))
+      })
+      const error = yield* Effect.flip(flow.exchange(user(2), brought))
+      assert.strictEqual(error._tag, "ReauthorizationRequired")
+      const next = yield* flow.begin(user(2), { replace: true })
+      yield* flow.exchange(user(2), Flow.broughtBack(yield* Flow.consent(next.url)))
+      assert.isTrue(yield* World.isStoredPairLive(user(2)))
+      assert.isAbove(yield* sandbox.count("oauth2Refresh"), 1)
+    })
+  )
+
+  scenario(
+    "is kept although the new tokens cannot be tried out",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const sandbox = yield* Sandbox
+      yield* byApp(flow, user(1))
+      yield* sandbox.inject(Fault.status(429, { kind: "oauth2Refresh" }))
+      const { url } = yield* flow.begin(user(2), { replace: true })
+      yield* flow.exchange(user(2), Flow.broughtBack(yield* Flow.consent(url)))
+      assert.isTrue(yield* World.isStoredPairLive(user(2)))
     })
   )
 })
