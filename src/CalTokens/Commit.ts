@@ -39,9 +39,15 @@ export interface Commits {
   ) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable | TokenUnreadable>
 }
 
-/** The first and the longest pause between two offers. Others wait for an offer before they give a user up. */
+/** The pause after the first offer. It doubles from one to the next. */
 const firstPause = Duration.millis(100)
-const longestPause = Duration.seconds(2)
+
+/**
+ * The longest pause between two offers. Others wait `latePairWait` for one before they give a user up: several fit into
+ * that, for the first of them may still fail, and each takes its time.
+ */
+const longestPauseOf = (config: Pick<Options, "latePairWait">) =>
+  Duration.max(firstPause, Duration.times(config.latePairWait, 0.25))
 
 /** What Cal.com's answer adds to a connection; what is known stays. */
 const enriched = (connection: Connection, grant: Grant): Connection =>
@@ -54,7 +60,7 @@ const enriched = (connection: Connection, grant: Grant): Connection =>
       }
 
 export const make = (deps: {
-  readonly config: Pick<Options, "pollInterval">
+  readonly config: Pick<Options, "latePairWait">
   readonly storage: typeof TokenStorage.Service
   readonly memory: Memory
   readonly notices: Notices
@@ -62,6 +68,7 @@ export const make = (deps: {
   readonly publish: (change: Omit<TokenChange, "at">) => Effect.Effect<void>
 }): Commits => {
   const { memory, owned, storage } = deps
+  const longestPause = longestPauseOf(deps.config)
 
   interface Offer {
     readonly held: StoredConnection

@@ -44,9 +44,18 @@ export const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => void server.close().closeAllConnections()))
   const port = yield* portOf(server)
 
-  const granted = (kind: User["kind"], email: string) => {
+  const granted = (kind: User["kind"], userUlid: UserUlid) => {
+    const email = `${userUlid.toLowerCase()}@fleet.example`
     const person = { email, name: email }
-    return kind === "managed" ? sandbox.grantManaged(person) : sandbox.grantOAuth2(person)
+    const grant: Effect.Effect<Sandbox.ManagedGrant | Sandbox.OAuth2Grant> =
+      kind === "managed" ? sandbox.grantManaged(person) : sandbox.grantOAuth2(person)
+    return Effect.map(grant, ({ accessToken, calUserId, refreshToken }): User => ({
+      userUlid,
+      kind,
+      calUserId,
+      accessToken: Redacted.value(accessToken),
+      refreshToken: Redacted.value(refreshToken)
+    }))
   }
 
   return {
@@ -67,16 +76,11 @@ export const make = Effect.gen(function* () {
         const userUlid = yield* newUlid
         // Granting takes no time, so nobody else sees this clock.
         yield* skewed(-Duration.toMillis(age))
-        const grant = yield* granted(kind, `${userUlid.toLowerCase()}@fleet.example`)
-        yield* skewed(0)
-        return {
-          userUlid,
-          kind,
-          calUserId: grant.calUserId,
-          accessToken: Redacted.value(grant.accessToken),
-          refreshToken: Redacted.value(grant.refreshToken)
-        }
+        return yield* Effect.zipLeft(granted(kind, userUlid), skewed(0))
       }),
+    /** The same user with another pair, the only one that Cal.com takes from now on. */
+    renewed: ({ calUserId, kind, userUlid }: User): Effect.Effect<User> =>
+      Effect.zipRight(sandbox.revokeRefreshTokens(calUserId), granted(kind, userUlid)),
     /** How often a user's refresh token was presented, and how many pairs Cal.com granted for that. */
     refreshes: ({ calUserId }: User) =>
       Effect.map(sandbox.calls, (calls) => {

@@ -59,6 +59,8 @@ export class Fleet extends Context.Tag("test/Fleet")<
       count: number,
       isExpired?: boolean
     ) => Effect.Effect<ReadonlyArray<Cal.User>, Node.NoAnswer>
+    /** Connects somebody with the pair given, as one that is past its time or not. */
+    readonly connect: (user: Cal.User, isExpired: boolean) => Effect.Effect<void, Node.NoAnswer>
   }
 >() {}
 
@@ -121,6 +123,7 @@ const make = (options: Options) =>
       cal,
       storage: Context.get(context, TokenStorage),
       sql: Context.get(context, PgClient.PgClient),
+      connect,
       startDoomed: (step, signal = "SIGKILL") => start({ [deathVariable]: step, [signalVariable]: signal }),
       newUsers: (kind, count, isExpired = false) =>
         Effect.forEach(
@@ -151,15 +154,21 @@ export const all200 = (answers: ReadonlyArray<Node.Answer>) => {
   for (const answer of answers) assert.strictEqual(answer.status, 200, JSON.stringify(answer.body))
 }
 
+/** Whether Cal.com would still take one of the refresh tokens in the user's row. */
+export const holdsLivePair = (user: Cal.User) =>
+  Effect.gen(function* () {
+    const { cal } = yield* Fleet
+    const { fallbacks, pair } = yield* stored(user)
+    return yield* Effect.exists([pair, ...fallbacks], ({ refreshToken }) => cal.isLive(refreshToken))
+  })
+
 /** The promise of it all: Cal.com would still take what is stored, and nobody has to reconnect. */
 export const nothingLost = (users: ReadonlyArray<Cal.User>) =>
   Effect.gen(function* () {
-    const { cal } = yield* Fleet
     for (const user of users) {
-      const { fallbacks, pair, status } = yield* stored(user)
+      const { status } = yield* stored(user)
       assert.strictEqual(status._tag, "Active", `${user.kind} user`)
-      const isLive = yield* Effect.exists([pair, ...fallbacks], ({ refreshToken }) => cal.isLive(refreshToken))
-      assert.isTrue(isLive, `a stored refresh token of a ${user.kind} user works`)
+      assert.isTrue(yield* holdsLivePair(user), `a stored refresh token of a ${user.kind} user works`)
     }
   })
 

@@ -1,14 +1,16 @@
 /** A process that dies by `kill -9` at each step of the protocol. */
 import { assert, describe, layer } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
+import { Clock, Context, Data, Duration, Effect, Equal, Fiber, Layer, Redacted } from "effect"
 import { vi } from "vitest"
+import * as Sandbox from "../../src/Sandbox.js"
 import { hash } from "../../src/Token.js"
 import { makeDatabase } from "../support/Postgres.js"
 import { latency, type User } from "./Cal.js"
-import { Fleet, layer as layerFleet, nothingLost, routes, stored } from "./Fleet.js"
+import { Fleet, holdsLivePair, layer as layerFleet, nothingLost, routes, stored } from "./Fleet.js"
 import { type Answer, ensureToken, type Node, patiently } from "./Node.js"
 import * as Speed from "./Speed.js"
 import { asleep, type Signal, type Step } from "./Step.js"
+import { until } from "./Until.js"
 
 const speed = 5
 const lease = Duration.toMillis(Speed.settings(speed / Speed.slowness).lease)
@@ -36,7 +38,10 @@ const layerDoomed = Layer.scoped(
         const key = `${signal} ${step}`
         doomed.set(key, [...(doomed.get(key) ?? []), node])
       })
-    const all = [...steps.map((step) => start(step, "SIGKILL")), ...sleepers.map(({ at }) => start(at, "SIGSTOP"))]
+    const all = [
+      ...steps.map((step) => start(step, "SIGKILL")),
+      ...[...sleepers.map(({ at }) => at), "fail:before" as const].map((step) => start(step, "SIGSTOP"))
+    ]
     yield* Effect.all(all, { concurrency: 4, discard: true })
     return doomed
   })
@@ -72,14 +77,53 @@ const allEqual = (answers: ReadonlyArray<Answer>, status: number) => {
   assert.lengthOf(new Set(answers.map(({ body }) => body["expiresAt"])), 1)
 }
 
+/** What is wrong with a user's tokens or with Cal.com, so that a refresh comes to the step. */
+const troubles = {
+  none: () => Effect.void,
+  /** Cal.com refuses the user's refresh token. */
+  revoked: (user: User) => Effect.flatMap(Fleet, ({ cal }) => cal.revokeRefreshTokens(user.calUserId)),
+  /** The old pair was handed in after a newer one: Cal.com takes only the newer, which is kept as a fallback. */
+  displaced: (user: User) =>
+    Effect.flatMap(Fleet, ({ cal, connect }) =>
+      Effect.flatMap(cal.renewed(user), (renewed) => Effect.zipRight(connect(renewed, true), connect(user, true)))
+    ),
+  /** The connection breaks once, and nothing took effect: the outcome is unknown. */
+  broken: (user: User) =>
+    Effect.flatMap(Fleet, ({ cal }) =>
+      cal.inject(
+        Sandbox.Fault.dropBefore({
+          kind: user.kind === "managed" ? "refresh" : "oauth2Refresh",
+          calUserId: user.calUserId
+        })
+      )
+    )
+}
+
+/** Somebody new with an expired access token and this trouble. */
+const newUser = (kind: User["kind"], trouble: keyof typeof troubles = "none") =>
+  Effect.gen(function* () {
+    const { newUsers } = yield* Fleet
+    const [user] = yield* newUsers(kind, 1, true)
+    assert(user !== undefined)
+    yield* troubles[trouble](user)
+    return user
+  })
+
+/** What Cal.com saw in all: its own refresh tokens presented, pairs granted for them, reissues. */
+interface Seen {
+  readonly presented: number
+  readonly granted: number
+  readonly reissued: number
+}
+
 /** What is left to do when a process has died, by what Cal.com and the database know then. */
 interface Death {
   readonly at: Step
   readonly kinds: ReadonlyArray<User["kind"]>
+  readonly trouble?: keyof typeof troubles
   /** Whether the others have to wait for the lease. */
   readonly waits: boolean
-  /** What Cal.com saw in all: refresh tokens presented, pairs granted for them, reissues. */
-  readonly seen: { readonly presented: number; readonly granted: number; readonly reissued: number }
+  readonly seen: Seen
 }
 
 const both = ["managed", "oauth2"] as const
@@ -90,14 +134,79 @@ const recovered: ReadonlyArray<Death> = [
   { at: "refresh:before", kinds: both, waits: true, seen: { presented: 1, granted: 1, reissued: 0 } },
   { at: "commit:after", kinds: both, waits: false, seen: { presented: 1, granted: 1, reissued: 0 } },
   { at: "refresh:after", kinds: ["managed"], waits: true, seen: { presented: 2, granted: 1, reissued: 1 } },
-  { at: "commit:before", kinds: ["managed"], waits: true, seen: { presented: 2, granted: 1, reissued: 1 } }
+  { at: "commit:before", kinds: ["managed"], waits: true, seen: { presented: 2, granted: 1, reissued: 1 } },
+  // The others begin with the token that is journalled: the refused one again, or the fallback at once.
+  {
+    at: "spend:before",
+    trouble: "displaced",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 3, granted: 1, reissued: 0 }
+  },
+  {
+    at: "spend:after",
+    trouble: "displaced",
+    kinds: ["oauth2"],
+    waits: true,
+    seen: { presented: 2, granted: 1, reissued: 0 }
+  },
+  {
+    at: "spend:before",
+    trouble: "revoked",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 2, granted: 0, reissued: 1 }
+  },
+  {
+    at: "spend:after",
+    trouble: "revoked",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 2, granted: 0, reissued: 1 }
+  },
+  {
+    at: "reissue:before",
+    trouble: "revoked",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 2, granted: 0, reissued: 1 }
+  },
+  {
+    at: "reissue:after",
+    trouble: "revoked",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 2, granted: 0, reissued: 2 }
+  },
+  {
+    at: "fail:before",
+    trouble: "broken",
+    kinds: ["managed"],
+    waits: true,
+    seen: { presented: 2, granted: 1, reissued: 0 }
+  },
+  // The lease is given back; until the token is probed they wait less than for that.
+  {
+    at: "fail:after",
+    trouble: "broken",
+    kinds: ["oauth2"],
+    waits: false,
+    seen: { presented: 2, granted: 1, reissued: 0 }
+  }
 ]
 
-const cases = recovered.flatMap(({ kinds, ...death }) => kinds.map((kind) => ({ ...death, kind })))
+const cases = recovered.flatMap(({ kinds, trouble = "none", ...death }) =>
+  kinds.map((kind) => ({ ...death, trouble, kind }))
+)
 
-const lost = ["refresh:after", "commit:before"] as const
-
-const reissues = ["reissue:before", "reissue:after"] as const
+/** Deaths after which only the person can help, and what they are told. */
+const lost = [
+  { at: "refresh:after", trouble: "none", waits: true, cause: "rotationLost", presented: 2, granted: 1 },
+  { at: "commit:before", trouble: "none", waits: true, cause: "rotationLost", presented: 2, granted: 1 },
+  // Nobody can tell what came of the dead process' call.
+  { at: "fail:before", trouble: "revoked", waits: true, cause: "rotationLost", presented: 2, granted: 0 },
+  { at: "fail:after", trouble: "revoked", waits: false, cause: "revoked", presented: 1, granted: 0 }
+] as const
 
 const probes = [
   { at: "probe:before", kind: "managed", seen: { presented: 1, granted: 1, reissued: 0 } },
@@ -105,22 +214,41 @@ const probes = [
   { at: "probe:after", kind: "managed", seen: { presented: 2, granted: 1, reissued: 1 } }
 ] as const
 
-const sleepers = [
-  { at: "commit:before", kind: "managed" },
-  { at: "refresh:after", kind: "managed" },
-  { at: "refresh:before", kind: "managed" },
-  { at: "refresh:before", kind: "oauth2" }
-] as const
+/** Who sleeps where; `seen` includes what is sent after waking up. */
+const sleepers: ReadonlyArray<{
+  readonly at: Step
+  readonly kind: User["kind"]
+  readonly trouble: keyof typeof troubles
+  readonly seen: Seen
+}> = [
+  { at: "claim:before", kind: "managed", trouble: "none", seen: { presented: 1, granted: 1, reissued: 0 } },
+  // Who slept that long sends nothing any more, from whatever step it was about to.
+  { at: "claim:after", kind: "oauth2", trouble: "none", seen: { presented: 1, granted: 1, reissued: 0 } },
+  { at: "spend:before", kind: "managed", trouble: "revoked", seen: { presented: 2, granted: 0, reissued: 1 } },
+  { at: "spend:after", kind: "managed", trouble: "revoked", seen: { presented: 2, granted: 0, reissued: 1 } },
+  { at: "spend:after", kind: "oauth2", trouble: "displaced", seen: { presented: 2, granted: 1, reissued: 0 } },
+  // Only a request that was on its way already is sent. A reissue so late kills the stored pair: its answer is kept.
+  { at: "refresh:before", kind: "managed", trouble: "none", seen: { presented: 2, granted: 1, reissued: 0 } },
+  { at: "refresh:before", kind: "oauth2", trouble: "none", seen: { presented: 2, granted: 1, reissued: 0 } },
+  { at: "refresh:after", kind: "managed", trouble: "none", seen: { presented: 2, granted: 1, reissued: 1 } },
+  { at: "probe:before", kind: "oauth2", trouble: "broken", seen: { presented: 3, granted: 1, reissued: 0 } },
+  { at: "probe:after", kind: "managed", trouble: "broken", seen: { presented: 3, granted: 1, reissued: 1 } },
+  { at: "reissue:before", kind: "managed", trouble: "revoked", seen: { presented: 2, granted: 0, reissued: 2 } },
+  { at: "reissue:after", kind: "managed", trouble: "revoked", seen: { presented: 2, granted: 0, reissued: 2 } },
+  { at: "commit:before", kind: "managed", trouble: "none", seen: { presented: 2, granted: 1, reissued: 1 } },
+  { at: "commit:after", kind: "managed", trouble: "none", seen: { presented: 1, granted: 1, reissued: 0 } },
+  { at: "fail:before", kind: "managed", trouble: "broken", seen: { presented: 2, granted: 1, reissued: 0 } },
+  { at: "fail:after", kind: "oauth2", trouble: "broken", seen: { presented: 2, granted: 1, reissued: 0 } }
+]
 
 /** Every death that is tried; whoever dies of a probe does so after somebody else. */
 const steps: ReadonlyArray<Step> = [
-  ...cases.map(({ at }) => at),
-  ...lost,
-  ...reissues,
+  ...[...cases, ...lost].map(({ at }) => at),
   ...probes.flatMap(({ at }) => ["claim:after", at] as const)
 ]
 
-vi.setConfig({ maxConcurrency: 6, testTimeout: 60_000 * Speed.slowness })
+// Nearly all the time they wait for leases to lapse.
+vi.setConfig({ maxConcurrency: 12, testTimeout: 60_000 * Speed.slowness })
 
 describe.each(routes)("$name", (route) => {
   describe.skipIf(route.isMissing).concurrent("kill -9", () => {
@@ -128,94 +256,97 @@ describe.each(routes)("$name", (route) => {
       excludeTestServices: true,
       timeout: Duration.seconds(90 * Speed.slowness)
     })((it) => {
-      it.scoped.each(cases)("$at, $kind user: the others finish", ({ at, kind, seen, waits }) =>
-        Effect.gen(function* () {
-          const { cal, newUsers } = yield* Fleet
-          const users = yield* newUsers(kind, 1, true)
-          for (const user of users) {
+      it.scoped.each(cases)(
+        "$at, $kind user, trouble: $trouble: the others finish",
+        ({ at, kind, seen, trouble, waits }) =>
+          Effect.gen(function* () {
+            const { cal } = yield* Fleet
+            const user = yield* newUser(kind, trouble)
             yield* dieOf(user, at)
             const { answers, took } = yield* askOthers(user)
             allEqual(answers, 200)
             assert.deepStrictEqual(yield* cal.refreshes(user), seen)
             const calls = Duration.toMillis(latency) * (seen.presented + seen.reissued)
             assert.isBelow(took, (waits ? lease : 0) + calls + slack)
-          }
-          yield* nothingLost(users)
-        })
-      )
-
-      it.scoped.each(lost)(
-        "%s, oauth2 user: the answer with the pair is lost for good, which one probe finds out",
-        (at) =>
-          Effect.gen(function* () {
-            const { cal, newUsers } = yield* Fleet
-            for (const user of yield* newUsers("oauth2", 1, true)) {
-              yield* dieOf(user, at)
-              const { answers, took } = yield* askOthers(user)
-              allEqual(answers, 409)
-              assert.isBelow(took, lease + 2 * Duration.toMillis(latency) + slack)
-              const { status } = yield* stored(user)
-              assert.deepInclude(status, { _tag: "ReauthorizationRequired", cause: "rotationLost" })
-              allEqual((yield* askOthers(user)).answers, 409)
-              assert.deepStrictEqual(yield* cal.refreshes(user), { presented: 2, granted: 1, reissued: 0 })
-            }
+            yield* nothingLost([user])
           })
       )
 
-      it.scoped.each(reissues)("%s, managed user: the others finish", (at) =>
-        Effect.gen(function* () {
-          const { cal, newUsers } = yield* Fleet
-          const users = yield* newUsers("managed", 1, true)
-          for (const user of users) {
-            yield* cal.revokeRefreshTokens(user.calUserId)
+      it.scoped.each(lost)(
+        "$at, oauth2 user, trouble: $trouble: no live pair is left, which one probe at most finds out",
+        ({ at, cause, granted, presented, trouble, waits }) =>
+          Effect.gen(function* () {
+            const { cal } = yield* Fleet
+            const user = yield* newUser("oauth2", trouble)
             yield* dieOf(user, at)
             const { answers, took } = yield* askOthers(user)
-            allEqual(answers, 200)
-            assert.isBelow(took, lease + 2 * Duration.toMillis(latency) + slack)
-            const reissued = at === "reissue:before" ? 1 : 2
-            assert.deepStrictEqual(yield* cal.refreshes(user), { presented: 2, granted: 0, reissued })
-          }
-          yield* nothingLost(users)
-        })
+            allEqual(answers, 409)
+            assert.isBelow(took, (waits ? lease : 0) + 2 * Duration.toMillis(latency) + slack)
+            const { status } = yield* stored(user)
+            assert.deepInclude(status, { _tag: "ReauthorizationRequired", cause })
+            allEqual((yield* askOthers(user)).answers, 409)
+            assert.deepStrictEqual(yield* cal.refreshes(user), { presented, granted, reissued: 0 })
+          })
       )
 
       it.scoped.each(probes)(
         "$at, $kind user: who looks after the dead dies too, and the others finish",
         ({ at, kind, seen }) =>
           Effect.gen(function* () {
-            const { cal, newUsers } = yield* Fleet
-            const users = yield* newUsers(kind, 1, true)
-            for (const user of users) {
-              yield* dieOf(user, "claim:after")
-              yield* dieOf(user, at)
-              const { answers, took } = yield* askOthers(user)
-              allEqual(answers, 200)
-              assert.deepStrictEqual(yield* cal.refreshes(user), seen)
-              assert.isBelow(took, lease + Duration.toMillis(latency) * (seen.presented + seen.reissued) + slack)
-            }
-            yield* nothingLost(users)
+            const { cal } = yield* Fleet
+            const user = yield* newUser(kind)
+            yield* dieOf(user, "claim:after")
+            yield* dieOf(user, at)
+            const { answers, took } = yield* askOthers(user)
+            allEqual(answers, 200)
+            assert.deepStrictEqual(yield* cal.refreshes(user), seen)
+            assert.isBelow(took, lease + Duration.toMillis(latency) * (seen.presented + seen.reissued) + slack)
+            yield* nothingLost([user])
           })
       )
 
       it.scoped.each(sleepers)(
-        "$at, $kind user: who sleeps longer than its lease changes nothing when it wakes up",
-        ({ at, kind }) =>
+        "$at, $kind user, trouble: $trouble: who sleeps until the others are done changes nothing when it wakes up",
+        ({ at, kind, seen, trouble }) =>
           Effect.gen(function* () {
-            const { newUsers } = yield* Fleet
-            const users = yield* newUsers(kind, 1, true)
-            for (const user of users) {
-              const node = yield* doomed(at, "SIGSTOP")
-              const asking = yield* Effect.fork(patiently(ensureToken(node, user)))
-              yield* node.until(new RegExp(asleep))
-              const { answers } = yield* askOthers(user)
-              allEqual(answers, 200)
-              const before = yield* stored(user)
-              yield* node.kill("SIGCONT")
-              allEqual([...answers, yield* Fiber.join(asking)], 200)
-              const after = yield* stored(user)
-              assert.strictEqual(hash(after.pair.refreshToken), hash(before.pair.refreshToken))
-            }
-            yield* nothingLost(users)
+            const { cal } = yield* Fleet
+            const user = yield* newUser(kind, trouble)
+            const node = yield* doomed(at, "SIGSTOP")
+            const asking = yield* Effect.fork(patiently(ensureToken(node, user)))
+            yield* node.until(new RegExp(asleep))
+            const { answers } = yield* askOthers(user)
+            allEqual(answers, 200)
+            const before = yield* stored(user)
+            yield* node.kill("SIGCONT")
+            allEqual([...answers, yield* Fiber.join(asking)], 200)
+            // The caller is answered from the row, and does not wait for what was on its way.
+            const isSent = Effect.map(cal.refreshes(user), (sent) => Equal.equals(Data.struct(sent), Data.struct(seen)))
+            yield* until("what was on its way was sent", isSent, Duration.millis(slack))
+            yield* until("its answer was kept", holdsLivePair(user), Duration.millis(slack))
+            const after = yield* stored(user)
+            assert.strictEqual(hash(after.pair.refreshToken), hash(before.pair.refreshToken))
+            assert.deepStrictEqual(yield* cal.refreshes(user), seen)
+            yield* nothingLost([user])
+          })
+      )
+
+      it.scoped(
+        "fail:before, oauth2 user who connects again: who sleeps meanwhile does not take the new pair for dead",
+        () =>
+          Effect.gen(function* () {
+            const { cal, connect } = yield* Fleet
+            const user = yield* newUser("oauth2", "revoked")
+            const node = yield* doomed("fail:before", "SIGSTOP")
+            const asking = yield* Effect.fork(patiently(ensureToken(node, user)))
+            yield* node.until(new RegExp(asleep))
+            const renewed = yield* cal.renewed(user)
+            yield* connect(renewed, false)
+            yield* node.kill("SIGCONT")
+            allEqual([yield* Fiber.join(asking), ...(yield* askOthers(user)).answers], 200)
+            const { pair } = yield* stored(user)
+            assert.strictEqual(Redacted.value(pair.refreshToken), renewed.refreshToken)
+            assert.deepStrictEqual(yield* cal.refreshes(user), { presented: 1, granted: 0, reissued: 0 })
+            yield* nothingLost([user])
           })
       )
     })

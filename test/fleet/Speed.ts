@@ -1,4 +1,7 @@
-/** The numbers of the refresh rules, all divided by one factor, so that their ratios are those of production. */
+/**
+ * The numbers of `TokenConfig`, all times divided by one factor, so that their ratios are those of production. What is not
+ * among them, as the limits of the database's answers, is as long as ever.
+ */
 import { Duration } from "effect"
 import * as TokenConfig from "../../src/TokenConfig.js"
 

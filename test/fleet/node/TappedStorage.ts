@@ -6,6 +6,9 @@ import * as Death from "./Death.js"
 
 export * from "../../../src/TokenStorage/Postgres.js"
 
+const within = <A, E>(name: "spend" | "commit" | "fail", call: Effect.Effect<A, E>) =>
+  Death.at(`${name}:before`).pipe(Effect.zipRight(call), Effect.zipLeft(Death.at(`${name}:after`)))
+
 const tapped = (storage: typeof TokenStorage.Service) =>
   TokenStorage.of({
     ...storage,
@@ -19,8 +22,9 @@ const tapped = (storage: typeof TokenStorage.Service) =>
         }
         return result
       }),
-    commit: (request) =>
-      Death.at("commit:before").pipe(Effect.zipRight(storage.commit(request)), Effect.zipLeft(Death.at("commit:after")))
+    spend: (request) => within("spend", storage.spend(request)),
+    commit: (request) => within("commit", storage.commit(request)),
+    fail: (request) => within("fail", storage.fail(request))
   })
 
 export const layer: typeof Postgres.layer = (options) =>
