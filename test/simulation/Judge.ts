@@ -191,8 +191,10 @@ export class Judge {
       }
     }
     if (row.status._tag === "Active") return
+    // Lost, or thrown away because somebody asked for that: one who disconnects and hands in a pair at the same time.
     const lost = [...oracle.grants.values()].some(
-      (grant) => grant.account === account && grant.state === "lost" && isLive(grant.refreshToken)
+      ({ account: owner, refreshToken, state }) =>
+        owner === account && (state === "lost" || state === "discarded") && isLive(refreshToken)
     )
     if (user.kind === "managed" ? cal.hasAccount(account) : !lost && !user.isRevoked) {
       oracle.report("P9", `${name} is asked to reconnect (${row.status.cause}) although no live pair was lost`)
