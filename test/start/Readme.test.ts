@@ -1,8 +1,11 @@
 /** The commands of the README's section on HTTP, run as they stand against the program as a newcomer starts it. */
 import { execFile, spawn } from "node:child_process"
 import * as Fs from "node:fs"
+import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
+import { Webhook } from "standardwebhooks"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { build, type Program, run } from "./Program.js"
 
@@ -60,19 +63,45 @@ const [, returnUrls = ""] = /`CAL_TOKENS_RETURN_URLS=(\S+) npm start`/.exec(read
 const [, allowedOrigin = ""] = /`CAL_TOKENS_ALLOWED_ORIGINS=(http:\S+)` in front of `npm start`/.exec(readme) ?? []
 const success = { success: true }
 
+interface Delivery {
+  readonly webhook: unknown
+  readonly answer: () => void
+}
+
+/** An app that takes webhooks, and the first that it was sent. */
+const startApp = async () => {
+  const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`
+  let take: (delivery: Delivery) => void
+  const taken = new Promise<Delivery>((resolve) => (take = resolve))
+  const server = Http.createServer((request, response) => {
+    let body = ""
+    request.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
+    request.on("end", () => {
+      const webhook = new Webhook(secret).verify(body, request.headers as Record<string, string>)
+      take({ webhook, answer: () => response.writeHead(204).end() })
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return { secret, taken, server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/` }
+}
+
 describe("the README's commands", () => {
-  let directory: string
+  let directory: string | undefined
   let program: Program
+  let app: Awaited<ReturnType<typeof startApp>>
   let settings: { readonly URL: string; readonly KEY: string }
   const READER_KEY = "reader-key-of-at-least-32-characters"
 
   beforeAll(async () => {
+    app = await startApp()
     directory = build()
     program = run(directory, ["dist/main.js", "serve"], {
       PORT: "0",
       CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
       CAL_TOKENS_RETURN_URLS: returnUrls,
-      CAL_TOKENS_ALLOWED_ORIGINS: allowedOrigin
+      CAL_TOKENS_ALLOWED_ORIGINS: allowedOrigin,
+      CAL_TOKENS_WEBHOOK_URL: app.url,
+      CAL_TOKENS_WEBHOOK_SECRET: app.secret
     })
     const [, URL = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
     const [, KEY = ""] = await program.until(/The API key of this start is\n\n(\S+)\n/)
@@ -80,6 +109,8 @@ describe("the README's commands", () => {
   }, 180_000)
 
   afterAll(async () => {
+    app.server.close()
+    if (directory === undefined) return
     program.process.kill("SIGTERM")
     await program.exit
     Fs.rmSync(directory, { recursive: true })
@@ -176,8 +207,49 @@ describe("the README's commands", () => {
     const { accessToken: ACCESS_TOKEN } = given as { readonly accessToken: string }
     const [first] = await bash(atoms, { ...settings, ACCESS_TOKEN })
     assert.match(JSON.stringify(first), /^{"accessToken":"[^"]{40,}"}$/)
-    assert.notDeepEqual(first, { accessToken: ACCESS_TOKEN })
-    // Of the second tab, which still holds the old one.
-    assert.deepStrictEqual(await bash(atoms, { ...settings, ACCESS_TOKEN }), [first])
+    const headers = { authorization: `Bearer ${settings.KEY}`, "content-type": "application/json" }
+    const body = JSON.stringify({ userUlid: /access-token\/(\w+)/.exec(readToken)?.[1], forceRefresh: true })
+    await fetch(`${settings.URL}/api/cal/refresh-token`, { method: "POST", headers, body })
+    // Of a second tab, which still holds the old one.
+    const [second] = await bash(atoms, { ...settings, ACCESS_TOKEN })
+    const [stored] = await bash(readToken, { ...settings, READER_KEY })
+    const { accessToken } = stored as { readonly accessToken: string }
+    assert.notStrictEqual(accessToken, ACCESS_TOKEN)
+    assert.deepStrictEqual(second, { accessToken })
+  })
+
+  it("have the app told by a webhook of who has to reconnect, and go on while it does not answer", async () => {
+    const headers = { authorization: `Bearer ${settings.KEY}`, "content-type": "application/json" }
+    const send = async (method: string, path: string, body: object): Promise<unknown> => {
+      const response = await fetch(settings.URL + path, { method, headers, body: JSON.stringify(body) })
+      return response.json()
+    }
+    const userUlid = "01BX5ZZKBKACTAV9WEVGEMMVS0"
+    const tokens = {
+      accessToken: "spent",
+      refreshToken: "spent",
+      accessTokenExpiresAt: Math.floor(performance.timeOrigin)
+    }
+    const connection = { kind: "oauth2", calUserId: 4711, ...tokens }
+    assert.deepStrictEqual(await send("PUT", `/api/cal/connections/${userUlid}`, connection), success)
+    assert.deepInclude(await send("POST", "/api/cal/ensure-token", { userUlid }), { code: "ReauthorizationRequired" })
+    const { answer, webhook } = await app.taken
+    const [, ada] = /access-token\/(\w+)/.exec(readToken) ?? []
+    const forced = { userUlid: ada, forceRefresh: true }
+    assert.deepInclude(await send("POST", "/api/cal/refresh-token", forced), { success: true, refreshed: true })
+    answer()
+    const { data, timestamp, type } = webhook as Readonly<Record<"data" | "timestamp" | "type", unknown>>
+    assert.strictEqual(type, "connection.reauthorization_required")
+    assert.deepStrictEqual(data, { userUlid, cause: "revoked", since: timestamp })
+  })
+
+  it("leave the program such that a signal ends it, with an event stream open", async () => {
+    const stream = await fetch(`${settings.URL}/api/cal/events`, {
+      headers: { authorization: `Bearer ${settings.KEY}` }
+    })
+    assert.strictEqual(stream.status, 200)
+    program.process.kill("SIGTERM")
+    assert.match(await stream.text(), /^retry: \d+\n/)
+    assert.strictEqual(await program.exit, 0)
   })
 })
