@@ -1,6 +1,6 @@
 /** The log of changes: one contract in memory, on PGlite and on PostgreSQL, and what only a database can get wrong. */
 import { SqlClient } from "@effect/sql"
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, TestClock } from "effect"
 import * as Embedded from "../src/Embedded.js"
 import * as TokenStorage from "../src/TokenStorage.js"
@@ -8,16 +8,28 @@ import type { Cursor } from "../src/TokenStorage/ChangeLog.js"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { readAll, suite } from "./support/ChangeLogSuite.js"
 import { layerCipher } from "./support/Keys.js"
-import { layerDatabase } from "./support/Postgres.js"
+import { layerDatabase, makeDatabaseOn } from "./support/Postgres.js"
+import { makeServer, type PostgresServer } from "./support/PostgresServer.js"
 import * as Fixture from "./support/StorageFixture.js"
-import { all, make } from "./support/TwoProcesses.js"
+import * as TwoProcesses from "./support/TwoProcesses.js"
+
+const { all } = TwoProcesses
+
+// A server of its own: a position is exact once nobody writes who began earlier, in whichever database of the server.
+let server: PostgresServer
+beforeAll(async () => {
+  server = await makeServer()
+})
+afterAll(() => server.remove())
+const database = Effect.suspend(() => makeDatabaseOn(server.url))
+const make = (options: Postgres.Options) => TwoProcesses.make(options, database)
 
 const onSql = (options: Postgres.Options) => Postgres.layer(options).pipe(Layer.provide(layerCipher()))
 
 suite("in memory", TokenStorage.layerMemory)
 suite("on PGlite", onSql({ clock: "effect" }).pipe(Layer.provide(Embedded.layer({ inMemory: true }))))
-suite("on PostgreSQL", onSql({ clock: "effect" }).pipe(Layer.provide(layerDatabase())))
-suite("on a partitioned PostgreSQL", onSql({ clock: "effect", partitions: 3 }).pipe(Layer.provide(layerDatabase())))
+suite("on PostgreSQL", onSql({ clock: "effect" }).pipe(Layer.provide(layerDatabase({}, database))))
+suite("on a partitioned PostgreSQL", onSql({ clock: "effect", partitions: 3 }).pipe(Layer.provide(layerDatabase({}, database))))
 
 const connect = (storage: Fixture.Storage) => {
   const { calUserId, userUlid } = Fixture.newUser()
@@ -117,7 +129,7 @@ describe("a change that becomes visible late", () => {
 
 it.scoped("the tables lose what is old, a little with each write, and nothing else", () =>
   Effect.gen(function* () {
-    const context = yield* Layer.build(onSql({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase())))
+    const context = yield* Layer.build(onSql({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase({}, database))))
     const storage = Context.get(context, TokenStorage.TokenStorage)
     const sql = Context.get(context, SqlClient.SqlClient)
     const count = (table: "change" | "transition") =>

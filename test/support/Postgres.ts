@@ -8,9 +8,9 @@ import { inject } from "vitest"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import "./postgres.setup.js"
 
-/** The URL of a new, empty database, which is dropped when the scope ends. */
-export const makeDatabase: Effect.Effect<Redacted.Redacted, never, Scope.Scope> = Effect.gen(function* () {
-  const url = new URL(inject("postgresUrl"))
+/** The URL of a new, empty database on a server, which is dropped when the scope ends. */
+export const makeDatabaseOn = Effect.fnUntraced(function* (server: string) {
+  const url = new URL(server)
   const name = `test_${randomBytes(8).toString("hex")}`
   const admin = (statement: string) =>
     PgClient.PgClient.pipe(
@@ -24,6 +24,11 @@ export const makeDatabase: Effect.Effect<Redacted.Redacted, never, Scope.Scope> 
   return Redacted.make(own.href)
 })
 
+/** The same on the server of the run. */
+export const makeDatabase: Effect.Effect<Redacted.Redacted, never, Scope.Scope> = Effect.suspend(() =>
+  makeDatabaseOn(inject("postgresUrl"))
+)
+
 /** Connections to a database of its own. */
-export const layerDatabase = (options: Partial<Postgres.ConnectionOptions> = {}) =>
-  Layer.unwrapScoped(Effect.map(makeDatabase, (url) => Postgres.layerConnection({ url, ...options })))
+export const layerDatabase = (options: Partial<Postgres.ConnectionOptions> = {}, database = makeDatabase) =>
+  Layer.unwrapScoped(Effect.map(database, (url) => Postgres.layerConnection({ url, ...options })))

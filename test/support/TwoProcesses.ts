@@ -15,9 +15,9 @@ export interface TwoProcesses {
   readonly sql: SqlClient.SqlClient
 }
 
-export const make = (options: Postgres.Options) =>
+export const make = (options: Postgres.Options, database = makeDatabase) =>
   Effect.gen(function* () {
-    const url = yield* makeDatabase
+    const url = yield* database
     const build = Layer.build(
       Postgres.layer(options).pipe(
         Layer.provideMerge(Postgres.layerConnection({ url, poolSize: 25 })),
