@@ -120,6 +120,10 @@ export const make = <A, E>(owned: Owned): Gates<A, E> => {
       })
       const flight: Flight<A, E> = { kind, fiber: owned.runWaiting(Effect.ensuring(work, landed)) }
       gate.flight = flight
+      // A shutdown may interrupt it before it begins: then nothing of it runs, and who awaits its end would do so for ever.
+      flight.fiber.addObserver(() => {
+        if (gate.flight === flight) gate.flight = undefined
+      })
       return flight
     })
 
