@@ -3,6 +3,7 @@ import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
 import { Fault, Sandbox } from "../src/Sandbox.js"
+import { StorageUnavailable } from "../src/TokenError.js"
 import { StorageTap } from "./support/StorageTap.js"
 import * as World from "./support/World.js"
 
@@ -57,6 +58,27 @@ scenario(
     const answer = yield* Fiber.join(caller)
     assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
     assert.isTrue(yield* World.isStoredPairLive())
+  })
+)
+
+scenario(
+  "a pair whose storing is not answered is not served over a newer one that this process has read",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const tap = yield* StorageTap
+    const other = (yield* World.anotherNode()).tokens
+    yield* World.connectOAuth2()
+    yield* TestClock.adjust("1 minute")
+    const unanswered = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "silent" }))
+    yield* tap.around("commit", { after: Effect.delay(unanswered, "5 seconds") })
+    const force = (of: typeof tokens) => of.refresh(user(), { forceRefresh: true })
+    const first = yield* World.start(force(tokens))
+    const newer = yield* World.passTime(force(other), 1000)
+    const second = yield* World.start(force(tokens))
+    yield* World.untilDone(second, 20_000)
+    assert.isAtLeast((yield* Fiber.join(first)).version, newer.version)
+    assert.isAbove((yield* Fiber.join(second)).version, newer.version)
+    yield* staysConnected
   })
 )
 

@@ -126,9 +126,12 @@ export const make = (deps: {
       yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and served from there").pipe(
         Effect.annotateLogs({ userUlid: offer.request.userUlid, reason })
       )
-      yield* memory.hold(offer.held)
+      const known = Option.filter(memory.get(offer.request.userUlid), ({ row }) => row.version > offer.held.version)
+      if (Option.isNone(known)) yield* memory.hold(offer.held)
       yield* deps.notices.learned(offer.request.userUlid)
       owned.runToEnd(keepOffering(offer), offer.request.userUlid)
+      // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
+      if (Option.isSome(known)) return { _tag: "Committed", row: known.value.row } satisfies Committed
       return { _tag: "Committed", row: offer.held } satisfies Committed
     })
 
