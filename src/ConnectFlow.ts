@@ -8,7 +8,7 @@
  * not be the one of the user who started: a link to the consent page can be sent to anybody, who would otherwise connect
  * their calendar to somebody else's account.
  */
-import { Context, Data, Effect, Either, Layer, Option, Redacted, type Scope } from "effect"
+import { Context, Data, Effect, Either, Layer, Match, Option, Redacted, type Scope } from "effect"
 import { CalClient, type OAuth2Client } from "./CalClient.js"
 import { CalTokens } from "./CalTokens.js"
 import * as Owned from "./CalTokens/Owned.js"
@@ -245,23 +245,31 @@ export const off: Context.Tag.Service<ConnectFlow> = {
 
 /** The state is used up, and often the code: to ask once more with the same ones is in vain. */
 const startAgain = (error: TokenError): TokenError => {
-  const { _tag } = error
-  if (_tag === "CalUnavailable" || _tag === "StorageUnavailable") {
-    const reason = `${error.reason}; the state is used up, so start again with a new authorize URL`
-    return _tag === "CalUnavailable"
-      ? new CalUnavailable({ operation: error.operation, reason, status: error.status })
-      : new StorageUnavailable({ operation: error.operation, reason })
-  }
-  if (_tag === "CalRateLimited") {
-    const operation = `${error.operation}; the state is used up, so start again with a new authorize URL`
-    return new CalRateLimited({ operation, retryAfter: error.retryAfter })
-  }
-  return error._tag === "CalRequestRejected" && error.reason.startsWith("invalid_grant: code_invalid_or_expired")
-    ? new InvalidInput({
-        field: "code",
-        expected: "was used, has expired or is no code of this client: start again with a new authorize URL"
-      })
-    : error
+  const say = (words: string) => `${words}; the state is used up, so start again with a new authorize URL`
+  return Match.value(error).pipe(
+    Match.withReturnType<TokenError>(),
+    Match.tag(
+      "CalUnavailable",
+      ({ operation, reason, status }) => new CalUnavailable({ operation, reason: say(reason), status })
+    ),
+    Match.tag(
+      "StorageUnavailable",
+      ({ operation, reason }) => new StorageUnavailable({ operation, reason: say(reason) })
+    ),
+    Match.tag(
+      "CalRateLimited",
+      ({ operation, retryAfter }) => new CalRateLimited({ operation: say(operation), retryAfter })
+    ),
+    Match.tag("CalRequestRejected", (rejected) =>
+      rejected.reason.startsWith("invalid_grant: code_invalid_or_expired")
+        ? new InvalidInput({
+            field: "code",
+            expected: "was used, has expired or is no code of this client: start again with a new authorize URL"
+          })
+        : rejected
+    ),
+    Match.orElse((other) => other)
+  )
 }
 
 const reportAbandoned = (users: ReadonlyArray<UserUlid>) =>

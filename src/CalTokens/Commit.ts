@@ -126,13 +126,12 @@ export const make = (deps: {
       yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and served from there").pipe(
         Effect.annotateLogs({ userUlid: offer.request.userUlid, reason })
       )
-      const known = Option.filter(memory.get(offer.request.userUlid), ({ row }) => row.version > offer.held.version)
-      if (Option.isNone(known)) yield* memory.hold(offer.held)
+      // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
+      const newer = Option.filter(memory.get(offer.request.userUlid), ({ row }) => row.version > offer.held.version)
+      const { row } = Option.isSome(newer) ? newer.value : yield* memory.hold(offer.held)
       yield* deps.notices.learned(offer.request.userUlid)
       owned.runToEnd(keepOffering(offer), offer.request.userUlid)
-      // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
-      if (Option.isSome(known)) return { _tag: "Committed", row: known.value.row } satisfies Committed
-      return { _tag: "Committed", row: offer.held } satisfies Committed
+      return { _tag: "Committed", row } satisfies Committed
     })
 
   return {
