@@ -128,6 +128,9 @@ const variables = Config.all({
 
 type Variables = Config.Config.Success<typeof variables>
 
+/** Those of the services behind a door, whatever the door is. */
+const cal: Config.Config<Cal> = Config.mapOrFail(variables, (it) => calOf(it))
+
 /** All of them together. */
 export const config: Config.Config<Settings> = variables.pipe(
   Config.mapOrFail((it) =>
@@ -154,11 +157,15 @@ export const config: Config.Config<Settings> = variables.pipe(
   )
 )
 
-/** The settings, or the one line that says which variable is wrong. */
-export const load: Effect.Effect<Settings, StartError> = Effect.mapError(
-  config,
-  (error) => new StartError({ message: lineOf(error) })
-)
+/** What is set, or the one line that says which variable is wrong. */
+const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
+  Effect.mapError(wanted, (error) => new StartError({ message: lineOf(error) }))
+
+/** The settings of the HTTP service. */
+export const load: Effect.Effect<Settings, StartError> = loading(config)
+
+/** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
+export const loadCal: Effect.Effect<Cal, StartError> = loading(cal)
 
 const missing = (name: string, when: string, expected: string) =>
   Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import * as Actions from "../src/Actions.js"
-import { ada } from "../src/Cli/Demo.js"
+import { ada } from "../src/Environment/Demo.js"
 import { user } from "./ActionsFakes.js"
 
 // Each starts a database.

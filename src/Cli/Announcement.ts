@@ -1,8 +1,8 @@
 /** What the demo tells whoever started it. */
 import { Duration, Effect, Redacted } from "effect"
 import { CalTokens } from "../CalTokens.js"
+import { accessTokenLifetime, ada, cem, sandboxPath } from "../Environment/Demo.js"
 import type { TokenError } from "../TokenError.js"
-import { accessTokenLifetime, ada, cem, sandboxPath } from "./Demo.js"
 
 /** The text, with commands as single lines of plain ASCII that begin with `curl`. */
 export const make = (options: {

@@ -5,6 +5,8 @@ import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
+import * as Demo from "../Environment/Demo.js"
+import * as Services from "../Environment/Services.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../Http/ApiKeys.js"
 import * as Atoms from "../Http/Atoms.js"
@@ -17,9 +19,7 @@ import { Sandbox } from "../Sandbox.js"
 import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
-import * as Demo from "./Demo.js"
 import * as Logging from "./Logging.js"
-import * as Services from "./Services.js"
 
 export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
   const settings = yield* Environment.load

@@ -32,7 +32,7 @@ const patchMe = (request: Incoming) =>
     const violations = Validation.check(body, Validation.updateUser)
     if (violations.length > 0) return yield* Effect.fail(invalid(violations))
     return success(
-      Users.toMe(Users.update(request.world, user, Users.fromBody(Validation.pick(body, Validation.updateUser))))
+      Users.toMe(Users.update(request.world, user, Users.toProfileChange(Validation.pick(body, Validation.updateUser))))
     )
   })
 

@@ -24,7 +24,7 @@ import { jsonObject, type Incoming } from "./World.js"
 const create = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const { client } = yield* authenticateClient(request, param(params, "clientId"))
-    const profile = Users.fromBody(yield* valid(request, Validation.createUser))
+    const profile = Users.toProfile(yield* valid(request, Validation.createUser))
     const existing = request.world.store.userByEmail(Users.managedEmail(profile.email, client.clientId))
     if (existing !== undefined) {
       return yield* Effect.fail(
@@ -63,7 +63,7 @@ const get = (request: Incoming, params: Params) =>
 const update = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const user = yield* userOfClient(request, params)
-    const profile = Users.fromBody(yield* valid(request, Validation.updateUser))
+    const profile = Users.toProfileChange(yield* valid(request, Validation.updateUser))
     return success(Users.toManagedUser(Users.update(request.world, user, profile)))
   })
 

@@ -1,23 +1,35 @@
 /** Cal.com users: how managed ones are named and stored, and how both kinds look on the wire. */
+import { Schema } from "effect"
 import { organizationId, ownerId } from "./Clients.js"
 import { type User } from "./Store.js"
 import { type World } from "./World.js"
 
-/** What a caller may say about a user; everything has a default of Cal.com's. */
-export interface Profile {
-  readonly email: string
-  readonly name: string
-  readonly timeZone?: string | undefined
-  readonly timeFormat?: number | undefined
-  readonly weekStart?: string | undefined
-  readonly locale?: string | undefined
-  readonly bio?: string | undefined
-  readonly avatarUrl?: string | undefined
-  readonly metadata?: Readonly<Record<string, unknown>> | undefined
-}
+const optionalString = Schema.optional(Schema.String)
 
-/** A body that passed `Validation.createUser` or `Validation.updateUser` and was reduced to their properties. */
-export const fromBody = (body: Readonly<Record<string, unknown>>): Profile => body as unknown as Profile
+const Profile = Schema.Struct({
+  email: Schema.String,
+  name: Schema.String,
+  timeZone: optionalString,
+  timeFormat: Schema.optional(Schema.Number),
+  weekStart: optionalString,
+  locale: optionalString,
+  bio: optionalString,
+  avatarUrl: optionalString,
+  metadata: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+})
+
+/** What a caller may say about a user; everything has a default of Cal.com's. */
+export type Profile = typeof Profile.Type
+
+/** What a caller may change of a user. */
+const ProfileChange = Schema.partial(Profile)
+export type ProfileChange = typeof ProfileChange.Type
+
+/** A body that passed `Validation.createUser` and was reduced to its properties. */
+export const toProfile: (body: unknown) => Profile = Schema.decodeUnknownSync(Profile)
+
+/** A body that passed `Validation.updateUser` and was reduced to its properties. */
+export const toProfileChange: (body: unknown) => ProfileChange = Schema.decodeUnknownSync(ProfileChange)
 
 /** `ada@example.com` is stored as `ada+<clientId>@example.com`, so that one person may be a user of several clients. */
 export const managedEmail = (email: string, clientId: string): string => {
@@ -50,7 +62,7 @@ export const create = (world: World, profile: Profile, managedBy: string | null,
 }
 
 /** Changes what the profile names; a new email of a managed user is suffixed and renames the user. */
-export const update = (world: World, user: User, profile: Partial<Profile>): User => {
+export const update = (world: World, user: User, profile: ProfileChange): User => {
   const { email, ...rest } = profile
   const known = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined && value !== null))
   const stored =

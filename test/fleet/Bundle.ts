@@ -11,7 +11,7 @@ import * as Esbuild from "esbuild"
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 /** What the service's wiring imports, and what it gets instead. */
-const wiring = here("../../src/Cli/Services.ts")
+const wiring = here("../../src/Environment/Services.ts")
 const taps = new Map([
   ["../TokenStorage/Postgres.js", here("node/TappedStorage.ts")],
   ["../CalClient/Node.js", here("node/TappedHttp.ts")]
