@@ -384,6 +384,29 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   )
 
   scenario(
+    "S25: another process finds every token refused while the pair that lives is on its way into the storage: it waits",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const sandbox = yield* Sandbox
+      const tap = yield* StorageTap
+      const other = (yield* World.anotherNode()).tokens
+      yield* World.connectOAuth2()
+      yield* TestClock.adjust("31 minutes")
+      yield* sandbox.inject(Fault.delayBefore("2 seconds", { kind: "oauth2Refresh" }))
+      const silent = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "silent" }))
+      yield* tap.around("commit", { before: Effect.delay(silent, "5 seconds") })
+      yield* World.start(tokens.ensureValid(user()))
+      yield* reconnect
+      yield* TestClock.adjust("2 seconds")
+      assert.isFalse(yield* World.isStoredPairLive())
+      const caller = yield* World.start(other.refresh(user(), { forceRefresh: true }))
+      yield* World.untilDone(caller, 20_000)
+      assert.isTrue(yield* sandbox.isAccessLive((yield* Fiber.join(caller)).accessToken))
+      yield* staysConnected
+    })
+  )
+
+  scenario(
     "S25: in the middle of a probe, in both orders",
     Effect.gen(function* () {
       const tokens = yield* CalTokens
@@ -537,7 +560,7 @@ describe("losers and winners", () => {
   )
 
   scenario(
-    "all of them are refused: each was presented once, then reconnect is asked for",
+    "all of them are refused: each was presented once, then no pair comes late, and reconnect is asked for",
     Effect.gen(function* () {
       const tokens = yield* CalTokens
       const sandbox = yield* Sandbox
@@ -546,7 +569,7 @@ describe("losers and winners", () => {
       yield* reconnect
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
       yield* TestClock.adjust("31 minutes")
-      const error = yield* Effect.flip(tokens.ensureValid(user()))
+      const error = yield* World.passTime(Effect.flip(tokens.ensureValid(user())), 10_000)
       assert.isTrue(error._tag === "ReauthorizationRequired" && error.cause === "revoked")
       const presented = yield* World.presented
       assert.strictEqual(presented.length, 3)

@@ -90,12 +90,14 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
         }).pipe(Metrics.calCall(operation))
       }).pipe(Effect.either)
 
-    /** The pair that the probed token was spent for may be on its way into the storage; then, or with the user gone, this ends. */
+    /** Nothing here that was not tried: the same pair, and no fallback that has come since. */
+    const isNoNews = (row: StoredConnection) =>
+      row.version === claim.row.version && candidates(row, Option.none(), refused).length === 0
+
+    /** A pair that a refused token was spent for may be on its way into the storage; then, or with the user gone, this ends. */
     const awaitLatePair = Effect.option(storage.find(userUlid)).pipe(
       Effect.delay(Duration.times(config.pollInterval, 2)),
-      Effect.repeat({
-        until: Option.exists((row) => !Option.exists(row, ({ version }) => version === claim.row.version))
-      }),
+      Effect.repeat({ until: Option.exists((row) => !Option.exists(row, isNoNews)) }),
       Effect.timeoutOption(config.latePairWait)
     )
 
@@ -104,9 +106,10 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
       Effect.gen(function* () {
         const { connection } = row
         if (connection._tag === "OAuth2") {
-          if (Option.isNone(probe)) return yield* endings.terminal(row, "revoked")
-          yield* awaitLatePair
-          return yield* endings.terminal(row, "rotationLost")
+          // A displaced token tells no more of who had spent it, but whoever did has the pair that lives.
+          const wasDisplaced = refused.size > 1
+          if (Option.isSome(probe) || wasDisplaced) yield* awaitLatePair
+          return yield* endings.terminal(row, Option.isSome(probe) ? "rotationLost" : "revoked")
         }
         for (const isLast of [false, true]) {
           const current = yield* storage.spend({ userUlid, attemptId, next: seen, dead: [...refused] })

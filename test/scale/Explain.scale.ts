@@ -25,31 +25,50 @@ const flat = 1.25
 /** In ms; the tests say themselves what may not take long. */
 const patience = 300_000
 
-for (const [form, options] of [
-  ["plain", {}],
-  ["partitioned", { partitions }]
-] as const) {
-  describe(`${form} connections`, () => {
-    const scope = Effect.runSync(Scope.make())
-    const databases = new Map<number, Context.Context<SqlClient.SqlClient>>()
-    const sqlOf = (size: number): SqlClient.SqlClient => {
-      const built = databases.get(size)
-      if (built === undefined) throw new Error("the database is not built")
-      return Context.get(built, SqlClient.SqlClient)
-    }
+const forms = [
+  { form: "plain", options: {} },
+  { form: "partitioned", options: { partitions } }
+] as const
+type Form = (typeof forms)[number]["form"]
 
-    beforeAll(async () => {
-      for (const size of [small, large]) {
-        // One connection: it tells what it read when it is asked, others would later.
-        const context = await Effect.runPromise(Layer.buildWithScope(layerDatabase({ poolSize: 1 }), scope))
-        databases.set(size, context)
-        const made = Effect.zipRight(Migrations.migrateWith(options), fill(size))
-        const [took] = await Effect.runPromise(Effect.provide(Effect.timed(made), context))
-        const [row] = await Effect.runPromise(Effect.provide(bytes, context))
-        console.log(`${form}, ${size} users: made in ${Duration.format(took)}, ${row?.size} with indexes`)
-      }
-    }, patience)
-    afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const scope = Effect.runSync(Scope.make())
+const databases = new Map<string, Context.Context<SqlClient.SqlClient>>()
+
+/** A database of so many users. */
+const make = ({ form, options }: (typeof forms)[number], size: number) =>
+  Effect.gen(function* () {
+    // One connection: it tells what it read when it is asked, others would later.
+    const context = yield* Layer.buildWithScope(layerDatabase({ poolSize: 1 }), scope)
+    databases.set(`${form} ${size}`, context)
+    const made = Effect.zipRight(Migrations.migrateWith(options), fill(size))
+    const [took] = yield* Effect.provide(Effect.timed(made), context)
+    const [row] = yield* Effect.provide(bytes, context)
+    console.log(`${form}, ${size} users: made in ${Duration.format(took)}, ${row?.size} with indexes`)
+  })
+
+// Nothing is measured yet, so all of them at once.
+beforeAll(
+  () =>
+    Effect.runPromise(
+      Effect.forEach(
+        [small, large].flatMap((size) => forms.map((form) => ({ form, size }))),
+        ({ form, size }) => make(form, size),
+        { concurrency: "unbounded", discard: true }
+      )
+    ),
+  patience
+)
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+
+const sqlIn = (form: Form, size: number): SqlClient.SqlClient => {
+  const built = databases.get(`${form} ${size}`)
+  if (built === undefined) throw new Error("the database is not built")
+  return Context.get(built, SqlClient.SqlClient)
+}
+
+for (const { form } of forms) {
+  describe(`${form} connections`, () => {
+    const sqlOf = (size: number) => sqlIn(form, size)
 
     it.live(
       "every statement finds its rows by index, at the same cost",
