@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, Redacted, Ref, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
-import { Sandbox } from "../src/Sandbox.js"
+import { demoOAuth2, Sandbox } from "../src/Sandbox.js"
 import * as World from "./support/World.js"
 
 const { scenario, user } = World
@@ -196,6 +196,43 @@ scenario(
       served = (yield* Effect.either(tokens.ensureValid(user(7))))._tag === "Right"
     }
     assert.isTrue(served)
+  })
+)
+
+scenario(
+  "nor can several such users who take turns",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(8), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants.slice(0, 7)) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    let served = false
+    for (let i = 0; i < 30 && !served; i++) {
+      yield* TestClock.adjust("10 seconds")
+      for (const n of [5, 6, 7]) yield* Effect.either(tokens.ensureValid(user(n)))
+      served = (yield* Effect.either(tokens.ensureValid(user(8))))._tag === "Right"
+    }
+    assert.isTrue(served)
+  })
+)
+
+scenario(
+  "a code that Cal.com exchanges shows that nothing is wrong with the client, and closes it",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(6), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(5))))._tag, "CalClientMisconfigured")
+    const grant = yield* sandbox.grantOAuth2({ calUserId: grants[0]?.calUserId })
+    const accessTokenExpiresAt = (yield* sandbox.now) + grant.expiresIn * 1000
+    const connection = { _tag: "OAuth2", clientId: demoOAuth2.clientId, calUserId: grant.calUserId } as const
+    yield* tokens.connectWith(user(1), Effect.succeed({ connection, pair: { ...grant, accessTokenExpiresAt } }))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(5))))._tag, "ReauthorizationRequired")
   })
 )
 

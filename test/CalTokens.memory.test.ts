@@ -1,11 +1,13 @@
 /** Memory is bounded: users that were seen once leave no gate, and as few entries as are allowed. */
 import { assert, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Option, TestClock } from "effect"
+import { Clock, Duration, Effect, Layer, Option, TestClock } from "effect"
 import * as Gate from "../src/CalTokens/Gate.js"
 import * as Memory from "../src/CalTokens/Memory.js"
 import * as Owned from "../src/CalTokens/Owned.js"
 import { CalTokens } from "../src/CalTokens.js"
-import { Fault, Sandbox } from "../src/Sandbox.js"
+import { Fault, Sandbox, layer as layerSandbox } from "../src/Sandbox.js"
+import { TokenStorage } from "../src/TokenStorage.js"
+import * as StorageMemory from "../src/TokenStorage/Memory.js"
 import { StorageTap } from "./support/StorageTap.js"
 import * as World from "./support/World.js"
 
@@ -113,3 +115,37 @@ scenario(
   }),
   { config: { memoryMaxEntries: 1 } }
 )
+
+it.scoped("a storage that has gone back in time, as a restored backup has, is believed", () => {
+  const [before, restored] = [StorageMemory.make(), StorageMemory.make()]
+  let current = before
+  const storage: typeof TokenStorage.Service = {
+    ...before,
+    find: (userUlid) => current.find(userUlid),
+    claim: (request) => current.claim(request),
+    spend: (request) => current.spend(request),
+    commit: (request) => current.commit(request),
+    fail: (request) => current.fail(request),
+    connect: (request) => current.connect(request)
+  }
+  return Effect.gen(function* () {
+    const sandbox = yield* Sandbox
+    const tokens = yield* CalTokens
+    yield* World.connectManaged()
+    const { connection, pair } = Option.getOrThrow(yield* before.find(user()))
+    for (let i = 0; i < 2; i++) yield* tokens.refresh(user(), { forceRefresh: true })
+    yield* restored.connect({ userUlid: user(), connection, pair })
+    current = restored
+    yield* TestClock.adjust("61 minutes")
+    assert.isTrue((yield* World.passTime(tokens.ensureValid(user()), 20_000)).refreshed)
+    const refreshes = yield* sandbox.count("refresh")
+    const answer = yield* tokens.ensureValid(user())
+    assert.isFalse(answer.refreshed)
+    assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+    assert.strictEqual(yield* sandbox.count("refresh"), refreshes)
+  }).pipe(
+    Effect.provide(
+      World.node().pipe(Layer.provide(Layer.succeed(TokenStorage, storage)), Layer.provideMerge(layerSandbox()))
+    )
+  )
+})

@@ -129,6 +129,27 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     )
 
     scenario(
+      "S25: disconnected while Cal.com is asked, and then the storage fails: nobody is served from what cannot be stored",
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens
+        const sandbox = yield* Sandbox
+        const tap = yield* StorageTap
+        yield* connect
+        yield* TestClock.adjust(lifetime)
+        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind }))
+        const caller = yield* World.start(Effect.flip(tokens.ensureValid(user())))
+        yield* tokens.disconnect(user())
+        yield* tap.down
+        yield* TestClock.adjust("3 seconds")
+        assert.strictEqual((yield* Fiber.join(caller))._tag, "StorageUnavailable")
+        assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user())))._tag, "StorageUnavailable")
+        yield* tap.up
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user())))._tag, "TokensNotFound")
+      })
+    )
+
+    scenario(
       "the answer of a claim is lost: nobody is locked out for longer than its lease, and nothing is lost",
       Effect.gen(function* () {
         const tokens = yield* CalTokens

@@ -14,8 +14,8 @@ interface State {
   reason: string
   /** Opened by the brake, and not because Cal.com refuses the client. */
   braked: boolean
-  /** Whose refresh the brake's last trial was: the next one is somebody else's, if anybody else comes. */
-  lastTrial: UserUlid | undefined
+  /** Whose refusals keep the brake on: the next trial is somebody else's, if anybody else comes. */
+  readonly tried: Set<UserUlid>
   /** Answered refreshes of the last `brakeWindow`: instants, and whether the user was refused for good. */
   answers: Array<{ readonly at: number; readonly refused: boolean }>
 }
@@ -33,7 +33,7 @@ export interface Circuit {
   readonly refused: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
 }
 
-const closed = (): State => ({ openUntil: undefined, reason: "", braked: false, lastTrial: undefined, answers: [] })
+const closed = (): State => ({ openUntil: undefined, reason: "", braked: false, tried: new Set(), answers: [] })
 
 export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "circuitInterval">): Circuit => {
   const clients = new Map<string, State>()
@@ -47,10 +47,10 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
       return use(state, now)
     })
 
-  /** A user whom the brake's last trial was about waits one interval longer, so that a healthy one gets a turn. */
+  /** Users of whom the brake's trials were wait one interval longer, so that a healthy one gets a turn. */
   const holds = (state: State, userUlid: UserUlid, now: number) => {
     if (state.openUntil === undefined) return false
-    const until = state.openUntil + (state.lastTrial === userUlid ? interval : 0)
+    const until = state.openUntil + (state.tried.has(userUlid) ? interval : 0)
     // Further away than that only after our clock was put back.
     return now < until && now >= state.openUntil - interval
   }
@@ -89,13 +89,13 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
       at(clientId, (state, now) => {
         if (state.openUntil !== undefined) state.answers = []
         state.openUntil = undefined
-        state.lastTrial = undefined
+        state.tried.clear()
         record(state, now, false)
         return Effect.void
       }),
     misconfigured: (clientId, error) =>
       at(clientId, (state, now) => {
-        state.lastTrial = undefined
+        state.tried.clear()
         const reason = error._tag === "CalClientMisconfigured" ? error.reason : error.message
         return Effect.succeed(open(clientId, state, now, reason, false))
       }),
@@ -104,21 +104,13 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
         // Cal.com looks at a user only after it accepted the client: a refusal of that is over.
         if (!state.braked) state.openUntil = undefined
         const trial = state.openUntil !== undefined
-        state.lastTrial = userUlid
         record(state, now, true)
         const refusals = state.answers.filter((answer) => answer.refused).length
         const braking = refusals >= config.brakeRejections && refusals * 2 > state.answers.length
-        return trial || braking
-          ? Effect.fail(
-              open(
-                clientId,
-                state,
-                now,
-                "it refused many users within a short time, which looks like a wrong client or URL",
-                true
-              )
-            )
-          : Effect.void
+        if (!trial && !braking) return Effect.void
+        state.tried.add(userUlid)
+        const reason = "it refused many users within a short time, which looks like a wrong client or URL"
+        return Effect.fail(open(clientId, state, now, reason, true))
       })
   }
 }

@@ -7,7 +7,7 @@ import type { Grant } from "../CalClient.js"
 import type { TokenChange } from "../CalTokens.js"
 import type { Connection, UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import type { StorageUnavailable, TokenUnreadable } from "../TokenError.js"
+import type { StorageUnavailable } from "../TokenError.js"
 import { type CommitRequest, CommitResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Memory } from "./Memory.js"
 import type { Notices } from "./Notices.js"
@@ -34,9 +34,7 @@ export interface Commits {
   /** Whether a pair of the user is on its way into the storage. */
   readonly isOffering: (userUlid: UserUlid) => boolean
   /** Offers a user's held pair again; `None` when there is none, or when it turned out to be worth nothing. */
-  readonly land: (
-    userUlid: UserUlid
-  ) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable | TokenUnreadable>
+  readonly land: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable>
 }
 
 /** The pause after the first offer. It doubles from one to the next. */
@@ -98,7 +96,7 @@ export const make = (deps: {
       })
     )
 
-  const offerOnce = (offer: Offer): Effect.Effect<Committed, StorageUnavailable | TokenUnreadable> =>
+  const offerOnce = (offer: Offer): Effect.Effect<Committed, StorageUnavailable> =>
     Effect.flatMap(storage.commit(offer.request), (result) =>
       CommitResult.$match(result, {
         Stored: ({ row }) => stored(offer, row),
@@ -107,6 +105,9 @@ export const make = (deps: {
           close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
         Discarded: () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed)
       })
+    ).pipe(
+      // What was written is not in doubt: what stands there now has been sealed by somebody else.
+      Effect.catchTag("TokenUnreadable", () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed))
     )
 
   /** Until it lands, or the shutdown stopped waiting. */
@@ -121,17 +122,28 @@ export const make = (deps: {
       }
     }).pipe(Effect.annotateLogs({ userUlid: offer.request.userUlid }))
 
+  /** What is served until the pair is stored. */
+  const meanwhile = (offer: Offer): Effect.Effect<Committed> =>
+    Effect.gen(function* () {
+      const { userUlid } = offer.request
+      // Disconnected since the claim: whether the pair is kept is for the storage to say, and until then it serves nobody.
+      if (memory.isRemoved(userUlid)) return { _tag: "Moved" }
+      // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
+      const newer = Option.filter(memory.get(userUlid), ({ row }) => row.version > offer.held.version)
+      const { row } = Option.isSome(newer) ? newer.value : yield* memory.hold(offer.held)
+      yield* deps.notices.learned(userUlid)
+      return { _tag: "Committed", row }
+    })
+
   const hold = (offer: Offer, reason: string) =>
     Effect.gen(function* () {
-      yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and served from there").pipe(
-        Effect.annotateLogs({ userUlid: offer.request.userUlid, reason })
+      const { userUlid } = offer.request
+      yield* Effect.logWarning("A new pair cannot be stored yet; it is held in memory and offered again").pipe(
+        Effect.annotateLogs({ userUlid, reason })
       )
-      // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
-      const newer = Option.filter(memory.get(offer.request.userUlid), ({ row }) => row.version > offer.held.version)
-      const { row } = Option.isSome(newer) ? newer.value : yield* memory.hold(offer.held)
-      yield* deps.notices.learned(offer.request.userUlid)
-      owned.runToEnd(keepOffering(offer), offer.request.userUlid)
-      return { _tag: "Committed", row } satisfies Committed
+      const committed = yield* meanwhile(offer)
+      owned.runToEnd(keepOffering(offer), userUlid)
+      return committed
     })
 
   return {

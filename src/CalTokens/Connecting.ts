@@ -82,7 +82,9 @@ export const run = (
           duration: timeout,
           onTimeout: () => unavailable(`no answer within ${Duration.format(timeout)}`)
         }),
-        Effect.tapErrorTag("CalClientMisconfigured", (error) => circuit.misconfigured(error.clientId, error))
+        Effect.tapErrorTag("CalClientMisconfigured", (error) => circuit.misconfigured(error.clientId, error)),
+        // The same client, secret and URL as of any refresh: nothing is wrong with them.
+        Effect.tap(({ connection: { clientId } }) => (clientId === undefined ? Effect.void : circuit.granted(clientId)))
       )
       return yield* store(obtained)
     }).pipe(Effect.onError(() => release(lease)))

@@ -8,7 +8,7 @@ import {
   retryAfter,
   type StorageUnavailable,
   type TokenError,
-  type TokenUnreadable
+  TokenUnreadable
 } from "../TokenError.js"
 import { AttemptFailure, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
@@ -138,15 +138,18 @@ export const make = (
     terminal: (current, cause) =>
       Effect.gen(function* () {
         yield* Effect.tapError(circuit.refused(clientId, userUlid), () => release)
-        const dead = [current.pair, ...current.fallbacks].map((pair) => hash(pair.refreshToken))
-        const failure = AttemptFailure.Terminal({ cause, dead: [...new Set([...refused, ...dead])] })
+        const dead = new Set([...refused, ...hashes(current)])
+        const failure = AttemptFailure.Terminal({ cause, dead: [...dead] })
         const result = yield* storage.fail({ userUlid, attemptId, failure })
         if (result._tag === "Recorded") return { _tag: "Terminal", row: result.row }
-        return result.attemptIsMine && Option.isSome(result.row)
-          ? { _tag: "Again", row: result.row.value }
-          : { _tag: "Moved" }
+        if (!result.attemptIsMine || Option.isNone(result.row)) return { _tag: "Moved" }
+        if (hashes(result.row.value).some((each) => !dead.has(each))) return { _tag: "Again", row: result.row.value }
+        // One that could still work is kept there, and these keys do not open it.
+        return yield* notSpent(new TokenUnreadable({ userUlid, reason: "a pair that is kept as a fallback" }))
       })
   }
 }
+
+const hashes = ({ fallbacks, pair }: StoredConnection) => [pair, ...fallbacks].map((each) => hash(each.refreshToken))
 
 const wish = (error: TokenError) => Option.getOrElse(retryAfter(error), () => Duration.zero)

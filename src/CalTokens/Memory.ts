@@ -13,6 +13,8 @@ export interface Entry {
   readonly row: StoredConnection
   /** When the row was read or written, by our clock, in milliseconds; long ago once a newer one was heard of. */
   readonly readAt: number
+  /** The same, whatever was heard since. */
+  readonly learnedAt: number
   /** How often notices had been missed by then. */
   readonly missed: number
   /** Cal.com answered 498 to this very access token: it counts as expired. */
@@ -25,8 +27,11 @@ export interface Memory {
   readonly get: (userUlid: UserUlid) => Option.Option<Entry>
   /** Whether the entry may be used without asking the storage. */
   readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
-  /** Remembers a row unless a newer one is known. */
-  readonly put: (row: StoredConnection) => Effect.Effect<Entry>
+  /**
+   * Remembers a row unless a newer one is known. `askedAt`: when the storage was asked for it, by our clock, in
+   * milliseconds; whatever was known before that is out of date, also if the storage has gone back (a restored backup).
+   */
+  readonly put: (row: StoredConnection, askedAt?: number) => Effect.Effect<Entry>
   /** Remembers a row that was handed in: a pair that is held from before is not served any more. */
   readonly adopt: (row: StoredConnection) => Effect.Effect<Entry>
   /** The storage cannot be asked: what is known counts as recent for a while. */
@@ -34,7 +39,10 @@ export interface Memory {
   /** What the notice says is news: the row that is remembered is not recent any more. It goes on serving if need be. */
   readonly outdate: (notice: Notice) => void
   readonly markRefused: (userUlid: UserUlid, version: number) => Effect.Effect<void>
+  /** Forgets a user who has no connection any more. */
   readonly remove: (userUlid: UserUlid) => Effect.Effect<void>
+  /** Whether the user was the subject of `remove` and has not been seen since. */
+  readonly isRemoved: (userUlid: UserUlid) => boolean
   /** Remembers a pair that is not stored yet; it is served before any row. */
   readonly hold: (row: StoredConnection) => Effect.Effect<Entry>
   /** The held row was stored, or is worth nothing any more. */
@@ -46,6 +54,8 @@ export interface Memory {
 export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">): Memory => {
   const rows = new LRUCache<UserUlid, Entry>({ max: config.memoryMaxEntries })
   const holding = new Map<UserUlid, Entry>()
+  /** For as long as a refresh of theirs may be under way; the latest will do. */
+  const removed = new LRUCache<UserUlid, true>({ max: 1000 })
   const maxAge = Duration.toMillis(config.memoryMaxAge)
   const counted = Metrics.pairsHeld(() => holding.size)
   let missed = 0
@@ -53,13 +63,14 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
   const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
   const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
 
-  const put = (row: StoredConnection): Effect.Effect<Entry> =>
+  const put = (row: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
       const known = rows.get(row.userUlid)
-      if (known !== undefined && known.row.version > row.version) return known
+      if (known !== undefined && known.row.version > row.version && known.learnedAt >= askedAt) return known
       const refused = known !== undefined && known.row.version === row.version && known.refused
-      const entry: Entry = { row, readAt: now, missed, refused, pending: false }
+      const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused, pending: false }
       rows.set(row.userUlid, entry)
+      removed.delete(row.userUlid)
       return holding.get(row.userUlid) ?? entry
     })
 
@@ -98,10 +109,12 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       Effect.sync(() => {
         rows.delete(userUlid)
         holding.delete(userUlid)
+        removed.set(userUlid, true)
       }).pipe(counted),
+    isRemoved: (userUlid) => removed.has(userUlid),
     hold: (row) =>
       at((now) => {
-        const entry: Entry = { row, readAt: now, missed, refused: false, pending: true }
+        const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused: false, pending: true }
         holding.set(row.userUlid, entry)
         return entry
       }).pipe(counted),

@@ -1,5 +1,5 @@
 /** A user's entry: from memory while it is recent, else from the storage, read once for all who ask at the same time. */
-import { Effect, Option } from "effect"
+import { Clock, Effect, Option } from "effect"
 import { isExpired, type UserUlid } from "../Token.js"
 import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
 import type { TokenStorage } from "../TokenStorage.js"
@@ -10,7 +10,7 @@ import type { Owned } from "./Owned.js"
 type ReadError = StorageUnavailable | TokenUnreadable | TokensNotFound
 
 export interface Reader {
-  /** The entry, read again when it is not recent. With the storage down, an unexpired one serves on. */
+  /** The entry, read again when it is not recent. If that fails, an unexpired one serves on. */
   readonly load: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
   /** The entry as the storage has it now (or as it is held in memory, if that is newer). */
   readonly reload: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
@@ -29,12 +29,13 @@ export const make = (deps: {
   const reads = Gate.make<Entry, ReadError>(deps.owned)
 
   const read = (userUlid: UserUlid) =>
-    Effect.flatMap(storage.find(userUlid), (found) =>
-      Option.match(found, {
-        onSome: memory.put,
-        onNone: () => Effect.zipRight(memory.remove(userUlid), Effect.fail(new TokensNotFound({ userUlid })))
-      })
-    )
+    Effect.gen(function* () {
+      const askedAt = yield* Clock.currentTimeMillis
+      const found = yield* storage.find(userUlid)
+      if (Option.isSome(found)) return yield* memory.put(found.value, askedAt)
+      yield* memory.remove(userUlid)
+      return yield* new TokensNotFound({ userUlid })
+    })
 
   const reload = (userUlid: UserUlid) =>
     Effect.suspend(() =>
@@ -47,8 +48,11 @@ export const make = (deps: {
       )
     )
 
-  /** What is known will do while it is valid; asking again on each call would make every caller wait for a dead database. */
-  const serveOn = (entry: Entry) => (error: StorageUnavailable) =>
+  /**
+   * What is known will do while it is valid; asking again on each call would make every caller wait for a dead database.
+   * A row that cannot be read is the work of a process that has another key: this one gets it with its restart.
+   */
+  const serveOn = (entry: Entry) => (error: StorageUnavailable | TokenUnreadable) =>
     Effect.flatMap(deps.now, (now) =>
       isExpired(entry.row.pair, now) || entry.refused
         ? Effect.fail(error)
@@ -61,7 +65,12 @@ export const make = (deps: {
         onNone: () => reload(userUlid),
         onSome: (entry) =>
           Effect.flatMap(memory.isRecent(entry), (isRecent) =>
-            isRecent ? Effect.succeed(entry) : Effect.catchTag(reload(userUlid), "StorageUnavailable", serveOn(entry))
+            isRecent
+              ? Effect.succeed(entry)
+              : Effect.catchTags(reload(userUlid), {
+                  StorageUnavailable: serveOn(entry),
+                  TokenUnreadable: serveOn(entry)
+                })
           )
       }),
     reload,

@@ -20,9 +20,12 @@ export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => 
 /** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
 export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
 
-/** By refresh token: OAuth2 access tokens of one second are equal, and a pair gets a version only when it is stored. */
-const isSamePair = (one: StoredConnection, other: StoredConnection) =>
-  hash(one.pair.refreshToken) === hash(other.pair.refreshToken)
+/**
+ * By both tokens: OAuth2 access tokens of one second are equal, an OAuth2 server may let a refresh token live on (RFC 6749
+ * §6), and a pair gets a version only when it is stored.
+ */
+const isSamePair = ({ pair: one }: StoredConnection, { pair: other }: StoredConnection) =>
+  hash(one.refreshToken) === hash(other.refreshToken) && hash(one.accessToken) === hash(other.accessToken)
 
 /** Refreshes of one kind are shared; a reissue is no answer to a refresh, nor the other way round. */
 const kinds = { refresh: "refresh", reissue: "reissue" } as const
