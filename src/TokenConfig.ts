@@ -26,7 +26,10 @@ export interface Options {
   readonly probeDelayExpired: Duration.Duration
   /** The same while the access token lives. */
   readonly probeDelayValid: Duration.Duration
-  /** Before a person is asked to reconnect after an unknown outcome: the wait for a process that may hold the new pair. */
+  /**
+   * Before a person is asked to reconnect after an unknown outcome, or when tokens that had been displaced are refused:
+   * the wait for a process that may hold the new pair.
+   */
   readonly latePairWait: Duration.Duration
   /** At most `maxAttempts` attempts start within this time, successes included. */
   readonly cooldownWindow: Duration.Duration

@@ -2,7 +2,7 @@
  * The storage port on PostgreSQL (14 or later) and on PGlite: sealed pairs in, sealed pairs out, one statement for each
  * call. A row that cannot be opened fails for its own user only.
  */
-import { PgClient } from "@effect/sql-pg"
+import type { PgClient } from "@effect/sql-pg"
 import { SqlClient, type SqlError, type Statement } from "@effect/sql"
 import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
 import type { UserUlid } from "../Token.js"
@@ -13,6 +13,7 @@ import { TokenCipher } from "./Cipher.js"
 import type { Columns } from "./Fragments.js"
 import * as Migrations from "./Migrations.js"
 import * as Notifications from "./Notifications.js"
+import * as Pool from "./Pool.js"
 import * as Sealing from "./Sealing.js"
 import { reasonOf, run } from "./Sql.js"
 import * as Statements from "./Statements.js"
@@ -225,11 +226,11 @@ export interface ConnectionOptions {
 export const layerConnection = (
   options: ConnectionOptions
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, StorageUnavailable> =>
-  PgClient.layer({
+  Pool.layer({
     url: options.url,
-    maxConnections: options.poolSize ?? 10,
-    connectTimeout: options.connectTimeout ?? Duration.seconds(5),
-    connectionTTL: options.maxAge ?? Duration.seconds(60),
+    poolSize: options.poolSize ?? 10,
+    connectTimeout: Duration.decode(options.connectTimeout ?? Duration.seconds(5)),
+    maxAge: Duration.decode(options.maxAge ?? Duration.seconds(60)),
     applicationName: "cal-tokens"
   }).pipe(
     Layer.catchAll((error) => Layer.fail(new StorageUnavailable({ operation: "connect", reason: reasonOf(error) })))

@@ -1,0 +1,153 @@
+/**
+ * The connections to PostgreSQL: pg's pool under Effect's client, with one promise more. A connection whose statement has
+ * not ended when it is given back is closed, and never given to anybody else.
+ *
+ * `PgClient.layer` lacks it: pg's pool takes such a connection back as idle and hands it out first, so that the next
+ * statement waits behind the running one, is given up on in its turn, and takes place later although its caller was told
+ * that it failed.
+ *
+ * So a write that was given up on before it had a connection never takes place. One that was sent is cancelled. It may
+ * have taken place before that; and it may do so later where the cancellation does not arrive, and where it still waits
+ * for one of a pooler's own connections, for PgBouncer (1.18) looks neither at the cancellation nor at the end of a client
+ * that waits.
+ */
+import { Socket } from "node:net"
+import { SqlError, type SqlClient } from "@effect/sql"
+import { PgClient } from "@effect/sql-pg"
+import { Duration, Effect, type Layer, Redacted, type Scope } from "effect"
+import { Connection, Pool, type PoolClient } from "pg"
+
+export interface Options {
+  readonly url: Redacted.Redacted
+  readonly poolSize: number
+  readonly connectTimeout: Duration.Duration
+  readonly maxAge: Duration.Duration
+  readonly applicationName: string
+}
+
+/** `PgClient.layer` on a pool that is kept as said above. */
+export const layer = (options: Options): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> =>
+  PgClient.layerFromPool({ acquire: make(options) })
+
+/** What `PgClient.make` does about its own pool: the same options, the first statement, and the bounded end. */
+const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new Pool({
+            connectionString: Redacted.value(options.url),
+            connectionTimeoutMillis: Duration.toMillis(options.connectTimeout),
+            max: options.poolSize,
+            maxLifetimeSeconds: Duration.toSeconds(options.maxAge),
+            application_name: options.applicationName
+          })
+      ),
+      (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(Duration.seconds(1)))
+    )
+    // Idle connections that break are replaced when they are needed; unheard, the event would end the process.
+    pool.on("error", () => undefined)
+    yield* Effect.tryPromise({
+      try: () => pool.query("SELECT 1"),
+      catch: (cause) => new SqlError.SqlError({ cause, message: "Failed to connect" })
+    }).pipe(
+      Effect.timeoutFail({
+        duration: options.connectTimeout,
+        onTimeout: () =>
+          new SqlError.SqlError({ cause: new Error("Connection timed out"), message: "Failed to connect" })
+      })
+    )
+    return guarded(pool)
+  })
+
+/**
+ * Keeps the promise by two of the pool's public events and the client's public `end`: a client that is ending when its
+ * `release` has been announced is not kept (pg-pool, `_release`).
+ *
+ * A statement that was given up on is also cancelled, or it would wait at the server for as long as a lock is held, for
+ * the server looks at the connection only when it has something to say. `PgClient` asks for that by number,
+ * `pg_cancel_backend`, on another connection of the same pool: through a pooler the number names nobody, and where all
+ * connections are taken it waits for one, as does whoever comes next. So the question is answered here instead.
+ */
+const guarded = (pool: Pool): Pool => {
+  const inUse = new Set<PoolClient>()
+  const givenUp = new WeakSet<PoolClient>()
+  pool.on("acquire", (client) => inUse.add(client))
+  pool.on("release", (_, client) => {
+    inUse.delete(client)
+    if (givenUp.has(client) || isRunning(client)) void client.end()
+  })
+
+  const giveUp = (processId: number, done: () => void) => {
+    const client = [...inUse].find((client) => sessionOf(client).processID === processId)
+    if (client === undefined) return done()
+    // Even if its statement ends by itself meanwhile: the cancellation may be late and would meet the next one.
+    givenUp.add(client)
+    cancel(client, () => {
+      // Here, too, for a transaction is given back after a rollback, which would wait for a statement that still runs.
+      void client.end()
+      done()
+    })
+  }
+  const query = pool.query.bind(pool) as (...args: ReadonlyArray<unknown>) => unknown
+  pool.query = ((...args: ReadonlyArray<unknown>) => {
+    const [text, done] = args
+    const [, processId] = (typeof text === "string" && /^SELECT pg_cancel_backend\((.+)\)$/.exec(text)) || []
+    return processId === undefined ? query(...args) : giveUp(Number(processId), done as () => void)
+  }) as Pool["query"]
+  return pool
+}
+
+/**
+ * Whether a statement has not been answered yet, or not even been sent. pg has no public word for it: `activeQuery` and
+ * `queryQueue` are deprecated and say so on standard error, and `drain` tells an end but no beginning. pg-pool looks at
+ * private fields for want of better as well.
+ */
+const isRunning = (client: PoolClient): boolean => {
+  const { _activeQuery, _queryQueue } = client as unknown as Partial<Statements>
+  return (_activeQuery !== null && _activeQuery !== undefined) || _queryQueue?.length !== 0
+}
+interface Statements {
+  /** Null once it has failed: what the server says after that, that it is ready, may be still to come. */
+  readonly _activeQuery: object | null | undefined
+  readonly _queryQueue: ReadonlyArray<object>
+}
+
+/**
+ * Asks for the end of what a session runs, as the protocol has it: on a connection of its own, with the session's key,
+ * which a pooler knows to belong to whom. The session's own connection must still be open, or a pooler forgets the key.
+ * Continues when the other side has closed the connection, which it does when it has passed the question on, or after a
+ * second.
+ */
+const cancel = (client: PoolClient, done: () => void): void => {
+  const { processID, secretKey, ssl, sslNegotiation } = sessionOf(client)
+  const socket = new Socket()
+  socket.setTimeout(1000, () => socket.destroy())
+  const connection = new Connection({ ssl, sslNegotiation, stream: () => socket } as object) as Wire
+  connection.once("end", done)
+  connection.on("error", () => socket.destroy())
+  const ask = () => connection.cancel(processID, secretKey)
+  if (ssl === false) connection.once("connect", ask)
+  else {
+    if (sslNegotiation !== "direct") connection.once("connect", () => connection.requestSsl())
+    connection.once("sslconnect", ask)
+  }
+  if (client.host.startsWith("/")) connection.connect(`${client.host}/.s.PGSQL.${client.port}`)
+  else connection.connect(client.port, client.host)
+}
+
+/** What a client knows of its session, and its types do not say. */
+const sessionOf = (client: PoolClient) => client as unknown as Session
+interface Session {
+  readonly processID: number | null
+  readonly secretKey: number | null
+  readonly ssl: boolean | object
+  readonly sslNegotiation: string
+}
+
+/** The steps of a connection's beginning, which pg's own `Client.cancel` takes, too, but without TLS. */
+type Wire = Connection & {
+  readonly connect: (port: number | string, host?: string) => void
+  readonly requestSsl: () => void
+  readonly cancel: (processId: number | null, secretKey: number | null) => void
+}
