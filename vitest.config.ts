@@ -18,7 +18,8 @@ export default defineConfig(({ mode }) => ({
     fileParallelism: mode === "test",
     maxWorkers: workers,
     minWorkers: workers,
-    testTimeout: 60_000,
-    hookTimeout: 120_000
+    // For what hangs. What has to be quick says so itself: a machine that is slow is not wrong.
+    testTimeout: 300_000,
+    hookTimeout: 300_000
   }
 }))

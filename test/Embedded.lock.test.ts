@@ -91,7 +91,7 @@ it.scopedLive("a lock is not mistaken for that of a later process with the same 
 it.scopedLive("another host's lock holds while it is renewed", () =>
   Effect.gen(function* () {
     const directory = yield* makeDirectory
-    yield* lockFor(directory, 1, { host: "container", boot: "theirs" })
+    yield* lockFor(directory, 1, { host: `${hostname()}-other`, boot: "theirs" })
     assert.strictEqual(yield* attempt(directory), 1)
     const old = new Date(Date.parse("2020-01-01T00:00:00Z"))
     yield* Effect.promise(() => Fs.utimes(join(directory, "cal-tokens.lock"), old, old))

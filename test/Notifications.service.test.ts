@@ -100,7 +100,8 @@ it.scopedLive("a caller that waits for another process' refresh is answered when
     yield* connect(writer.tokens)
     yield* listener.accessToken
 
-    yield* sandbox.inject(Sandbox.Fault.delayAfter("1 second", { kind: "oauth2Refresh" }))
+    // Long enough for the second to find the first one's claim, and less than a call to Cal.com may take.
+    yield* sandbox.inject(Sandbox.Fault.delayAfter("4 seconds", { kind: "oauth2Refresh" }))
     const first = yield* Effect.fork(writer.tokens.refresh(user(), { forceRefresh: true }))
     yield* until(
       "Claimed",
@@ -108,7 +109,7 @@ it.scopedLive("a caller that waits for another process' refresh is answered when
     )
     const second = yield* Effect.fork(listener.tokens.refresh(user(), { forceRefresh: true }))
     const { accessToken } = yield* Fiber.join(first)
-    const waited = yield* Effect.timeout(Fiber.join(second), "10 seconds")
+    const waited = yield* Effect.timeout(Fiber.join(second), "20 seconds")
     assert.strictEqual(reveal(waited.accessToken), reveal(accessToken))
     assert.deepStrictEqual(listener.claims(), ["Busy", "Newer"], "it has looked again when it was told")
   }).pipe(inSandbox)

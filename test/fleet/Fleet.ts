@@ -93,9 +93,11 @@ const make = (options: Options) =>
       { concurrency: "unbounded" }
     )
 
+    // The test's own storage only looks on: no test is about how long that may take.
+    const patience = Duration.seconds(10 * slowness)
     const context = yield* Layer.build(
-      Postgres.layer({ statementTimeout: "2 seconds" }).pipe(
-        Layer.provideMerge(Postgres.layerConnection({ url: database, poolSize: 2, connectTimeout: "2 seconds" })),
+      Postgres.layer({ statementTimeout: patience }).pipe(
+        Layer.provideMerge(Postgres.layerConnection({ url: database, poolSize: 2, connectTimeout: patience })),
         Layer.provide(Cipher.layer(Redacted.make(encryptionKeys)))
       )
     ).pipe(Effect.orDie)

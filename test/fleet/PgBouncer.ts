@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { Effect, Redacted } from "effect"
-import * as Port from "./Port.js"
+import { freePort } from "../support/Ports.js"
 import * as Process from "./Process.js"
 
 const binary = [
@@ -24,11 +24,13 @@ export const make = (database: Redacted.Redacted) =>
       Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-pgbouncer-"))),
       (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true, force: true }))
     )
-    const port = yield* Port.free
+    const port = yield* Effect.promise(freePort)
     const file = Path.join(directory, "pgbouncer.ini")
     const user = unprivileged()
     yield* Effect.sync(() => {
       Fs.writeFileSync(file, settings(new URL(Redacted.value(database)), port))
+      // It reads them as another user, whatever the umask.
+      Fs.chmodSync(file, 0o644)
       Fs.chmodSync(directory, 0o755)
     })
     const bouncer = yield* Process.make(binary ?? "pgbouncer", [file], { ...user, cwd: directory })

@@ -1,5 +1,5 @@
 /** Ports of this machine. */
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import { Effect } from "effect"
 
 /** Lets a server listen on a free port. */
@@ -14,14 +14,3 @@ export const portOf = (server: Net.Server): Effect.Effect<number> =>
       )
     })
   })
-
-/** A port for a program that cannot choose one itself. */
-export const free: Effect.Effect<number> = Effect.scoped(
-  Effect.flatMap(
-    Effect.acquireRelease(
-      Effect.sync(() => Net.createServer()),
-      (server) => Effect.async<void>((resume) => void server.close(() => resume(Effect.void)))
-    ),
-    portOf
-  )
-)

@@ -23,7 +23,7 @@ const partitions = 16
 const flat = 1.25
 
 /** In ms; the tests say themselves what may not take long. */
-const patience = 300_000
+const patience = 1_200_000
 
 const forms = [
   { form: "plain", options: {} },

@@ -4,7 +4,7 @@ import type { Variant } from "./Fleet.js"
 import type * as Plan from "./Plan.js"
 
 /** Generous: all of a file takes about a minute on one idle core. */
-export const timeout = 300_000
+export const timeout = 900_000
 
 /** Runs histories until one fails. */
 export const search = async (from: number, count: number, limits: Plan.Limits, variant?: () => Variant) => {

@@ -2,10 +2,10 @@
 import { execFileSync, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import * as Fs from "node:fs/promises"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Redacted, type Scope } from "effect"
+import { freePort } from "./Ports.js"
 
 /** Its program, if it is there. */
 export const program = ["/usr/sbin/pgbouncer", "/usr/local/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"].find((path) =>
@@ -36,8 +36,10 @@ export const through = (
       `pool_mode = ${poolMode}`
     ]
     const file = join(home, "pgbouncer.ini")
-    yield* Effect.promise(() => Fs.chmod(home, 0o755))
     yield* Effect.promise(() => Fs.writeFile(file, settings.join("\n")))
+    // It reads them as another user, whatever the umask.
+    yield* Effect.promise(() => Fs.chmod(file, 0o644))
+    yield* Effect.promise(() => Fs.chmod(home, 0o755))
     yield* Effect.acquireRelease(
       Effect.promise(() => start(file)),
       (stop) => Effect.promise(stop)
@@ -65,17 +67,5 @@ const start = (file: string) =>
         child.kill("SIGQUIT")
         return ended
       })
-    })
-  })
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once("error", reject)
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() =>
-        typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))
-      )
     })
   })

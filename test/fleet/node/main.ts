@@ -7,10 +7,12 @@ import { Effect } from "effect"
 import * as Cli from "../../../src/Cli.js"
 import * as Signals from "../../../src/Cli/Signals.js"
 import * as TokenConfig from "../../../src/TokenConfig.js"
+import * as SilentConnections from "../../support/SilentConnections.js"
 import { settings, speedVariable } from "../Speed.js"
 import * as Connections from "./Connections.js"
 
 Connections.reportAtExit()
+SilentConnections.reportAtExit()
 
 // Whoever started this is gone, and could not end it any more.
 process.stdin.once("end", () => process.exit(1)).resume()
