@@ -1,8 +1,10 @@
 /** What is wrong with the client is no user's fault: one circuit for the client, no user marked. */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Ref, TestClock } from "effect"
 import { CalTokens } from "../src/CalTokens.js"
+import * as Circuit from "../src/CalTokens/Circuit.js"
 import { demoOAuth2, Sandbox } from "../src/Sandbox.js"
+import * as TokenConfig from "../src/TokenConfig.js"
 import * as World from "./support/World.js"
 
 const { scenario, user } = World
@@ -176,6 +178,15 @@ scenario(
     yield* TestClock.adjust("30 seconds")
     assert.isTrue((yield* tokens.ensureValid(user(6))).refreshed)
     assert.isTrue((yield* tokens.ensureValid(user(7))).refreshed)
+  })
+)
+
+it.effect("one user who is refused again and again does not open it, five users do", () =>
+  Effect.gen(function* () {
+    const circuit = Circuit.make(TokenConfig.defaults)
+    for (let i = 0; i < 10; i++) yield* circuit.refused("C", user(1))
+    for (const n of [2, 3, 4]) yield* circuit.refused("C", user(n))
+    assert.strictEqual((yield* Effect.flip(circuit.refused("C", user(5))))._tag, "CalClientMisconfigured")
   })
 )
 

@@ -16,8 +16,8 @@ interface State {
   braked: boolean
   /** Whose refusals keep the brake on: the next trial is somebody else's, if anybody else comes. */
   readonly tried: Set<UserUlid>
-  /** Answered refreshes of the last `brakeWindow`: instants, and whether the user was refused for good. */
-  answers: Array<{ readonly at: number; readonly refused: boolean }>
+  /** Answered refreshes of the last `brakeWindow`: instants, and who was refused for good, each of those once. */
+  answers: Array<{ readonly at: number; readonly refused: UserUlid | undefined }>
 }
 
 export interface Circuit {
@@ -69,8 +69,10 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
     return misconfigured(clientId, state, now)
   }
 
-  const record = (state: State, now: number, refused: boolean) => {
-    state.answers = state.answers.filter((answer) => answer.at > now - window)
+  const record = (state: State, now: number, refused?: UserUlid) => {
+    state.answers = state.answers.filter(
+      (answer) => answer.at > now - window && (refused === undefined || answer.refused !== refused)
+    )
     state.answers.push({ at: now, refused })
   }
 
@@ -90,7 +92,7 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
         if (state.openUntil !== undefined) state.answers = []
         state.openUntil = undefined
         state.tried.clear()
-        record(state, now, false)
+        record(state, now)
         return Effect.void
       }),
     misconfigured: (clientId, error) =>
@@ -104,8 +106,8 @@ export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "
         // Cal.com looks at a user only after it accepted the client: a refusal of that is over.
         if (!state.braked) state.openUntil = undefined
         const trial = state.openUntil !== undefined
-        record(state, now, true)
-        const refusals = state.answers.filter((answer) => answer.refused).length
+        record(state, now, userUlid)
+        const refusals = state.answers.filter((answer) => answer.refused !== undefined).length
         const braking = refusals >= config.brakeRejections && refusals * 2 > state.answers.length
         if (!trial && !braking) return Effect.void
         state.tried.add(userUlid)
