@@ -140,19 +140,19 @@ it.scopedLive(
       through.port = String(proxy.port)
       const context = yield* storageAt(
         Redacted.make(through.href),
-        { poolSize: 2, maxAge: "2 seconds", connectTimeout: "1 second" },
-        { statementTimeout: "500 millis" }
+        { poolSize: 2, maxAge: "2 seconds", connectTimeout: "5 seconds" },
+        { statementTimeout: "2 seconds" }
       )
       const storage = yield* Effect.provide(TokenStorage, context)
       yield* storage.connect({ userUlid, connection, pair })
       proxy.silence()
       for (const call of [storage.find(userUlid), Effect.uninterruptible(storage.update(userUlid, pair))]) {
         const [took, error] = yield* Effect.timed(Effect.flip(call))
-        assert.match(error.message, /no answer within 500ms/)
-        assert.isBelow(Duration.toMillis(took), 2000)
+        assert.match(error.message, /no answer within 2s/)
+        assert.isBelow(Duration.toMillis(took), 10_000)
       }
       proxy.heal()
-      yield* Effect.timeout(soon(storage.ping), "12 seconds")
+      yield* Effect.timeout(soon(storage.ping), "40 seconds")
     }),
-  60_000
+  120_000
 )
