@@ -7,7 +7,7 @@ import { Effect } from "effect"
 import * as Cli from "../../../src/Cli.js"
 import * as Signals from "../../../src/Cli/Signals.js"
 import * as TokenConfig from "../../../src/TokenConfig.js"
-import * as SilentConnections from "../../support/SilentConnections.js"
+import * as SilentConnections from "../SilentConnections.js"
 import { settings, speedVariable } from "../Speed.js"
 import * as Connections from "./Connections.js"
 
