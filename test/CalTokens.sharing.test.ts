@@ -1,8 +1,10 @@
 /** Any number of callers, in one process and in several: one refresh, everybody's result, nobody's loss. */
-import { assert, describe } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, TestClock } from "effect"
-import { CalTokens } from "../src/CalTokens.js"
-import { Fault, Sandbox } from "../src/Sandbox.js"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Option, TestClock } from "effect"
+import { CalClient } from "../src/CalClient.js"
+import { CalTokens, layer as layerTokens } from "../src/CalTokens.js"
+import { Fault, layer as layerSandbox, Sandbox } from "../src/Sandbox.js"
+import { layerMemory, TokenStorage } from "../src/TokenStorage.js"
 import { StorageTap } from "./support/StorageTap.js"
 import * as World from "./support/World.js"
 
@@ -316,3 +318,39 @@ describe("several processes over one storage", () => {
     })
   )
 })
+
+it.scoped("a forced refresh is answered by the first, also when the refresh token lives on", () =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox
+    const tokens = yield* CalTokens
+    const grant = yield* World.connectOAuth2()
+    yield* TestClock.adjust("1 minute")
+    const answer = yield* World.passTime(tokens.refresh(user(), { forceRefresh: true }), 60_000)
+    assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+    assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 1)
+    const { pair } = Option.getOrThrow(yield* Effect.flatMap(TokenStorage, (storage) => storage.find(user())))
+    assert.strictEqual(reveal(pair.accessToken), reveal(answer.accessToken))
+    assert.strictEqual(reveal(pair.refreshToken), reveal(grant.refreshToken))
+  }).pipe(
+    Effect.provide(
+      layerTokens.pipe(
+        Layer.provideMerge(
+          // Cal.com rotates each of them.
+          Layer.map(World.clientLayer, (context) => {
+            const client = Context.get(context, CalClient)
+            return Context.make(CalClient, {
+              ...client,
+              refresh: (connection, refreshToken) =>
+                Effect.map(client.refresh(connection, refreshToken), (granted) => ({
+                  ...granted,
+                  pair: { ...granted.pair, refreshToken }
+                }))
+            })
+          })
+        ),
+        Layer.provideMerge(layerMemory),
+        Layer.provideMerge(layerSandbox())
+      )
+    )
+  )
+)

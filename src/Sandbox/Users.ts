@@ -64,7 +64,7 @@ export const create = (world: World, profile: Profile, managedBy: string | null,
 /** Changes what the profile names; a new email of a managed user is suffixed and renames the user. */
 export const update = (world: World, user: User, profile: ProfileChange): User => {
   const { email, ...rest } = profile
-  const known = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined && value !== null))
+  const known = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
   const stored =
     email === undefined ? user.email : user.managedBy === null ? email : managedEmail(email, user.managedBy)
   const changed = world.store.putUser({

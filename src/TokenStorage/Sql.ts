@@ -88,8 +88,8 @@ const outsideTransaction = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A,
 
 /**
  * Gives up on the deadline even where the caller cannot be interrupted: the work runs in a fiber of its own. Whether a
- * write that was given up on took place is unknown; every write of the port may be repeated. (`Pool.ts` says
- * when one may still take place.)
+ * write that was given up on took place is unknown (`Pool.ts` says when it still may); every write of the port may be
+ * repeated.
  */
 const bounded = <A, E>(
   effect: Effect.Effect<A, E>,
