@@ -14,8 +14,8 @@ import {
 import * as Sender from "./CalApi/Sender.js"
 import { CalClient } from "./CalClient.js"
 import * as Outcome from "./CalClient/Outcome.js"
-import { scrub } from "./CalClient/Scrub.js"
-import type { NoReply } from "./CalClient/Transport.js"
+import { scrub } from "./CalHttp/Scrub.js"
+import type { NoReply } from "./CalHttp/Transport.js"
 import * as Wire from "./CalClient/Wire.js"
 import { CalTokens } from "./CalTokens.js"
 import type { UserUlid } from "./Token.js"
@@ -66,7 +66,7 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
 
 type Service = Context.Tag.Service<CalApi>
 
-/** Sends over the `HttpClient` in the context (for Node: `CalClient/Node.layerApiHttp`), which must not retry. */
+/** Sends over the `HttpClient` in the context (for Node: `CalHttp/Node.layerApiHttp`), which must not retry. */
 export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpClient.HttpClient> = Effect.gen(
   function* () {
     const sender = Sender.make({

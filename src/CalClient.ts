@@ -16,11 +16,11 @@ import {
 } from "effect"
 import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
-import * as CalTime from "./CalClient/CalTime.js"
+import * as CalTime from "./CalHttp/CalTime.js"
 import * as Outcome from "./CalClient/Outcome.js"
-import * as RateLimits from "./CalClient/RateLimits.js"
+import * as RateLimits from "./CalHttp/RateLimits.js"
 import * as Requests from "./CalClient/Requests.js"
-import * as Transport from "./CalClient/Transport.js"
+import * as Transport from "./CalHttp/Transport.js"
 import * as Wire from "./CalClient/Wire.js"
 import type { Connection, ManagedUser, TokenPair } from "./Token.js"
 import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
@@ -124,7 +124,7 @@ type Service = Context.Tag.Service<CalClient>
 
 /**
  * A client for Cal.com's token endpoints over the `HttpClient` in the context, which decides about connections (for Node:
- * `CalClient/Node`) and must not retry. Calls have no deadline of their own: whoever makes one decides how long an
+ * `CalHttp/Node`) and must not retry. Calls have no deadline of their own: whoever makes one decides how long an
  * answer is worth having.
  */
 export const make = (options: Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>

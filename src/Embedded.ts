@@ -12,7 +12,7 @@ import { SqlClient, type SqlConnection, SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Config, type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
 import * as Lock from "./Embedded/Lock.js"
-import * as Cipher from "./TokenStorage/Cipher.js"
+import * as Cipher from "./KeyRing.js"
 
 /** The embedded database cannot be opened. */
 export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("EmbeddedError", {

@@ -6,8 +6,8 @@ import { join } from "node:path"
 import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
 import * as Variable from "./Environment/Variable.js"
-import * as ApiKeys from "./Http/ApiKeys.js"
-import * as Cipher from "./TokenStorage/Cipher.js"
+import * as ApiKeys from "./ApiKeys.js"
+import * as Cipher from "./KeyRing.js"
 import type * as Webhook from "./Webhook.js"
 
 /** The start cannot succeed: one line for the person who starts the service. */

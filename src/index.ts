@@ -1,6 +1,6 @@
 /**
  * The library. What needs a driver, a database or a server of its own stands behind a subpath instead:
- * `cal-tokens/TokenStorage/Postgres`, `cal-tokens/CalClient/Node`, `cal-tokens/Embedded`, `cal-tokens/Http`.
+ * `cal-tokens/TokenStorage/Postgres`, `cal-tokens/CalHttp/Node`, `cal-tokens/Embedded`, `cal-tokens/Http`.
  */
 export * as Actions from "./Actions.js"
 export * as Api from "./Api.js"

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FiberRef, Layer, Redacted } from "effect"
 import { Headers, HttpClient, HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import * as CalClient from "../src/CalClient.js"
-import { scrub } from "../src/CalClient/Scrub.js"
+import { scrub } from "../src/CalHttp/Scrub.js"
 import * as CalHttp from "./support/CalHttp.js"
 import { assertClean, exitRenderings, recording, renderings } from "./support/Leaks.js"
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
 import * as CalClient from "../src/CalClient.js"
-import { notConnected } from "../src/CalClient/Transport.js"
+import { notConnected } from "../src/CalHttp/Transport.js"
 import * as CalHttp from "./support/CalHttp.js"
 
 const now = Date.UTC(2026, 2, 14, 9, 26, 53)

@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted } from "effect"
 import { FetchHttpClient, type HttpClient } from "@effect/platform"
 import * as CalClient from "../src/CalClient.js"
-import * as CalClientNode from "../src/CalClient/Node.js"
+import * as CalClientNode from "../src/CalHttp/Node.js"
 
 const token = Redacted.make("the-refresh-token")
 const user = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const

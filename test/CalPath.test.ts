@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Either, FastCheck } from "effect"
-import * as CalPath from "../src/CalPath.js"
+import * as CalPath from "../src/CalHttp/CalPath.js"
 
 const base = "https://api.cal.com/v2"
 const isAccepted = (target: string) => Either.isRight(CalPath.resolve(base, target))

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option, Ref, TestClock } from "effect"
 import { CalApi } from "../src/CalApi.js"
-import * as Gate from "../src/CalTokens/Gate.js"
+import * as Gate from "../src/Fibers/SingleFlight.js"
 import { CalTokens } from "../src/CalTokens.js"
 import { Sandbox } from "../src/Sandbox.js"
 import * as World from "./support/World.js"

@@ -1,8 +1,8 @@
 /** The gate in front of a user's refresh, where the whole service would take luck to come to it. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Scope } from "effect"
-import * as Gate from "../src/CalTokens/Gate.js"
-import * as Owned from "../src/CalTokens/Owned.js"
+import * as Gate from "../src/Fibers/SingleFlight.js"
+import * as Owned from "../src/Fibers/Owned.js"
 import * as World from "./support/World.js"
 
 it.live("work that a shutdown interrupts before it begins is awaited by nobody", () =>

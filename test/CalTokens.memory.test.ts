@@ -1,9 +1,9 @@
 /** Memory is bounded: users that were seen once leave no gate, and as few entries as are allowed. */
 import { assert, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Layer, Option, TestClock } from "effect"
-import * as Gate from "../src/CalTokens/Gate.js"
+import * as Gate from "../src/Fibers/SingleFlight.js"
 import * as Memory from "../src/CalTokens/Memory.js"
-import * as Owned from "../src/CalTokens/Owned.js"
+import * as Owned from "../src/Fibers/Owned.js"
 import { CalTokens } from "../src/CalTokens.js"
 import { Fault, Sandbox, layer as layerSandbox } from "../src/Sandbox.js"
 import { TokenStorage } from "../src/TokenStorage.js"

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, ConfigProvider, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
 import { UserUlid } from "../src/Token.js"
-import * as Cipher from "../src/TokenStorage/Cipher.js"
+import * as Cipher from "../src/KeyRing.js"
 import { keyOf } from "./support/Keys.js"
 
 const decode = Schema.decodeSync(UserUlid)

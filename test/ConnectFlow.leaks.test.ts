@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Redacted } from "effect"
 import type * as ConnectFlow from "../src/ConnectFlow.js"
-import { FlowStorage, layerMemory } from "../src/ConnectFlow/FlowStorage.js"
+import { FlowStorage, layerMemory } from "../src/FlowStorage.js"
 import { Fault, Sandbox } from "../src/Sandbox.js"
 import type { TokenError } from "../src/TokenError.js"
 import * as Flow from "./support/FlowWorld.js"

@@ -16,7 +16,7 @@ import {
   Stream
 } from "effect"
 import { Notice, TokenStorage } from "../src/TokenStorage.js"
-import * as Notifications from "../src/TokenStorage/Notifications.js"
+import * as Notifications from "../src/TokenStorage/Postgres/Notifications.js"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { layerCipher } from "./support/Keys.js"
 import * as PgBouncer from "./support/PgBouncer.js"

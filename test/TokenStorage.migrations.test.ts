@@ -4,7 +4,7 @@
 import { Migrator, SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Array, Context, Deferred, Effect, Fiber, Layer, Option, type Redacted, Ref, Schedule } from "effect"
-import * as Migrations from "../src/TokenStorage/Migrations.js"
+import * as Migrations from "../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../src/TokenStorage.js"
 import { layerCipher } from "./support/Keys.js"

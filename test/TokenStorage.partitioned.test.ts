@@ -4,7 +4,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import * as Migrations from "../src/TokenStorage/Migrations.js"
+import * as Migrations from "../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../src/TokenStorage/Postgres.js"
 import { layerCipher } from "./support/Keys.js"
 import { recording } from "./support/Leaks.js"

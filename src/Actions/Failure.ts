@@ -2,7 +2,7 @@
  * The form in which an action fails: a plain object that survives serialisation, never a thrown error.
  */
 import { Cause, Option } from "effect"
-import { scrub } from "../CalClient/Scrub.js"
+import { scrub } from "../CalHttp/Scrub.js"
 import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
 /** What an action answers instead of a result. */

@@ -1,7 +1,7 @@
 /**
  * The rules after a refusal, for callers that send their requests themselves.
  */
-import { isTokenRefusal } from "../CalApi/Refusal.js"
+import { isTokenRefusal } from "../CalHttp/Refusal.js"
 
 /** Where the next access token comes from; `undefined` when there is none to be had. */
 export interface Tokens {

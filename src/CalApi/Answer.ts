@@ -12,7 +12,7 @@ import {
   HttpIncomingMessage,
   type UrlParams
 } from "@effect/platform"
-import { replaceSecrets } from "../CalClient/Scrub.js"
+import { replaceSecrets } from "../CalHttp/Scrub.js"
 
 /** A response that belongs to the caller's request; so do the errors of reading it. */
 class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {

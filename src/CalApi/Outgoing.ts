@@ -5,7 +5,7 @@
 import { Chunk, Effect, Option, Stream } from "effect"
 import { Headers, HttpBody, HttpClientRequest } from "@effect/platform"
 import { userAgent } from "../CalClient/Caller.js"
-import * as CalPath from "../CalPath.js"
+import * as CalPath from "../CalHttp/CalPath.js"
 import { InvalidInput } from "../TokenError.js"
 
 /** A body that arrives as a stream is kept in memory up to this many bytes. */

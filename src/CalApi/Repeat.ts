@@ -4,7 +4,7 @@
  */
 import { Duration, Effect, Option, Random } from "effect"
 import type { Headers, HttpMethod } from "@effect/platform"
-import * as RateLimits from "../CalClient/RateLimits.js"
+import * as RateLimits from "../CalHttp/RateLimits.js"
 
 /** How many tries come on top of the first, over all reasons but a refused token. */
 export const maxRepeats = 2

@@ -2,14 +2,14 @@
 import { Clock, Duration, Effect, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import type { CalClient } from "../CalClient.js"
-import { scrub } from "../CalClient/Scrub.js"
-import * as Transport from "../CalClient/Transport.js"
+import { scrub } from "../CalHttp/Scrub.js"
+import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as Answer from "./Answer.js"
 import * as Outgoing from "./Outgoing.js"
-import { isTokenRefusal, tokenExpiredStatus } from "./Refusal.js"
+import { isTokenRefusal, tokenExpiredStatus } from "../CalHttp/Refusal.js"
 import * as Repeat from "./Repeat.js"
 
 /** How long Cal.com may take to begin an answer. The refusal rules and repetitions each start anew. */

@@ -1,10 +1,10 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
 import { Clock, Effect, Either, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
-import * as CalTime from "./CalTime.js"
+import * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
-import type { RateLimits } from "./RateLimits.js"
-import * as Transport from "./Transport.js"
+import type { RateLimits } from "../CalHttp/RateLimits.js"
+import * as Transport from "../CalHttp/Transport.js"
 import type { Instants, Issue } from "./Wire.js"
 
 /** Cloudflare, which Cal.com's API is behind, challenges requests without a `User-Agent`. */

@@ -12,9 +12,9 @@ import {
   CalUnavailable,
   type TokenError
 } from "../TokenError.js"
-import * as RateLimits from "./RateLimits.js"
-import { scrub } from "./Scrub.js"
-import type { NoReply, Reply } from "./Transport.js"
+import * as RateLimits from "../CalHttp/RateLimits.js"
+import { scrub } from "../CalHttp/Scrub.js"
+import type { NoReply, Reply } from "../CalHttp/Transport.js"
 import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
 
 /**

@@ -6,8 +6,8 @@ import { Either, Option, ParseResult, Redacted, Schema } from "effect"
 import { type TokenPair, unverifiedClaims } from "../Token.js"
 import { maxTokenLength } from "../TokenInput.js"
 import type { Grant } from "../CalClient.js"
-import { horizon } from "./CalTime.js"
-import type { Reply } from "./Transport.js"
+import { horizon } from "../CalHttp/CalTime.js"
+import type { Reply } from "../CalHttp/Transport.js"
 
 /** Printable ASCII without spaces, so that it can travel in a header. Refined before it is redacted, for the error's sake. */
 const Token = Schema.String.pipe(Schema.pattern(/^[\x21-\x7e]+$/), Schema.maxLength(maxTokenLength))

@@ -13,7 +13,7 @@ import * as Call from "./Call.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commit } from "./Commit.js"
 import * as Ending from "./Ending.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 export interface Dependencies {
   readonly config: Options

@@ -7,7 +7,7 @@ import { Deferred, Duration, Effect, Exit } from "effect"
 import { CallFailure, type Grant } from "../CalClient.js"
 import { CalUnavailable } from "../TokenError.js"
 import type { UserUlid } from "../Token.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 const timedOut = (operation: string, after: Duration.Duration) =>
   CallFailure.Unknown({

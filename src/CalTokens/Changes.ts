@@ -3,7 +3,7 @@ import { Clock, Duration, Effect, PubSub, type Scope, Stream } from "effect"
 import type { TokenChange } from "../CalTokens.js"
 import * as Metrics from "../Metrics.js"
 import { Revalidation } from "../Revalidation.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 /** How long one revalidation may take. */
 const revalidationTimeout = Duration.seconds(30)

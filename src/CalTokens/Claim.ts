@@ -12,7 +12,7 @@ import {
 import { ClaimResult, type StoredConnection } from "../TokenStorage.js"
 import * as Attempt from "./Attempt.js"
 import type { Commits } from "./Commit.js"
-import type { Cooldown } from "./Gate.js"
+import type { Cooldown } from "../Fibers/SingleFlight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Notices } from "./Notices.js"
 

@@ -11,7 +11,7 @@ import type { StorageUnavailable } from "../TokenError.js"
 import { type CommitRequest, CommitResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Memory } from "./Memory.js"
 import type { Notices } from "./Notices.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 export type Committed =
   /** The row to serve: with our pair, or with a newer one beside which ours is kept. */

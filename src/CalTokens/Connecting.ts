@@ -14,7 +14,7 @@ import type * as TokenInput from "../TokenInput.js"
 import { AttemptFailure, ClaimResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Notices, Watch } from "./Notices.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 export interface Dependencies {
   readonly config: Options

@@ -3,9 +3,9 @@ import { Clock, Effect, Option } from "effect"
 import { isExpired, type UserUlid } from "../Token.js"
 import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
 import type { TokenStorage } from "../TokenStorage.js"
-import * as Gate from "./Gate.js"
+import * as Gate from "../Fibers/SingleFlight.js"
 import type { Entry, Memory } from "./Memory.js"
-import type { Owned } from "./Owned.js"
+import type { Owned } from "../Fibers/Owned.js"
 
 type ReadError = StorageUnavailable | TokenUnreadable | TokensNotFound
 

@@ -6,7 +6,7 @@ import { CalUnavailable, type ReauthorizationRequired, RefreshCoolingDown, type 
 import type { StoredConnection } from "../TokenStorage.js"
 import * as Claim from "./Claim.js"
 import * as Flight from "./Flight.js"
-import * as Gate from "./Gate.js"
+import * as Gate from "../Fibers/SingleFlight.js"
 import type { Entry } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 

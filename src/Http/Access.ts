@@ -3,7 +3,7 @@ import { HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/
 import { type Context, Effect, Layer } from "effect"
 import { Caller, Manage, ReadMetrics, ReadToken, type Scope } from "../Api/Access.js"
 import type { AccessFailure } from "../Api/Failure.js"
-import { ApiKeys } from "./ApiKeys.js"
+import { ApiKeys } from "../ApiKeys.js"
 import * as Edge from "./Edge.js"
 import { RateLimits } from "./RateLimits.js"
 

@@ -5,8 +5,8 @@
 import { assert, it } from "@effect/vitest"
 import { Config, Effect, Layer, Schema, TestClock } from "effect"
 import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
-import * as NodeHttp from "../../src/CalClient/Node.js"
-import * as Cipher from "../../src/TokenStorage/Cipher.js"
+import * as NodeHttp from "../../src/CalHttp/Node.js"
+import * as Cipher from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 
 // ---- the program -----------------------------------------------------------------------------------------------------

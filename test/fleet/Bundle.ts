@@ -14,13 +14,13 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const wiring = here("../../src/Environment/Services.ts")
 const taps = new Map([
   ["../TokenStorage/Postgres.js", here("node/TappedStorage.ts")],
-  ["../CalClient/Node.js", here("node/TappedHttp.ts")]
+  ["../CalHttp/Node.js", here("node/TappedHttp.ts")]
 ])
 
 const tapping = (placed: Set<string>): Esbuild.Plugin => ({
   name: "taps",
   setup: (build) =>
-    build.onResolve({ filter: /^\.\.\/(TokenStorage\/Postgres|CalClient\/Node)\.js$/ }, ({ importer, path }) => {
+    build.onResolve({ filter: /^\.\.\/(TokenStorage\/Postgres|CalHttp\/Node)\.js$/ }, ({ importer, path }) => {
       const tap = importer === wiring ? taps.get(path) : undefined
       if (tap === undefined) return undefined
       placed.add(path)

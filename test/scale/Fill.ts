@@ -4,7 +4,7 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Redacted, Schema } from "effect"
 import { type Connection, hash, UserUlid } from "../../src/Token.js"
-import type { Sealed } from "../../src/TokenStorage/Fragments.js"
+import type { Sealed } from "../../src/TokenStorage/Postgres/Fragments.js"
 
 /** The n-th user, its account and the hashes of its tokens, as {@link fill} makes them. */
 export const user = (n: number) => {

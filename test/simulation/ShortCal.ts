@@ -6,7 +6,7 @@
 import { Headers } from "@effect/platform"
 import { Duration, Effect, Either, Option, Redacted } from "effect"
 import { CallFailure, type Grant as ClientGrant } from "../../src/CalClient.js"
-import * as CalTime from "../../src/CalClient/CalTime.js"
+import * as CalTime from "../../src/CalHttp/CalTime.js"
 import { demoManaged, demoOAuth2 } from "../../src/Sandbox.js"
 import { hash } from "../../src/Token.js"
 import {

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Array, Context, Duration, Effect, Exit, Layer, Option, Redacted, Scope, TestClock } from "effect"
 import { afterAll, beforeAll } from "vitest"
-import { type Flow, FlowStorage, lifetime, type ReturnedFlow } from "../../src/ConnectFlow/FlowStorage.js"
+import { type Flow, FlowStorage, lifetime, type ReturnedFlow } from "../../src/FlowStorage.js"
 import * as Fixture from "./StorageFixture.js"
 
 type Storage = (typeof FlowStorage)["Service"]

@@ -2,7 +2,7 @@
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { Context, Effect, Layer, Redacted } from "effect"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
-import * as FlowStorage from "../../src/ConnectFlow/FlowStorage.js"
+import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as World from "./World.js"
 

@@ -1,6 +1,6 @@
 /** Encryption keys for tests. */
 import { Redacted } from "effect"
-import * as Cipher from "../../src/TokenStorage/Cipher.js"
+import * as Cipher from "../../src/KeyRing.js"
 
 export const keyOf = (id: string, byte: number): string => `${id}:${Buffer.alloc(32, byte).toString("base64")}`
 

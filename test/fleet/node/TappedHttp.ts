@@ -1,10 +1,10 @@
-/** Takes the place of `CalClient/Node` in the service: the same, with the steps at which a process can die. */
+/** Takes the place of `CalHttp/Node` in the service: the same, with the steps at which a process can die. */
 import { HttpClient } from "@effect/platform"
 import { Effect, Layer } from "effect"
-import * as NodeHttp from "../../../src/CalClient/Node.js"
+import * as NodeHttp from "../../../src/CalHttp/Node.js"
 import * as Death from "./Death.js"
 
-export * from "../../../src/CalClient/Node.js"
+export * from "../../../src/CalHttp/Node.js"
 
 const callOf = (url: string) =>
   url.endsWith("/force-refresh") ? "reissue" : Death.attempt.isProbe ? "probe" : "refresh"

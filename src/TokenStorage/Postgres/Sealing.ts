@@ -2,10 +2,10 @@
  * Between the domain and what is written: a pair becomes one envelope, and a row's columns become a connection again.
  */
 import { Effect, Option, Redacted, Schema } from "effect"
-import { type Connection, hash, TokenPair, type UserUlid } from "../Token.js"
-import { ReauthorizationCause, TokenUnreadable } from "../TokenError.js"
-import type { ConnectionSummary, Status, StoredConnection } from "../TokenStorage.js"
-import type { TokenCipher } from "./Cipher.js"
+import { type Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
+import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
+import type { ConnectionSummary, Status, StoredConnection } from "../../TokenStorage.js"
+import type { TokenCipher } from "../../KeyRing.js"
 import type { Columns, Sealed } from "./Fragments.js"
 
 const Text = Schema.parseJson(TokenPair)

@@ -4,8 +4,8 @@
  */
 import { createHash, timingSafeEqual } from "node:crypto"
 import { Context, Effect, Either, Layer, Redacted, Schema } from "effect"
-import { type Caller, Scope } from "../Api/Access.js"
-import { Forbidden, Unauthorized } from "../TokenError.js"
+import { type Caller, Scope } from "./Api/Access.js"
+import { Forbidden, Unauthorized } from "./TokenError.js"
 
 export interface ApiKey {
   /** Appears in logs. */

@@ -9,8 +9,8 @@
  */
 import type { SqlClient, Statement } from "@effect/sql"
 import { type Duration, Option, Schema } from "effect"
-import type { UserUlid } from "../Token.js"
-import { TokenError } from "../TokenError.js"
+import type { UserUlid } from "../../Token.js"
+import { TokenError } from "../../TokenError.js"
 import {
   AttemptFailure,
   type ClaimRequest,
@@ -21,9 +21,9 @@ import {
   maxFallbacks,
   type SpendRequest,
   supersededLookup
-} from "../TokenStorage.js"
+} from "../../TokenStorage.js"
 import * as Fragments from "./Fragments.js"
-import { millis } from "./Rows.js"
+import { millis } from "../Rows.js"
 
 type Columns = Fragments.Columns
 

@@ -9,8 +9,8 @@
 import { Socket } from "node:net"
 import { Data, Deferred, Duration, Effect, Option, Random, Redacted, Schema, type Scope, Stream } from "effect"
 import { Client } from "pg"
-import { UserUlid } from "../Token.js"
-import { Notice } from "../TokenStorage.js"
+import { UserUlid } from "../../Token.js"
+import { Notice } from "../../TokenStorage.js"
 import { channel } from "./Fragments.js"
 import { reasonOf } from "./Sql.js"
 

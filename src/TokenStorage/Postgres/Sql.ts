@@ -4,7 +4,7 @@
  */
 import { Migrator, SqlClient, SqlError } from "@effect/sql"
 import { Context, Deferred, Duration, Effect, Fiber } from "effect"
-import { StorageUnavailable } from "../TokenError.js"
+import { StorageUnavailable } from "../../TokenError.js"
 
 export interface RunOptions {
   /** Names the operation in errors and spans. */

@@ -4,13 +4,13 @@
  */
 import { SqlClient, type Statement } from "@effect/sql"
 import { Duration, Effect, Layer, Option, type Redacted } from "effect"
-import type { UserUlid } from "../Token.js"
-import type { StorageUnavailable } from "../TokenError.js"
-import { TokenCipher } from "../TokenStorage/Cipher.js"
-import * as Migrations from "../TokenStorage/Migrations.js"
-import type { Options } from "../TokenStorage/Postgres.js"
-import { run } from "../TokenStorage/Sql.js"
-import { FlowStorage, lifetime } from "./FlowStorage.js"
+import type { UserUlid } from "../../Token.js"
+import type { StorageUnavailable } from "../../TokenError.js"
+import { TokenCipher } from "../../KeyRing.js"
+import * as Migrations from "./Migrations.js"
+import type { Options } from "../Postgres.js"
+import { run } from "./Sql.js"
+import { FlowStorage, lifetime } from "../../FlowStorage.js"
 
 interface Columns {
   readonly user_ulid: UserUlid

@@ -8,8 +8,8 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import { Config, ConfigError, Context, Effect, Either, Layer, Redacted } from "effect"
-import type { UserUlid } from "../Token.js"
-import { TokenUnreadable } from "../TokenError.js"
+import type { UserUlid } from "./Token.js"
+import { TokenUnreadable } from "./TokenError.js"
 
 /** What a ciphertext belongs to. */
 export interface Binding {

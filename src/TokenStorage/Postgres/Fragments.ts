@@ -2,10 +2,10 @@
  * The parts that the port's SQL statements are made of.
  */
 import type { SqlClient, Statement } from "@effect/sql"
-import type { Connection, UserUlid } from "../Token.js"
-import { maxFallbacks, supersededLookup } from "../TokenStorage.js"
-import { pruneBatch, retention, retentionSlack, transitionRetention } from "./ChangeLog.js"
-import { millis } from "./Rows.js"
+import type { Connection, UserUlid } from "../../Token.js"
+import { maxFallbacks, supersededLookup } from "../../TokenStorage.js"
+import { pruneBatch, retention, retentionSlack, transitionRetention } from "../ChangeLog.js"
+import { millis } from "../Rows.js"
 
 /** A pair as it is written: sealed, with what has to be compared or listed beside it. */
 export interface Sealed {

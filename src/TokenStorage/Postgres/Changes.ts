@@ -5,10 +5,10 @@
  */
 import type { SqlClient, Statement } from "@effect/sql"
 import { Effect, Option } from "effect"
-import type { UserUlid } from "../Token.js"
-import type { ReauthorizationCause, StorageUnavailable } from "../TokenError.js"
-import * as ChangeLog from "./ChangeLog.js"
-import { millis } from "./Rows.js"
+import type { UserUlid } from "../../Token.js"
+import type { ReauthorizationCause, StorageUnavailable } from "../../TokenError.js"
+import * as ChangeLog from "../ChangeLog.js"
+import { millis } from "../Rows.js"
 
 /** Runs a statement that is given the storage's instant. */
 export type Query = <A extends object>(

@@ -4,7 +4,7 @@
  * normalises or splits differently.
  */
 import { Either } from "effect"
-import { InvalidInput } from "./TokenError.js"
+import { InvalidInput } from "../TokenError.js"
 
 /** Longer targets are refused: Cal.com's servers do not take them either. */
 export const maxLength = 8192

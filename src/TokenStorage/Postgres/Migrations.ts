@@ -14,7 +14,7 @@
  */
 import { Migrator, SqlClient, type SqlError } from "@effect/sql"
 import { Cause, Duration, Effect, Layer, Schedule } from "effect"
-import type { StorageUnavailable } from "../TokenError.js"
+import type { StorageUnavailable } from "../../TokenError.js"
 import { run, sqlState } from "./Sql.js"
 
 const table = "cal_tokens.migrations"

@@ -4,8 +4,8 @@
  * each secret is used up in one atomic step.
  */
 import { Context, Duration, Effect, Layer, Option, type Redacted } from "effect"
-import type { UserUlid } from "../Token.js"
-import type { StorageUnavailable, TokenUnreadable } from "../TokenError.js"
+import type { UserUlid } from "./Token.js"
+import type { StorageUnavailable, TokenUnreadable } from "./TokenError.js"
 
 /** How long a flow may take: as long as a code lives at Cal.com. A code that came back begins the time anew. */
 export const lifetime = Duration.minutes(10)
