@@ -5,7 +5,7 @@ import { CalClient } from "../src/CalClient.js"
 import { CalTokens } from "../src/CalTokens.js"
 import * as ManagedUsers from "../src/ManagedUsers.js"
 import * as Sandbox from "../src/Sandbox.js"
-import { call, keys, layer as layerHttp } from "./HttpWorld.js"
+import { call, keys, layer as layerHttp } from "./support/HttpWorld.js"
 import * as StorageTap from "./support/StorageTap.js"
 import * as World from "./support/World.js"
 

@@ -1,0 +1,227 @@
+/** The published document, and the API value as something a browser could import. */
+import * as Fs from "node:fs"
+import { createHash } from "node:crypto"
+import { HttpApi, OpenApi } from "@effect/platform"
+import { assert, describe, it } from "@effect/vitest"
+import { Validator } from "@seriousme/openapi-schema-validator"
+import { Effect, Option, Schema } from "effect"
+import { build } from "esbuild"
+import { expect } from "vitest"
+import { Api } from "../../src/Api.js"
+import { examples } from "../../src/Api/Examples.js"
+import { statuses } from "../../src/Api/Failure.js"
+import { callbackPath } from "../../src/Api/OAuth.js"
+import { call, layer } from "../support/HttpFixture.js"
+
+/** As it is sent. */
+const spec = JSON.parse(JSON.stringify(OpenApi.fromApi(Api))) as OpenApi.OpenAPISpec
+
+const operations = Object.entries(spec.paths).flatMap(([path, item]) =>
+  Object.entries(item).map(([method, operation]) => ({ path, method, operation }))
+)
+
+interface Media {
+  readonly schema: unknown
+  readonly example?: unknown
+  readonly examples?: Record<string, { readonly $ref: string }>
+}
+
+const media = (response: OpenApi.OpenApiSpecResponse | undefined) =>
+  (response?.content?.["application/json"] ?? Object.values(response?.content ?? {})[0]) as Media
+
+describe("the document", () => {
+  it("is OpenAPI 3.1 to a validator", async () => {
+    assert.deepStrictEqual(await new Validator().validate({ ...spec }), { valid: true })
+  })
+
+  it("is what it was", () => {
+    expect(spec).toMatchSnapshot()
+  })
+
+  it("holds every endpoint, and the proxy", () => {
+    const documented = operations.map(({ method, path }) => `${method.toUpperCase()} ${path}`)
+    const defined: Array<string> = []
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint }) => {
+        defined.push(`${endpoint.method} ${endpoint.path.replace(/:(\w+)/g, "{$1}")}`)
+      }
+    })
+    const proxied = ["GET", "POST", "PUT", "PATCH", "DELETE"].map(
+      (method) => `${method} /api/cal/proxy/{userUlid}/{path}`
+    )
+    assert.sameMembers(documented, [...defined, ...proxied])
+    assert.isAbove(defined.length, 10)
+  })
+
+  it("describes each operation, with its scope and its failures", () => {
+    for (const { operation, path } of operations) {
+      const where = operation.operationId
+      assert.isAbove(operation.summary?.length ?? 0, 10, where)
+      assert.isAbove(operation.description?.length ?? 0, 20, where)
+      const isPage = path === callbackPath
+      const isPublic = path.startsWith("/health/") || isPage
+      const expected = isPublic ? [] : path.includes("/atoms/") ? ["atomsToken"] : ["apiKey"]
+      assert.deepStrictEqual(operation.security.flatMap(Object.keys), expected, where)
+      if (expected[0] === "apiKey") {
+        assert.match(operation.security[0]?.["apiKey"]?.join() ?? "", /^(manage|read-token|proxy|metrics)$/, where)
+        for (const status of [401, 403, 429, 500, 503]) assert.isDefined(operation.responses[status], where)
+        // What takes no input can refuse none.
+        assert.strictEqual(operation.responses[400] !== undefined, path !== "/metrics", where)
+      }
+      for (const [status, response] of Object.entries(operation.responses)) {
+        assert.isAbove(response.description.length, 0, where)
+        const headers = Object.keys((response as { headers?: object }).headers ?? {})
+        assert.deepStrictEqual(
+          headers,
+          status === "303"
+            ? ["Location"]
+            : status === "401"
+              ? ["WWW-Authenticate"]
+              : /429|50[23]/.test(status) && !isPublic
+                ? ["Retry-After"]
+                : headers,
+          `${where} ${status}`
+        )
+      }
+    }
+  })
+
+  it("describes the callback as what browsers meet: any query, a redirect and pages", () => {
+    const operation = spec.paths[callbackPath]?.get
+    assert.deepStrictEqual(
+      operation?.parameters.map(({ in: where, name, required, schema }) => [
+        name,
+        where,
+        required,
+        JSON.stringify(schema)
+      ]),
+      ["state", "code", "error"].map((name) => [name, "query", false, `{"type":"string"}`])
+    )
+    assert.deepStrictEqual(
+      Object.entries(operation?.responses ?? {}).map(([status, { content }]) => [status, Object.keys(content ?? {})]),
+      [
+        ["303", []],
+        ["400", ["text/html"]],
+        ["403", ["text/html"]],
+        ["429", ["application/json"]],
+        ["500", ["application/json"]],
+        ["502", ["text/html"]],
+        ["503", ["text/html", "application/json"]]
+      ]
+    )
+    // Nothing of the query is decoded before the handler: a query that does not fit would be answered with JSON.
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, middleware }) => {
+        if (endpoint.name !== "oauthCallback") return
+        assert.isTrue(Option.isNone(endpoint.urlParamsSchema))
+        assert.strictEqual(middleware.size, 0)
+      }
+    })
+  })
+
+  it("knows nothing of the platform's own errors, nor of schemas that nobody uses", () => {
+    const text = JSON.stringify(spec)
+    assert.notMatch(text, /HttpApiDecodeError|"additionalProperties":false/)
+    for (const name of Object.keys(spec.components.schemas)) {
+      assert.include(text, `"#/components/schemas/${name}"`)
+    }
+  })
+
+  it("tells each status of a failure once, and shows it", () => {
+    const all = operations.flatMap(({ operation }) => Object.entries(operation.responses))
+    for (const [status, response] of all) {
+      for (const name of Object.keys(media(response)?.examples ?? {})) {
+        const tag = name.replace(/^Atoms/, "")
+        if (name !== "Unhealthy") assert.strictEqual(String(statuses[tag as keyof typeof statuses]), status, name)
+      }
+    }
+  })
+
+  it("shows requests and answers that its schemas take", () => {
+    const seen: Array<string> = []
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, payloads, successes }) => {
+        // A redirect is all that a person sees of one.
+        if (endpoint.name === "oauthCallback") return
+        const { answer, request } = examples[endpoint.name] ?? {}
+        seen.push(endpoint.name)
+        const operation = operations.find(({ operation }) => operation.operationId.endsWith(`.${endpoint.name}`))
+        assert(operation !== undefined)
+        for (const { ast } of payloads.values()) {
+          assert.isTrue(Option.isSome(Schema.decodeUnknownOption(Schema.make(ast))(request)), endpoint.name)
+          const shown = operation.operation.requestBody?.content["application/json"] as Media
+          assert.deepStrictEqual(shown.example, request)
+        }
+        for (const [status, { ast }] of successes) {
+          const schema = Schema.make(Option.getOrThrow(ast))
+          assert.isTrue(Option.isSome(Schema.decodeUnknownOption(schema)(answer)), endpoint.name)
+          assert.deepStrictEqual(media(operation.operation.responses[status]).example, answer)
+        }
+      }
+    })
+    assert.sameMembers(seen, Object.keys(examples))
+  })
+
+  it("has the package's version", () => {
+    const { version } = JSON.parse(Fs.readFileSync("package.json", "utf8")) as { readonly version: string }
+    assert.strictEqual(spec.info.version, version)
+  })
+})
+
+describe("the service", () => {
+  it.effect("serves the document to everybody", () =>
+    Effect.gen(function* () {
+      const { body, headers, status } = yield* call({ method: "GET", path: "/openapi.json" })
+      assert.strictEqual(status, 200)
+      assert.strictEqual(headers["content-type"], "application/json")
+      assert.deepStrictEqual(JSON.parse(body), spec)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("serves it as a page that runs its own scripts and loads nothing", () =>
+    Effect.gen(function* () {
+      const first = yield* call({ method: "GET", path: "/docs" })
+      const { body, headers, status } = yield* call({ method: "GET", path: "/docs" })
+      assert.strictEqual(status, 200)
+      assert.strictEqual(first.body, body)
+      assert.match(headers["content-type"] ?? "", /^text\/html/)
+      assert.strictEqual(headers["x-frame-options"], "DENY")
+      const policy = headers["content-security-policy"] ?? ""
+      assert.notMatch(policy, /https?:|\*|unsafe-eval|script-src[^;]*unsafe-inline/)
+      assert.match(policy, /^default-src 'none'; .*connect-src 'self'.*frame-ancestors 'none'$/)
+      const scripts = Array.from(body.matchAll(/<script([^>]*)>([^]*?)<\/script>/g))
+      assert.strictEqual(scripts.length, 2)
+      for (const [, attributes = "", text = ""] of scripts) {
+        assert.notInclude(attributes, "src")
+        if (attributes.includes("application/json")) continue
+        assert.include(policy, `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
+      }
+      const markup = body.replace(/<(script|style)[^>]*>[^]*?<\/\1>/g, "")
+      assert.notMatch(markup, /<link|\ssrc=|url\(|@import/)
+      assert.include(body, "/api/cal/ensure-token")
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("the API value", () => {
+  it("needs neither Node nor anything that answers", async () => {
+    const { metafile } = await build({
+      entryPoints: ["src/Api.ts"],
+      bundle: true,
+      platform: "browser",
+      format: "esm",
+      write: false,
+      metafile: true,
+      logLevel: "silent"
+    })
+    const own = Object.keys(metafile.inputs).filter((file) => file.startsWith("src/"))
+    assert.deepStrictEqual(
+      own.filter((file) => !/^src\/Api(\.ts$|\/)/.test(file)),
+      []
+    )
+    assert.include(own, "src/Api/Tokens.ts")
+  })
+})

@@ -1,0 +1,282 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Option, Schema, Stream, TestClock } from "effect"
+import { HttpBody, HttpClientRequest, type HttpMethod } from "@effect/platform"
+import { CalApi } from "../../src/CalApi.js"
+import * as CalApiModule from "../../src/CalApi.js"
+import { isTokenRefusal } from "../../src/CalHttp/Refusal.js"
+import * as CalClient from "../../src/CalClient.js"
+import { UserUlid } from "../../src/Token.js"
+import { ReauthorizationRequired } from "../../src/TokenError.js"
+import * as CalHttp from "../support/CalHttp.js"
+import * as FakeCalTokens from "../support/FakeCalTokens.js"
+
+const user = Schema.decodeSync(UserUlid)("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+const layer = CalApiModule.layer.pipe(
+  Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
+  Layer.provideMerge(Layer.merge(CalHttp.layer, FakeCalTokens.layer))
+)
+
+const ok: CalHttp.Reply = { status: 200, body: { status: "success", data: 1 } }
+const expired = CalHttp.platformError(498, "ACCESS_TOKEN_IS_EXPIRED", "ACCESS_TOKEN_IS_EXPIRED")
+const unknownToken = CalHttp.platformError(401, "Invalid Access Token.")
+const guard = CalHttp.platformError(403, "PermissionsGuard - no oAuth client found for access token=token-1")
+
+const reply = (...replies: ReadonlyArray<CalHttp.Reply>) =>
+  Effect.flatMap(CalHttp.CalHttp, (http) => http.reply(...replies))
+const advise = (...advices: ReadonlyArray<FakeCalTokens.Scripted>) =>
+  Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) => tokens.advise(...advices))
+const reports = Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) => tokens.reports)
+const requests = Effect.flatMap(CalHttp.CalHttp, (http) => http.requests)
+const bearers = Effect.map(requests, (all) => all.map(({ headers }) => headers["authorization"]))
+const send = (method: HttpMethod.HttpMethod = "GET", path = "/me", body?: string) =>
+  Effect.flatMap(CalApi, (api) =>
+    api.send(user, {
+      method,
+      path,
+      ...(body === undefined
+        ? {}
+        : { body: { bytes: new TextEncoder().encode(body), contentType: "application/json" } })
+    })
+  )
+
+describe("after Cal.com refused a token", () => {
+  it.effect.each([
+    ["498", expired, 498],
+    ["401 Invalid Access Token.", unknownToken, 401],
+    [
+      "401 of a deleted token that Cal.com's cache still knows",
+      CalHttp.platformError(401, "ApiAuthStrategy - access token - OAuth client not found given the access token"),
+      401
+    ],
+    ["403 of the permissions guard", guard, 403]
+  ] as const)("%s: the request is sent again with the token advised", ([, refusal, status]) =>
+    Effect.gen(function* () {
+      yield* reply(refusal, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"))
+      const response = yield* send()
+      assert.strictEqual(response.status, 200)
+      assert.deepStrictEqual(yield* reports, [{ accessToken: "token-1", status }])
+      assert.deepStrictEqual(yield* bearers, ["Bearer token-1", "Bearer token-2"])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect.each([
+    [
+      "a missing permission",
+      CalHttp.platformError(
+        403,
+        "PermissionsGuard - oAuth client with id=C does not have the required permissions=BOOKING_READ."
+      )
+    ],
+    ["no authentication at the guard", CalHttp.platformError(403, "PermissionsGuard - no authentication provided.")],
+    [
+      "a missing scope",
+      CalHttp.platformError(
+        403,
+        "insufficient_scope: token does not have the required scopes. Required: X. Token has: Y"
+      )
+    ],
+    [
+      "a wrong origin",
+      CalHttp.platformError(401, "ApiAuthStrategy - access token - Invalid request origin - please open x")
+    ],
+    ["another 401", CalHttp.platformError(401, "Unauthorized")],
+    ["a longer text", CalHttp.platformError(401, "Invalid Access Token. Or so.")],
+    ["the text in the details only", CalHttp.platformError(401, "Unauthorized", { message: "Invalid Access Token." })],
+    ["the text with another status", CalHttp.platformError(400, "Invalid Access Token.")],
+    [
+      "the guard's text with 401",
+      CalHttp.platformError(401, "PermissionsGuard - no oAuth client found for access token=x")
+    ],
+    ["401 without a body", { status: 401 }],
+    ["401 that is not JSON", { status: 401, body: "Invalid Access Token." }],
+    ["success with the text", { status: 200, body: { error: { message: "Invalid Access Token." } } }]
+  ] as const)("%s is not such a refusal", ([, answer]) =>
+    Effect.gen(function* () {
+      yield* reply(answer)
+      const response = yield* send()
+      assert.strictEqual(response.status, "status" in answer ? answer.status : 0)
+      assert.deepStrictEqual(yield* reports, [])
+      assert.strictEqual((yield* requests).length, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a token that is expired at the second send is reported for those who come next", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, expired, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-3"))
+      assert.strictEqual((yield* send()).status, 498)
+      yield* Effect.yieldNow()
+      assert.strictEqual((yield* requests).length, 2)
+      assert.deepStrictEqual(yield* reports, [
+        { accessToken: "token-1", status: 401 },
+        { accessToken: "token-2", status: 498 }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a second refusal goes to the caller: two sends are the most", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, unknownToken, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-3"))
+      assert.strictEqual((yield* send()).status, 401)
+      assert.strictEqual((yield* requests).length, 2)
+      assert.strictEqual((yield* reports).length, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("and nothing can be done, the answer goes to the caller", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken)
+      yield* advise(FakeCalTokens.giveUp)
+      const response = yield* send()
+      assert.strictEqual(response.status, 401)
+      assert.include(yield* response.text, "Invalid Access Token.")
+      assert.strictEqual((yield* requests).length, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("and the user has to reconnect, that is the failure", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken)
+      yield* advise(Effect.fail(new ReauthorizationRequired({ userUlid: user, cause: "revoked", since: 0 })))
+      assert.strictEqual((yield* Effect.flip(send()))._tag, "ReauthorizationRequired")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("the delay is kept, on Effect's clock", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, ok)
+      yield* advise(FakeCalTokens.retryWith("token-1", "500 millis"))
+      const fiber = yield* Effect.fork(send())
+      yield* TestClock.adjust("499 millis")
+      assert.strictEqual((yield* requests).length, 1)
+      assert.isTrue(Option.isNone(yield* Fiber.poll(fiber)))
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* Fiber.join(fiber)).status, 200)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect.each(["POST", "PATCH", "PUT", "DELETE"] as const)("%s is sent again too, with the same body", (method) =>
+    Effect.gen(function* () {
+      yield* reply(expired, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"))
+      yield* send(method, "/bookings", '{"start":"x"}')
+      const sent = yield* requests
+      assert.deepStrictEqual(
+        sent.map(({ body, headers, method }) => [method, body, headers["content-type"]]),
+        [
+          [method, '{"start":"x"}', "application/json"],
+          [method, '{"start":"x"}', "application/json"]
+        ]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("without a user nothing is reported and no token sent", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken)
+      const api = yield* CalApi
+      const response = yield* api.send(undefined, {
+        method: "GET",
+        path: "/slots?eventTypeId=1",
+        headers: { authorization: "Bearer smuggled" }
+      })
+      assert.strictEqual(response.status, 401)
+      assert.deepStrictEqual(yield* bearers, [undefined])
+      assert.deepStrictEqual(yield* reports, [])
+      assert.deepStrictEqual(yield* Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) => tokens.ensured), [])
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("bodies", () => {
+  const post = (body: HttpBody.HttpBody) =>
+    Effect.flatMap(CalApi, (api) =>
+      api.client(user).execute(HttpClientRequest.post("/bookings").pipe(HttpClientRequest.setBody(body)))
+    )
+  const bytes = (length: number) => new Uint8Array(length).fill(120)
+
+  it.effect("a stream is kept, so that it can be sent again", () =>
+    Effect.gen(function* () {
+      yield* reply(expired, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"))
+      yield* post(HttpBody.stream(Stream.make(bytes(3), bytes(2)), "text/plain"))
+      assert.deepStrictEqual(
+        (yield* requests).map(({ body, headers }) => [body, headers["content-type"], headers["content-length"]]),
+        [
+          ["xxxxx", "text/plain", "5"],
+          ["xxxxx", "text/plain", "5"]
+        ]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a stream of more than 1 MiB is refused before anything is sent", () =>
+    Effect.gen(function* () {
+      const half = 512 * 1024
+      yield* reply(ok)
+      yield* post(HttpBody.stream(Stream.make(bytes(half), bytes(half))))
+      assert.strictEqual((yield* requests)[0]?.body.length, 2 * half)
+      const error = yield* Effect.flip(post(HttpBody.stream(Stream.make(bytes(half), bytes(half), bytes(1)))))
+      assert(error._tag === "InvalidInput")
+      assert.isTrue(error.tooLarge)
+      assert.strictEqual((yield* requests).length, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("an endless stream is refused, too", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(post(HttpBody.stream(Stream.forever(Stream.make(bytes(1000))))))
+      assert.strictEqual(error._tag, "InvalidInput")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("one that can be read only once is refused", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(post(HttpBody.raw(new ReadableStream())))
+      assert(error._tag === "InvalidInput" && error.tooLarge === undefined)
+      const failing = yield* Effect.flip(post(HttpBody.stream(Stream.fail("secret reason"))))
+      assert(failing._tag === "InvalidInput")
+      assert.notInclude(failing.message, "secret")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("forms and texts pass", () =>
+    Effect.gen(function* () {
+      yield* reply(ok, ok)
+      const form = new FormData()
+      form.append("a", "b")
+      yield* post(HttpBody.formData(form))
+      yield* post(HttpBody.raw("plain", { contentType: "text/x" }))
+      assert.deepStrictEqual(
+        (yield* requests).map(({ body }) => body),
+        ['[["a","b"]]', "plain"]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("isTokenRefusal", () => {
+  it("needs no body for 498 and survives any", () => {
+    assert.isTrue(isTokenRefusal(498, ""))
+    for (const text of [
+      "",
+      "{",
+      "null",
+      "[]",
+      '{"error":null}',
+      '{"error":"Invalid Access Token."}',
+      '{"error":{"message":5}}'
+    ]) {
+      assert.isFalse(isTokenRefusal(401, text))
+      assert.isFalse(isTokenRefusal(403, text))
+    }
+  })
+  it("knows the guard's text with its token replaced", () => {
+    const text = JSON.stringify({
+      error: { message: "PermissionsGuard - no oAuth client found for access token=<redacted>" }
+    })
+    assert.isTrue(isTokenRefusal(403, text))
+  })
+})

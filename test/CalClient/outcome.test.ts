@@ -1,0 +1,378 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
+import * as CalClient from "../../src/CalClient.js"
+import { notConnected } from "../../src/CalHttp/Transport.js"
+import * as CalHttp from "../support/CalHttp.js"
+
+const now = Date.UTC(2026, 2, 14, 9, 26, 53)
+const user = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const
+const account = { _tag: "OAuth2", clientId: "K" } as const
+const token = Redacted.make("the-refresh-token")
+
+const layer = CalClient.layer({
+  apiUrl: "https://api.cal.com/v2",
+  managed: { clientId: "C", clientSecret: Redacted.make("platform-secret") },
+  oauth2: { clientId: "K", clientSecret: Redacted.make("oauth-secret"), redirectUrl: "https://example.com/cb" }
+}).pipe(Layer.provideMerge(CalHttp.layer))
+
+const calls = {
+  managed: (client: typeof CalClient.CalClient.Service) => client.refresh(user, token),
+  oauth2: (client: typeof CalClient.CalClient.Service) => client.refresh(account, token),
+  reissue: (client: typeof CalClient.CalClient.Service) => client.reissue(user)
+}
+
+/** What a reply means, as `Outcome/Error`. */
+const outcome = (call: keyof typeof calls, reply: CalHttp.Reply) =>
+  Effect.gen(function* () {
+    yield* TestClock.setTime(now)
+    yield* (yield* CalHttp.CalHttp).reply(reply)
+    const client = yield* CalClient.CalClient
+    const failure = yield* Effect.flip(calls[call](client))
+    assert.strictEqual((yield* (yield* CalHttp.CalHttp).requests).length, 1)
+    return failure
+  }).pipe(Effect.provide(layer))
+
+type Row = readonly [what: string, reply: CalHttp.Reply, expected: string]
+
+const table = (call: keyof typeof calls, rows: ReadonlyArray<Row>) =>
+  it.effect.each(rows)("%s", ([, reply, expected]) =>
+    Effect.map(outcome(call, reply), ({ _tag, error }) => assert.strictEqual(`${_tag}/${error._tag}`, expected))
+  )
+
+const platform = CalHttp.platformError
+const oauth2 = CalHttp.oauth2Error
+const html = (status: number): CalHttp.Reply => ({
+  status,
+  body: "<html>nope</html>",
+  headers: { "content-type": "text/html" }
+})
+
+const anywhere: ReadonlyArray<Row> = [
+  [
+    "429",
+    platform(429, "CustomThrottlerGuard - Too many requests. Please try again later."),
+    "NotSpent/CalRateLimited"
+  ],
+  ["a bare 429", html(429), "NotSpent/CalRateLimited"],
+  ["500", platform(500, "There was an error, please try again later."), "Unknown/CalUnavailable"],
+  ["502 of a proxy", html(502), "Unknown/CalUnavailable"],
+  ["503", html(503), "Unknown/CalUnavailable"],
+  ["504", html(504), "Unknown/CalUnavailable"],
+  ["301", { status: 301, headers: { location: "https://elsewhere.example/v2" } }, "ClientWide/CalClientMisconfigured"],
+  ["307", { status: 307, headers: { location: "https://elsewhere.example/v2" } }, "ClientWide/CalClientMisconfigured"],
+  ["403 of a firewall", html(403), "ClientWide/CalClientMisconfigured"],
+  ["401 without a body", { status: 401 }, "ClientWide/CalClientMisconfigured"],
+  ["404 of another server", html(404), "ClientWide/CalClientMisconfigured"],
+  ["404 for the route", platform(404, "Cannot POST /v2/v2/x"), "ClientWide/CalClientMisconfigured"],
+  ["405", html(405), "ClientWide/CalRequestRejected"],
+  ["415", html(415), "ClientWide/CalRequestRejected"],
+  ["408", html(408), "Unknown/CalRequestRejected"],
+  ["409", platform(409, "Invalid Input: Trying to create a record that already exists."), "Unknown/CalRequestRejected"],
+  ["418", html(418), "Unknown/CalRequestRejected"],
+  ["400 of a proxy", html(400), "Unknown/CalRequestRejected"],
+  ["400 whose body broke off", { truncated: 400 }, "Unknown/CalRequestRejected"],
+  ["401 whose body broke off", { truncated: 401 }, "ClientWide/CalClientMisconfigured"],
+  ["200 whose body broke off", { truncated: 200 }, "Unknown/CalUnavailable"],
+  ["200 that is not JSON", { status: 200, body: "<html>hello</html>" }, "Unknown/CalProtocolError"],
+  ["200 without a body", { status: 200 }, "Unknown/CalProtocolError"],
+  ["204", { status: 204 }, "Unknown/CalProtocolError"],
+  ["200 of another shape", { status: 200, body: { status: "success", data: {} } }, "Unknown/CalProtocolError"],
+  [
+    "refused connection",
+    { fail: CalHttp.systemError("ECONNREFUSED", { syscall: "connect" }) },
+    "NotSpent/CalUnavailable"
+  ],
+  ["unknown host", { fail: CalHttp.systemError("ENOTFOUND", { syscall: "getaddrinfo" }) }, "NotSpent/CalUnavailable"],
+  ["name server trouble", { fail: CalHttp.systemError("EAI_AGAIN") }, "NotSpent/CalUnavailable"],
+  ["connect timeout (undici)", { fail: CalHttp.systemError("UND_ERR_CONNECT_TIMEOUT") }, "NotSpent/CalUnavailable"],
+  [
+    "connect timeout (system)",
+    { fail: CalHttp.systemError("ETIMEDOUT", { syscall: "connect" }) },
+    "NotSpent/CalUnavailable"
+  ],
+  ["no route", { fail: CalHttp.systemError("EHOSTUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
+  ["no network", { fail: CalHttp.systemError("ENETUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
+  ["expired certificate", { fail: CalHttp.systemError("CERT_HAS_EXPIRED") }, "NotSpent/CalUnavailable"],
+  ["wrong host name", { fail: CalHttp.systemError("ERR_TLS_CERT_ALTNAME_INVALID") }, "NotSpent/CalUnavailable"],
+  ["self-signed", { fail: CalHttp.systemError("DEPTH_ZERO_SELF_SIGNED_CERT") }, "NotSpent/CalUnavailable"],
+  ["no TLS there", { fail: CalHttp.systemError("ERR_SSL_WRONG_VERSION_NUMBER") }, "NotSpent/CalUnavailable"],
+  [
+    "reset while connecting",
+    { fail: Object.assign(CalHttp.systemError("ECONNRESET"), { [notConnected]: true }) },
+    "NotSpent/CalUnavailable"
+  ],
+  [
+    "fetch's nested cause",
+    { fail: new TypeError("fetch failed", { cause: CalHttp.systemError("ECONNREFUSED") }) },
+    "NotSpent/CalUnavailable"
+  ],
+  [
+    "all addresses refused",
+    {
+      fail: Object.assign(
+        new AggregateError([
+          CalHttp.systemError("ECONNREFUSED"),
+          CalHttp.systemError("ENETUNREACH", { syscall: "connect" })
+        ]),
+        { code: "ECONNREFUSED" }
+      )
+    },
+    "NotSpent/CalUnavailable"
+  ],
+  [
+    "an aggregate with one that was connected",
+    {
+      fail: Object.assign(
+        new AggregateError([CalHttp.systemError("ECONNREFUSED"), CalHttp.systemError("ECONNRESET")]),
+        {
+          code: "ECONNREFUSED"
+        }
+      )
+    },
+    "Unknown/CalUnavailable"
+  ],
+  ["reset", { fail: CalHttp.systemError("ECONNRESET", { syscall: "read" }) }, "Unknown/CalUnavailable"],
+  ["timeout after sending", { fail: CalHttp.systemError("ETIMEDOUT", { syscall: "read" }) }, "Unknown/CalUnavailable"],
+  ["no route any more", { fail: CalHttp.systemError("EHOSTUNREACH", { syscall: "write" }) }, "Unknown/CalUnavailable"],
+  ["other side closed", { fail: CalHttp.systemError("UND_ERR_SOCKET") }, "Unknown/CalUnavailable"],
+  ["headers timeout", { fail: CalHttp.systemError("UND_ERR_HEADERS_TIMEOUT") }, "Unknown/CalUnavailable"],
+  ["anything thrown", { fail: "what?" }, "Unknown/CalUnavailable"],
+  ["a defect of the client", { defect: new Error("assertion") }, "Unknown/CalUnavailable"],
+  [
+    "a request that cannot be built",
+    { fail: CalHttp.systemError("UND_ERR_INVALID_ARG") },
+    "ClientWide/CalClientMisconfigured"
+  ]
+]
+
+describe("a managed refresh that gets", () => {
+  table("managed", [
+    ...anywhere,
+    ["Invalid refresh token", platform(400, "Invalid refresh token"), "Rejected/CalRequestRejected"],
+    [
+      "a lost race",
+      platform(404, "Invalid Query: The requested record was not found.", undefined),
+      "Rejected/CalRequestRejected"
+    ],
+    [
+      "a validation error",
+      platform(400, "Bad Request Exception", {
+        errors: [{ property: "refreshToken", constraints: { isString: "x" } }]
+      }),
+      "ClientWide/CalRequestRejected"
+    ],
+    ["malformed JSON", platform(400, "Unexpected token } in JSON at position 3"), "Unknown/CalRequestRejected"],
+    [
+      "invalid credentials (400)",
+      platform(400, "Invalid OAuthClient credentials."),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    [
+      "wrong secret",
+      platform(401, "ApiAuthStrategy - oAuth client - Invalid client secret"),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    [
+      "unknown client",
+      platform(401, "ApiAuthStrategy - oAuth client - Client with ID C not found"),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    [
+      "an organization without rights",
+      platform(403, "OrganizationRolesGuard - Organization is not a platform (SHP)."),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    [
+      "the text of a rejection with another status",
+      platform(409, "Invalid refresh token"),
+      "Unknown/CalRequestRejected"
+    ],
+    ["the text of a rejection with 500", platform(500, "Invalid refresh token"), "Unknown/CalUnavailable"],
+    ["the text of a rejection with 401", platform(401, "Invalid refresh token"), "ClientWide/CalClientMisconfigured"],
+    [
+      "the text of a gone user",
+      platform(404, "User with ID 7 is not part of this OAuth client."),
+      "Unknown/CalRequestRejected"
+    ],
+    [
+      "a foreign key error",
+      platform(400, "Invalid input: The referenced data does not exist."),
+      "Unknown/CalRequestRejected"
+    ]
+  ])
+})
+
+describe("a reissue that gets", () => {
+  table("reissue", [
+    ["a gone user", platform(404, "User with ID 7 is not part of this OAuth client."), "UserGone/CalRequestRejected"],
+    ["a lost race", platform(404, "Invalid Query: The requested record was not found."), "Unknown/CalRequestRejected"],
+    ["404 for the route", platform(404, "Cannot POST /v2/x"), "ClientWide/CalClientMisconfigured"],
+    ["a wrong id", platform(400, "Validation failed (numeric string is expected)"), "ClientWide/CalRequestRejected"],
+    [
+      "wrong secret",
+      platform(401, "ApiAuthStrategy - oAuth client - Invalid client secret"),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    ["429", platform(429, "CustomThrottlerGuard - Too many requests."), "NotSpent/CalRateLimited"],
+    ["500", html(500), "Unknown/CalUnavailable"]
+  ])
+})
+
+describe("an OAuth2 refresh that gets", () => {
+  table("oauth2", [
+    ...anywhere,
+    ["refresh_token_revoked", oauth2(400, "invalid_grant", "refresh_token_revoked"), "Rejected/CalRequestRejected"],
+    ["invalid_refresh_token", oauth2(400, "invalid_grant", "invalid_refresh_token"), "Rejected/CalRequestRejected"],
+    ["client_id_mismatch", oauth2(400, "invalid_grant", "client_id_mismatch"), "ClientWide/CalClientMisconfigured"],
+    ["another invalid_grant", oauth2(400, "invalid_grant", "something_new"), "Unknown/CalRequestRejected"],
+    ["client_not_found", oauth2(401, "invalid_client", "client_not_found"), "ClientWide/CalClientMisconfigured"],
+    [
+      "invalid_client_credentials",
+      oauth2(401, "invalid_client", "invalid_client_credentials"),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    ["invalid_client with 400", oauth2(400, "invalid_client"), "ClientWide/CalClientMisconfigured"],
+    [
+      "client_not_approved",
+      oauth2(401, "unauthorized_client", "client_not_approved"),
+      "ClientWide/CalClientMisconfigured"
+    ],
+    ["client_rejected", oauth2(401, "unauthorized_client", "client_rejected"), "ClientWide/CalClientMisconfigured"],
+    [
+      "invalid_request",
+      oauth2(400, "invalid_request", "client_secret property is wrong,property client_secret should not exist "),
+      "ClientWide/CalRequestRejected"
+    ],
+    ["unsupported_grant_type", oauth2(400, "unsupported_grant_type"), "ClientWide/CalRequestRejected"],
+    ["server_error", oauth2(500, "server_error", "An unexpected error occurred"), "Unknown/CalUnavailable"],
+    ["invalid_grant with 500", oauth2(500, "invalid_grant", "refresh_token_revoked"), "Unknown/CalUnavailable"],
+    ["a platform envelope", platform(400, "Invalid refresh token"), "Rejected/CalRequestRejected"]
+  ])
+})
+
+describe("answers that may have cost the token", () => {
+  const pair = {
+    accessToken: "a",
+    refreshToken: "r",
+    accessTokenExpiresAt: now + 3_600_000,
+    refreshTokenExpiresAt: now + 31_000_000_000
+  }
+  const managed = (changes: object): CalHttp.Reply => ({
+    status: 200,
+    body: { status: "success", data: { ...pair, ...changes } }
+  })
+  const twoYears = 730 * 86_400_000
+
+  it.effect.each([
+    ["missing", { accessTokenExpiresAt: undefined }, "data.accessTokenExpiresAt is missing"],
+    ["null", { accessTokenExpiresAt: null }, "data.accessTokenExpiresAt is not as expected"],
+    ["text", { accessTokenExpiresAt: "soon" }, "data.accessTokenExpiresAt is not as expected"],
+    ["0", { accessTokenExpiresAt: 0 }, undefined],
+    ["negative", { accessTokenExpiresAt: -5 }, undefined],
+    ["in seconds", { accessTokenExpiresAt: Math.floor(now / 1000) + 3600 }, undefined],
+    ["too far ahead", { accessTokenExpiresAt: now + twoYears + 1 }, undefined],
+    ["too long ago", { accessTokenExpiresAt: now - twoYears - 1 }, undefined]
+  ] as const)("managed expiry: %s", ([, changes, issue]) =>
+    Effect.gen(function* () {
+      const { _tag, error } = yield* outcome("managed", managed(changes))
+      assert.strictEqual(_tag, "Unknown")
+      assert(error._tag === "CalProtocolError")
+      assert.strictEqual(error.issue, issue ?? "data.accessTokenExpiresAt is not an instant within two years of now")
+    })
+  )
+
+  it.effect("a non-finite expiry", () =>
+    Effect.gen(function* () {
+      const body = JSON.stringify({ data: { ...pair, accessTokenExpiresAt: 1 } }).replace(":1,", ":1e999,")
+      const { _tag, error } = yield* outcome("managed", { status: 200, body })
+      assert.strictEqual(`${_tag}/${error._tag}`, "Unknown/CalProtocolError")
+    })
+  )
+
+  it.effect.each([undefined, null, "1800", 0, -1, 730 * 86_400 + 1])("OAuth2 expires_in: %s", (expires_in) =>
+    Effect.gen(function* () {
+      const body = { access_token: "a", token_type: "bearer", refresh_token: "r", expires_in, scope: "" }
+      const { _tag, error } = yield* outcome("oauth2", { status: 200, body })
+      assert.strictEqual(`${_tag}/${error._tag}`, "Unknown/CalProtocolError")
+      assert.include(error.message, "expires_in")
+    })
+  )
+
+  it.effect.each([
+    ["empty", ""],
+    ["over-long", "x".repeat(8193)],
+    ["not ASCII", "tökén"],
+    ["with a space", "a b"],
+    ["with a newline", "a\nb"],
+    ["a number", 5]
+  ] as const)("tokens: %s", ([, value]) =>
+    Effect.gen(function* () {
+      for (const field of ["accessToken", "refreshToken"]) {
+        const { _tag, error } = yield* outcome("managed", managed({ [field]: value }))
+        assert.strictEqual(_tag, "Unknown")
+        assert(error._tag === "CalProtocolError")
+        assert.strictEqual(error.issue, `data.${field} is not as expected`)
+      }
+      for (const field of ["access_token", "refresh_token"]) {
+        const body = { access_token: "a", refresh_token: "r", expires_in: 1800, [field]: value }
+        const { _tag, error } = yield* outcome("oauth2", { status: 200, body })
+        assert.strictEqual(`${_tag}/${error._tag}`, "Unknown/CalProtocolError")
+      }
+    })
+  )
+
+  it.effect("the limits themselves are fine, and an odd refresh expiry costs nothing", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now)
+      const http = yield* CalHttp.CalHttp
+      const client = yield* CalClient.CalClient
+      yield* http.reply(
+        managed({ accessTokenExpiresAt: now + twoYears, accessToken: "x".repeat(8192) }),
+        managed({ accessTokenExpiresAt: now - 1, refreshTokenExpiresAt: 0 }),
+        managed({ refreshTokenExpiresAt: "later" })
+      )
+      const grants = yield* Effect.all([calls.managed(client), calls.managed(client), calls.managed(client)])
+      assert.deepStrictEqual(
+        grants.map(({ pair }) => [pair.accessTokenExpiresAt - now, pair.refreshTokenExpiresAt]),
+        [
+          [twoYears, now + 31_000_000_000],
+          [-1, undefined],
+          [3_600_000, undefined]
+        ]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("retryAfter", () => {
+  const seconds = (headers: Record<string, string>, status = 429) =>
+    Effect.map(outcome("managed", { status, headers }), ({ error }) => {
+      assert("retryAfter" in error)
+      return error.retryAfter === undefined ? undefined : Duration.toSeconds(error.retryAfter)
+    })
+
+  it.effect.each([
+    [{ "X-RateLimit-Reset-Default": "17" }, 17],
+    [{ "X-RateLimit-Reset-Short": "3", "X-RateLimit-Reset-Long": "40" }, 40],
+    [{ "X-RateLimit-Reset-Default": "17", "Retry-After": "5" }, 17],
+    [{ "Retry-After": "5" }, 5],
+    [{}, 60],
+    [{ "X-RateLimit-Reset-Default": "0" }, 1],
+    [{ "X-RateLimit-Reset-Default": "-4" }, 60],
+    [{ "X-RateLimit-Reset-Default": "1773480413" }, 60],
+    [{ "X-RateLimit-Reset-Default": "999999" }, 3600],
+    [{ "Retry-After": "Sat, 14 Mar 2026 09:27:53 GMT" }, 60]
+  ] as const)("of a 429 with %j is %s s", ([headers, expected]) =>
+    Effect.map(seconds(headers), (actual) => assert.strictEqual(actual, expected))
+  )
+
+  it.effect("of a 503 is only what Retry-After says", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* seconds({ "Retry-After": "9" }, 503), 9)
+      assert.strictEqual(
+        (yield* outcome("managed", { status: 503, headers: { "X-RateLimit-Reset-Default": "9" } })).error.message,
+        "Cal.com is unavailable (refresh: status 503): try again later."
+      )
+    })
+  )
+})

@@ -1,0 +1,301 @@
+/** What is wrong with the client is no user's fault: one circuit for the client, no user marked. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Redacted, Ref, TestClock } from "effect"
+import { CalTokens } from "../../src/CalTokens.js"
+import * as Circuit from "../../src/CalTokens/Circuit.js"
+import { demoOAuth2, Sandbox } from "../../src/Sandbox.js"
+import * as TokenConfig from "../../src/TokenConfig.js"
+import * as World from "../support/World.js"
+
+const { scenario, user } = World
+
+const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
+
+const statuses = (n: number) =>
+  Effect.map(Effect.forEach(users(n), World.stored), (rows) => rows.map(({ status }) => status._tag))
+
+const kinds = [
+  {
+    kind: "refresh",
+    connect: World.connectManaged,
+    age: "61 minutes",
+    break: { managedSecretRejected: true },
+    mend: { managedSecretRejected: false }
+  },
+  {
+    kind: "oauth2Refresh",
+    connect: World.connectOAuth2,
+    age: "31 minutes",
+    break: { oauth2SecretRejected: true },
+    mend: { oauth2SecretRejected: false }
+  },
+  {
+    kind: "oauth2Refresh",
+    connect: World.connectOAuth2,
+    age: "31 minutes",
+    break: { oauth2ClientStatus: "PENDING" },
+    mend: { oauth2ClientStatus: "APPROVED" }
+  }
+] as const
+
+for (const { age, break: broken, connect, kind, mend } of kinds) {
+  describe(`${kind}, ${JSON.stringify(broken)}`, () => {
+    scenario(
+      "S20: a refused client opens the circuit: no user is marked, at most one call per 30 s, clears when mended",
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens
+        const sandbox = yield* Sandbox
+        for (const userUlid of users(20)) yield* connect(userUlid)
+        yield* TestClock.adjust(age)
+        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...broken }))
+        for (let second = 0; second < 90; second += 10) {
+          const errors = yield* Effect.forEach(users(20), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+          assert.deepStrictEqual([...new Set(errors.map(({ _tag }) => _tag))], ["CalClientMisconfigured"])
+          assert.strictEqual(yield* sandbox.count(kind), Math.floor(second / 30) + 1)
+          yield* TestClock.adjust("10 seconds")
+        }
+        assert.deepStrictEqual([...new Set(yield* statuses(20))], ["Active"])
+        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...mend }))
+        yield* sandbox.resetCalls
+        yield* TestClock.adjust("30 seconds")
+        const answers = yield* Effect.forEach(users(20), (userUlid) => tokens.ensureValid(userUlid))
+        assert.isTrue(answers.every(({ refreshed }) => refreshed))
+        assert.strictEqual(yield* sandbox.count(kind), 20)
+      })
+    )
+
+    scenario(
+      "an unmended client closes the circuit again, and a mended one leaves no trace of cooldown in any row",
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens
+        const sandbox = yield* Sandbox
+        yield* connect()
+        yield* TestClock.adjust(age)
+        const before = yield* World.peek()
+        assert.strictEqual(before._tag, "Claimed")
+        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...broken }))
+        for (let i = 0; i < 6; i++) {
+          yield* Effect.flip(tokens.ensureValid(user()))
+          yield* TestClock.adjust("30 seconds")
+        }
+        const after = yield* World.peek()
+        assert.isTrue(after._tag === "Claimed" && after.probe._tag === "None" && after.consecutiveFailures === 0)
+      })
+    )
+  })
+}
+
+scenario(
+  "a refused client hurts nobody whose token still lives",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    yield* World.connectManaged()
+    yield* TestClock.adjust("3570 seconds")
+    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    const answer = yield* tokens.ensureValid(user())
+    assert.isFalse(answer.refreshed)
+  })
+)
+
+scenario(
+  "a row of a client that is not configured fails without a call, and leaves the configured one alone",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    yield* World.connectManaged(user(1))
+    const grant = yield* sandbox.grantManaged({ email: "other@example.com" })
+    yield* tokens.connect(user(2), { _tag: "ManagedUser", clientId: "former", calUserId: grant.calUserId }, grant)
+    yield* TestClock.adjust("61 minutes")
+    const error = yield* Effect.flip(tokens.ensureValid(user(2)))
+    assert.strictEqual(error._tag, "CalClientMisconfigured")
+    assert.strictEqual(yield* sandbox.count("refresh"), 0)
+    assert.isTrue((yield* tokens.ensureValid(user(1))).refreshed)
+  })
+)
+
+scenario(
+  "the brake: the fifth confirmed rejection within a minute opens the circuit instead of marking the user",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    for (const userUlid of users(8)) yield* World.connectOAuth2(userUlid)
+    yield* TestClock.adjust("31 minutes")
+    for (const call of (yield* sandbox.snapshot).users) yield* sandbox.revokeRefreshTokens(call.id)
+    const errors = yield* Effect.forEach(users(8), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    assert.deepStrictEqual(
+      errors.map(({ _tag }) => _tag),
+      [...Array<string>(4).fill("ReauthorizationRequired"), ...Array<string>(4).fill("CalClientMisconfigured")]
+    )
+    assert.deepStrictEqual(yield* statuses(8), [
+      ...Array<"ReauthorizationRequired">(4).fill("ReauthorizationRequired"),
+      ...Array<"Active">(4).fill("Active")
+    ])
+    assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 5)
+  })
+)
+
+scenario(
+  "the brake counts a minute: four rejections, and a fifth 61 s after the first, mark five users",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    for (const userUlid of users(5)) yield* World.connectOAuth2(userUlid)
+    yield* TestClock.adjust("31 minutes")
+    for (const call of (yield* sandbox.snapshot).users) yield* sandbox.revokeRefreshTokens(call.id)
+    for (const userUlid of users(5)) {
+      assert.strictEqual((yield* Effect.flip(tokens.ensureValid(userUlid)))._tag, "ReauthorizationRequired")
+      yield* TestClock.adjust("15250 millis")
+    }
+  })
+)
+
+scenario(
+  "the brake looks at all refreshes: five rejections among six successes mark five users",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(11), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const userUlid of users(6)) yield* tokens.ensureValid(userUlid)
+    for (const { calUserId } of grants.slice(6)) yield* sandbox.revokeRefreshTokens(calUserId)
+    for (const userUlid of users(11).slice(6)) {
+      assert.strictEqual((yield* Effect.flip(tokens.ensureValid(userUlid)))._tag, "ReauthorizationRequired")
+    }
+  })
+)
+
+scenario(
+  "a brake pulled by a wrong URL or key lets go when the first trial succeeds",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(7), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants.slice(0, 5)) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(6))))._tag, "CalClientMisconfigured")
+    yield* TestClock.adjust("30 seconds")
+    assert.isTrue((yield* tokens.ensureValid(user(6))).refreshed)
+    assert.isTrue((yield* tokens.ensureValid(user(7))).refreshed)
+  })
+)
+
+it.effect("one user who is refused again and again does not open it, five users do", () =>
+  Effect.gen(function* () {
+    const circuit = Circuit.make(TokenConfig.defaults)
+    for (let i = 0; i < 10; i++) yield* circuit.refused("C", user(1))
+    for (const n of [2, 3, 4]) yield* circuit.refused("C", user(n))
+    assert.strictEqual((yield* Effect.flip(circuit.refused("C", user(5))))._tag, "CalClientMisconfigured")
+  })
+)
+
+scenario(
+  "while the circuit is open, a user whom Cal.com refuses cannot keep it open for everybody else",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(7), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants.slice(0, 6)) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    // User 6 polls and is always there first when a trial is let through; user 7 is well.
+    let served = false
+    for (let i = 0; i < 20 && !served; i++) {
+      yield* TestClock.adjust("10 seconds")
+      yield* Effect.either(tokens.ensureValid(user(6)))
+      served = (yield* Effect.either(tokens.ensureValid(user(7))))._tag === "Right"
+    }
+    assert.isTrue(served)
+  })
+)
+
+scenario(
+  "nor can several such users who take turns",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(8), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants.slice(0, 7)) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    let served = false
+    for (let i = 0; i < 30 && !served; i++) {
+      yield* TestClock.adjust("10 seconds")
+      for (const n of [5, 6, 7]) yield* Effect.either(tokens.ensureValid(user(n)))
+      served = (yield* Effect.either(tokens.ensureValid(user(8))))._tag === "Right"
+    }
+    assert.isTrue(served)
+  })
+)
+
+scenario(
+  "a code that Cal.com exchanges shows that nothing is wrong with the client, and closes it",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const grants = yield* Effect.forEach(users(6), (userUlid) => World.connectOAuth2(userUlid))
+    yield* TestClock.adjust("31 minutes")
+    for (const { calUserId } of grants) yield* sandbox.revokeRefreshTokens(calUserId)
+    yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(5))))._tag, "CalClientMisconfigured")
+    const grant = yield* sandbox.grantOAuth2({ calUserId: grants[0]?.calUserId })
+    const accessTokenExpiresAt = (yield* sandbox.now) + grant.expiresIn * 1000
+    const connection = { _tag: "OAuth2", clientId: demoOAuth2.clientId, calUserId: grant.calUserId } as const
+    yield* tokens.connectWith(user(1), Effect.succeed({ connection, pair: { ...grant, accessTokenExpiresAt } }))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(5))))._tag, "ReauthorizationRequired")
+  })
+)
+
+scenario(
+  "a trial that never reaches Cal.com does not use up the interval",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    for (const userUlid of users(2)) yield* World.connectManaged(userUlid)
+    const other = (yield* World.anotherNode()).tokens
+    yield* TestClock.adjust("61 minutes")
+    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    yield* Effect.flip(tokens.ensureValid(user(1)))
+    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: false }))
+    yield* TestClock.adjust("30 seconds")
+    yield* tokens.info(user(1))
+    yield* other.ensureValid(user(1))
+    // The trial finds the other process' pair; nothing is known about the client by that.
+    yield* tokens.ensureValid(user(1))
+    assert.strictEqual(yield* sandbox.count("refresh"), 2)
+    assert.isTrue((yield* tokens.ensureValid(user(2))).refreshed)
+  })
+)
+
+scenario(
+  "S20: one node's wrong secret does not stop another's right one, nor mark its users",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    yield* World.connectManaged()
+    const wrong = (yield* World.anotherNode({}, World.clientOptions({ managedSecret: "wrong" }))).tokens
+    yield* TestClock.adjust("61 minutes")
+    assert.strictEqual((yield* Effect.flip(wrong.ensureValid(user())))._tag, "CalClientMisconfigured")
+    assert.isTrue((yield* tokens.ensureValid(user())).refreshed)
+    yield* TestClock.adjust("5 seconds")
+    assert.isFalse((yield* wrong.ensureValid(user())).refreshed)
+  })
+)
+
+scenario(
+  "an open circuit fails forced refreshes and reissues alike, without a word of the secret",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    yield* World.connectManaged()
+    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    const first = yield* Effect.flip(tokens.refresh(user(), { forceRefresh: true }))
+    const second = yield* Effect.flip(tokens.refresh(user(), { reissue: true }))
+    for (const error of [first, second]) {
+      assert.strictEqual(error._tag, "CalClientMisconfigured")
+      const secret = World.clientOptions().managed?.clientSecret ?? Redacted.make("?")
+      assert.notInclude(JSON.stringify(error) + error.message, Redacted.value(secret))
+    }
+    assert.strictEqual(yield* sandbox.count("forceRefresh"), 0)
+  })
+)

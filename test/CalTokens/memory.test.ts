@@ -1,0 +1,151 @@
+/** Memory is bounded: users that were seen once leave no gate, and as few entries as are allowed. */
+import { assert, it } from "@effect/vitest"
+import { Clock, Duration, Effect, Layer, Option, TestClock } from "effect"
+import * as Gate from "../../src/Fibers/SingleFlight.js"
+import * as Memory from "../../src/CalTokens/Memory.js"
+import * as Owned from "../../src/Fibers/Owned.js"
+import { CalTokens } from "../../src/CalTokens.js"
+import { Fault, Sandbox, layer as layerSandbox } from "../../src/Sandbox.js"
+import { TokenStorage } from "../../src/TokenStorage.js"
+import * as StorageMemory from "../../src/TokenStorage/Memory.js"
+import { StorageTap } from "../support/StorageTap.js"
+import * as World from "../support/World.js"
+
+const { scenario, user } = World
+
+const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
+
+const gates = Effect.map(
+  Owned.make({ shutdownWait: Duration.seconds(30), onAbandoned: () => Effect.void }),
+  Gate.make<number, string>
+)
+
+const noCooldown = () => Effect.void
+
+it.scoped("10 000 users who were refreshed once, well or not, leave no gate", () =>
+  Effect.gen(function* () {
+    const { join, size } = yield* gates
+    for (let n = 0; n < 10_000; n++) {
+      yield* Effect.either(join(user(n % 9999), "refresh", noCooldown, n % 2 ? Effect.succeed(n) : Effect.fail("no")))
+    }
+    assert.strictEqual(yield* size, 0)
+  })
+)
+
+it.scoped("a gate that remembers a cooldown goes when that is over", () =>
+  Effect.gen(function* () {
+    const { join, setCooldown, size } = yield* gates
+    for (const userUlid of users(1000)) {
+      const since = yield* Clock.currentTimeMillis
+      const cooldown = { since, until: since + 1000, version: 1, expired: true, lastError: undefined }
+      yield* join(
+        userUlid,
+        "refresh",
+        noCooldown,
+        Effect.zipRight(setCooldown(userUlid, Option.some(cooldown)), Effect.succeed(1))
+      )
+    }
+    assert.strictEqual(yield* size, 1000)
+    yield* TestClock.adjust("2 seconds")
+    for (let n = 2000; n < 2400; n++) yield* join(user(n), "refresh", noCooldown, Effect.succeed(1))
+    assert.strictEqual(yield* size, 0)
+  })
+)
+
+it.scoped("a caller that is interrupted while it waits, or while another starts, leaves no gate", () =>
+  Effect.gen(function* () {
+    const { join, size } = yield* gates
+    const fibers = yield* Effect.forEach(users(50), (userUlid) =>
+      Effect.fork(join(userUlid, "refresh", noCooldown, Effect.as(Effect.sleep("1 second"), 1)))
+    )
+    yield* World.settle
+    yield* Effect.forEach(fibers, (fiber) => fiber.interruptAsFork(fiber.id()))
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(yield* size, 0)
+  })
+)
+
+it.effect("memory holds `memoryMaxEntries`, and every pair that is not stored", () =>
+  Effect.gen(function* () {
+    const memory = Memory.make({ memoryMaxAge: Duration.seconds(5), memoryMaxEntries: 100 })
+    const row = yield* Effect.map(World.run(Effect.zipRight(World.connectManaged(), World.stored())), (row) => row)
+    for (const userUlid of users(50)) yield* memory.hold({ ...row, userUlid })
+    for (const userUlid of users(5000)) yield* memory.put({ ...row, userUlid })
+    const known = users(5000).filter((userUlid) => Option.isSome(memory.get(userUlid)))
+    assert.strictEqual(known.length, 150)
+    assert.strictEqual(memory.held().length, 50)
+  })
+)
+
+scenario(
+  "the service keeps no more than it may: the others are read again",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    const tap = yield* StorageTap
+    for (const userUlid of users(500)) {
+      const grant = yield* sandbox.grantManaged({})
+      yield* tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
+    }
+    yield* tap.reset
+    for (const userUlid of users(500)) yield* tokens.ensureValid(userUlid)
+    assert.strictEqual(tap.count("find"), 500)
+    for (const userUlid of users(500).slice(-50)) yield* tokens.ensureValid(userUlid)
+    assert.strictEqual(tap.count("find"), 500)
+  }),
+  { config: { memoryMaxEntries: 50 } }
+)
+
+scenario(
+  "a user who is not remembered any more is refreshed once all the same",
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens
+    const sandbox = yield* Sandbox
+    for (const userUlid of users(3)) yield* World.connectManaged(userUlid)
+    yield* TestClock.adjust("61 minutes")
+    yield* sandbox.inject(Fault.delayAfter("1 second", { kind: "refresh", times: 3 }))
+    const callers = yield* World.start(
+      Effect.all(
+        users(3).flatMap((userUlid) => Array.from({ length: 10 }, () => tokens.ensureValid(userUlid))),
+        { concurrency: "unbounded" }
+      )
+    )
+    yield* World.untilDone(callers, 5000)
+    assert.strictEqual(yield* sandbox.count("refresh"), 3)
+  }),
+  { config: { memoryMaxEntries: 1 } }
+)
+
+it.scoped("a storage that has gone back in time, as a restored backup has, is believed", () => {
+  const [before, restored] = [StorageMemory.make(), StorageMemory.make()]
+  let current = before
+  const storage: typeof TokenStorage.Service = {
+    ...before,
+    find: (userUlid) => current.find(userUlid),
+    claim: (request) => current.claim(request),
+    spend: (request) => current.spend(request),
+    commit: (request) => current.commit(request),
+    fail: (request) => current.fail(request),
+    connect: (request) => current.connect(request)
+  }
+  return Effect.gen(function* () {
+    const sandbox = yield* Sandbox
+    const tokens = yield* CalTokens
+    yield* World.connectManaged()
+    const { connection, pair } = Option.getOrThrow(yield* before.find(user()))
+    for (let i = 0; i < 2; i++) yield* tokens.refresh(user(), { forceRefresh: true })
+    yield* restored.connect({ userUlid: user(), connection, pair })
+    current = restored
+    yield* TestClock.adjust("61 minutes")
+    assert.isTrue((yield* World.passTime(tokens.ensureValid(user()), 20_000)).refreshed)
+    const refreshes = yield* sandbox.count("refresh")
+    const answer = yield* tokens.ensureValid(user())
+    assert.isFalse(answer.refreshed)
+    assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
+    assert.strictEqual(yield* sandbox.count("refresh"), refreshes)
+  }).pipe(
+    Effect.provide(
+      World.node().pipe(Layer.provide(Layer.succeed(TokenStorage, storage)), Layer.provideMerge(layerSandbox()))
+    )
+  )
+})

@@ -1,0 +1,189 @@
+import * as Fs from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { SqlClient } from "@effect/sql"
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Context, Effect, Exit, Fiber, Layer, Option, Redacted, Scope } from "effect"
+import { afterAll, beforeAll } from "vitest"
+import * as Embedded from "../../src/Embedded.js"
+import { TokenCipher } from "../../src/KeyRing.js"
+import * as Postgres from "../../src/TokenStorage/Postgres.js"
+import { TokenStorage } from "../../src/TokenStorage.js"
+import { keyOf } from "../support/Keys.js"
+import * as Fixture from "../support/StorageFixture.js"
+
+const withoutVariables = Effect.withConfigProvider(ConfigProvider.fromMap(new Map()))
+
+const makeDirectory = Effect.acquireRelease(
+  Effect.promise(() => Fs.mkdtemp(join(tmpdir(), "cal-tokens-embedded-"))),
+  (path) => Effect.promise(() => Fs.rm(path, { recursive: true, force: true }))
+)
+const modeOf = (path: string) => Effect.promise(async () => (await Fs.stat(path)).mode & 0o777)
+
+describe("a directory", () => {
+  it.scopedLive(
+    "keeps everything from one start to the next, for its owner only, and one process at a time",
+    () =>
+      Effect.gen(function* () {
+        const directory = join(yield* makeDirectory, "data", "here")
+        const { calUserId, userUlid } = Fixture.newUser()
+        const started = <A, E>(use: Effect.Effect<A, E, TokenStorage>) =>
+          Effect.provide(
+            use,
+            Postgres.layer().pipe(
+              Layer.provide(Embedded.layer({ directory })),
+              Layer.provide(Embedded.layerCipher(directory))
+            )
+          ).pipe(withoutVariables)
+        yield* started(
+          Effect.gen(function* () {
+            const storage = yield* TokenStorage
+            yield* storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("kept") })
+            assert.strictEqual(yield* modeOf(directory), 0o700)
+            const second = yield* Effect.flip(Effect.scoped(Layer.build(Embedded.layer({ directory }))))
+            assert.strictEqual(second._tag, "EmbeddedError")
+            assert.include(second.message, directory)
+            assert.include(second.message, `process ${process.pid} `)
+            assert.notInclude(second.message, "\n")
+          })
+        )
+        assert.deepStrictEqual((yield* Effect.promise(() => Fs.readdir(directory))).sort(), [
+          "encryption-keys",
+          "postgres"
+        ])
+        assert.strictEqual(yield* modeOf(join(directory, "encryption-keys")), 0o600)
+        yield* started(
+          Effect.gen(function* () {
+            const row = yield* (yield* TokenStorage).find(userUlid)
+            assert.deepStrictEqual(Option.getOrThrow(Option.map(row, Fixture.names)), ["kept"])
+          })
+        )
+      }),
+    300_000
+  )
+
+  it.scopedLive(
+    "with damaged files fails in one line and is left unlocked",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* makeDirectory
+        yield* Effect.promise(async () => {
+          await Fs.mkdir(join(directory, "postgres"))
+          await Fs.writeFile(join(directory, "postgres", "PG_VERSION"), "9\n")
+        })
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(Embedded.layer({ directory }))))
+        assert.strictEqual(error._tag, "EmbeddedError")
+        assert.include(error.message, directory)
+        assert.notInclude(error.message, "\n")
+        assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(directory)), ["postgres"])
+      }),
+    300_000
+  )
+
+  it.scopedLive("that cannot be made fails in one line", () =>
+    Effect.gen(function* () {
+      const file = join(yield* makeDirectory, "file")
+      yield* Effect.promise(() => Fs.writeFile(file, ""))
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(Embedded.layer({ directory: join(file, "data") }))))
+      assert.match(error.message, /ENOTDIR/)
+    })
+  )
+
+  it.scopedLive("has one key, whoever asks first, unless the variable says otherwise", () =>
+    Effect.gen(function* () {
+      const directory = yield* makeDirectory
+      const cipher = Effect.map(Layer.build(Embedded.layerCipher(directory)), Context.get(TokenCipher))
+      const [first, ...others] = yield* Effect.all([cipher, cipher, cipher, cipher], {
+        concurrency: "unbounded"
+      }).pipe(withoutVariables)
+      const binding = { userUlid: Fixture.newUser().userUlid, purpose: "token-pair" } as const
+      const envelope = yield* first.encrypt(binding, Redacted.make("text"))
+      for (const other of others) {
+        assert.strictEqual(Redacted.value(yield* other.decrypt(binding, envelope)), "text")
+      }
+      const variable = new Map([["CAL_TOKENS_ENCRYPTION_KEYS", keyOf("given", 7)]])
+      const given = yield* Effect.withConfigProvider(cipher, ConfigProvider.fromMap(variable))
+      assert.match(yield* given.encrypt(binding, Redacted.make("text")), /^v1\.given\./)
+      assert.strictEqual((yield* Effect.promise(() => Fs.readdir(directory))).length, 1)
+    })
+  )
+})
+
+describe("the session", () => {
+  const scope = Effect.runSync(Scope.make())
+  let sql: SqlClient.SqlClient
+  beforeAll(async () => {
+    const layer = Embedded.layer({ inMemory: true })
+    sql = Context.get(await Effect.runPromise(Layer.buildWithScope(layer, scope)), SqlClient.SqlClient)
+    await Effect.runPromise(sql`create table counter (n int not null); insert into counter values (0)`)
+  }, 300_000)
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+
+  const count = Effect.map(
+    Effect.suspend(() => sql<{ n: number }>`select n from counter`),
+    ([row]) => row?.n
+  )
+
+  it.live("answers as the network driver does", () =>
+    Effect.gen(function* () {
+      const [row] = yield* sql`select 1::bigint as big, 2::int as small, 1.5::numeric as exact, 0.5::float8 as real,
+        ${JSON.stringify({ a: 1 })}::jsonb as json, ${null}::text as nothing, ${true}::boolean as truth`
+      assert.deepStrictEqual(row, {
+        big: "1",
+        small: 2,
+        exact: "1.5",
+        real: 0.5,
+        json: { a: 1 },
+        nothing: null,
+        truth: true
+      })
+      assert.deepStrictEqual(yield* sql`select 1 as a; select 2 as b`.pipe(Effect.map((all) => [...all])), [
+        [{ a: 1 }],
+        [{ b: 2 }]
+      ] as never)
+      assert.deepStrictEqual(yield* sql`select 1 as a, 2 as a`.values, [[1, 2]])
+      const error = yield* Effect.flip(sql`select * from ${sql("missing")} where a = ${"SENTINEL"}`)
+      assert.strictEqual(error._tag, "SqlError")
+      assert.notInclude(JSON.stringify(error.cause), "SENTINEL")
+    })
+  )
+
+  it.live("keeps transactions apart", () =>
+    Effect.gen(function* () {
+      const increment = (during: Effect.Effect<unknown>) =>
+        sql.withTransaction(
+          Effect.gen(function* () {
+            const before = (yield* count) ?? 0
+            yield* during
+            yield* sql`update counter set n = ${before + 1}`
+          })
+        )
+      const inside = yield* Effect.makeLatch()
+      yield* Effect.all(
+        [
+          increment(Effect.zipRight(inside.open, Effect.sleep("50 millis"))),
+          Effect.zipRight(inside.await, sql`update counter set n = n + 1`),
+          ...Array.from({ length: 18 }, () => increment(Effect.void))
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(yield* count, 20)
+    })
+  )
+
+  it.live("rolls back what fails or is interrupted, and goes on", () =>
+    Effect.gen(function* () {
+      const before = yield* count
+      yield* Effect.flip(sql.withTransaction(Effect.zipRight(sql`update counter set n = -1`, Effect.fail("no"))))
+      const running = yield* Effect.fork(
+        sql.withTransaction(Effect.zipRight(sql`update counter set n = -2`, Effect.never))
+      )
+      yield* Effect.sleep("50 millis")
+      yield* Fiber.interrupt(running)
+      yield* sql.withTransaction(
+        Effect.ignore(sql.withTransaction(Effect.zipRight(sql`update counter set n = -3`, Effect.fail("inner"))))
+      )
+      assert.strictEqual(yield* count, before)
+    })
+  )
+})

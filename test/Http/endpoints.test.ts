@@ -1,0 +1,374 @@
+/**
+ * Every endpoint of the API value, and the proxy, against every kind of caller and every kind of wrong input. The
+ * endpoints are taken from the value: one that is new and not told of here fails.
+ */
+import * as Http from "node:http"
+import { HttpApi, HttpApiClient, HttpClient, HttpClientRequest, HttpServer } from "@effect/platform"
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Effect, Redacted } from "effect"
+import { Api } from "../../src/Api.js"
+import { Scope } from "../../src/Api/Access.js"
+import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import {
+  type Answer,
+  type Call,
+  call,
+  calls,
+  expiresAt,
+  Fake,
+  keys,
+  layer,
+  layerWith,
+  scopedKeys,
+  userUlid
+} from "../support/HttpFixture.js"
+
+/** What a test has to know of an endpoint. */
+interface Told {
+  /** The scope it asks for; undefined: no API key. */
+  readonly scope: Scope | undefined
+  readonly good: Call
+  readonly bad: ReadonlyArray<Call>
+  /** What a good answer is, where it is no JSON that ends. */
+  readonly stream?: string
+}
+
+const post = (path: string, body: Readonly<Record<string, unknown>>): Call => ({ path, body: JSON.stringify(body) })
+
+/** Bodies that nothing takes, and the fields of a good one made wrong one by one. */
+const wrongBodies = (path: string, good: Readonly<Record<string, unknown>>, method: Call["method"] = "POST") => [
+  ...["", "{", "null", "[]", "1", `"x"`, "[[[[", "\u0000", "{}"].map((body): Call => ({ method, path, body })),
+  { method, path, body: JSON.stringify(good), contentType: "text/plain" } as const,
+  ...Object.keys(good).flatMap((field) =>
+    [{}, [], null, "\u0000 SECRET", -1.5].map((value): Call => ({
+      method,
+      path,
+      body: JSON.stringify({ ...good, [field]: value })
+    }))
+  )
+]
+
+const wrongUsers = (path: string, method: Call["method"], body?: string): ReadonlyArray<Call> =>
+  ["SECRET", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "%00", "..%2f..", "%F0%9F%98%80", `${userUlid}%20`].map((user) => ({
+    method,
+    path: path.replace(userUlid, user),
+    body
+  }))
+
+const pair = {
+  kind: "managed",
+  calUserId: 42,
+  accessToken: "access-secret",
+  refreshToken: "refresh-secret",
+  accessTokenExpiresAt: expiresAt
+}
+const person = { userUlid, email: "ada@example.com", name: "Ada", timeZone: "Europe/Paris", timeFormat: 24 }
+const connection = `/api/cal/connections/${userUlid}`
+const accessToken = `/api/cal/access-token/${userUlid}`
+
+/** `texts`: fields whose wording is judged below the handlers, where this fixture has a fake. */
+const operation = (path: string, more: Readonly<Record<string, unknown>>, texts: ReadonlyArray<string> = []): Told => {
+  const body = { userUlid, ...more }
+  const isText = new RegExp(`"(${texts.join("|")})":"\\\\u0000`)
+  const bad = wrongBodies(path, body).filter((request) => texts.length === 0 || !isText.test(request.body ?? ""))
+  return { scope: "manage", good: post(path, body), bad }
+}
+
+const told: Readonly<Record<string, Told>> = {
+  refreshToken: operation("/api/cal/refresh-token", { forceRefresh: true }),
+  refreshManagedUserToken: operation("/api/cal/refresh-managed-user-token", { reissue: true }),
+  ensureToken: operation("/api/cal/ensure-token", {}),
+  getConnection: {
+    scope: "manage",
+    good: { method: "GET", path: connection },
+    bad: wrongUsers(connection, "GET")
+  },
+  putConnection: {
+    scope: "manage",
+    good: { method: "PUT", path: connection, body: JSON.stringify(pair) },
+    // The core judges tokens and expiries; here it is a fake that takes them.
+    bad: [...wrongUsers(connection, "PUT", JSON.stringify(pair)), ...wrongBodies(connection, pair, "PUT")].filter(
+      ({ body }) => !/"(access|refresh)Token(ExpiresAt)?":("\\u0000|-1\.5)/.test(body ?? "")
+    )
+  },
+  deleteConnection: {
+    scope: "manage",
+    good: { method: "DELETE", path: connection },
+    bad: wrongUsers(connection, "DELETE")
+  },
+  listConnections: {
+    scope: "manage",
+    good: { method: "GET", path: `/api/cal/connections?status=active&limit=2&cursor=${userUlid}` },
+    bad: [
+      "status=SECRET",
+      "status=",
+      "status=active&status=active",
+      "limit=0",
+      "limit=201",
+      "limit=1.5",
+      "limit=SECRET",
+      "limit=",
+      "limit=1&limit=2",
+      "limit=-1",
+      "limit=Infinity",
+      "cursor=SECRET",
+      "cursor=",
+      "cursor=%00",
+      "cursor=a&cursor=b",
+      "cursor=%ff"
+    ].map((query) => ({ method: "GET", path: `/api/cal/connections?${query}` }))
+  },
+  getAccessToken: {
+    scope: "read-token",
+    good: { method: "GET", path: accessToken },
+    bad: wrongUsers(accessToken, "GET")
+  },
+  createManagedUser: operation("/api/cal/managed-users", person, ["name", "timeZone"]),
+  authorizeUrl: operation("/api/cal/oauth/authorize-url", { replace: true }),
+  exchangeCode: operation("/api/cal/oauth/exchange", { code: "code", state: "state" }, ["code", "state"]),
+  confirmCompletion: operation("/api/cal/oauth/confirm", { completion: "completion" }, ["completion"]),
+  // For browsers; test/HttpOAuth.test.ts has its ways.
+  oauthCallback: { scope: undefined, good: { method: "GET", path: "/api/cal/oauth/callback?state=x&code=y" }, bad: [] },
+  // Off in this fixture; test/Atoms.test.ts turns it on.
+  refreshAtoms: { scope: undefined, good: { method: "GET", path: "/api/cal/atoms/refresh" }, bad: [] },
+  // What it tells has test/HttpEvents.test.ts.
+  streamEvents: {
+    scope: "manage",
+    good: { method: "GET", path: "/api/cal/events" },
+    bad: [{ method: "GET", path: "/api/cal/events?lastEventId=SECRET&lastEventId=SECRET" }],
+    stream: "text/event-stream"
+  },
+  getMetrics: { scope: "metrics", good: { method: "GET", path: "/metrics" }, bad: [] },
+  live: { scope: undefined, good: { method: "GET", path: "/health/live" }, bad: [] },
+  ready: { scope: undefined, good: { method: "GET", path: "/health/ready" }, bad: [] },
+  proxy: {
+    scope: "proxy",
+    good: { method: "GET", path: `/api/cal/proxy/${userUlid}/me?take=1` },
+    bad: [
+      ...wrongUsers(`/api/cal/proxy/${userUlid}/me`, "GET"),
+      { method: "GET", path: `/api/cal/proxy/${userUlid}/%2e%2e/x` },
+      { method: "POST", path: `/api/cal/proxy/${userUlid}//evil.example` }
+    ]
+  }
+}
+
+const defined: Array<{ readonly name: string; readonly method: string; readonly path: string }> = []
+HttpApi.reflect(Api, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint }) => {
+    defined.push({ name: endpoint.name, method: endpoint.method, path: endpoint.path })
+  }
+})
+
+const unauthorized = `"code":"Unauthorized"`
+
+describe("the table", () => {
+  it("tells of every endpoint of the API", () => {
+    assert.sameMembers(Object.keys(told), [...defined.map(({ name }) => name), "proxy"])
+    for (const { method, name, path } of defined) {
+      const { good } = told[name] ?? {}
+      assert.strictEqual(good?.method ?? "POST", method, name)
+      const pattern = new RegExp(`^${path.replace(/:\w+/g, "[^/]+")}(\\?|$)`)
+      assert.match(good?.path ?? "", pattern, name)
+    }
+  })
+})
+
+const endpoints = Object.entries(told).flatMap(([name, { bad, good, scope, stream }]) =>
+  scope === undefined ? [] : [{ name, scope, good, bad, stream }]
+)
+
+/** {@link call} for what may never end: of a stream, the head. */
+const callStream = ({ headers, key, method, path }: Call) =>
+  Effect.flatMap(HttpServer.HttpServer, ({ address }) =>
+    Effect.async<Answer>((resume) => {
+      const port = address._tag === "TcpAddress" ? address.port : 0
+      const sent = { ...headers, ...(key === undefined ? {} : { authorization: `Bearer ${key}` }) }
+      const request = Http.request({ port, method, path, agent: false, headers: sent }, (response) => {
+        const pairs = Object.entries(response.headers).map(([name, value]) => [name, String(value)] as const)
+        const answer = { status: response.statusCode ?? 0, headers: Object.fromEntries(pairs) }
+        let body = ""
+        const done = () => resume(Effect.succeed({ ...answer, body }))
+        if (response.headers["content-type"] === "text/event-stream") {
+          response.destroy()
+          return done()
+        }
+        response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
+        response.on("end", done)
+      })
+      request.on("error", (error) => resume(Effect.die(error)))
+      request.end()
+    })
+  )
+
+/** This many wrong keys in a minute come from nobody else. */
+const patient = layerWith({ limits: { failuresPerAddress: 10_000 } })
+
+describe.each(endpoints)("$name", ({ bad, good, scope, stream }) => {
+  const others = Scope.literals.filter((other) => other !== scope)
+  const ask = stream === undefined ? call : callStream
+
+  it.effect("without a key, with a wrong one, or one of another scope, is refused whatever is asked", () =>
+    Effect.gen(function* () {
+      for (const request of [good, ...bad, { ...good, body: good.body && "{" }]) {
+        for (const key of [undefined, "x".repeat(40), `${scopedKeys[scope]}x`]) {
+          const { body, headers, status } = yield* ask({ ...request, key })
+          assert.strictEqual(status, 401, request.path)
+          assert.include(body, unauthorized)
+          assert.strictEqual(headers["www-authenticate"], "Bearer")
+        }
+        for (const other of others) {
+          const { body, status } = yield* ask({ ...request, key: scopedKeys[other] })
+          assert.strictEqual(status, 403, request.path)
+          assert.strictEqual(
+            body,
+            `{"success":false,"error":"This API key lacks the scope \\"${scope}\\".","code":"Forbidden"}`
+          )
+        }
+      }
+      assert.deepStrictEqual(yield* calls, [])
+    }).pipe(Effect.provide(patient))
+  )
+
+  it.effect("with the right key answers what is well-formed, and nothing else", () =>
+    Effect.gen(function* () {
+      for (const request of bad) {
+        const { body, headers, status } = yield* ask({ ...request, key: scopedKeys[scope] })
+        const what = `${request.path} ${request.body}`
+        assert.include([400, 404], status, what)
+        assert.match(body, /^\{"success":false,"error":".+","code":"(InvalidInput|NotFound)"\}$/, what)
+        assert.notMatch(body, /SECRET|HttpApiDecodeError|actual/, what)
+        assert.strictEqual(headers["cache-control"], "no-store")
+        assert.strictEqual(headers["x-content-type-options"], "nosniff")
+      }
+      assert.deepStrictEqual(
+        (yield* calls).filter(([name]) => name !== "info"),
+        []
+      )
+      for (const key of [keys.all, scopedKeys[scope]]) {
+        const { body, headers, status } = yield* ask({ ...good, key })
+        assert.strictEqual(status, 200, body)
+        if (stream !== undefined) assert.strictEqual(headers["content-type"], stream)
+        assert.strictEqual(headers["x-content-type-options"], "nosniff")
+        assert.strictEqual(headers["cache-control"], "no-store")
+        assert.isUndefined(headers["server"])
+        assert.isUndefined(headers["x-powered-by"])
+        assert.isUndefined(headers["access-control-allow-origin"])
+      }
+      assert.deepStrictEqual(
+        (yield* Fake).logs.filter(({ level }) => level !== "INFO"),
+        []
+      )
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("a path with escapes that mean nothing", () => {
+  it.effect("is no endpoint", () =>
+    Effect.gen(function* () {
+      for (const { good } of endpoints) {
+        if (!good.path.includes(userUlid) || good.path.includes("?cursor")) continue
+        for (const escape of ["%ff", "%", "%zz", "%c0%af"]) {
+          const path = good.path.replace(`/${userUlid}`, `/${escape}`)
+          if (path === good.path) continue
+          const { body, status } = yield* call({ ...good, path, key: keys.all })
+          assert.strictEqual(status, 404, path)
+          assert.include(body, `"code":"NotFound"`)
+        }
+      }
+      assert.deepStrictEqual(yield* calls, [])
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("pages of connections", () => {
+  const summary = (n: number): ConnectionSummary => ({
+    userUlid: `01HZY9TESTSAAAAAAAAAAAAAA${n}` as typeof userUlid,
+    connection: { _tag: "ManagedUser", clientId: "client", calUserId: n },
+    status: n === 2 ? { _tag: "ReauthorizationRequired", cause: "revoked", since: 5 } : { _tag: "Active" },
+    version: n,
+    updatedAt: expiresAt,
+    accessTokenExpiresAt: n === 3 ? 0 : expiresAt,
+    refreshTokenExpiresAt: undefined
+  })
+
+  const client = HttpApiClient.make(Api, {
+    transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(Redacted.make(keys.all)))
+  })
+
+  it.effect("follow one another by their cursors, and tell no token", () =>
+    Effect.gen(function* () {
+      const fake = yield* Fake
+      fake.rows.push(...[1, 2, 3, 4, 5].map(summary))
+      const { connections } = yield* client
+      const first = yield* connections.listConnections({ urlParams: { limit: 2 } })
+      assert.deepStrictEqual(
+        first.connections.map(({ calUserId, cause, isExpired, status }) => [calUserId, status, cause, isExpired]),
+        [
+          [1, "active", undefined, false],
+          [2, "reauthorizationRequired", "revoked", false]
+        ]
+      )
+      assert.strictEqual(first.cursor, summary(2).userUlid)
+      const second = yield* connections.listConnections({ urlParams: { limit: 2, cursor: first.cursor } })
+      assert.deepStrictEqual(
+        second.connections.map(({ calUserId, isExpired }) => [calUserId, isExpired]),
+        [
+          [3, true],
+          [4, false]
+        ]
+      )
+      const last = yield* connections.listConnections({ urlParams: { cursor: second.cursor?.toLowerCase() } })
+      assert.deepStrictEqual(
+        last.connections.map(({ userUlid }) => userUlid),
+        [summary(5).userUlid]
+      )
+      assert.isUndefined(last.cursor)
+      const exact = yield* connections.listConnections({ urlParams: { limit: 5 } })
+      assert.deepStrictEqual([exact.connections.length, exact.cursor], [5, undefined])
+      const waiting = yield* connections.listConnections({ urlParams: { status: "reauthorizationRequired" } })
+      assert.deepStrictEqual(
+        waiting.connections.map(({ calUserId }) => calUserId),
+        [2]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("name what is wrong with a parameter", () =>
+    Effect.gen(function* () {
+      const cases = {
+        "limit=x": "limit must be a whole number from 1 to 200.",
+        "status=x": "status must be one of active, reauthorizationRequired.",
+        "cursor=x": "cursor must be the cursor of the page before.",
+        "cursor=x&cursor=y": "cursor must be the cursor of the page before."
+      }
+      for (const [query, expected] of Object.entries(cases)) {
+        const { body } = yield* call({ method: "GET", path: `/api/cal/connections?${query}`, key: keys.manage })
+        assert.strictEqual((JSON.parse(body) as { error: string }).error, expected)
+      }
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("a derived client", () => {
+  const client = HttpApiClient.make(Api, {
+    transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(Redacted.make(keys.all)))
+  })
+
+  it.effect("gets tokens redacted, accounts, and the failures of each endpoint", () =>
+    Effect.gen(function* () {
+      const { accessTokens, atoms, connections, managedUsers } = yield* client
+      const token = yield* accessTokens.getAccessToken({ path: { userUlid } })
+      assert.isTrue(Redacted.isRedacted(token.accessToken))
+      assert.strictEqual(Redacted.value(token.accessToken), "access-token-that-nobody-may-see")
+      assert.strictEqual(DateTime.toEpochMillis(token.expiresAt), expiresAt)
+      const { calUserId } = yield* managedUsers.createManagedUser({
+        payload: { userUlid, email: "ada@example.com", name: "Ada" }
+      })
+      assert.strictEqual(calUserId, 42)
+      assert.strictEqual((yield* Effect.flip(atoms.refreshAtoms()))._tag, "NotFound")
+      const bad = yield* Effect.flip(connections.getConnection({ path: { userUlid: "nobody" } }))
+      assert.strictEqual(bad._tag, "InvalidInput")
+    }).pipe(Effect.provide(layer))
+  )
+})

@@ -1,3 +1,0 @@
-import { races } from "./support/StorageRaces.js"
-
-races("on PostgreSQL")

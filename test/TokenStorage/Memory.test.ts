@@ -1,0 +1,4 @@
+import * as TokenStorage from "../../src/TokenStorage.js"
+import { suite } from "../support/StorageSuite.js"
+
+suite("in memory", TokenStorage.layerMemory)

@@ -1,0 +1,21 @@
+import { Layer } from "effect"
+import * as Embedded from "../../../src/Embedded.js"
+import * as Postgres from "../../../src/TokenStorage/Postgres.js"
+import { layerCipher } from "../../support/Keys.js"
+import { layerDatabase } from "../../support/Postgres.js"
+import { compare } from "../../support/StorageModel.js"
+
+compare(
+  "PGlite",
+  Postgres.layer({ clock: "effect" }).pipe(
+    Layer.provideMerge(Embedded.layer({ inMemory: true })),
+    Layer.provide(layerCipher())
+  ),
+  15
+)
+
+compare(
+  "PostgreSQL",
+  Postgres.layer({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase()), Layer.provide(layerCipher())),
+  30
+)

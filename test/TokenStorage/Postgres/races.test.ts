@@ -1,0 +1,3 @@
+import { races } from "../../support/StorageRaces.js"
+
+races("on PostgreSQL")

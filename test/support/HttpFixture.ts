@@ -1,0 +1,254 @@
+/** The HTTP service over a real socket, on services that do what a test says and remember what they were asked. */
+import * as Net from "node:net"
+import { HttpClient, HttpClientRequest, HttpClientResponse, HttpServer } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Cause, Clock, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
+import { CalApi } from "../../src/CalApi.js"
+import { CalClient } from "../../src/CalClient.js"
+import { type ConnectionInfo, CalTokens, type ValidToken } from "../../src/CalTokens.js"
+import { ConnectFlow, Return } from "../../src/ConnectFlow.js"
+import * as Http from "../../src/Http.js"
+import * as ApiKeys from "../../src/ApiKeys.js"
+import * as Edge from "../../src/Http/Edge.js"
+import * as Lifecycle from "../../src/Http/Lifecycle.js"
+import * as RateLimits from "../../src/Http/RateLimits.js"
+import { type TokenPair, UserUlid } from "../../src/Token.js"
+import type { TokenError } from "../../src/TokenError.js"
+import { type ConnectionSummary, TokenStorage } from "../../src/TokenStorage.js"
+import * as ChangeLog from "../../src/TokenStorage/ChangeLog.js"
+
+export const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
+
+export const keys = {
+  all: "all-scopes-key-0123456789abcdefghijkl",
+  manage: "manage-only-key-0123456789abcdefghij",
+  proxy: "proxy-only-key-0123456789abcdefghijk",
+  metrics: "metrics-only-key-0123456789abcdefghi",
+  reader: "read-token-only-key-0123456789abcdef"
+} as const
+
+/** A key with just this scope. */
+export const scopedKeys = {
+  manage: keys.manage,
+  proxy: keys.proxy,
+  metrics: keys.metrics,
+  "read-token": keys.reader
+} as const
+
+const scopes = {
+  all: "manage+read-token+proxy+metrics",
+  manage: "manage",
+  proxy: "proxy",
+  metrics: "metrics",
+  reader: "read-token"
+} as const
+
+const apiKeys = ApiKeys.parse(
+  Object.entries(keys)
+    .map(([name, secret]) => `${name}:${secret}:${scopes[name as keyof typeof scopes]}`)
+    .join(",")
+)
+
+export const expiresAt = Date.UTC(2030, 0, 2, 3, 4, 5)
+
+export const validToken: ValidToken = {
+  accessToken: Redacted.make("access-token-that-nobody-may-see"),
+  expiresAt,
+  version: 7,
+  refreshed: true
+}
+
+const pairOf = ({ accessToken, expiresAt }: ValidToken): TokenPair => ({
+  accessToken,
+  refreshToken: Redacted.make("refresh-token-that-nobody-may-see"),
+  accessTokenExpiresAt: expiresAt
+})
+
+export const info: ConnectionInfo = {
+  userUlid,
+  connection: { _tag: "ManagedUser", clientId: "client", calUserId: 42 },
+  status: { _tag: "Active" },
+  isExpired: false,
+  isExpiringSoon: true,
+  accessTokenExpiresAt: expiresAt,
+  refreshTokenExpiresAt: expiresAt + 1000,
+  version: 7,
+  updatedAt: expiresAt - 1000
+}
+
+export interface LogLine {
+  readonly level: string
+  readonly message: string
+  readonly annotations: Readonly<Record<string, unknown>>
+  readonly cause: string
+}
+
+/** What the fakes answer, what they were asked, and what was logged. */
+export class Fake extends Context.Tag("test/Fake")<
+  Fake,
+  {
+    readonly calls: Ref.Ref<ReadonlyArray<readonly [string, ...Array<unknown>]>>
+    readonly failure: Ref.Ref<Option.Option<Effect.Effect<never, TokenError>>>
+    readonly connection: Ref.Ref<ConnectionInfo>
+    readonly ping: Ref.Ref<TokenStorage["Type"]["ping"]>
+    readonly answer: Ref.Ref<(request: { readonly path: string }) => Response>
+    /** What the storage lists. */
+    readonly rows: Array<ConnectionSummary>
+    readonly logs: Array<LogLine>
+  }
+>() {}
+
+const makeFake = Effect.gen(function* () {
+  return {
+    calls: yield* Ref.make<ReadonlyArray<readonly [string, ...Array<unknown>]>>([]),
+    failure: yield* Ref.make(Option.none<Effect.Effect<never, TokenError>>()),
+    connection: yield* Ref.make(info),
+    ping: yield* Ref.make<TokenStorage["Type"]["ping"]>(Effect.void),
+    answer: yield* Ref.make<(request: { readonly path: string }) => Response>(() => Response.json({ ok: true })),
+    rows: [],
+    logs: []
+  }
+})
+
+export const layerFake = Layer.effect(Fake, makeFake)
+
+/** The services below the handlers. */
+export const layerServices = Layer.unwrapEffect(
+  Effect.map(Fake, (fake) => {
+    const answer = <A>(
+      name: string,
+      args: ReadonlyArray<unknown>,
+      value: Effect.Effect<A>
+    ): Effect.Effect<A, TokenError> =>
+      Effect.gen(function* () {
+        yield* Ref.update(fake.calls, (calls) => [...calls, [name, ...args] as const])
+        const failure = yield* Ref.get(fake.failure)
+        return yield* Option.getOrElse(failure, () => value)
+      })
+    return Layer.mergeAll(
+      Layer.mock(CalTokens, {
+        ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
+        refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
+        connect: (...args) => answer("connect", args, Effect.succeed(info)),
+        disconnect: (...args) => answer("disconnect", args, Effect.void),
+        info: (...args) => answer("info", args, Ref.get(fake.connection))
+      }),
+      Layer.mock(ConnectFlow, {
+        begin: (...args) => answer("begin", args, Effect.succeed({ url: "https://app.cal.com/x", expiresAt })),
+        exchange: (...args) => answer("exchange", args, Effect.succeed({ calUserId: Option.some(42) })),
+        confirm: (...args) => answer("confirm", args, Effect.succeed({ calUserId: Option.some(42) })),
+        comeBack: () => Effect.succeed(Return.Stop({ problem: "unknownState", backTo: Option.none() }))
+      }),
+      Layer.mock(CalApi, {
+        client: () => {
+          throw new Error("not used here")
+        },
+        send: (...args) =>
+          answer(
+            "send",
+            args,
+            Effect.map(Ref.get(fake.answer), (respond) =>
+              HttpClientResponse.fromWeb(HttpClientRequest.get("https://api.cal.com"), respond(args[1]))
+            )
+          )
+      }),
+      Layer.mock(CalClient, {
+        apiUrl: "https://api.cal.com/v2",
+        now: Clock.currentTimeMillis,
+        createManagedUser: (...args) =>
+          answer(
+            "createManagedUser",
+            args,
+            Effect.succeed({ _tag: "Created", calUserId: 42, pair: pairOf(validToken) } as const)
+          )
+      }),
+      Layer.mock(TokenStorage, {
+        ping: Effect.flatten(Ref.get(fake.ping)),
+        find: () => Effect.succeedNone,
+        log: ChangeLog.none,
+        list: ({ after = "", limit, status }) =>
+          Effect.sync(() =>
+            fake.rows
+              .filter((row) => row.userUlid > after && (status === undefined || row.status._tag === status))
+              .slice(0, limit)
+          )
+      })
+    )
+  })
+)
+
+/** Keeps what is logged. */
+export const logger = Layer.unwrapEffect(
+  Effect.map(Fake, ({ logs }) =>
+    Logger.replace(
+      Logger.defaultLogger,
+      Logger.make(({ annotations, cause, logLevel, message }) => {
+        logs.push({
+          level: logLevel.label,
+          message: Array.isArray(message) ? message.map(String).join(" ") : String(message),
+          annotations: Object.fromEntries(HashMap.entries(annotations)),
+          cause: Cause.isEmpty(cause) ? "" : Cause.pretty(cause)
+        })
+      })
+    )
+  )
+)
+
+export const layerWith = (
+  options: { readonly development?: boolean; readonly limits?: Partial<RateLimits.Options> } = {}
+) =>
+  Http.layer.pipe(
+    Layer.provideMerge(NodeHttpServer.layerTest),
+    Layer.provide(layerServices),
+    Layer.provide(ApiKeys.layer(apiKeys._tag === "Right" ? apiKeys.right : [])),
+    Layer.provideMerge(Lifecycle.layer),
+    Layer.provide(Layer.succeed(Edge.Development, options.development ?? false)),
+    Layer.provide(RateLimits.layerConfig(options.limits ?? {})),
+    Layer.provide(logger),
+    Layer.provideMerge(layerFake)
+  )
+
+export const layer = layerWith()
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+export interface Call {
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "HEAD" | undefined
+  readonly path: string
+  readonly key?: string | undefined
+  readonly headers?: Record<string, string>
+  readonly body?: string | undefined
+  readonly contentType?: string
+}
+
+/** A request as curl would make it. */
+export const call = ({ body, contentType, headers, key, method = "POST", path }: Call) =>
+  Effect.gen(function* () {
+    const client = yield* HttpClient.HttpClient
+    const request = HttpClientRequest.make(method)(path).pipe(
+      HttpClientRequest.setHeaders({ ...(key === undefined ? {} : { authorization: `Bearer ${key}` }), ...headers }),
+      body === undefined ? (self) => self : HttpClientRequest.bodyText(body, contentType ?? "application/json")
+    )
+    const response = yield* client.execute(request)
+    return { status: response.status, headers: response.headers, body: yield* response.text } satisfies Answer
+  })
+
+/** Bytes on a socket, and everything that comes back until it closes. */
+export const raw = (text: string) =>
+  Effect.flatMap(HttpServer.HttpServer, ({ address }) =>
+    Effect.async<string>((resume) => {
+      if (address._tag !== "TcpAddress") return resume(Effect.dieMessage("no port"))
+      let answer = ""
+      const socket = Net.connect(address.port, "127.0.0.1", () => socket.write(text))
+      socket.setEncoding("latin1")
+      socket.on("data", (chunk: string) => (answer += chunk))
+      socket.on("error", () => resume(Effect.succeed(answer)))
+      socket.on("close", () => resume(Effect.succeed(answer)))
+    })
+  )
+
+export const calls = Effect.flatMap(Fake, (fake) => Ref.get(fake.calls))

@@ -1,0 +1,75 @@
+/** The HTTP service over a real socket, on the real core, memory storage and the sandbox; time is the test clock's. */
+import { HttpClient, HttpClientRequest } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Effect, Either, Layer, Logger } from "effect"
+import * as ConnectFlow from "../../src/ConnectFlow.js"
+import * as FlowStorage from "../../src/FlowStorage.js"
+import * as Http from "../../src/Http.js"
+import * as ApiKeys from "../../src/ApiKeys.js"
+import * as Atoms from "../../src/Http/Atoms.js"
+import * as ClientAddress from "../../src/Http/ClientAddress.js"
+import * as Lifecycle from "../../src/Http/Lifecycle.js"
+import * as RateLimits from "../../src/Http/RateLimits.js"
+import * as World from "./World.js"
+
+export const origin = "https://app.example.com"
+
+export const keys = {
+  all: "all-scopes-key-0123456789abcdefghijkl",
+  manage: "manage-only-key-0123456789abcdefghij"
+} as const
+
+export interface Options {
+  readonly origins?: ReadonlyArray<string>
+  readonly proxies?: ReadonlyArray<string>
+  readonly limits?: Partial<RateLimits.Options>
+  readonly session?: Atoms.AtomsSession["Type"]
+  readonly logger?: Logger.Logger<unknown, void>
+}
+
+const apiKeys = Either.getOrThrow(
+  ApiKeys.parse(`all:${keys.all}:manage+read-token+proxy+metrics,manage:${keys.manage}:manage`)
+)
+
+/** Everything; what is logged is not shown, unless there is a `logger`. */
+export const layer = (options: Options = {}) =>
+  Http.layer.pipe(
+    Layer.provideMerge(NodeHttpServer.layerTest),
+    Layer.provide(ApiKeys.layer(apiKeys)),
+    Layer.provideMerge(Lifecycle.layer),
+    Layer.provide([
+      Layer.succeed(Atoms.AllowedOrigins, options.origins ?? [origin]),
+      Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
+      RateLimits.layerConfig(options.limits ?? {}),
+      options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
+    ]),
+    Layer.provide(ConnectFlow.layer({})),
+    Layer.provide(FlowStorage.layerMemory),
+    Layer.provideMerge(World.layer()),
+    Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
+  )
+
+export interface Call {
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "OPTIONS"
+  readonly path: string
+  readonly key?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: unknown
+}
+
+/** A request as curl would make it; an answer in JSON is parsed. */
+export const call = ({ body, headers = {}, key, method = "GET", path }: Call) =>
+  Effect.gen(function* () {
+    const client = yield* HttpClient.HttpClient
+    const request = HttpClientRequest.make(method)(path).pipe(
+      HttpClientRequest.setHeaders({ ...(key === undefined ? {} : { authorization: `Bearer ${key}` }), ...headers }),
+      body === undefined ? (self) => self : HttpClientRequest.bodyText(JSON.stringify(body), "application/json")
+    )
+    const response = yield* client.execute(request)
+    const text = yield* response.text
+    return {
+      status: response.status,
+      headers: response.headers,
+      json: (text === "" ? undefined : JSON.parse(text)) as Readonly<Record<string, unknown>>
+    }
+  })
