@@ -4,7 +4,7 @@
  */
 import { createHash, timingSafeEqual } from "node:crypto"
 import { Context, Effect, Either, Layer, Redacted, Schema } from "effect"
-import { type Caller, Scope } from "./Api/Access.js"
+import { Scope } from "./ApiKeys/Scope.js"
 import { Forbidden, Unauthorized } from "./TokenError.js"
 
 export interface ApiKey {
@@ -14,6 +14,9 @@ export interface ApiKey {
   readonly secret: Redacted.Redacted
   readonly scopes: ReadonlySet<Scope>
 }
+
+/** Who presents a key: its name is fit for logs. */
+export type KeyHolder = Pick<ApiKey, "name" | "scopes">
 
 /** The scopes of a key that names none: all but the one that hands out tokens. */
 export const defaultScopes: ReadonlySet<Scope> = new Set<Scope>(["manage", "proxy", "metrics"])
@@ -47,14 +50,14 @@ const parseEntry = (entry: string, position: number): Either.Either<ApiKey, stri
     : Either.left(`must be ${expected}; entry ${position} has an unknown scope`)
 }
 
-export class ApiKeys extends Context.Tag("cal-tokens/Http/ApiKeys")<
+export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
   ApiKeys,
   {
-    /** The caller behind an `Authorization` header, if its key has the scope. */
+    /** Whoever is behind an `Authorization` header, if its key has the scope. */
     readonly authorize: (
       authorization: string | undefined,
       scope: Scope
-    ) => Effect.Effect<Context.Tag.Service<Caller>, Unauthorized | Forbidden>
+    ) => Effect.Effect<KeyHolder, Unauthorized | Forbidden>
   }
 >() {}
 

@@ -2,18 +2,7 @@
  * The Cal.com HTTP client for token endpoints. It speaks Cal.com's two dialects (platform and OAuth2) and says of every
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
-import {
-  Config,
-  type ConfigError,
-  Context,
-  type Duration,
-  Effect,
-  type Either,
-  Layer,
-  Option,
-  Predicate,
-  type Redacted
-} from "effect"
+import { Config, type ConfigError, Context, Effect, type Either, Layer, Option, Predicate, type Redacted } from "effect"
 import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
 import * as CalTime from "./CalHttp/CalTime.js"
@@ -25,59 +14,13 @@ import * as Wire from "./CalClient/Wire.js"
 import type { Connection, ManagedUser, TokenPair } from "./Token.js"
 import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
 
-/** A platform client: it owns managed users and authenticates with its secret. */
-export interface ManagedClient {
-  readonly clientId: string
-  readonly clientSecret: Redacted.Redacted
-}
-
-/** An OAuth2 client. Without a secret it is a public one, which uses PKCE. */
-export interface OAuth2Client {
-  readonly clientId: string
-  readonly clientSecret?: Redacted.Redacted | undefined
-  readonly redirectUrl?: string | undefined
-}
-
-export interface Options {
-  /** Base of Cal.com's API, with its version: `https://api.cal.com/v2`. */
-  readonly apiUrl: string
-  readonly managed?: ManagedClient | undefined
-  readonly oauth2?: OAuth2Client | undefined
-}
-
-/** What a token endpoint granted. */
-export interface Grant {
-  readonly pair: TokenPair
-  /** OAuth2 only. */
-  readonly scope?: string | undefined
-  /** From the token's own claims; it came straight from the token endpoint. */
-  readonly calUserId?: number | undefined
-}
-
+export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
+export type { Grant } from "./CalClient/Wire.js"
+export type { RateLimit } from "./CalHttp/RateLimits.js"
 export {
   /** Why a call to a token endpoint brought no pair: what that means for the refresh token. */
   CallFailure
 } from "./CalClient/Outcome.js"
-
-/** How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls. */
-export interface RateLimit {
-  readonly limit: number
-  readonly remaining: number
-  /** Until the window ends, or the block, when `remaining` is 0. */
-  readonly resetIn: Duration.Duration
-}
-
-export interface NewManagedUser {
-  readonly email: string
-  readonly name: string
-  readonly timeZone?: string | undefined
-  readonly timeFormat?: 12 | 24 | undefined
-  readonly weekStart?: string | undefined
-  readonly locale?: string | undefined
-  readonly avatarUrl?: string | undefined
-  readonly bio?: string | undefined
-  readonly metadata?: Readonly<Record<string, string>> | undefined
-}
 
 export class CalClient extends Context.Tag("cal-tokens/CalClient")<
   CalClient,
@@ -91,22 +34,22 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     /** Learns Cal.com's time from the headers of any of its answers; `sentAt`: when it was asked, by our clock, in ms. */
     readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
-    readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
+    readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimits.RateLimit>>
     /** Spends a refresh token. */
     readonly refresh: (
       connection: Connection,
       refreshToken: Redacted.Redacted
-    ) => Effect.Effect<Grant, Outcome.CallFailure>
+    ) => Effect.Effect<Wire.Grant, Outcome.CallFailure>
     /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. */
-    readonly reissue: (connection: ManagedUser) => Effect.Effect<Grant, Outcome.CallFailure>
+    readonly reissue: (connection: ManagedUser) => Effect.Effect<Wire.Grant, Outcome.CallFailure>
     /** Exchanges an authorization code (OAuth2). */
     readonly exchange: (input: {
       readonly code: Redacted.Redacted
       readonly codeVerifier?: Redacted.Redacted | undefined
-    }) => Effect.Effect<Grant, TokenError>
+    }) => Effect.Effect<Wire.Grant, TokenError>
     /** Creates a managed user; an existing one with that e-mail address answers its id instead of a pair. */
     readonly createManagedUser: (
-      user: NewManagedUser
+      user: Requests.NewManagedUser
     ) => Effect.Effect<
       | { readonly _tag: "Created"; readonly calUserId: number; readonly pair: TokenPair }
       | { readonly _tag: "Exists"; readonly calUserId: number },
@@ -127,7 +70,7 @@ type Service = Context.Tag.Service<CalClient>
  * `CalHttp/Node`) and must not retry. Calls have no deadline of their own: whoever makes one decides how long an
  * answer is worth having.
  */
-export const make = (options: Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
+export const make = (options: Requests.Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const apiUrl = options.apiUrl.replace(/\/+$/, "")
     const calTime = yield* CalTime.make
@@ -236,7 +179,7 @@ const noClient = "(none)"
 
 /** What no error of a call may show. */
 const secrets = (
-  client: ManagedClient | OAuth2Client,
+  client: Requests.ManagedClient | Requests.OAuth2Client,
   ...others: ReadonlyArray<Redacted.Redacted | undefined>
 ): ReadonlyArray<Redacted.Redacted> => [client.clientSecret, ...others].filter(Predicate.isNotUndefined)
 
@@ -244,7 +187,7 @@ const configured = <A>(value: A | undefined, reason: string, clientId = noClient
   value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId, reason })) : Effect.succeed(value)
 
 /** The client, with its secret header masked in everything that renders headers within the layer's reach. */
-export const layer = (options: Options): Layer.Layer<CalClient, never, HttpClient.HttpClient> =>
+export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, HttpClient.HttpClient> =>
   Layer.scoped(
     CalClient,
     Effect.zipRight(
@@ -255,6 +198,6 @@ export const layer = (options: Options): Layer.Layer<CalClient, never, HttpClien
 
 /** The client, with its options from configuration. */
 export const layerConfig = (
-  config: Config.Config.Wrap<Options>
+  config: Config.Config.Wrap<Requests.Options>
 ): Layer.Layer<CalClient, ConfigError.ConfigError, HttpClient.HttpClient> =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))

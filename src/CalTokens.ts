@@ -3,7 +3,7 @@
  * once; per expiry there is one refresh, and everybody gets its result.
  */
 import { randomUUID } from "node:crypto"
-import { Clock, Context, Effect, Layer, Option, type Redacted, type Scope, type Stream } from "effect"
+import { Clock, Context, Effect, Layer, Option, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"
@@ -18,38 +18,17 @@ import * as Owned from "./Fibers/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
 import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
+import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
-import { NotManagedUser, type ReauthorizationCause, type TokenError, TokensNotFound } from "./TokenError.js"
+import { NotManagedUser, type TokenError, TokensNotFound } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 import { type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
-/** An access token that Cal.com accepts, as far as anybody can know. */
-export interface ValidToken {
-  readonly accessToken: Redacted.Redacted
-  /** Milliseconds since the epoch, in Cal.com's time. */
-  readonly expiresAt: number
-  /** Grows with every stored pair. */
-  readonly version: number
-  /** Whether this call was answered by a refresh, its own or one it joined. */
-  readonly refreshed: boolean
-}
-
-/** A connection as `connect` takes it; the client id defaults to the configured one of that kind. */
-export type NewConnection =
-  | { readonly _tag: "ManagedUser"; readonly clientId?: string | undefined; readonly calUserId: number }
-  | {
-      readonly _tag: "OAuth2"
-      readonly clientId?: string | undefined
-      readonly calUserId?: number | undefined
-      readonly scope?: string | undefined
-    }
-
-/** A connection and its pair, fresh from Cal.com. */
-export interface Obtained {
-  readonly connection: NewConnection
-  readonly pair: TokenInput.PairInput
-}
+export type { NewConnection } from "./CalTokens/Account.js"
+export type { Obtained } from "./CalTokens/Connecting.js"
+export type { ValidToken } from "./CalTokens/Serving.js"
+export type { TokenChange } from "./Revalidation.js"
 
 /** What may be told about a connection: no tokens. Instants are milliseconds since the epoch. */
 export interface ConnectionInfo {
@@ -62,18 +41,6 @@ export interface ConnectionInfo {
   readonly refreshTokenExpiresAt?: number | undefined
   readonly version: number
   readonly updatedAt: number
-}
-
-/** A stored change of one user's tokens. No tokens in it. */
-export interface TokenChange {
-  readonly userUlid: UserUlid
-  readonly kind: "connected" | "updated" | "refreshed" | "reissued" | "disconnected" | "reauthorizationRequired"
-  /** Milliseconds since the epoch. */
-  readonly at: number
-  /** The row's version after the change. */
-  readonly version?: number | undefined
-  /** Why a reconnect is needed. */
-  readonly cause?: ReauthorizationCause | undefined
 }
 
 export interface EnsureOptions {
@@ -100,15 +67,15 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * A valid access token. Fresh: at once. Expiring soon: at once, refreshed behind the caller's back. Due: waits a
      * little for the refresh, then still answers the valid token. Expired: waits for the refresh and fails if that fails.
      */
-    readonly ensureValid: (userUlid: UserUlid, options?: EnsureOptions) => Effect.Effect<ValidToken, TokenError>
+    readonly ensureValid: (userUlid: UserUlid, options?: EnsureOptions) => Effect.Effect<Serving.ValidToken, TokenError>
     /** Refreshes a token that is expiring soon or expired, any token if forced; `refreshed` says whether it did. */
-    readonly refresh: (userUlid: UserUlid, options?: RefreshOptions) => Effect.Effect<ValidToken, TokenError>
+    readonly refresh: (userUlid: UserUlid, options?: RefreshOptions) => Effect.Effect<Serving.ValidToken, TokenError>
     /** Cal.com refused this token: compares it with the stored one, refreshes if that can help, and advises. */
     readonly reportRejected: (userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>
     /** Stores a new connection. `replace` takes the Cal.com account from another user. */
     readonly connect: (
       userUlid: UserUlid,
-      connection: NewConnection,
+      connection: Account.NewConnection,
       pair: TokenInput.PairInput,
       options?: { readonly replace?: boolean | undefined }
     ) => Effect.Effect<ConnectionInfo, TokenError>
@@ -120,7 +87,7 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      */
     readonly connectWith: (
       userUlid: UserUlid,
-      obtain: Effect.Effect<Obtained, TokenError>,
+      obtain: Effect.Effect<Connecting.Obtained, TokenError>,
       options?: { readonly replace?: boolean | undefined }
     ) => Effect.Effect<ConnectionInfo, TokenError>
     /** Stores a new pair of the same Cal.com account. */
@@ -207,7 +174,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
 
     const connect = (
       userUlid: UserUlid,
-      wanted: NewConnection,
+      wanted: Account.NewConnection,
       input: TokenInput.PairInput,
       options: { readonly replace?: boolean | undefined } | undefined
     ) =>
@@ -244,7 +211,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
       }, Effect.uninterruptible),
 
       connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
-        const store = (connection: NewConnection, pair: TokenInput.PairInput) =>
+        const store = (connection: Account.NewConnection, pair: TokenInput.PairInput) =>
           Effect.map(connect(userUlid, connection, pair, options), ({ row }) => row)
         const work = Connecting.run(
           { config, storage, circuit, owned, notices, connect: store },

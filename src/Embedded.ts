@@ -12,7 +12,7 @@ import { SqlClient, type SqlConnection, SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Config, type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
 import * as Lock from "./Embedded/Lock.js"
-import * as Cipher from "./KeyRing.js"
+import * as KeyRing from "./KeyRing.js"
 
 /** The embedded database cannot be opened. */
 export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("EmbeddedError", {
@@ -92,17 +92,15 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Embedd
   Layer.provide(Layer.scoped(SqlClient.SqlClient, make(options)), Reactivity.layer)
 
 /**
- * The cipher for an embedded database: `CAL_TOKENS_ENCRYPTION_KEYS` if it is set, else a key that is made once and kept
+ * The keys for an embedded database: `CAL_TOKENS_ENCRYPTION_KEYS` if it is set, else a key that is made once and kept
  * beside the data, in a file for its owner only.
  */
-export const layerCipher = (
-  directory: string
-): Layer.Layer<Cipher.TokenCipher, EmbeddedError | ConfigError.ConfigError> =>
+export const layerKeys = (directory: string): Layer.Layer<KeyRing.KeyRing, EmbeddedError | ConfigError.ConfigError> =>
   Layer.unwrapEffect(
-    Effect.flatMap(Config.option(Config.redacted(Cipher.variable)), (configured) =>
+    Effect.flatMap(Config.option(Config.redacted(KeyRing.variable)), (configured) =>
       configured._tag === "Some"
-        ? Effect.succeed(Cipher.layer(configured.value))
-        : Effect.map(keysIn(directory), Cipher.layer)
+        ? Effect.succeed(KeyRing.layer(configured.value))
+        : Effect.map(keysIn(directory), KeyRing.layer)
     )
   )
 
@@ -110,7 +108,7 @@ const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedErr
   Effect.gen(function* () {
     yield* makeDirectory(directory)
     const path = join(directory, "encryption-keys")
-    const keys = yield* Cipher.generateKeys
+    const keys = yield* KeyRing.generateKeys
     return yield* Effect.tryPromise({
       try: async () => {
         // Written aside and linked, so that nobody reads half a key and the first one stays.

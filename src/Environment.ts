@@ -7,7 +7,7 @@ import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Opt
 import type * as CalClient from "./CalClient.js"
 import * as Variable from "./Environment/Variable.js"
 import * as ApiKeys from "./ApiKeys.js"
-import * as Cipher from "./KeyRing.js"
+import * as KeyRing from "./KeyRing.js"
 import type * as Webhook from "./Webhook.js"
 
 /** The start cannot succeed: one line for the person who starts the service. */
@@ -88,7 +88,7 @@ const keyList: Variable.Form<Redacted.Redacted> = {
   expected: "id:base64(32 bytes)[,id:…]",
   parse: (text) => {
     const keys = Redacted.make(text)
-    return Either.mapBoth(Cipher.parseKeys(keys), {
+    return Either.mapBoth(KeyRing.parseKeys(keys), {
       onLeft: (problem) => problem.replace(/^[A-Z_]+:? /, ""),
       onRight: () => keys
     })
@@ -113,7 +113,7 @@ const variables = Config.all({
   CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
   CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
   CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
-  CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(Cipher.variable, keyList),
+  CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(KeyRing.variable, keyList),
   CAL_TOKENS_API_KEYS: Variable.read("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
   CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
@@ -242,7 +242,7 @@ const databaseOf = (it: Variables): Either.Either<Database, ConfigError.ConfigEr
   if (Option.isNone(it.DATABASE_URL)) return Either.right(embedded(it))
   if (Option.isNone(encryptionKeys)) {
     return missing(
-      Cipher.variable,
+      KeyRing.variable,
       "with DATABASE_URL",
       `${keyList.expected}, for example k1:$(openssl rand -base64 32)`
     )

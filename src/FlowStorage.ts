@@ -34,7 +34,7 @@ export interface Return {
 }
 
 /** Expiry is judged by the storage's own clock. */
-export class FlowStorage extends Context.Tag("cal-tokens/ConnectFlow/FlowStorage")<
+export class FlowStorage extends Context.Tag("cal-tokens/FlowStorage")<
   FlowStorage,
   {
     /** Begins a flow; answers when it expires, in ms since the epoch. Flows that have expired are removed with it. */

@@ -18,18 +18,18 @@ export interface Binding {
 }
 
 /** Seals what is written about a user and opens it again. */
-export class TokenCipher extends Context.Tag("cal-tokens/TokenCipher")<
-  TokenCipher,
+export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
+  KeyRing,
   {
     /** Seals a text with the first key. */
-    readonly encrypt: (binding: Binding, text: Redacted.Redacted) => Effect.Effect<string>
+    readonly seal: (binding: Binding, text: Redacted.Redacted) => Effect.Effect<string>
     /** Opens an envelope that any of the keys sealed for the same binding. */
-    readonly decrypt: (binding: Binding, envelope: string) => Effect.Effect<Redacted.Redacted, TokenUnreadable>
+    readonly open: (binding: Binding, envelope: string) => Effect.Effect<Redacted.Redacted, TokenUnreadable>
   }
 >() {}
 
 /** AES-256 keys by id; the first one writes, all of them read. */
-export type KeyRing = readonly [Key, ...ReadonlyArray<Key>]
+export type Keys = readonly [Key, ...ReadonlyArray<Key>]
 
 export interface Key {
   readonly id: string
@@ -40,7 +40,7 @@ export interface Key {
 export const variable = "CAL_TOKENS_ENCRYPTION_KEYS"
 
 /** Reads `id:base64(32 bytes)[,id:…]`. A failure says in one line what is wrong and never shows a key. */
-export const parseKeys = (text: Redacted.Redacted): Either.Either<KeyRing, string> => {
+export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> => {
   const keys: Array<Key> = []
   const entries = Redacted.value(text)
     .split(",")
@@ -69,11 +69,11 @@ export const generateKeys: Effect.Effect<Redacted.Redacted> = Effect.sync(() => 
   return Redacted.make(`k${randomBytes(4).toString("hex")}:${secret.toString("base64")}`)
 })
 
-export const make = (keys: KeyRing): TokenCipher["Type"] => {
+export const make = (keys: Keys): KeyRing["Type"] => {
   const [writer] = keys
   const byId = new Map(keys.map((key) => [key.id, Redacted.value(key.secret)]))
   return {
-    encrypt: (binding, text) =>
+    seal: (binding, text) =>
       Effect.sync(() => {
         const nonce = randomBytes(nonceBytes)
         const cipher = createCipheriv(algorithm, Redacted.value(writer.secret), nonce, { authTagLength: tagBytes })
@@ -81,7 +81,7 @@ export const make = (keys: KeyRing): TokenCipher["Type"] => {
         const sealed = Buffer.concat([nonce, cipher.update(Redacted.value(text), "utf8"), cipher.final()])
         return `${version}.${writer.id}.${Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url")}`
       }),
-    decrypt: (binding, envelope) => {
+    open: (binding, envelope) => {
       const unreadable = (reason: string) => new TokenUnreadable({ userUlid: binding.userUlid, reason })
       const [name, keyId, body, ...rest] = envelope.split(".")
       if (name !== version || keyId === undefined || body === undefined || rest.length > 0) {
@@ -108,16 +108,21 @@ export const make = (keys: KeyRing): TokenCipher["Type"] => {
   }
 }
 
-/** The cipher with keys in the form of the variable. */
-export const layer = (keys: Redacted.Redacted): Layer.Layer<TokenCipher, ConfigError.ConfigError> =>
+/** A ring of one key that ends with the layer: for what does not outlive the process either. */
+export const layerEphemeral: Layer.Layer<KeyRing> = Layer.sync(KeyRing, () =>
+  make([{ id: "ephemeral", secret: Redacted.make(randomBytes(32)) }])
+)
+
+/** The ring with keys in the form of the variable. */
+export const layer = (keys: Redacted.Redacted): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   layerConfig(Config.succeed(keys))
 
-/** The cipher with keys from configuration, `CAL_TOKENS_ENCRYPTION_KEYS` unless told otherwise. */
+/** The ring with keys from configuration, `CAL_TOKENS_ENCRYPTION_KEYS` unless told otherwise. */
 export const layerConfig = (
   config: Config.Config<Redacted.Redacted> = Config.redacted(variable)
-): Layer.Layer<TokenCipher, ConfigError.ConfigError> =>
+): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   Layer.effect(
-    TokenCipher,
+    KeyRing,
     Effect.flatMap(config, (text) =>
       Either.match(parseKeys(text), {
         onLeft: (message) => Effect.fail(ConfigError.InvalidData([variable], message)),

@@ -3,7 +3,20 @@
  * beside the token operations and never in their way: whatever happens here, tokens are stored and answered first.
  */
 import { Context, Effect, Layer, PubSub, Stream } from "effect"
-import type { TokenChange } from "./CalTokens.js"
+import type { UserUlid } from "./Token.js"
+import type { ReauthorizationCause } from "./TokenError.js"
+
+/** A stored change of one user's tokens. No tokens in it. */
+export interface TokenChange {
+  readonly userUlid: UserUlid
+  readonly kind: "connected" | "updated" | "refreshed" | "reissued" | "disconnected" | "reauthorizationRequired"
+  /** Milliseconds since the epoch. */
+  readonly at: number
+  /** The row's version after the change. */
+  readonly version?: number | undefined
+  /** Why a reconnect is needed. */
+  readonly cause?: ReauthorizationCause | undefined
+}
 
 export interface Service {
   /**

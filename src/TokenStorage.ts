@@ -42,7 +42,7 @@
  * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
  * waiting. Nothing depends on it.
  */
-import { Context, Data, type Duration, type Effect, Layer, type Option, type Stream } from "effect"
+import { Context, Data, type Duration, type Effect, type Option, type Stream } from "effect"
 import type { Connection, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -52,7 +52,6 @@ import type {
   TokenUnreadable
 } from "./TokenError.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
-import * as Memory from "./TokenStorage/Memory.js"
 
 /** Whether a user's refresh token is believed to work. */
 export type Status =
@@ -274,6 +273,3 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly log: ChangeLog
   }
 >() {}
-
-/** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
-export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => Memory.make())

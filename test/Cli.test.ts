@@ -11,6 +11,7 @@ import * as Demo from "../src/Environment/Demo.js"
 import * as SandboxFile from "../src/Environment/SandboxFile.js"
 import * as Sandbox from "../src/Sandbox.js"
 import * as TokenStorage from "../src/TokenStorage.js"
+import { layerMemory } from "../src/TokenStorage/Memory.js"
 
 const temporary = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-"))),
@@ -28,7 +29,7 @@ const demo = (directory: string, storage: TokenStorage.TokenStorage["Type"]) =>
     Layer.provide(Layer.succeed(TokenStorage.TokenStorage, storage))
   )
 
-const storage = Effect.provide(TokenStorage.TokenStorage, TokenStorage.layerMemory)
+const storage = Effect.provide(TokenStorage.TokenStorage, layerMemory)
 
 const users = [Demo.ada, Demo.ben, Demo.cem]
 

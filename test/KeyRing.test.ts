@@ -1,20 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, ConfigProvider, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
 import { UserUlid } from "../src/Token.js"
-import * as Cipher from "../src/KeyRing.js"
+import * as KeyRing from "../src/KeyRing.js"
 import { keyOf } from "./support/Keys.js"
 
 const decode = Schema.decodeSync(UserUlid)
-const alice: Cipher.Binding = { userUlid: decode("01ARZ3NDEKTSV4RRFFQ69G5FAV"), purpose: "token-pair" }
-const bob: Cipher.Binding = { ...alice, userUlid: decode("01BX5ZZKBKACTAV9WEVGEMMVRZ") }
+const alice: KeyRing.Binding = { userUlid: decode("01ARZ3NDEKTSV4RRFFQ69G5FAV"), purpose: "token-pair" }
+const bob: KeyRing.Binding = { ...alice, userUlid: decode("01BX5ZZKBKACTAV9WEVGEMMVRZ") }
 
-const cipherOf = (keys: string) => Cipher.make(Either.getOrThrow(Cipher.parseKeys(Redacted.make(keys))))
-const cipher = cipherOf(keyOf("k1", 1))
-const encrypt = (text: string, by = cipher, binding = alice) => Effect.runSync(by.encrypt(binding, Redacted.make(text)))
+const ringOf = (keys: string) => KeyRing.make(Either.getOrThrow(KeyRing.parseKeys(Redacted.make(keys))))
+const keys = ringOf(keyOf("k1", 1))
+const encrypt = (text: string, by = keys, binding = alice) => Effect.runSync(by.seal(binding, Redacted.make(text)))
 /** The text, or the tag of the failure; a defect throws. */
-const decrypt = (envelope: string, by = cipher, binding = alice) =>
+const decrypt = (envelope: string, by = keys, binding = alice) =>
   Effect.runSync(
-    Effect.match(by.decrypt(binding, envelope), {
+    Effect.match(by.open(binding, envelope), {
       onSuccess: Redacted.value,
       onFailure: (error) => {
         assert.strictEqual(error.userUlid, binding.userUlid)
@@ -39,8 +39,8 @@ describe("sealing", () => {
   it("does not open for another user or purpose", () =>
     FastCheck.assert(
       FastCheck.property(Text, (text) => {
-        assert.strictEqual(decrypt(encrypt(text), cipher, bob), "TokenUnreadable")
-        assert.strictEqual(decrypt(encrypt(text), cipher, { ...alice, purpose: "oauth-code" }), "TokenUnreadable")
+        assert.strictEqual(decrypt(encrypt(text), keys, bob), "TokenUnreadable")
+        assert.strictEqual(decrypt(encrypt(text), keys, { ...alice, purpose: "oauth-code" }), "TokenUnreadable")
       })
     ))
 
@@ -87,20 +87,20 @@ describe("sealing", () => {
 describe("key rings", () => {
   it("write with the first key and read with all", () => {
     const old = encrypt("old")
-    const rotated = cipherOf(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)
+    const rotated = ringOf(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)
     assert.strictEqual(decrypt(old, rotated), "old")
     const fresh = encrypt("new", rotated)
     assert.isTrue(fresh.startsWith("v1.k2."))
     assert.strictEqual(decrypt(fresh, rotated), "new")
     assert.strictEqual(decrypt(fresh), "TokenUnreadable")
-    assert.strictEqual(decrypt(old, cipherOf(keyOf("k1", 9))), "TokenUnreadable")
+    assert.strictEqual(decrypt(old, ringOf(keyOf("k1", 9))), "TokenUnreadable")
     // The id is authenticated: the same key under another name is another key.
-    assert.strictEqual(decrypt(old.replace("k1", "k9"), cipherOf(keyOf("k9", 1))), "TokenUnreadable")
+    assert.strictEqual(decrypt(old.replace("k1", "k9"), ringOf(keyOf("k9", 1))), "TokenUnreadable")
   })
 
   it("generated ones are well-formed and differ", () => {
-    const [a, b] = [Effect.runSync(Cipher.generateKeys), Effect.runSync(Cipher.generateKeys)]
-    assert.isTrue(Either.isRight(Cipher.parseKeys(a)))
+    const [a, b] = [Effect.runSync(KeyRing.generateKeys), Effect.runSync(KeyRing.generateKeys)]
+    assert.isTrue(Either.isRight(KeyRing.parseKeys(a)))
     assert.notStrictEqual(Redacted.value(a), Redacted.value(b))
   })
 
@@ -123,8 +123,8 @@ describe("key rings", () => {
     it.effect(`refuse ${what} in one line that shows no key`, () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(
-          Effect.scoped(Layer.build(Cipher.layerConfig())).pipe(
-            Effect.withConfigProvider(ConfigProvider.fromMap(new Map([[Cipher.variable, keys]])))
+          Effect.scoped(Layer.build(KeyRing.layerConfig())).pipe(
+            Effect.withConfigProvider(ConfigProvider.fromMap(new Map([[KeyRing.variable, keys]])))
           )
         )
         assert(Exit.isFailure(exit))
@@ -139,7 +139,7 @@ describe("key rings", () => {
 
   it.effect("name the variable when it is missing", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(Cipher.layerConfig())))
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(KeyRing.layerConfig())))
       assert.include(JSON.stringify(error), "CAL_TOKENS_ENCRYPTION_KEYS")
     }).pipe(Effect.withConfigProvider(ConfigProvider.fromMap(new Map())))
   )

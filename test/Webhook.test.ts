@@ -18,6 +18,7 @@ import { Webhook as Verifier } from "standardwebhooks"
 import { CalTokens } from "../src/CalTokens.js"
 import { StorageUnavailable } from "../src/TokenError.js"
 import * as TokenStorage from "../src/TokenStorage.js"
+import { layerMemory } from "../src/TokenStorage/Memory.js"
 import type { ChangeLog } from "../src/TokenStorage/ChangeLog.js"
 import * as Webhook from "../src/Webhook.js"
 import { recording } from "./support/Leaks.js"
@@ -73,7 +74,7 @@ const world = Effect.gen(function* () {
   )
   const address = server.address()
   const port = typeof address === "object" && address !== null ? address.port : 0
-  const storage = Context.get(yield* Layer.build(TokenStorage.layerMemory), TokenStorage.TokenStorage)
+  const storage = Context.get(yield* Layer.build(layerMemory), TokenStorage.TokenStorage)
   /** Deliveries whose end is written down. */
   let ended = 0
   let begun = 0

@@ -1,11 +1,8 @@
 /** Who may call what: an API key as a bearer token, with scopes. */
 import { HttpApiMiddleware, HttpApiSecurity, OpenApi } from "@effect/platform"
-import { Context, Schema } from "effect"
+import { Context } from "effect"
+import type { Scope } from "../ApiKeys/Scope.js"
 import { AccessFailure } from "./Failure.js"
-
-/** What an API key may do. `read-token` hands out tokens, so no key has it unless that is said. */
-export const Scope = Schema.Literal("manage", "read-token", "proxy", "metrics")
-export type Scope = typeof Scope.Type
 
 /** Who calls: the name of an API key, fit for logs. */
 export class Caller extends Context.Tag("cal-tokens/Api/Caller")<

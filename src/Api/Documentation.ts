@@ -3,7 +3,7 @@
  * scopes, without failures that an operation never answers, and with the proxy, which is no endpoint of the value.
  */
 import type { OpenApi } from "@effect/platform"
-import { Scope } from "./Access.js"
+import { Scope } from "../ApiKeys/Scope.js"
 import * as Atoms from "./Atoms.js"
 import { examples } from "./Examples.js"
 import { statuses } from "./Failure.js"

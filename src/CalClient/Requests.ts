@@ -5,7 +5,38 @@
  */
 import { Redacted } from "effect"
 import { HttpClientRequest } from "@effect/platform"
-import type { ManagedClient, NewManagedUser, OAuth2Client } from "../CalClient.js"
+
+/** A platform client: it owns managed users and authenticates with its secret. */
+export interface ManagedClient {
+  readonly clientId: string
+  readonly clientSecret: Redacted.Redacted
+}
+
+/** An OAuth2 client. Without a secret it is a public one, which uses PKCE. */
+export interface OAuth2Client {
+  readonly clientId: string
+  readonly clientSecret?: Redacted.Redacted | undefined
+  readonly redirectUrl?: string | undefined
+}
+
+export interface Options {
+  /** Base of Cal.com's API, with its version: `https://api.cal.com/v2`. */
+  readonly apiUrl: string
+  readonly managed?: ManagedClient | undefined
+  readonly oauth2?: OAuth2Client | undefined
+}
+
+export interface NewManagedUser {
+  readonly email: string
+  readonly name: string
+  readonly timeZone?: string | undefined
+  readonly timeFormat?: 12 | 24 | undefined
+  readonly weekStart?: string | undefined
+  readonly locale?: string | undefined
+  readonly avatarUrl?: string | undefined
+  readonly bio?: string | undefined
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
 
 type Request = HttpClientRequest.HttpClientRequest
 

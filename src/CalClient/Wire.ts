@@ -5,9 +5,17 @@
 import { Either, Option, ParseResult, Redacted, Schema } from "effect"
 import { type TokenPair, unverifiedClaims } from "../Token.js"
 import { maxTokenLength } from "../TokenInput.js"
-import type { Grant } from "../CalClient.js"
 import { horizon } from "../CalHttp/CalTime.js"
 import type { Reply } from "../CalHttp/Transport.js"
+
+/** What a token endpoint granted. */
+export interface Grant {
+  readonly pair: TokenPair
+  /** OAuth2 only. */
+  readonly scope?: string | undefined
+  /** From the token's own claims; it came straight from the token endpoint. */
+  readonly calUserId?: number | undefined
+}
 
 /** Printable ASCII without spaces, so that it can travel in a header. Refined before it is redacted, for the error's sake. */
 const Token = Schema.String.pipe(Schema.pattern(/^[\x21-\x7e]+$/), Schema.maxLength(maxTokenLength))

@@ -6,7 +6,14 @@
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import type { Headers } from "@effect/platform"
-import type { RateLimit } from "../CalClient.js"
+
+/** How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls. */
+export interface RateLimit {
+  readonly limit: number
+  readonly remaining: number
+  /** Until the window ends, or the block, when `remaining` is 0. */
+  readonly resetIn: Duration.Duration
+}
 
 /** Cal.com's block after a limit was exceeded. */
 const block = Duration.seconds(60)

@@ -1,10 +1,19 @@
 /** Which Cal.com account a pair from outside belongs to. */
 import { Effect, Option } from "effect"
 import type { CalClient } from "../CalClient.js"
-import type { NewConnection } from "../CalTokens.js"
 import type { Connection } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+
+/** A connection as `connect` takes it; the client id defaults to the configured one of that kind. */
+export type NewConnection =
+  | { readonly _tag: "ManagedUser"; readonly clientId?: string | undefined; readonly calUserId: number }
+  | {
+      readonly _tag: "OAuth2"
+      readonly clientId?: string | undefined
+      readonly calUserId?: number | undefined
+      readonly scope?: string | undefined
+    }
 
 /** A token that names another Cal.com user than the connection does would hand one person's calendar to another. */
 export const sameCalUser = (expected: number | undefined, named: Option.Option<number>) =>

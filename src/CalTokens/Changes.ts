@@ -1,8 +1,7 @@
 /** Tells the world of stored changes: subscribers of the stream, and `Revalidation` in a fiber of its own. */
 import { Clock, Duration, Effect, PubSub, type Scope, Stream } from "effect"
-import type { TokenChange } from "../CalTokens.js"
 import * as Metrics from "../Metrics.js"
-import { Revalidation } from "../Revalidation.js"
+import { Revalidation, type TokenChange } from "../Revalidation.js"
 import type { Owned } from "../Fibers/Owned.js"
 
 /** How long one revalidation may take. */

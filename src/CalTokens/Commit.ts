@@ -4,7 +4,7 @@
  */
 import { Duration, Effect, Option } from "effect"
 import type { Grant } from "../CalClient.js"
-import type { TokenChange } from "../CalTokens.js"
+import type { TokenChange } from "../Revalidation.js"
 import type { Connection, UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import type { StorageUnavailable } from "../TokenError.js"

@@ -6,15 +6,21 @@
  */
 import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random, Schedule } from "effect"
-import type { NewConnection, Obtained } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type TokenError } from "../TokenError.js"
 import type * as TokenInput from "../TokenInput.js"
 import { AttemptFailure, ClaimResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import type { NewConnection } from "./Account.js"
 import type { Circuit } from "./Circuit.js"
 import type { Notices, Watch } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
+
+/** A connection and its pair, fresh from Cal.com. */
+export interface Obtained {
+  readonly connection: NewConnection
+  readonly pair: TokenInput.PairInput
+}
 
 export interface Dependencies {
   readonly config: Options

@@ -1,6 +1,5 @@
 /** Cal.com refused an access token: whether another one, a refresh or nothing at all can help whoever sent it. */
 import { Data, Duration, Effect, Option, type Redacted } from "effect"
-import type { ValidToken } from "../CalTokens.js"
 import { hash, type UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
@@ -16,7 +15,7 @@ export interface Refusal {
 
 export type Advice = Data.TaggedEnum<{
   /** Send the request once more with this token, after the delay. */
-  Retry: { readonly token: ValidToken; readonly delay: Duration.Duration }
+  Retry: { readonly token: Serving.ValidToken; readonly delay: Duration.Duration }
   /** No refresh can cure it: Cal.com's answer is the caller's. */
   GiveUp: {}
 }>
@@ -27,7 +26,7 @@ const expiredStatus = 498
 
 const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
-const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
+const retry = (token: Serving.ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
 
 export const make = (
   { client, config, memory }: Claim.Dependencies,

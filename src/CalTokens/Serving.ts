@@ -1,6 +1,5 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
-import { Clock, Duration, Effect, Option } from "effect"
-import type { ValidToken } from "../CalTokens.js"
+import { Clock, Duration, Effect, Option, type Redacted } from "effect"
 import { freshness, hash, isExpired, type UserUlid } from "../Token.js"
 import { CalUnavailable, type ReauthorizationRequired, RefreshCoolingDown, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
@@ -9,6 +8,17 @@ import * as Flight from "./Flight.js"
 import * as Gate from "../Fibers/SingleFlight.js"
 import type { Entry } from "./Memory.js"
 import type { Reader } from "./Reader.js"
+
+/** An access token that Cal.com accepts, as far as anybody can know. */
+export interface ValidToken {
+  readonly accessToken: Redacted.Redacted
+  /** Milliseconds since the epoch, in Cal.com's time. */
+  readonly expiresAt: number
+  /** Grows with every stored pair. */
+  readonly version: number
+  /** Whether this call was answered by a refresh, its own or one it joined. */
+  readonly refreshed: boolean
+}
 
 export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
   accessToken: row.pair.accessToken,

@@ -10,7 +10,7 @@ import * as Embedded from "../Embedded.js"
 import { type Database, type Embedded as EmbeddedDatabase, StartError } from "../Environment.js"
 import * as Sandbox from "../Sandbox.js"
 import type { TokenStorage } from "../TokenStorage.js"
-import * as Cipher from "../KeyRing.js"
+import * as KeyRing from "../KeyRing.js"
 import * as Postgres from "../TokenStorage/Postgres.js"
 import * as Demo from "./Demo.js"
 import * as SandboxFile from "./SandboxFile.js"
@@ -28,8 +28,8 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
       Option.match(encryptionKeys, {
         // The settings have looked at the variable already; an empty one counts as not set.
         onNone: () =>
-          Layer.provide(Embedded.layerCipher(directory), Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))),
-        onSome: Cipher.layer
+          Layer.provide(Embedded.layerKeys(directory), Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))),
+        onSome: KeyRing.layer
       })
     )
   )
@@ -40,7 +40,7 @@ const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage, St
     : tables({
         statementTimeout: database.statementTimeout,
         listenUrl: Option.getOrElse(database.directUrl, () => database.url)
-      }).pipe(Layer.provide(Postgres.layerConnection(database)), Layer.provide(Cipher.layer(database.encryptionKeys)))
+      }).pipe(Layer.provide(Postgres.layerConnection(database)), Layer.provide(KeyRing.layer(database.encryptionKeys)))
   ).pipe(
     Layer.catchAll((error) =>
       Layer.fail(

@@ -1,7 +1,8 @@
 /** Checks API keys, before anything else of a request is looked at. */
 import { HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/platform"
 import { type Context, Effect, Layer } from "effect"
-import { Caller, Manage, ReadMetrics, ReadToken, type Scope } from "../Api/Access.js"
+import { Caller, Manage, ReadMetrics, ReadToken } from "../Api/Access.js"
+import type { Scope } from "../ApiKeys/Scope.js"
 import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "../ApiKeys.js"
 import * as Edge from "./Edge.js"

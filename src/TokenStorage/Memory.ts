@@ -2,10 +2,10 @@
  * The storage port in memory: the transitions of `Rows.ts` over plain maps. Each call is one synchronous step, so it is
  * as atomic as a database statement. Good for tests and for a single process that may forget everything at its end.
  */
-import { Effect, Option, Stream } from "effect"
+import { Effect, Layer, Option, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
-import { ClaimResult, CommitResult, FailResult, supersededLookup, type TokenStorage } from "../TokenStorage.js"
+import { ClaimResult, CommitResult, FailResult, supersededLookup, TokenStorage } from "../TokenStorage.js"
 import type { ChangeKind } from "./ChangeLog.js"
 import * as ChangeLogMemory from "./ChangeLogMemory.js"
 import * as Rows from "./Rows.js"
@@ -157,6 +157,9 @@ export const make = (): TokenStorage["Type"] => {
     log: log.service
   }
 }
+
+/** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
+export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, make)
 
 /** Names a Cal.com account; of a nameless one, nothing is stored under its key. */
 const accountKey = ({ _tag, calUserId, clientId }: Connection): string => JSON.stringify([_tag, clientId, calUserId])

@@ -9,7 +9,7 @@ import type { UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
 import { AttemptFailure, ClaimResult, CommitResult, FailResult, TokenStorage } from "../TokenStorage.js"
 import * as ChangeLogSql from "./Postgres/Changes.js"
-import { TokenCipher } from "../KeyRing.js"
+import { KeyRing } from "../KeyRing.js"
 import type { Columns } from "./Postgres/Fragments.js"
 import * as Migrations from "./Postgres/Migrations.js"
 import * as Notifications from "./Postgres/Notifications.js"
@@ -35,10 +35,10 @@ export interface Options extends Migrations.Options {
 
 export const make = (
   options: Options = {}
-): Effect.Effect<TokenStorage["Type"], never, SqlClient.SqlClient | TokenCipher> =>
+): Effect.Effect<TokenStorage["Type"], never, SqlClient.SqlClient | KeyRing> =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    const cipher = yield* TokenCipher
+    const keys = yield* KeyRing
     const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
 
     /** Builds a statement with the storage's instant in it and runs it. */
@@ -65,7 +65,7 @@ export const make = (
       return Effect.forkDaemon(Effect.ignore(query("notify", (statements) => statements.notify(payloads))))
     }
 
-    const open = (row: Columns) => Sealing.open(cipher, row)
+    const open = (row: Columns) => Sealing.open(keys, row)
     const openFirst = ([row]: ReadonlyArray<Columns>) =>
       row === undefined ? Effect.succeedNone : Effect.asSome(open(row))
 
@@ -136,7 +136,7 @@ export const make = (
 
       commit: (request) =>
         Effect.gen(function* () {
-          const pair = yield* Sealing.seal(cipher, request.userUlid, request.pair)
+          const pair = yield* Sealing.seal(keys, request.userUlid, request.pair)
           const [answer] = yield* query("commit", (statements) => statements.commit(request, pair))
           if (answer === undefined || answer.verdict === "Discarded") return CommitResult.Discarded()
           const row = yield* open(answer)
@@ -156,7 +156,7 @@ export const make = (
 
       connect: (request) =>
         Effect.gen(function* () {
-          const pair = yield* Sealing.seal(cipher, request.userUlid, request.pair)
+          const pair = yield* Sealing.seal(keys, request.userUlid, request.pair)
           const [row] = yield* query("connect", (statements) => statements.connect(request, pair))
           if (row === undefined) return yield* new CalAccountInUse({ userUlid: request.userUlid })
           yield* tell({ userUlid: request.userUlid, version: row.version }, ...(row.displaced ?? []).map(gone))
@@ -164,7 +164,7 @@ export const make = (
         }),
 
       update: (userUlid, pair) =>
-        Sealing.seal(cipher, userUlid, pair).pipe(
+        Sealing.seal(keys, userUlid, pair).pipe(
           Effect.flatMap((sealed) => query("update", (statements) => statements.update(userUlid, sealed))),
           Effect.tap(([row]) => (row === undefined ? Effect.void : tell({ userUlid, version: row.version }))),
           Effect.flatMap(openFirst)
@@ -203,7 +203,7 @@ export const make = (
 /** The storage on the `SqlClient` at hand, its schema brought up to date first. */
 export const layer = (
   options: Options = {}
-): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | TokenCipher> =>
+): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | KeyRing> =>
   Layer.provide(Layer.effect(TokenStorage, make(options)), Migrations.layerWith(options))
 
 export interface ConnectionOptions {
@@ -243,7 +243,7 @@ export const layerConnection = (
 export const layerConfig: Layer.Layer<
   TokenStorage | PgClient.PgClient | SqlClient.SqlClient,
   ConfigError.ConfigError | StorageUnavailable,
-  TokenCipher
+  KeyRing
 > = Layer.unwrapEffect(
   Effect.map(
     Config.all({

@@ -8,7 +8,7 @@ import * as CalClient from "../../src/CalClient.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { UserUlid } from "../../src/Token.js"
-import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { recorder, user } from "../support/ActionsFakes.js"
 
 const store = new AsyncLocalStorage<string>()
@@ -30,7 +30,7 @@ const start = async () => {
     Layer.provideMerge(CalApi.layer),
     Layer.provideMerge(CalTokens.layer),
     Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
-    Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
+    Layer.provide([layerMemory, Sandbox.layerHttpClient]),
     Layer.provideMerge(Sandbox.layer()),
     Layer.provideMerge(log.layer)
   )

@@ -6,7 +6,7 @@ import * as Sandbox from "../../src/Sandbox.js"
 import type { UserUlid } from "../../src/Token.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
-import { keyOf, layerCipher } from "../support/Keys.js"
+import { keyOf, layerKeys } from "../support/Keys.js"
 import { makeDatabase } from "../support/Postgres.js"
 import * as World from "../support/World.js"
 
@@ -24,7 +24,7 @@ const processWith = (url: Redacted.Redacted, keys: string, alter: (storage: Stor
     yield* Effect.addFinalizer(() => Effect.ignore(stop))
     const storage = Postgres.layer().pipe(
       Layer.provide(Postgres.layerConnection({ url, poolSize: 2 })),
-      Layer.provide(layerCipher(keys)),
+      Layer.provide(layerKeys(keys)),
       Layer.orDie,
       Layer.map((context) => Context.make(TokenStorage, alter(Context.get(context, TokenStorage))))
     )

@@ -5,7 +5,7 @@ import { CalTokens } from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
-import { layerCipher } from "../support/Keys.js"
+import { layerKeys } from "../support/Keys.js"
 import { makeDatabase } from "../support/Postgres.js"
 import { connectOAuth2, node, reveal, user } from "../support/World.js"
 
@@ -36,7 +36,7 @@ const processAt = (url: Redacted.Redacted, listenUrl?: Redacted.Redacted) =>
       node(never).pipe(
         Layer.provide(observed),
         Layer.provide(Postgres.layerConnection({ url, poolSize: 2 })),
-        Layer.provide(layerCipher())
+        Layer.provide(layerKeys())
       )
     )
     if (listenUrl !== undefined) yield* Effect.timeout(Deferred.await(listens), "10 seconds")

@@ -4,7 +4,8 @@ import { Context, Duration, Effect, Exit, Fiber, Layer, Option, TestClock } from
 import { CalClient } from "../../src/CalClient.js"
 import { CalTokens, layer as layerTokens } from "../../src/CalTokens.js"
 import { Fault, layer as layerSandbox, Sandbox } from "../../src/Sandbox.js"
-import { layerMemory, TokenStorage } from "../../src/TokenStorage.js"
+import { TokenStorage } from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 

@@ -15,7 +15,7 @@ import * as Sandbox from "../../src/Sandbox.js"
 import { hash } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import type { TokenError } from "../../src/TokenError.js"
-import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { freePort } from "../support/Ports.js"
 import * as World from "../support/World.js"
 
@@ -60,7 +60,7 @@ const tokensAt = (port: number, changes: Partial<TokenConfig.Options> = {}, http
 const layer = (changes?: Partial<TokenConfig.Options>) =>
   Layer.unwrapEffect(Effect.map(HttpServer.HttpServer, ({ address }) => tokensAt(portOf(address), changes))).pipe(
     Layer.provideMerge(serve()),
-    Layer.provideMerge(Layer.merge(Sandbox.layer(), TokenStorage.layerMemory))
+    Layer.provideMerge(Layer.merge(Sandbox.layer(), layerMemory))
   )
 
 /** A user whose access token has just expired. */
@@ -183,7 +183,7 @@ describe("over a real socket", () => {
           // Nothing left this process before, so nothing was probed.
           assert.strictEqual((yield* assertSentOnce()).get(refreshHash)?.length, 1)
         }).pipe(Effect.provide(tokensAt(port)))
-      }).pipe(Effect.provide(Layer.merge(Sandbox.layer(), TokenStorage.layerMemory)))
+      }).pipe(Effect.provide(Layer.merge(Sandbox.layer(), layerMemory)))
     )
 
     it.scopedLive(`an answer after the timeout and before the probe is used: ${kind}`, () =>
@@ -280,7 +280,7 @@ describe("a connection that died idle", () => {
     yield* connectExpired("oauth2")
     yield* Effect.repeatN(tokens.refresh(user, { forceRefresh: true }), 2)
   })
-  const services = Layer.merge(Sandbox.layer(), TokenStorage.layerMemory)
+  const services = Layer.merge(Sandbox.layer(), layerMemory)
 
   it.scopedLive("is not used for a token call", () =>
     Effect.gen(function* () {

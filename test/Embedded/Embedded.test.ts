@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Effect, Exit, Fiber, Layer, Option, Redacted, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import * as Embedded from "../../src/Embedded.js"
-import { TokenCipher } from "../../src/KeyRing.js"
+import { KeyRing } from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import { keyOf } from "../support/Keys.js"
@@ -32,7 +32,7 @@ describe("a directory", () => {
             use,
             Postgres.layer().pipe(
               Layer.provide(Embedded.layer({ directory })),
-              Layer.provide(Embedded.layerCipher(directory))
+              Layer.provide(Embedded.layerKeys(directory))
             )
           ).pipe(withoutVariables)
         yield* started(
@@ -92,18 +92,18 @@ describe("a directory", () => {
   it.scopedLive("has one key, whoever asks first, unless the variable says otherwise", () =>
     Effect.gen(function* () {
       const directory = yield* makeDirectory
-      const cipher = Effect.map(Layer.build(Embedded.layerCipher(directory)), Context.get(TokenCipher))
-      const [first, ...others] = yield* Effect.all([cipher, cipher, cipher, cipher], {
+      const keys = Effect.map(Layer.build(Embedded.layerKeys(directory)), Context.get(KeyRing))
+      const [first, ...others] = yield* Effect.all([keys, keys, keys, keys], {
         concurrency: "unbounded"
       }).pipe(withoutVariables)
       const binding = { userUlid: Fixture.newUser().userUlid, purpose: "token-pair" } as const
-      const envelope = yield* first.encrypt(binding, Redacted.make("text"))
+      const envelope = yield* first.seal(binding, Redacted.make("text"))
       for (const other of others) {
-        assert.strictEqual(Redacted.value(yield* other.decrypt(binding, envelope)), "text")
+        assert.strictEqual(Redacted.value(yield* other.open(binding, envelope)), "text")
       }
       const variable = new Map([["CAL_TOKENS_ENCRYPTION_KEYS", keyOf("given", 7)]])
-      const given = yield* Effect.withConfigProvider(cipher, ConfigProvider.fromMap(variable))
-      assert.match(yield* given.encrypt(binding, Redacted.make("text")), /^v1\.given\./)
+      const given = yield* Effect.withConfigProvider(keys, ConfigProvider.fromMap(variable))
+      assert.match(yield* given.seal(binding, Redacted.make("text")), /^v1\.given\./)
       assert.strictEqual((yield* Effect.promise(() => Fs.readdir(directory))).length, 1)
     })
   )

@@ -11,6 +11,7 @@ import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as Server from "../../src/Http/Server.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import type { ChangeLog, LoggedChange } from "../../src/TokenStorage/ChangeLog.js"
 import { keys, layerFake, layerServices } from "../support/HttpFixture.js"
 import * as Fixture from "../support/StorageFixture.js"
@@ -18,7 +19,7 @@ import { make as twoProcesses } from "../support/TwoProcesses.js"
 
 const apiKeys = ApiKeys.parse(`manage:${keys.manage}:manage,proxy:${keys.proxy}:proxy+read-token+metrics`)
 
-const memory = Effect.map(Layer.build(TokenStorage.layerMemory), Context.get(TokenStorage.TokenStorage))
+const memory = Effect.map(Layer.build(layerMemory), Context.get(TokenStorage.TokenStorage))
 
 /** Looks often, so that a test need not wait. */
 const quick: Partial<EventFeed.Options> = { pollInterval: Duration.millis(20), gather: Duration.millis(1) }

@@ -7,7 +7,7 @@ import { HttpApi, HttpApiClient, HttpClient, HttpClientRequest, HttpServer } fro
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Redacted } from "effect"
 import { Api } from "../../src/Api.js"
-import { Scope } from "../../src/Api/Access.js"
+import { Scope } from "../../src/ApiKeys/Scope.js"
 import type { ConnectionSummary } from "../../src/TokenStorage.js"
 import {
   type Answer,

@@ -4,10 +4,11 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, TestClock } from "effect"
 import * as Embedded from "../../src/Embedded.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import type { Cursor } from "../../src/TokenStorage/ChangeLog.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { readAll, suite } from "../support/ChangeLogSuite.js"
-import { layerCipher } from "../support/Keys.js"
+import { layerKeys } from "../support/Keys.js"
 import { layerDatabase, makeDatabaseOn } from "../support/Postgres.js"
 import { makeServer, type PostgresServer } from "../support/PostgresServer.js"
 import * as Fixture from "../support/StorageFixture.js"
@@ -24,9 +25,9 @@ afterAll(() => server.remove())
 const database = Effect.suspend(() => makeDatabaseOn(server.url))
 const make = (options: Postgres.Options) => TwoProcesses.make(options, database)
 
-const onSql = (options: Postgres.Options) => Postgres.layer(options).pipe(Layer.provide(layerCipher()))
+const onSql = (options: Postgres.Options) => Postgres.layer(options).pipe(Layer.provide(layerKeys()))
 
-suite("in memory", TokenStorage.layerMemory)
+suite("in memory", layerMemory)
 suite("on PGlite", onSql({ clock: "effect" }).pipe(Layer.provide(Embedded.layer({ inMemory: true }))))
 suite("on PostgreSQL", onSql({ clock: "effect" }).pipe(Layer.provide(layerDatabase({}, database))))
 suite(

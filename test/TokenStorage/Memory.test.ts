@@ -1,4 +1,4 @@
-import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { suite } from "../support/StorageSuite.js"
 
-suite("in memory", TokenStorage.layerMemory)
+suite("in memory", layerMemory)

@@ -7,7 +7,7 @@ import * as CalClient from "../../src/CalClient.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { UserUlid } from "../../src/Token.js"
-import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 
 const user = UserUlid.make("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 const joiners = 500
@@ -15,7 +15,7 @@ const joiners = 500
 const layer = CalTokens.layer.pipe(
   Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
   Layer.provide(Sandbox.layerHttpClient),
-  Layer.provideMerge(TokenStorage.layerMemory),
+  Layer.provideMerge(layerMemory),
   Layer.provideMerge(
     Sandbox.layer({ switches: { rateLimits: { ...Sandbox.defaultSwitches.rateLimits, enabled: false } } })
   ),

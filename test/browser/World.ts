@@ -21,7 +21,7 @@ import * as Atoms from "../../src/Http/Atoms.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
-import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import * as Chromium from "./Chromium.js"
 
 export const apiKey = "all-scopes-key-0123456789abcdefghijkl"
@@ -124,7 +124,7 @@ const make = (
           Layer.provide(CalClientNode.layerTokenHttp)
         )
       ),
-      Layer.provideMerge(TokenStorage.layerMemory),
+      Layer.provideMerge(layerMemory),
       Layer.provide(TokenConfig.layer({ memoryMaxEntries: 1000 }))
     )
     const flow = ConnectFlow.layer({

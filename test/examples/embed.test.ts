@@ -6,7 +6,7 @@ import { assert, it } from "@effect/vitest"
 import { Config, Effect, Layer, Schema, TestClock } from "effect"
 import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
 import * as NodeHttp from "../../src/CalHttp/Node.js"
-import * as Cipher from "../../src/KeyRing.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 
 // ---- the program -----------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ export const CalInProduction = Cal.pipe(
       })
     }).pipe(Layer.provide(NodeHttp.layerTokenHttp))
   ),
-  Layer.provide([Layer.provide(Postgres.layerConfig, Cipher.layerConfig()), NodeHttp.layerApiHttp])
+  Layer.provide([Layer.provide(Postgres.layerConfig, KeyRing.layerConfig()), NodeHttp.layerApiHttp])
 )
 
 // ---- it works --------------------------------------------------------------------------------------------------------

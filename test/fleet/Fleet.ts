@@ -4,7 +4,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
 import { Clock, Context, Duration, Effect, Layer, Option, Redacted, type Scope } from "effect"
 import * as Token from "../../src/Token.js"
-import * as Cipher from "../../src/KeyRing.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
 import * as Bundle from "./Bundle.js"
@@ -98,7 +98,7 @@ const make = (options: Options) =>
     const context = yield* Layer.build(
       Postgres.layer({ statementTimeout: patience }).pipe(
         Layer.provideMerge(Postgres.layerConnection({ url: database, poolSize: 2, connectTimeout: patience })),
-        Layer.provide(Cipher.layer(Redacted.make(encryptionKeys)))
+        Layer.provide(KeyRing.layer(Redacted.make(encryptionKeys)))
       )
     ).pipe(Effect.orDie)
 

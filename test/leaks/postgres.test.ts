@@ -4,7 +4,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted } from "effect"
 import { UserUlid } from "../../src/Token.js"
-import * as Cipher from "../../src/KeyRing.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import { layerDatabase } from "../support/Postgres.js"
@@ -113,7 +113,7 @@ describe("PostgreSQL tells no token", () => {
           }).pipe(
             Effect.provide(
               Postgres.layer().pipe(
-                Layer.provide(Cipher.layer(Redacted.make(`${keys(witness, "k2")},${keys(witness, "k1")}`))),
+                Layer.provide(KeyRing.layer(Redacted.make(`${keys(witness, "k2")},${keys(witness, "k1")}`))),
                 Layer.provideMerge(layerDatabase())
               )
             ),

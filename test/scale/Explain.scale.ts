@@ -8,7 +8,7 @@ import { Context, Duration, Effect, Exit, Layer, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import * as Migrations from "../../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
-import { layerCipher } from "../support/Keys.js"
+import { layerKeys } from "../support/Keys.js"
 import { layerDatabase } from "../support/Postgres.js"
 import { fill } from "./Fill.js"
 import { everyOperation, medians } from "./Operations.js"
@@ -218,7 +218,7 @@ const bytes = Effect.flatMap(
 )
 
 const storageOf = (sql: SqlClient.SqlClient) =>
-  Effect.provide(Postgres.make(), Layer.merge(Layer.succeed(SqlClient.SqlClient, sql), layerCipher()))
+  Effect.provide(Postgres.make(), Layer.merge(Layer.succeed(SqlClient.SqlClient, sql), layerKeys()))
 
 /** Runs in a transaction that leaves nothing behind. */
 const rolledBack = <A, E>(sql: SqlClient.SqlClient, effect: Effect.Effect<A, E>) =>

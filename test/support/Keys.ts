@@ -1,7 +1,7 @@
 /** Encryption keys for tests. */
 import { Redacted } from "effect"
-import * as Cipher from "../../src/KeyRing.js"
+import * as KeyRing from "../../src/KeyRing.js"
 
 export const keyOf = (id: string, byte: number): string => `${id}:${Buffer.alloc(32, byte).toString("base64")}`
 
-export const layerCipher = (keys = keyOf("k1", 1)) => Cipher.layer(Redacted.make(keys))
+export const layerKeys = (keys = keyOf("k1", 1)) => KeyRing.layer(Redacted.make(keys))

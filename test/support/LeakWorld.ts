@@ -14,6 +14,7 @@ import * as Sandbox from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import * as Witness from "./Witness.js"
 import * as World from "./World.js"
 
@@ -209,7 +210,7 @@ const layer = (witness: Witness.Witness, options: Options) =>
         Layer.provide(Sandbox.layerHttpClient),
         Layer.provide([revalidation, TokenConfig.layer(options.config ?? {})]),
         Layer.provideMerge(brittleStorage(outages)),
-        Layer.provideMerge(options.storage ?? TokenStorage.layerMemory),
+        Layer.provideMerge(options.storage ?? layerMemory),
         Layer.provideMerge(world),
         Layer.provideMerge(Sandbox.layer({ managed, oauth2 }))
       )

@@ -20,7 +20,8 @@ import {
 import { afterAll, beforeAll } from "vitest"
 import type { Connection, UserUlid } from "../../src/Token.js"
 import { isTokenError } from "../../src/TokenError.js"
-import { type AttemptFailure, layerMemory, TokenStorage } from "../../src/TokenStorage.js"
+import { type AttemptFailure, TokenStorage } from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { strays } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
 

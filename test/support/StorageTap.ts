@@ -2,6 +2,7 @@
 import { Context, Effect, Layer } from "effect"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
+import { layerMemory } from "../../src/TokenStorage/Memory.js"
 
 export type Operation = "find" | "claim" | "spend" | "commit" | "fail" | "connect" | "update" | "disconnect"
 
@@ -42,7 +43,7 @@ export class StorageTap extends Context.Tag("test/StorageTap")<
 >() {}
 
 export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.effectContext(
-  Effect.map(Effect.provide(TokenStorage.TokenStorage, TokenStorage.layerMemory), (raw) => {
+  Effect.map(Effect.provide(TokenStorage.TokenStorage, layerMemory), (raw) => {
     const counts = new Map<Operation, number>()
     let rules: Array<Rule> = []
     let isDown = false

@@ -5,7 +5,7 @@ import { SqlClient } from "@effect/sql"
 import { Context, Effect, Layer } from "effect"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
-import { layerCipher } from "./Keys.js"
+import { layerKeys } from "./Keys.js"
 import { makeDatabase } from "./Postgres.js"
 import * as Fixture from "./StorageFixture.js"
 
@@ -21,7 +21,7 @@ export const make = (options: Postgres.Options, database = makeDatabase) =>
     const build = Layer.build(
       Postgres.layer(options).pipe(
         Layer.provideMerge(Postgres.layerConnection({ url, poolSize: 25 })),
-        Layer.provide(layerCipher())
+        Layer.provide(layerKeys())
       )
     )
     const [first, second] = [yield* build, yield* build]

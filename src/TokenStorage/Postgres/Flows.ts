@@ -6,7 +6,7 @@ import { SqlClient, type Statement } from "@effect/sql"
 import { Duration, Effect, Layer, Option, type Redacted } from "effect"
 import type { UserUlid } from "../../Token.js"
 import type { StorageUnavailable } from "../../TokenError.js"
-import { TokenCipher } from "../../KeyRing.js"
+import { KeyRing } from "../../KeyRing.js"
 import * as Migrations from "./Migrations.js"
 import type { Options } from "../Postgres.js"
 import { run } from "./Sql.js"
@@ -26,10 +26,10 @@ const databaseNow = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint
 
 export const make = (
   options: Pick<Options, "clock" | "statementTimeout"> = {}
-): Effect.Effect<(typeof FlowStorage)["Service"], never, SqlClient.SqlClient | TokenCipher> =>
+): Effect.Effect<(typeof FlowStorage)["Service"], never, SqlClient.SqlClient | KeyRing> =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    const cipher = yield* TokenCipher
+    const keys = yield* KeyRing
     const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
     const lifetimeMillis = Duration.toMillis(lifetime)
 
@@ -44,9 +44,8 @@ export const make = (
         { operation: `connectFlow.${operation}`, timeout }
       )
 
-    const seal = (userUlid: UserUlid, text: Redacted.Redacted) =>
-      cipher.encrypt({ userUlid, purpose: "oauth-code" }, text)
-    const open = (userUlid: UserUlid, envelope: string) => cipher.decrypt({ userUlid, purpose: "oauth-code" }, envelope)
+    const seal = (userUlid: UserUlid, text: Redacted.Redacted) => keys.seal({ userUlid, purpose: "oauth-code" }, text)
+    const open = (userUlid: UserUlid, envelope: string) => keys.open({ userUlid, purpose: "oauth-code" }, envelope)
 
     const flowOf = (row: Columns) =>
       Effect.gen(function* () {
@@ -152,5 +151,5 @@ export const make = (
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<FlowStorage, StorageUnavailable, SqlClient.SqlClient | TokenCipher> =>
+): Layer.Layer<FlowStorage, StorageUnavailable, SqlClient.SqlClient | KeyRing> =>
   Layer.provide(Layer.effect(FlowStorage, make(options)), Migrations.layerWith(options))

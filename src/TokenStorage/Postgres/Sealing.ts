@@ -5,7 +5,7 @@ import { Effect, Option, Redacted, Schema } from "effect"
 import { type Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
 import type { ConnectionSummary, Status, StoredConnection } from "../../TokenStorage.js"
-import type { TokenCipher } from "../../KeyRing.js"
+import type { KeyRing } from "../../KeyRing.js"
 import type { Columns, Sealed } from "./Fragments.js"
 
 const Text = Schema.parseJson(TokenPair)
@@ -14,8 +14,8 @@ const decode = Schema.decodeOption(Text)
 const isCause = Schema.is(ReauthorizationCause)
 
 /** Seals a user's pair. */
-export const seal = (cipher: TokenCipher["Type"], userUlid: UserUlid, pair: TokenPair): Effect.Effect<Sealed> =>
-  Effect.map(cipher.encrypt({ userUlid, purpose: "token-pair" }, Redacted.make(encode(pair))), (envelope) => ({
+export const seal = (keys: KeyRing["Type"], userUlid: UserUlid, pair: TokenPair): Effect.Effect<Sealed> =>
+  Effect.map(keys.seal({ userUlid, purpose: "token-pair" }, Redacted.make(encode(pair))), (envelope) => ({
     envelope,
     refreshHash: hash(pair.refreshToken),
     accessHash: hash(pair.accessToken),
@@ -24,11 +24,11 @@ export const seal = (cipher: TokenCipher["Type"], userUlid: UserUlid, pair: Toke
   }))
 
 /** Opens a row. A fallback that cannot be opened is left out: it was only ever a second chance. */
-export const open = (cipher: TokenCipher["Type"], row: Columns): Effect.Effect<StoredConnection, TokenUnreadable> =>
+export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredConnection, TokenUnreadable> =>
   Effect.gen(function* () {
-    const pair = yield* openPair(cipher, row.user_ulid, row.pair)
+    const pair = yield* openPair(keys, row.user_ulid, row.pair)
     const fallbacks = yield* Effect.forEach(row.fallbacks, (fallback) =>
-      openPair(cipher, row.user_ulid, fallback.pair).pipe(
+      openPair(keys, row.user_ulid, fallback.pair).pipe(
         Effect.asSome,
         Effect.catchAll(({ reason }) =>
           Effect.as(
@@ -50,8 +50,8 @@ export const summary = (row: Columns): ConnectionSummary => ({
   refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
 })
 
-const openPair = (cipher: TokenCipher["Type"], userUlid: UserUlid, envelope: string) =>
-  Effect.flatMap(cipher.decrypt({ userUlid, purpose: "token-pair" }, envelope), (text) =>
+const openPair = (keys: KeyRing["Type"], userUlid: UserUlid, envelope: string) =>
+  Effect.flatMap(keys.open({ userUlid, purpose: "token-pair" }, envelope), (text) =>
     // A parse error would quote the tokens.
     Effect.mapError(decode(Redacted.value(text)), () => new TokenUnreadable({ userUlid, reason: "not a token pair" }))
   )

@@ -6,11 +6,11 @@ import * as Flows from "../../../src/TokenStorage/Postgres/Flows.js"
 import * as Embedded from "../../../src/Embedded.js"
 import { StorageUnavailable } from "../../../src/TokenError.js"
 import { suite } from "../../support/FlowSuite.js"
-import { keyOf, layerCipher } from "../../support/Keys.js"
+import { keyOf, layerKeys } from "../../support/Keys.js"
 import { layerDatabase } from "../../support/Postgres.js"
 import * as Fixture from "../../support/StorageFixture.js"
 
-const onPostgres = Flows.layer({ clock: "effect" }).pipe(Layer.provide(layerCipher()))
+const onPostgres = Flows.layer({ clock: "effect" }).pipe(Layer.provide(layerKeys()))
 
 suite("in memory", layerMemory)
 suite("on PGlite", onPostgres.pipe(Layer.provide(Embedded.layer({ inMemory: true }))))
@@ -77,7 +77,7 @@ describe("the table", () => {
   it.scoped("is judged by the database's clock unless told otherwise", () =>
     Effect.gen(function* () {
       const storage = Context.get(
-        yield* Layer.build(Flows.layer().pipe(Layer.provide(layerDatabase()), Layer.provide(layerCipher()))),
+        yield* Layer.build(Flows.layer().pipe(Layer.provide(layerDatabase()), Layer.provide(layerKeys()))),
         FlowStorage
       )
       const expiresAt = yield* storage.begin("state", flow)
@@ -92,7 +92,7 @@ describe("the table", () => {
       const { sql, storage } = yield* database
       yield* storage.begin("state", { ...flow, codeVerifier: Redacted.make("verifier") })
       const rotated = yield* Flows.make({ clock: "effect" }).pipe(
-        Effect.provide(layerCipher(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)),
+        Effect.provide(layerKeys(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)),
         Effect.provideService(SqlClient.SqlClient, sql)
       )
       const taken = Option.getOrThrow(yield* rotated.take("state"))

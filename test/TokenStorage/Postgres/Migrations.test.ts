@@ -7,7 +7,7 @@ import { Array, Context, Deferred, Effect, Fiber, Layer, Option, type Redacted, 
 import * as Migrations from "../../../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import { layerDatabase, makeDatabase } from "../../support/Postgres.js"
 import { strays } from "../../support/StorageAccounts.js"
 import * as Fixture from "../../support/StorageFixture.js"
@@ -17,7 +17,7 @@ const connections = (url: Redacted.Redacted) => Postgres.layerConnection({ url, 
 
 /** A process's storage, with its own connections. */
 const process = (url: Redacted.Redacted, options: Postgres.Options = {}) =>
-  Layer.build(Postgres.layer(options).pipe(Layer.provideMerge(connections(url)), Layer.provide(layerCipher())))
+  Layer.build(Postgres.layer(options).pipe(Layer.provideMerge(connections(url)), Layer.provide(layerKeys())))
 
 /** This release's migrations. */
 const ours = Object.keys(Migrations.migrations()).map((key) => {
@@ -192,7 +192,7 @@ describe("beside an application that migrates with the default table", () => {
           { migration_id: 7 }
         ])
         assert.deepStrictEqual(yield* sql`select * from connection`, [])
-        const storage = yield* Effect.provide(Postgres.make(), layerCipher())
+        const storage = yield* Effect.provide(Postgres.make(), layerKeys())
         yield* storage.ping
         const { calUserId, userUlid } = Fixture.newUser()
         yield* storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("one") })

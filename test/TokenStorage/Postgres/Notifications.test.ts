@@ -18,7 +18,7 @@ import {
 import { Notice, TokenStorage } from "../../../src/TokenStorage.js"
 import * as Notifications from "../../../src/TokenStorage/Postgres/Notifications.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import * as PgBouncer from "../../support/PgBouncer.js"
 import { makeDatabase } from "../../support/Postgres.js"
 import { makeServer } from "../../support/PostgresServer.js"
@@ -30,7 +30,7 @@ const processAt = (url: Redacted.Redacted, listenUrl = url) =>
   Effect.gen(function* () {
     const layer = Postgres.layer({ listenUrl }).pipe(
       Layer.provide(Postgres.layerConnection({ url })),
-      Layer.provide(layerCipher())
+      Layer.provide(layerKeys())
     )
     return Context.get(yield* Layer.build(layer), TokenStorage)
   })

@@ -6,7 +6,7 @@ import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Sc
 import type { UserUlid } from "../../../src/Token.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import * as PgBouncer from "../../support/PgBouncer.js"
 import { makeDatabase } from "../../support/Postgres.js"
 import * as SilentProxy from "../../support/SilentProxy.js"
@@ -18,7 +18,7 @@ const storageAt = (url: Redacted.Redacted, poolSize: number) =>
   Layer.build(
     Postgres.layer({ statementTimeout: timeout }).pipe(
       Layer.provideMerge(Postgres.layerConnection({ url, poolSize })),
-      Layer.provide(layerCipher())
+      Layer.provide(layerKeys())
     )
   ).pipe(
     Effect.map((context) => ({

@@ -1,7 +1,7 @@
 import { Layer } from "effect"
 import * as Embedded from "../../../src/Embedded.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import { layerDatabase } from "../../support/Postgres.js"
 import { compare } from "../../support/StorageModel.js"
 
@@ -9,13 +9,13 @@ compare(
   "PGlite",
   Postgres.layer({ clock: "effect" }).pipe(
     Layer.provideMerge(Embedded.layer({ inMemory: true })),
-    Layer.provide(layerCipher())
+    Layer.provide(layerKeys())
   ),
   15
 )
 
 compare(
   "PostgreSQL",
-  Postgres.layer({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase()), Layer.provide(layerCipher())),
+  Postgres.layer({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase()), Layer.provide(layerKeys())),
   30
 )

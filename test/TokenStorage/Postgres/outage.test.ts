@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Redacted, Schedule } from "effect"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import { renderings } from "../../support/Leaks.js"
 import { makeDatabase } from "../../support/Postgres.js"
 import { makeServer } from "../../support/PostgresServer.js"
@@ -18,7 +18,7 @@ const storageAt = (
   Layer.build(
     Postgres.layer(options).pipe(
       Layer.provideMerge(Postgres.layerConnection({ url, ...connection })),
-      Layer.provide(layerCipher())
+      Layer.provide(layerKeys())
     )
   )
 

@@ -6,7 +6,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import * as Migrations from "../../../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
-import { layerCipher } from "../../support/Keys.js"
+import { layerKeys } from "../../support/Keys.js"
 import { recording } from "../../support/Leaks.js"
 import { layerDatabase } from "../../support/Postgres.js"
 import { compare } from "../../support/StorageModel.js"
@@ -17,7 +17,7 @@ const partitions = 4
 
 const layer = Postgres.layer({ clock: "effect", partitions }).pipe(
   Layer.provideMerge(layerDatabase()),
-  Layer.provide(layerCipher())
+  Layer.provide(layerKeys())
 )
 
 suite("on a partitioned PostgreSQL", layer)

@@ -5,7 +5,7 @@ import { Context, Effect, Exit, Layer, Option, type Redacted, Scope } from "effe
 import { afterAll, beforeAll } from "vitest"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
-import { keyOf, layerCipher } from "../../support/Keys.js"
+import { keyOf, layerKeys } from "../../support/Keys.js"
 import { recording, renderings } from "../../support/Leaks.js"
 import { makeDatabase } from "../../support/Postgres.js"
 import * as Fixture from "../../support/StorageFixture.js"
@@ -18,7 +18,7 @@ let sql: SqlClient.SqlClient
 const build = (keys?: string) =>
   Postgres.layer().pipe(
     Layer.provideMerge(Postgres.layerConnection({ url, poolSize: 5 })),
-    Layer.provide(layerCipher(keys)),
+    Layer.provide(layerKeys(keys)),
     Layer.buildWithScope(scope),
     Effect.runPromise
   )
@@ -117,7 +117,7 @@ describe("durability", () => {
       const error = yield* PgClient.PgClient.pipe(
         Effect.zipRight(Postgres.make()),
         Effect.flatMap((reader) => Effect.flip(reader.ping)),
-        Effect.provide(Layer.merge(Postgres.layerConnection({ url }), layerCipher()))
+        Effect.provide(Layer.merge(Postgres.layerConnection({ url }), layerKeys()))
       )
       assert.match(error.message, /read-only transaction \(SQLSTATE 25006\)/)
     }).pipe(Effect.ensuring(Effect.orDie(setDefault("default_transaction_read_only", "off"))))
