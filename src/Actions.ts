@@ -29,7 +29,7 @@
  * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
  * take the user from your session, and set `authorize` as the second lock.
  */
-import { Clock, DateTime, Effect, Layer, Redacted } from "effect"
+import { Clock, Effect, Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
 import * as Expiry from "./Actions/Expiry.js"
 import { type Failure, isFailure } from "./Actions/Failure.js"
@@ -38,7 +38,7 @@ import * as Request from "./Actions/Request.js"
 import * as Repeat from "./Actions/Repeat.js"
 import type { CalApi } from "./CalApi.js"
 import { Advice, CalTokens, type ValidToken } from "./CalTokens.js"
-import type { UserUlid } from "./Token.js"
+import { iso, type UserUlid } from "./Token.js"
 
 export { type Failure, isFailure } from "./Actions/Failure.js"
 
@@ -147,8 +147,6 @@ export interface Actions {
   /** Releases connections and waits for tokens that are not stored yet. Later calls answer `ShuttingDown`. */
   readonly dispose: () => Promise<void>
 }
-
-const iso = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))
 
 /** Loaded when it is needed: with layers of one's own, no driver is. */
 const fromEnvironment: Layer.Layer<CalTokens | CalApi, unknown> = Layer.unwrapEffect(

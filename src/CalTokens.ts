@@ -2,16 +2,20 @@
  * The product: a Cal.com access token that is always valid. Any number of callers in any number of processes may ask at
  * once; per expiry there is one refresh, and everybody gets its result.
  */
-import { randomUUID } from "node:crypto"
 import { Clock, Context, Effect, Layer, Option, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
 import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
 import * as Circuit from "./CalTokens/Circuit.js"
-import type * as Claim from "./CalTokens/Claim.js"
+import * as Attempt from "./CalTokens/Attempt.js"
+import * as Claim from "./CalTokens/Claim.js"
+import * as Cooldowns from "./CalTokens/Cooldowns.js"
+import * as Ending from "./CalTokens/Ending.js"
+import * as Flight from "./CalTokens/Flight.js"
+import * as Plan from "./CalTokens/Plan.js"
 import * as Connecting from "./CalTokens/Connecting.js"
-import * as Gate from "./Fibers/SingleFlight.js"
+import * as SingleFlight from "./Fibers/SingleFlight.js"
 import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./Fibers/Owned.js"
@@ -101,15 +105,17 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   }
 >() {}
 
-/** Everything between the edges and the storage; closing the scope waits for refreshes under way. */
-export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | TokenStorage | Scope.Scope> = Effect.gen(
-  function* () {
+/** {@link make} with another plan of attempts: how tests leave a rule out. */
+export const makeWith = (
+  plan: typeof Plan.next
+): Effect.Effect<typeof CalTokens.Service, never, CalClient | TokenStorage | Scope.Scope> =>
+  Effect.gen(function* () {
     const config = yield* TokenConfig
     const client = yield* CalClient
     const storage = yield* TokenStorage
 
     const memory = Memory.make(config)
-    const notices = Notices.make(memory)
+    const notices = Notices.make(memory.outdate)
     yield* notices.follow(storage.notices)
     // Before the fibers that publish to it, so that it closes after them.
     const pubsub = yield* Changes.pubsub
@@ -121,29 +127,23 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
     const publish: Changes.Changes["publish"] = (change) =>
       Effect.zipRight(notices.learned(change.userUlid, change.version), changes.publish(change))
     const circuit = Circuit.make(config)
-    const gates = Gate.make<StoredConnection, TokenError>(owned)
+    const cooldowns = Cooldowns.make()
     const reader = Reader.make({ memory, storage, owned, now: client.now })
     const commits = Commit.make({ config, storage, memory, notices, owned, publish })
-    const flights: Claim.Dependencies = {
-      config,
-      storage,
-      client,
-      circuit,
-      owned,
-      memory,
-      notices,
-      commits,
-      setCooldown: gates.setCooldown,
-      publish: (row) =>
-        publish({
-          userUlid: row.userUlid,
-          kind: "reauthorizationRequired",
-          version: row.version,
-          cause: row.status._tag === "Active" ? undefined : row.status.cause
-        })
-    }
+    const publishTerminal = (row: StoredConnection) =>
+      publish({
+        userUlid: row.userUlid,
+        kind: "reauthorizationRequired",
+        version: row.version,
+        cause: row.status._tag === "Active" ? undefined : row.status.cause
+      })
 
-    const serving = Serving.make(flights, { gates, reader })
+    const endings = Ending.make({ config, storage, client, circuit, memory, publish: publishTerminal })
+    const attempt = Attempt.make({ config, storage, client, circuit, owned, commits, endings, plan })
+    const claim = Claim.make({ config, storage, client, memory, cooldowns, attempt })
+    const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
+    const flights = SingleFlight.make<StoredConnection, TokenError>(owned)
+    const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly })
 
     const info = (entry: Memory.Entry) =>
       Effect.map(client.now, (now): ConnectionInfo => {
@@ -167,7 +167,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         yield* reader.settle(row.userUlid)
         // Not over a newer one, which another process may have stored since.
         const entry = yield* memory.adopt(row)
-        yield* gates.setCooldown(row.userUlid, Option.none())
+        yield* cooldowns.clear(row.userUlid)
         yield* publish({ userUlid: row.userUlid, kind, version: row.version })
         return entry
       })
@@ -204,7 +204,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
       }),
 
-      reportRejected: Rejection.make(flights, { reader, serving }),
+      reportRejected: Rejection.make({ config, client, memory, reader, serving }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
         return yield* info(yield* connect(userUlid, wanted, input, options))
@@ -217,8 +217,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
           { config, storage, circuit, owned, notices, connect: store },
           { userUlid, obtain, since: yield* Clock.currentTimeMillis }
         )
-        // Of a kind of its own: nobody else's connection is an answer to this one.
-        const row = yield* gates.join(userUlid, `connect ${randomUUID()}`, () => Effect.void, work)
+        const row = yield* flights.alone(userUlid, work)
         return yield* info(yield* memory.put(row))
       }),
 
@@ -235,7 +234,7 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
         const existed = yield* storage.disconnect(userUlid)
         yield* reader.settle(userUlid)
         yield* memory.remove(userUlid)
-        yield* gates.setCooldown(userUlid, Option.none())
+        yield* cooldowns.clear(userUlid)
         if (!existed) return yield* Effect.fail(new TokensNotFound({ userUlid }))
         yield* publish({ userUlid, kind: "disconnected" })
       }, Effect.uninterruptible),
@@ -246,7 +245,11 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
 
       changes: changes.stream
     })
-  }
+  })
+
+/** Everything between the edges and the storage; closing the scope waits for refreshes under way. */
+export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | TokenStorage | Scope.Scope> = makeWith(
+  Plan.next
 )
 
 export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = Layer.scoped(CalTokens, make)

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
 import { CalClient, type NewManagedUser } from "./CalClient.js"
 import { CalTokens } from "./CalTokens.js"
-import * as Gate from "./Fibers/SingleFlight.js"
+import * as SingleFlight from "./Fibers/SingleFlight.js"
 import * as Owned from "./Fibers/Owned.js"
 import type { UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
@@ -42,7 +42,7 @@ export const make: Effect.Effect<
   const storage = yield* TokenStorage
   const { callTimeout, shutdownWait } = yield* TokenConfig
   const owned = yield* Owned.make({ shutdownWait, onAbandoned: () => Effect.void })
-  const gates = Gate.make<Account, TokenError>(owned)
+  const flights = SingleFlight.make<Account, TokenError>(owned)
 
   /** The account that the user has and that serves. From the storage: another process may have connected it just now. */
   const connected = (userUlid: UserUlid) =>
@@ -107,7 +107,7 @@ export const make: Effect.Effect<
 
   return ManagedUsers.of({
     create: Effect.fn("ManagedUsers.create")(function* (userUlid, user) {
-      return yield* gates.join(userUlid, "create", () => Effect.void, create(userUlid, user))
+      return yield* flights.share(userUlid, "create", create(userUlid, user))
     })
   })
 })

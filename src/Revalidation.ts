@@ -2,7 +2,7 @@
  * What runs after a user's tokens changed: a cache to invalidate, a webhook to send, a page to render again. It stands
  * beside the token operations and never in their way: whatever happens here, tokens are stored and answered first.
  */
-import { Context, Effect, Layer, PubSub, Stream } from "effect"
+import { Context, Effect, Layer } from "effect"
 import type { UserUlid } from "./Token.js"
 import type { ReauthorizationCause } from "./TokenError.js"
 
@@ -38,32 +38,6 @@ export class Revalidation extends Context.Reference<Revalidation>()("cal-tokens/
 
 /** Runs nothing, as the default does; for switching off what an outer layer has provided. */
 export const layerNoop: Layer.Layer<never> = Layer.succeed(Revalidation, { changed: () => Effect.void })
-
-/** The changes that {@link layerPubSub} hands on, for any number of background consumers. */
-export class Changes extends Context.Tag("cal-tokens/Revalidation/Changes")<
-  Changes,
-  {
-    /** Changes made by this process from the moment the stream runs. Ends with the layer. */
-    readonly stream: Stream.Stream<TokenChange>
-  }
->() {}
-
-/**
- * Broadcasts changes to every running `Changes.stream`. Each has a buffer of `capacity` changes (default 1024); a
- * consumer that falls behind loses the oldest and holds up neither the others nor the token operations.
- */
-export const layerPubSub = (options?: { readonly capacity?: number | undefined }): Layer.Layer<Changes> =>
-  Layer.scopedContext(
-    Effect.gen(function* () {
-      const changes = yield* Effect.acquireRelease(
-        PubSub.sliding<TokenChange>(options?.capacity ?? 1024),
-        PubSub.shutdown
-      )
-      return Context.make(Changes, { stream: Stream.fromPubSub(changes) }).pipe(
-        Context.add(Revalidation, { changed: (change) => PubSub.publish(changes, change) })
-      )
-    })
-  )
 
 /**
  * Calls a plain function. Throwing and rejecting are failures like any other; a promise that never settles is given up

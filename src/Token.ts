@@ -3,7 +3,7 @@
  * token is. Every instant is a number of milliseconds since the Unix epoch.
  */
 import { createHash } from "node:crypto"
-import { Duration, Option, Redacted, Schema } from "effect"
+import { DateTime, Duration, Option, Redacted, Schema } from "effect"
 import { decodeJwt } from "jose"
 
 const ulidExpected = "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -71,6 +71,9 @@ export const isSameAccount = (a: Connection, b: Connection): boolean =>
  */
 export const hash = (token: Redacted.Redacted): string =>
   createHash("sha256").update(Redacted.value(token)).digest("hex")
+
+/** An instant as people and machines read it: ISO 8601 in UTC. */
+export const iso = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))
 
 /** The margins before an expiry: each is a duration, but at most a fraction of the token's lifetime. */
 export interface Windows {

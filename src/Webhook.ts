@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto"
 import { DateTime, Duration, Effect, Either, Layer, Random, Redacted, Schedule, type Scope, Stream } from "effect"
 import { Webhook } from "standardwebhooks"
 import { CalTokens } from "./CalTokens.js"
+import { iso } from "./Token.js"
 import { TokenStorage } from "./TokenStorage.js"
 import type { Transition } from "./TokenStorage/ChangeLog.js"
 import * as Post from "./Webhook/Post.js"
@@ -53,8 +54,6 @@ const types = {
 /** What is posted. */
 export const bodyOf = ({ at, cause, kind, since, userUlid }: Transition): string =>
   JSON.stringify({ type: types[kind], timestamp: iso(at), data: { userUlid, cause, since: iso(since) } })
-
-const iso = (millis: number) => DateTime.formatIso(DateTime.unsafeMake(millis))
 
 /** Delivers until the scope ends; what is under way then is delivered again later. */
 export const run = (options: Options): Effect.Effect<void, never, TokenStorage | CalTokens | Scope.Scope> =>

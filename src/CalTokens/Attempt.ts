@@ -1,74 +1,66 @@
 /**
- * One attempt, from the claim to its end: spend the tokens of the row in turn, reissue for a managed user when all are
- * refused, and commit what Cal.com grants. It runs where nothing interrupts it.
+ * One attempt, from the claim to its end: carries out what `Plan` says, and commits what Cal.com grants. It runs where
+ * nothing interrupts it.
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import { CallFailure, type CalClient, type Grant } from "../CalClient.js"
+import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
-import { hash, type TokenPair } from "../Token.js"
+import { hash } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable } from "../TokenError.js"
+import { CalUnavailable, type TokenError } from "../TokenError.js"
 import type { StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Call from "./Call.js"
 import type { Circuit } from "./Circuit.js"
-import type { Commit } from "./Commit.js"
-import * as Ending from "./Ending.js"
-import type { Owned } from "../Fibers/Owned.js"
+import type { Commits } from "./Commit.js"
+import { type Claimed, type Finish, type LookAgain, lookAgain } from "./Ending.js"
+import * as Plan from "./Plan.js"
 
-export interface Dependencies {
+/** There is a row to serve: with our pair, or with a newer one. */
+export interface Landed {
+  readonly _tag: "Landed"
+  readonly row: StoredConnection
+}
+
+export type Attempt = (claimed: Claimed) => Effect.Effect<Landed | LookAgain, TokenError>
+
+export const make = (deps: {
   readonly config: Options
   readonly storage: typeof TokenStorage.Service
   readonly client: typeof CalClient.Service
   readonly circuit: Circuit
   readonly owned: Owned
-  readonly commit: Commit
-}
+  readonly commits: Commits
+  readonly endings: Finish
+  readonly plan: typeof Plan.next
+}): Attempt => {
+  const { circuit, client, commits, config, endings, plan, storage } = deps
 
-/** A refresh token that may be spent. */
-interface Candidate {
-  readonly pair: TokenPair
-  readonly hash: string
-}
-
-/** The token whose outcome is unknown first, then the row's, then the fallbacks; refused ones are out. */
-const candidates = (
-  row: StoredConnection,
-  probe: Option.Option<string>,
-  refused: ReadonlySet<string>
-): ReadonlyArray<Candidate> => {
-  const all = [row.pair, ...row.fallbacks].map((pair) => ({ pair, hash: hash(pair.refreshToken) }))
-  const isProbe = (candidate: Candidate) => Option.contains(probe, candidate.hash)
-  return [...all.filter(isProbe), ...all.filter((candidate) => !isProbe(candidate))].filter(
-    (candidate) => !refused.has(candidate.hash)
-  )
-}
-
-/** Runs one attempt. */
-export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Ending.Ended, Ending.Failure> =>
-  Effect.gen(function* () {
-    const { client, config, storage } = deps
+  return (claimed) => {
     // From the claim on: whoever slept since then may have lost the lease, and sends nothing any more.
-    const { attemptId, probe, startedAt } = claim
-    const { userUlid } = claim.row
-    const seen = hash(claim.row.pair.refreshToken)
-    const refused = new Set<string>()
-    const endings = Ending.make(deps, claim, refused)
+    const { attemptId, startedAt } = claimed
+    const { userUlid } = claimed.row
+    const { clientId } = claimed.row.connection
+    const seen = hash(claimed.row.pair.refreshToken)
 
-    const commit = (row: StoredConnection, grant: Grant, spent: ReadonlyArray<string>) =>
-      deps.commit({
-        row,
-        grant,
-        request: { userUlid, attemptId, seen, dead: [...new Set([...refused, ...spent])] },
-        reissued: claim.reissue
-      })
+    const commit = ({ purpose, refused, row }: Plan.State, grant: Grant, spent: ReadonlyArray<string>) =>
+      Effect.map(
+        commits.commit({
+          row,
+          grant,
+          request: { userUlid, attemptId, seen, dead: [...new Set([...refused, ...spent])] },
+          reissued: purpose === "reissue"
+        }),
+        Option.match({ onNone: () => lookAgain, onSome: (row): Landed | LookAgain => ({ _tag: "Landed", row }) })
+      )
 
     /** One call to a token endpoint, within the time the attempt has left; `spent` are the tokens it kills. */
     const call = (
       operation: "refresh" | "reissue",
-      row: StoredConnection,
+      state: Plan.State,
       spent: ReadonlyArray<string>,
       request: Effect.Effect<Grant, CallFailure>
-    ) =>
+    ): Effect.Effect<Landed | LookAgain | Plan.Outcome> =>
       Effect.gen(function* () {
         const elapsed = Math.max(0, (yield* Clock.currentTimeMillis) - startedAt)
         const left = Duration.subtract(config.attemptTimeout, Duration.millis(elapsed))
@@ -76,72 +68,79 @@ export const run = (deps: Dependencies, claim: Ending.Claim): Effect.Effect<Endi
           const error = new CalUnavailable({ operation, reason: "the attempt ran out of time" })
           return yield* Effect.fail(CallFailure.NotSpent({ error }))
         }
-        const granted = Effect.tap(request, () => deps.circuit.granted(row.connection.clientId))
+        const granted = Effect.tap(request, () => circuit.granted(clientId))
         return yield* Call.bounded(deps.owned, granted, {
           operation,
           userUlid,
           timeout: Duration.min(left, config.callTimeout),
           lateWait: config.lateAnswerWait,
           onLate: (grant) =>
-            Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(row, grant, spent)).pipe(
+            Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(state, grant, spent)).pipe(
               Effect.asVoid,
               Effect.annotateLogs({ userUlid, operation })
             )
         }).pipe(Metrics.calCall(operation))
-      }).pipe(Effect.either)
+      }).pipe(
+        Effect.matchEffect({
+          onFailure: (failure) => Effect.succeed(Plan.Outcome.Failed({ failure })),
+          onSuccess: (grant) => commit(state, grant, spent)
+        })
+      )
 
-    /** Nothing here that was not tried: the same pair, and no fallback that has come since. */
-    const isNoNews = (row: StoredConnection) =>
-      row.version === claim.row.version && candidates(row, Option.none(), refused).length === 0
+    /** The row with the next token in its journal; `None` when the attempt is no longer ours. */
+    const journal = ({ refused }: Plan.State, next: string) =>
+      storage.spend({ userUlid, attemptId, next, dead: [...refused] })
 
-    /** A pair that a refused token was spent for may be on its way into the storage; then, or with the user gone, this ends. */
-    const awaitLatePair = Effect.option(storage.find(userUlid)).pipe(
-      Effect.delay(Duration.times(config.pollInterval, 2)),
-      Effect.repeat({ until: Option.exists((row) => !Option.exists(row, isNoNews)) }),
-      Effect.timeoutOption(config.latePairWait)
-    )
-
-    /** Reissuing kills a newer pair, so the row is looked at right before. An unknown outcome is repeated once. */
-    const reissue = (row: StoredConnection): Effect.Effect<Ending.Step, Ending.Failure> =>
+    const spend = (state: Plan.State, { candidate, isJournalled }: Extract<Plan.Step, { _tag: "Spend" }>) =>
       Effect.gen(function* () {
-        const { connection } = row
-        if (connection._tag === "OAuth2") {
-          // A displaced token tells no more of who had spent it, but whoever did has the pair that lives.
-          const wasDisplaced = refused.size > 1
-          if (Option.isSome(probe) || wasDisplaced) yield* awaitLatePair
-          return yield* endings.terminal(row, Option.isSome(probe) ? "rotationLost" : "revoked")
-        }
-        for (const isLast of [false, true]) {
-          const current = yield* storage.spend({ userUlid, attemptId, next: seen, dead: [...refused] })
-          if (Option.isNone(current)) break
-          const spent = candidates(current.value, probe, refused).map((candidate) => candidate.hash)
-          const outcome = yield* call("reissue", current.value, spent, client.reissue(connection))
-          if (outcome._tag === "Right") return yield* commit(current.value, outcome.right, spent)
-          if (outcome.left._tag === "UserGone") return yield* endings.terminal(current.value, "calUserGone")
-          if (outcome.left._tag !== "Unknown" || isLast) return yield* endings.after(outcome.left)
-        }
-        return { _tag: "Moved" }
+        const row = isJournalled ? Option.some(state.row) : yield* journal(state, candidate.hash)
+        if (Option.isNone(row)) return { state, outcome: lookAgain }
+        const now = { ...state, row: row.value }
+        const request = client.refresh(now.row.connection, candidate.pair.refreshToken)
+        return { state: now, outcome: yield* call("refresh", now, [candidate.hash], request) }
       })
 
-    yield* endings.admit
-    let row = claim.row
-    for (let isFirst = true; ; isFirst = false) {
-      const next = claim.reissue ? undefined : candidates(row, probe, refused)[0]
-      if (next === undefined) {
-        const step = yield* reissue(row)
-        if (step._tag !== "Again") return step
-        row = step.row
-        continue
+    /** Reissuing kills a newer pair, so the row is looked at right before. */
+    const reissue = (state: Plan.State) =>
+      Effect.gen(function* () {
+        const row = yield* journal(state, seen)
+        if (Option.isNone(row) || row.value.connection._tag === "OAuth2") return { state, outcome: lookAgain }
+        const now = { ...state, row: row.value }
+        const spent = Plan.candidates(now).map((candidate) => candidate.hash)
+        return { state: now, outcome: yield* call("reissue", now, spent, client.reissue(row.value.connection)) }
+      })
+
+    /** Nothing here that was not tried: the same pair, and no fallback that has come since. */
+    const isNoNews = (state: Plan.State) => (row: StoredConnection) =>
+      row.version === claimed.row.version && Plan.candidates({ ...state, row, probe: Option.none() }).length === 0
+
+    /** Until the late pair is there, or the user is gone; not for ever. */
+    const awaitLatePair = (state: Plan.State) =>
+      Effect.option(storage.find(userUlid)).pipe(
+        Effect.delay(Duration.times(config.pollInterval, 2)),
+        Effect.repeat({ until: Option.exists((row) => !Option.exists(row, isNoNews(state))) }),
+        Effect.timeoutOption(config.latePairWait),
+        Effect.as({ state, outcome: Plan.Outcome.Waited() })
+      )
+
+    const take = Plan.Step.$match({
+      Spend: (step) => (state: Plan.State) => spend(state, step),
+      Reissue: () => reissue,
+      AwaitLatePair: () => awaitLatePair,
+      End:
+        ({ ending }) =>
+        (state: Plan.State) =>
+          Effect.map(endings.finish(claimed, state, ending), (outcome) => ({ state, outcome }))
+    })
+
+    return Effect.gen(function* () {
+      yield* Effect.tapError(circuit.enter(clientId, userUlid), () => endings.release(claimed, claimed.probe))
+      let [step, state] = plan(Plan.begin(claimed), Plan.Outcome.Claimed())
+      while (true) {
+        const taken = yield* take(step)(state)
+        if (taken.outcome._tag === "Landed" || taken.outcome._tag === "LookAgain") return taken.outcome
+        ;[step, state] = plan(taken.state, taken.outcome)
       }
-      // The claim journalled the first token (the probed one, if there is one); the others follow as their turn comes.
-      if (!isFirst || Option.exists(probe, (probed) => probed !== next.hash)) {
-        const current = yield* storage.spend({ userUlid, attemptId, next: next.hash, dead: [...refused] })
-        if (Option.isNone(current)) return { _tag: "Moved" }
-        row = current.value
-      }
-      const outcome = yield* call("refresh", row, [next.hash], client.refresh(row.connection, next.pair.refreshToken))
-      if (outcome._tag === "Right") return yield* commit(row, outcome.right, [next.hash])
-      if (outcome.left._tag !== "Rejected") return yield* endings.after(outcome.left)
-      refused.add(next.hash)
-    }
-  })
+    })
+  }
+}

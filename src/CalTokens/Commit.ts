@@ -13,11 +13,8 @@ import type { Memory } from "./Memory.js"
 import type { Notices } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
 
-export type Committed =
-  /** The row to serve: with our pair, or with a newer one beside which ours is kept. */
-  | { readonly _tag: "Committed"; readonly row: StoredConnection }
-  /** The user is gone or has another Cal.com account by now. */
-  | { readonly _tag: "Moved" }
+/** The row to serve; `None` when there is none of this account any more. */
+type Served = Option.Option<StoredConnection>
 
 export interface CommitInput {
   /** The row as it was when the call was made. */
@@ -27,14 +24,16 @@ export interface CommitInput {
   readonly reissued: boolean
 }
 
-export type Commit = (input: CommitInput) => Effect.Effect<Committed>
-
 export interface Commits {
-  readonly commit: Commit
+  /**
+   * The row to serve: with our pair, or with a newer one beside which ours is kept. `None` when the user is gone or has
+   * another Cal.com account by now.
+   */
+  readonly commit: (input: CommitInput) => Effect.Effect<Served>
   /** Whether a pair of the user is on its way into the storage. */
   readonly isOffering: (userUlid: UserUlid) => boolean
   /** Offers a user's held pair again; `None` when there is none, or when it turned out to be worth nothing. */
-  readonly land: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredConnection>, StorageUnavailable>
+  readonly land: (userUlid: UserUlid) => Effect.Effect<Served, StorageUnavailable>
 }
 
 /** The pause after the first offer. It doubles from one to the next. */
@@ -77,7 +76,7 @@ export const make = (deps: {
   /** A stored pair is told of once, also when it is a repeated offer that learns of it. */
   const told = new WeakSet<Offer>()
 
-  const stored = (offer: Offer, row: StoredConnection): Effect.Effect<Committed> =>
+  const stored = (offer: Offer, row: StoredConnection): Effect.Effect<Served> =>
     Effect.gen(function* () {
       yield* close(offer)
       yield* memory.put(row)
@@ -85,7 +84,7 @@ export const make = (deps: {
         told.add(offer)
         yield* deps.publish({ userUlid: row.userUlid, kind: offer.kind, version: row.version })
       }
-      return { _tag: "Committed", row }
+      return Option.some(row)
     })
 
   const close = (offer: Offer) =>
@@ -96,18 +95,17 @@ export const make = (deps: {
       })
     )
 
-  const offerOnce = (offer: Offer): Effect.Effect<Committed, StorageUnavailable> =>
+  const offerOnce = (offer: Offer): Effect.Effect<Served, StorageUnavailable> =>
     Effect.flatMap(storage.commit(offer.request), (result) =>
       CommitResult.$match(result, {
         Stored: ({ row }) => stored(offer, row),
         AlreadyStored: ({ row }) => stored(offer, row),
-        KeptAsFallback: ({ row }) =>
-          close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as<Committed>({ _tag: "Committed", row })),
-        Discarded: () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed)
+        KeptAsFallback: ({ row }) => close(offer).pipe(Effect.zipRight(memory.put(row)), Effect.as(Option.some(row))),
+        Discarded: () => Effect.as(close(offer), Option.none())
       })
     ).pipe(
       // What was written is not in doubt: what stands there now has been sealed by somebody else.
-      Effect.catchTag("TokenUnreadable", () => Effect.as(close(offer), { _tag: "Moved" } satisfies Committed))
+      Effect.catchTag("TokenUnreadable", () => Effect.as(close(offer), Option.none()))
     )
 
   /** Until it lands, or the shutdown stopped waiting. */
@@ -123,16 +121,16 @@ export const make = (deps: {
     }).pipe(Effect.annotateLogs({ userUlid: offer.request.userUlid }))
 
   /** What is served until the pair is stored. */
-  const meanwhile = (offer: Offer): Effect.Effect<Committed> =>
+  const meanwhile = (offer: Offer): Effect.Effect<Served> =>
     Effect.gen(function* () {
       const { userUlid } = offer.request
       // Disconnected since the claim: whether the pair is kept is for the storage to say, and until then it serves nobody.
-      if (memory.isRemoved(userUlid)) return { _tag: "Moved" }
+      if (memory.isRemoved(userUlid)) return Option.none()
       // Somebody stored since the claim, perhaps this very pair: what this process has read of that is newer.
       const newer = Option.filter(memory.get(userUlid), ({ row }) => row.version > offer.held.version)
       const { row } = Option.isSome(newer) ? newer.value : yield* memory.hold(offer.held)
       yield* deps.notices.learned(userUlid)
-      return { _tag: "Committed", row }
+      return Option.some(row)
     })
 
   const hold = (offer: Offer, reason: string) =>
@@ -163,11 +161,7 @@ export const make = (deps: {
     land: (userUlid) =>
       Effect.suspend(() => {
         const offer = offers.get(userUlid)
-        return offer === undefined
-          ? Effect.succeedNone
-          : Effect.map(offerOnce(offer), (result) =>
-              result._tag === "Committed" ? Option.some(result.row) : Option.none()
-            )
+        return offer === undefined ? Effect.succeedNone : offerOnce(offer)
       })
   }
 }

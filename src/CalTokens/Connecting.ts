@@ -22,19 +22,6 @@ export interface Obtained {
   readonly pair: TokenInput.PairInput
 }
 
-export interface Dependencies {
-  readonly config: Options
-  readonly storage: typeof TokenStorage.Service
-  readonly circuit: Circuit
-  readonly owned: Owned
-  readonly notices: Notices
-  /** Stores the user's connection and tells of it. */
-  readonly connect: (
-    connection: NewConnection,
-    pair: TokenInput.PairInput
-  ) => Effect.Effect<StoredConnection, TokenError>
-}
-
 /** The lease; `None` where there is nothing to lease, or where nobody could take it for long enough. */
 type Lease = Option.Option<{ readonly attemptId: string; readonly probe: Option.Option<string> }>
 
@@ -47,7 +34,18 @@ export interface Request {
 
 /** Runs in the user's gate: in this process nothing else claims. */
 export const run = (
-  deps: Dependencies,
+  deps: {
+    readonly config: Options
+    readonly storage: typeof TokenStorage.Service
+    readonly circuit: Circuit
+    readonly owned: Owned
+    readonly notices: Notices
+    /** Stores the user's connection and tells of it. */
+    readonly connect: (
+      connection: NewConnection,
+      pair: TokenInput.PairInput
+    ) => Effect.Effect<StoredConnection, TokenError>
+  },
   { obtain, since, userUlid }: Request
 ): Effect.Effect<StoredConnection, TokenError> => {
   const { circuit, config, notices, owned, storage } = deps

@@ -47,8 +47,6 @@ export interface Memory {
   readonly hold: (row: StoredConnection) => Effect.Effect<Entry>
   /** The held row was stored, or is worth nothing any more. */
   readonly release: (row: StoredConnection) => Effect.Effect<void>
-  /** Users whose pair is not stored. */
-  readonly held: () => ReadonlyArray<UserUlid>
 }
 
 export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">): Memory => {
@@ -121,7 +119,6 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     release: (row) =>
       Effect.sync(() => {
         if (holding.get(row.userUlid)?.row === row) holding.delete(row.userUlid)
-      }).pipe(counted),
-    held: () => [...holding.keys()]
+      }).pipe(counted)
   }
 }

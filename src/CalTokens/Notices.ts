@@ -6,7 +6,6 @@
 import { type Duration, Effect, Option, type Scope, Stream } from "effect"
 import type { UserUlid } from "../Token.js"
 import type { Notice } from "../TokenStorage.js"
-import type { Memory } from "./Memory.js"
 
 /** What a flight hears of its user. */
 export interface Watch {
@@ -32,7 +31,8 @@ interface Seat {
   wake: () => void
 }
 
-export const make = (memory: Pick<Memory, "outdate">): Notices => {
+/** `outdate` is told of every notice before the flights are. */
+export const make = (outdate: (notice: Notice) => void): Notices => {
   const seats = new Map<UserUlid, Seat>()
 
   const tell = (seat: Seat | undefined, version = Infinity) => {
@@ -42,7 +42,7 @@ export const make = (memory: Pick<Memory, "outdate">): Notices => {
   }
 
   const hear = (notice: Notice) => {
-    memory.outdate(notice)
+    outdate(notice)
     if (notice._tag === "Written") tell(seats.get(notice.userUlid), notice.version)
     else for (const seat of seats.values()) tell(seat)
   }

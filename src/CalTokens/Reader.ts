@@ -3,7 +3,7 @@ import { Clock, Effect, Option } from "effect"
 import { isExpired, type UserUlid } from "../Token.js"
 import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
 import type { TokenStorage } from "../TokenStorage.js"
-import * as Gate from "../Fibers/SingleFlight.js"
+import * as SingleFlight from "../Fibers/SingleFlight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Owned } from "../Fibers/Owned.js"
 
@@ -26,7 +26,7 @@ export const make = (deps: {
   readonly now: Effect.Effect<number>
 }): Reader => {
   const { memory, storage } = deps
-  const reads = Gate.make<Entry, ReadError>(deps.owned)
+  const reads = SingleFlight.make<Entry, ReadError>(deps.owned)
 
   const read = (userUlid: UserUlid) =>
     Effect.gen(function* () {
@@ -43,7 +43,7 @@ export const make = (deps: {
         Option.filter(memory.get(userUlid), (entry) => entry.pending),
         {
           onSome: Effect.succeed,
-          onNone: () => reads.join(userUlid, "read", () => Effect.void, read(userUlid))
+          onNone: () => reads.share(userUlid, "read", read(userUlid))
         }
       )
     )
@@ -74,7 +74,6 @@ export const make = (deps: {
           )
       }),
     reload,
-    settle: (userUlid) =>
-      Effect.ignore(reads.join(userUlid, "settle", () => Effect.fail("nothing to wait for"), Effect.never))
+    settle: reads.idle
   }
 }

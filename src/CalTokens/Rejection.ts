@@ -1,9 +1,13 @@
 /** Cal.com refused an access token: whether another one, a refresh or nothing at all can help whoever sent it. */
 import { Data, Duration, Effect, Option, type Redacted } from "effect"
+import type { CalClient } from "../CalClient.js"
+import { tokenExpiredStatus } from "../CalHttp/Refusal.js"
 import { hash, type UserUlid } from "../Token.js"
+import type { Options } from "../TokenConfig.js"
 import type { TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
-import * as Claim from "./Claim.js"
+import { reauthorizationRequired } from "./Ending.js"
+import type { Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 import * as Serving from "./Serving.js"
 
@@ -21,20 +25,26 @@ export type Advice = Data.TaggedEnum<{
 }>
 export const Advice = Data.taggedEnum<Advice>()
 
-/** Cal.com's status for a managed access token that it knows and that is expired. */
-const expiredStatus = 498
-
 const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
 const retry = (token: Serving.ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
 
-export const make = (
-  { client, config, memory }: Claim.Dependencies,
-  { reader, serving }: { readonly reader: Reader; readonly serving: Serving.Serving }
-): ((userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>) =>
+export const make = ({
+  client,
+  config,
+  memory,
+  reader,
+  serving
+}: {
+  readonly config: Pick<Options, "youngToken" | "youngTokenDelay">
+  readonly client: typeof CalClient.Service
+  readonly memory: Memory
+  readonly reader: Reader
+  readonly serving: Serving.Serving
+}): ((userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>) =>
   Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
     const known = Option.getOrUndefined(memory.get(userUlid))
-    if (known !== undefined && refusal.status === expiredStatus && isToken(known.row, refusal)) {
+    if (known !== undefined && refusal.status === tokenExpiredStatus && isToken(known.row, refusal)) {
       // At once: nobody shall be given it while the storage is asked.
       yield* memory.markRefused(userUlid, known.row.version)
     }
@@ -45,14 +55,14 @@ export const make = (
     const { pair } = entry.row
     const now = yield* client.now
     if (!isToken(entry.row, refusal)) return retry(yield* serving.serve(entry))
-    if (refusal.status === expiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
-    if (refusal.status === expiredStatus || Serving.isDead(entry, now)) {
+    if (refusal.status === tokenExpiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
+    if (refusal.status === tokenExpiredStatus || Serving.isDead(entry, now)) {
       return retry(yield* serving.serve({ ...entry, refused: true }))
     }
     if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
       return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
     }
-    const terminal = Claim.reauthorizationRequired(entry.row)
+    const terminal = reauthorizationRequired(entry.row)
     if (terminal !== undefined) return retry(yield* serving.giveUp(terminal))
     return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
       Effect.map((row) => retry(Serving.valid(row, true))),

@@ -1,12 +1,15 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
 import { Clock, Duration, Effect, Option, type Redacted } from "effect"
 import { freshness, hash, isExpired, type UserUlid } from "../Token.js"
+import type { CalClient } from "../CalClient.js"
+import type { SingleFlight } from "../Fibers/SingleFlight.js"
+import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type ReauthorizationRequired, RefreshCoolingDown, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
-import * as Claim from "./Claim.js"
-import * as Flight from "./Flight.js"
-import * as Gate from "../Fibers/SingleFlight.js"
-import type { Entry } from "./Memory.js"
+import type { Commits } from "./Commit.js"
+import * as Cooldowns from "./Cooldowns.js"
+import { reauthorizationRequired } from "./Ending.js"
+import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 
 /** An access token that Cal.com accepts, as far as anybody can know. */
@@ -47,35 +50,43 @@ export interface JoinOptions {
 
 export type Serving = ReturnType<typeof make>
 
-export const make = (
-  deps: Claim.Dependencies,
-  { gates, reader }: { readonly gates: Gate.Gates<StoredConnection, TokenError>; readonly reader: Reader }
-) => {
-  const { client, config, memory } = deps
+export const make = (deps: {
+  readonly config: Options
+  readonly client: typeof CalClient.Service
+  readonly memory: Memory
+  readonly cooldowns: Cooldowns.Cooldowns
+  readonly commits: Commits
+  readonly reader: Reader
+  readonly flights: SingleFlight<StoredConnection, TokenError>
+  /** Refreshes, by whichever process. */
+  readonly fly: (
+    request: Required<JoinOptions> & { readonly entry: Entry }
+  ) => Effect.Effect<StoredConnection, TokenError>
+}) => {
+  const { client, config, cooldowns, flights, memory, reader } = deps
 
   /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
-  const admit = (entry: Entry) => (cooldown: Option.Option<Gate.Cooldown>) =>
+  const admit = (entry: Entry) =>
     Effect.gen(function* () {
-      const pair = { version: entry.row.version, expired: isDead(entry, yield* client.now) }
-      const left = Gate.remaining(cooldown, pair, yield* Clock.currentTimeMillis)
+      const { userUlid, version } = entry.row
+      const cooldown = yield* cooldowns.get(userUlid)
+      if (Option.isNone(cooldown)) return
+      const { lastError } = cooldown.value
+      const pair = { version, expired: isDead(entry, yield* client.now) }
+      const left = Cooldowns.remaining(cooldown.value, pair, yield* Clock.currentTimeMillis)
       if (Option.isNone(left)) return
-      const lastError = Option.getOrUndefined(Option.flatMapNullable(cooldown, (held) => held.lastError))
-      return yield* Effect.fail(
-        new RefreshCoolingDown({
-          userUlid: entry.row.userUlid,
-          retryAfter: left.value,
-          ...(lastError === undefined ? {} : { lastError })
-        })
-      )
+      return yield* new RefreshCoolingDown({
+        userUlid,
+        retryAfter: left.value,
+        ...(lastError === undefined ? {} : { lastError })
+      })
     })
 
-  const board = (entry: Entry, { reissue = false, rejected = false }: JoinOptions = {}) =>
-    gates.join(
-      entry.row.userUlid,
-      reissue ? kinds.reissue : kinds.refresh,
-      admit(entry),
-      Flight.run(deps, { entry, reissue, rejected })
-    )
+  const work = (entry: Entry, { reissue = false, rejected = false }: JoinOptions = {}) =>
+    Effect.zipRight(admit(entry), deps.fly({ entry, reissue, rejected }))
+
+  const board = (entry: Entry, options: JoinOptions = {}) =>
+    flights.share(entry.row.userUlid, options.reissue === true ? kinds.reissue : kinds.refresh, work(entry, options))
 
   const waiting = Effect.timeoutFail({
     duration: config.callerWait,
@@ -104,19 +115,14 @@ export const make = (
     Effect.gen(function* () {
       const limit = yield* client.rateLimit(entry.row.connection.clientId)
       if (Option.exists(limit, ({ limit, remaining }) => remaining < limit * config.backgroundReserve)) return
-      yield* gates.start(
-        entry.row.userUlid,
-        kinds.refresh,
-        admit(entry),
-        Flight.run(deps, { entry, reissue: false, rejected: false })
-      )
-    }).pipe(Effect.ignore)
+      yield* flights.start(entry.row.userUlid, kinds.refresh, work(entry))
+    })
 
   /** The token of an entry, as fresh as its age demands. */
   const serve = (entry: Entry): Effect.Effect<ValidToken, TokenError> =>
     Effect.gen(function* () {
       const now = yield* client.now
-      const terminal = Claim.reauthorizationRequired(entry.row)
+      const terminal = reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
       if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(terminal)
       const landed = Effect.map(entry.refused ? joinForNewer(entry) : join(entry), (row) => valid(row, true))

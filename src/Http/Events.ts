@@ -2,11 +2,12 @@
 import { IncomingMessage } from "node:http"
 import { Sse } from "@effect/experimental"
 import { HttpApiBuilder, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
+import { Duration, Effect, Layer, Option, Stream } from "effect"
 import { Api } from "../Api.js"
 import * as Failure from "../Api/Failure.js"
 import type { LoggedChange } from "../TokenStorage/ChangeLog.js"
 import * as Edge from "./Edge.js"
+import { iso } from "../Token.js"
 import * as EventFeed from "./EventFeed.js"
 import { Lifecycle } from "./Lifecycle.js"
 
@@ -76,5 +77,3 @@ const dataOf = ({ at, cause, kind, reauthorized, since, userUlid, version }: Log
   since: since === undefined ? undefined : iso(since),
   reauthorized: reauthorized ? true : undefined
 })
-
-const iso = (millis: number) => DateTime.formatIso(DateTime.unsafeMake(millis))

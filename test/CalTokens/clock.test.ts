@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option, Ref, TestClock } from "effect"
 import { CalApi } from "../../src/CalApi.js"
-import * as Gate from "../../src/Fibers/SingleFlight.js"
+import * as Cooldowns from "../../src/CalTokens/Cooldowns.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
@@ -102,8 +102,9 @@ const jumpBack = (millis: number) =>
 describe("S22: our clock jumps back one hour in the middle of a pause", () => {
   it("a cooldown that this process remembers is asked of the storage again", () => {
     const pair = { version: 1, expired: true }
-    const cooldown = Option.some({ since: World.epoch, until: World.epoch + 2000, ...pair, lastError: undefined })
-    const left = (now: number) => Option.getOrNull(Option.map(Gate.remaining(cooldown, pair, now), Duration.toMillis))
+    const cooldown = { since: World.epoch, until: World.epoch + 2000, ...pair, lastError: undefined }
+    const left = (now: number) =>
+      Option.getOrNull(Option.map(Cooldowns.remaining(cooldown, pair, now), Duration.toMillis))
     assert.strictEqual(left(World.epoch), 2000)
     assert.strictEqual(left(World.epoch + 1999), 1)
     assert.isNull(left(World.epoch + 2000))

@@ -1,0 +1,151 @@
+/**
+ * What an attempt does next: the refresh protocol between a claim and its end, as a function without an effect in it.
+ * `Attempt` carries the steps out and hands back what came of them. The table at the head of `TokenStorage` says what
+ * each of them writes; this is its sibling:
+ *
+ * | After                                    | still untried tokens | managed user, all refused | OAuth2 user, all refused               |
+ * | ---------------------------------------- | -------------------- | ------------------------- | -------------------------------------- |
+ * | the claim, or a token that is `Rejected` | `Spend` the next     | `Reissue`                 | `AwaitLatePair` if another process may hold a pair, else `End` Terminal |
+ * | the wait for a late pair                 |                      |                           | `End` Terminal                         |
+ * | a token that turned up at the end        | `Spend` it           | `Reissue`                 | as above                               |
+ * | a reissue with an unknown outcome        |                      | `Reissue` once more, then `End` Unknown |                          |
+ * | a reissue of a user who is gone          |                      | `End` Terminal (`calUserGone`) |                                   |
+ * | any other failure of a call              | `End`: NotSpent (Unknown while a probe is open), Unknown, ClientWide              |||
+ *
+ * A granted pair needs no plan: it is committed, and that is the end.
+ */
+import { Data, Option } from "effect"
+import { CallFailure } from "../CalClient.js"
+import { hash, type TokenPair } from "../Token.js"
+import type { ReauthorizationCause, TokenError } from "../TokenError.js"
+import type { StoredConnection } from "../TokenStorage.js"
+
+/** What an attempt knows. */
+export interface State {
+  readonly purpose: "refresh" | "reissue"
+  /** The row as it was last seen. */
+  readonly row: StoredConnection
+  /** Hash of the refresh token whose outcome an earlier attempt left unknown. */
+  readonly probe: Option.Option<string>
+  /** Hashes of the refresh tokens that Cal.com refused in this attempt. */
+  readonly refused: ReadonlySet<string>
+  /** The token that is spent, while one is. */
+  readonly spending: string | undefined
+  /** How often Cal.com was asked to reissue. */
+  readonly reissues: number
+}
+
+/** A refresh token that may be spent. */
+export interface Candidate {
+  readonly pair: TokenPair
+  readonly hash: string
+}
+
+export type Step = Data.TaggedEnum<{
+  /** Send this token. The claim has journalled it already if it is the first one; else that comes first. */
+  Spend: { readonly candidate: Candidate; readonly isJournalled: boolean }
+  /** Have Cal.com issue a new pair with the client's secret. */
+  Reissue: {}
+  /** A pair that a refused token was spent for may be on its way into the storage. */
+  AwaitLatePair: {}
+  End: { readonly ending: Ending }
+}>
+export const Step = Data.taggedEnum<Step>()
+
+/** An end without a pair. */
+export type Ending = Data.TaggedEnum<{
+  /** Nothing was spent. */
+  NotSpent: { readonly error: TokenError }
+  /** A token may have been spent; it is probed later. */
+  Unknown: { readonly error: TokenError }
+  /** Cal.com refuses the client: the user has nothing to do with it. */
+  ClientWide: { readonly error: TokenError }
+  /** Every token is refused for good. */
+  Terminal: { readonly cause: ReauthorizationCause }
+}>
+export const Ending = Data.taggedEnum<Ending>()
+
+/** What came of the last step. */
+export type Outcome = Data.TaggedEnum<{
+  Claimed: {}
+  Failed: { readonly failure: CallFailure }
+  Waited: {}
+  /** Nobody was marked: the row has a token that was not tried. */
+  Untried: { readonly row: StoredConnection }
+}>
+export const Outcome = Data.taggedEnum<Outcome>()
+
+export type Next = readonly [step: Step, state: State]
+
+/** The state of an attempt whose claim was granted. */
+export const begin = (claim: Pick<State, "purpose" | "row" | "probe">): State => ({
+  ...claim,
+  refused: new Set(),
+  spending: undefined,
+  reissues: 0
+})
+
+export const next = (state: State, outcome: Outcome): Next =>
+  Outcome.$match(outcome, {
+    Claimed: () => choose(state),
+    Waited: () => end(state, Ending.Terminal({ cause: causeOf(state) })),
+    Untried: ({ row }) => choose({ ...state, row, reissues: 0 }),
+    Failed: ({ failure }) => afterFailure(state, failure)
+  })
+
+/** The token whose outcome is unknown first, then the row's, then the fallbacks; refused ones are out. */
+export const candidates = ({ probe, refused, row }: State): ReadonlyArray<Candidate> => {
+  const all = [row.pair, ...row.fallbacks].map((pair) => ({ pair, hash: hash(pair.refreshToken) }))
+  const isProbe = (candidate: Candidate) => Option.contains(probe, candidate.hash)
+  return [...all.filter(isProbe), ...all.filter((candidate) => !isProbe(candidate))].filter(
+    (candidate) => !refused.has(candidate.hash)
+  )
+}
+
+/** Is the outcome of an earlier attempt still open? Not once the probed token was refused. */
+export const openProbe = ({ probe, refused }: State): Option.Option<string> =>
+  Option.filter(probe, (probed) => !refused.has(probed))
+
+const choose = (state: State): Next => {
+  const [candidate] = state.purpose === "reissue" ? [] : candidates(state)
+  if (candidate !== undefined) {
+    const isFirst = state.spending === undefined && state.refused.size === 0
+    const isJournalled = isFirst && Option.getOrElse(state.probe, () => candidate.hash) === candidate.hash
+    return [Step.Spend({ candidate, isJournalled }), { ...state, spending: candidate.hash }]
+  }
+  if (state.row.connection._tag === "ManagedUser") return reissue(state)
+  // A displaced token tells no more of who had spent it, but whoever did has the pair that lives.
+  const wasDisplaced = state.refused.size > 1
+  return Option.isSome(state.probe) || wasDisplaced
+    ? [Step.AwaitLatePair(), state]
+    : end(state, Ending.Terminal({ cause: causeOf(state) }))
+}
+
+const reissue = (state: State): Next => [
+  Step.Reissue(),
+  { ...state, spending: undefined, reissues: state.reissues + 1 }
+]
+
+const end = (state: State, ending: Ending): Next => [Step.End({ ending }), state]
+
+/** An answer that was lost may be why the tokens are refused. */
+const causeOf = ({ probe }: State): ReauthorizationCause => (Option.isSome(probe) ? "rotationLost" : "revoked")
+
+const afterFailure = (state: State, failure: CallFailure): Next => {
+  const { spending } = state
+  return CallFailure.$match(failure, {
+    // A probe that was not even processed leaves the outcome as unknown as it was.
+    NotSpent: ({ error }) =>
+      end(state, Option.isSome(openProbe(state)) ? Ending.Unknown({ error }) : Ending.NotSpent({ error })),
+    ClientWide: ({ error }) => end(state, Ending.ClientWide({ error })),
+    // One that answers another call than was made says nothing about the token.
+    Rejected: ({ error }) =>
+      spending === undefined
+        ? end(state, Ending.Unknown({ error }))
+        : choose({ ...state, refused: new Set(state.refused).add(spending) }),
+    UserGone: ({ error }) =>
+      end(state, spending === undefined ? Ending.Terminal({ cause: "calUserGone" }) : Ending.Unknown({ error })),
+    Unknown: ({ error }) =>
+      spending === undefined && state.reissues === 1 ? reissue(state) : end(state, Ending.Unknown({ error }))
+  })
+}
