@@ -83,7 +83,7 @@ describe("ensureValidCalToken", () => {
     assert.notInclude(JSON.stringify(failure), "boom")
     assert.strictEqual(actions.lines.length, 1)
     assert.deepInclude(actions.lines[0], { level: "ERROR" })
-    assert.match(actions.lines[0]?.message ?? "", /^ensureValidCalToken failed: Error at .*Actions\.test\.ts/)
+    assert.match(actions.lines[0]?.message ?? "", /^ensureValidCalToken failed: Error at .*actions\.test\.ts/)
     assert.notInclude(actions.lines[0]?.message, "boom")
   })
 
