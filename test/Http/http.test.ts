@@ -300,7 +300,7 @@ describe("what no endpoint answers", () => {
       const { annotations, level } = fake.logs[0]!
       assert.strictEqual(level, "ERROR")
       assert.deepInclude(annotations, { fault: "RangeError", operation: "ensureToken", userUlid, apiKey: "manage" })
-      assert.match(String(annotations["at"]), /Http\.test\.ts/)
+      assert.match(String(annotations["at"]), /http\.test\.ts/)
     }).pipe(Effect.provide(layer))
   )
 })
@@ -349,10 +349,10 @@ describe("logs", () => {
       const fake = yield* Fake
       yield* Ref.set(fake.failure, Option.some(Effect.fail(cooling)))
       yield* call(request)
-      assert.match(String(fake.logs[0]?.annotations["stack"]), /Http\.test\.ts/)
+      assert.match(String(fake.logs[0]?.annotations["stack"]), /http\.test\.ts/)
       yield* Ref.set(fake.failure, Option.some(Effect.die(new RangeError("a fault"))))
       yield* call(request)
-      assert.match(fake.logs[1]!.cause, /RangeError: a fault[^]*Http\.test\.ts/)
+      assert.match(fake.logs[1]!.cause, /RangeError: a fault[^]*http\.test\.ts/)
     }).pipe(Effect.provide(layerWith({ development: true })))
   )
 })
