@@ -1,12 +1,10 @@
-/**
- * A database of its own on the real PostgreSQL that the run provides.
- */
+/** A database of its own on the real PostgreSQL of the run, which starts when the first test asks for one. */
 import { randomBytes } from "node:crypto"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Redacted, type Scope } from "effect"
 import { inject } from "vitest"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
-import "./postgres.setup.js"
+import type {} from "./postgres.setup.js"
 
 /** The URL of a new, empty database on a server, which is dropped when the scope ends. */
 export const makeDatabaseOn = Effect.fnUntraced(function* (server: string) {
@@ -24,9 +22,20 @@ export const makeDatabaseOn = Effect.fnUntraced(function* (server: string) {
   return Redacted.make(own.href)
 })
 
+const ask = async (): Promise<string> => {
+  const response = await fetch(inject("askForPostgres"))
+  const text = await response.text()
+  if (!response.ok) throw new Error(`There is no PostgreSQL for the tests: ${text}`)
+  return text
+}
+
+/** Once for all files of a worker. */
+let asked: Promise<string> | undefined
+
 /** The same on the server of the run. */
-export const makeDatabase: Effect.Effect<Redacted.Redacted, never, Scope.Scope> = Effect.suspend(() =>
-  makeDatabaseOn(inject("postgresUrl"))
+export const makeDatabase: Effect.Effect<Redacted.Redacted, never, Scope.Scope> = Effect.flatMap(
+  Effect.promise(() => (asked ??= ask())),
+  makeDatabaseOn
 )
 
 /** Connections to a database of its own. */
