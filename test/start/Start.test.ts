@@ -15,7 +15,8 @@ vi.setConfig({ testTimeout: 180_000 })
 
 afterAll(() => Fs.rmSync(directory, { recursive: true }))
 
-const serve = (env: Record<string, string>): Program => run(directory, ["dist/main.js", "serve"], env)
+/** On a port that the system chooses, unless `env` names one: the usual one may be somebody's. */
+const serve = (env: Record<string, string>): Program => run(directory, ["dist/main.js", "serve"], { PORT: "0", ...env })
 
 const client = { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET-of-the-client" }
 const key = "SECRET-api-key-of-at-least-32-characters"
@@ -68,7 +69,7 @@ describe("the service", () => {
     const cal = await startCal()
     const data = Path.join(directory, "data")
     const settings = { ...client, CAL_API_URL: cal.url, CAL_TOKENS_API_KEYS: `ops:${key}` }
-    const program = serve({ ...settings, PORT: "0", CAL_TOKENS_DATA_DIR: data })
+    const program = serve({ ...settings, CAL_TOKENS_DATA_DIR: data })
     const programs = [program]
     try {
       const [, url] = await program.until(/"message":"Listening on (http:[^"]+)"/)
