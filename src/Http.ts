@@ -19,7 +19,7 @@ import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
 import * as Metrics from "./Http/Metrics.js"
 import * as OAuth from "./Http/OAuth.js"
 import * as Proxy from "./Http/Proxy.js"
-import * as RateLimits from "./Http/RateLimits.js"
+import * as CallerLimits from "./Http/CallerLimits.js"
 import * as RouteTable from "./Http/RouteTable.js"
 import * as Tokens from "./Http/Tokens.js"
 import * as ManagedUsers from "./ManagedUsers.js"
@@ -60,7 +60,7 @@ export const layerWith = <E, R>({ routes }: Options<E, R>) =>
     Layer.provide(Documentation.layer),
     Layer.provide(HttpApiBuilder.api(Api)),
     Layer.provide([groups, Proxy.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
-    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, RateLimits.layer])
+    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, CallerLimits.layer])
   )
 
 export const layer = layerWith({ routes: Layer.empty })

@@ -6,7 +6,7 @@ import type { Scope } from "../ApiKeys/Scope.js"
 import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "../ApiKeys.js"
 import * as Edge from "./Edge.js"
-import { RateLimits } from "./RateLimits.js"
+import { CallerLimits } from "./CallerLimits.js"
 
 /** The caller of a request, if its key has the scope and is within its limit. */
 export type Authorize = (
@@ -21,9 +21,9 @@ export type Authorize = (
  * A key that is not known counts against the address it came from. The limit only changes the answer: a known key is
  * taken from any address, or whoever shares an address with a careless program would be locked out with it.
  */
-export const authorize: Effect.Effect<Authorize, never, ApiKeys | RateLimits> = Effect.gen(function* () {
+export const authorize: Effect.Effect<Authorize, never, ApiKeys | CallerLimits> = Effect.gen(function* () {
   const keys = yield* ApiKeys
-  const limits = yield* RateLimits
+  const limits = yield* CallerLimits
   return (scope) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -41,7 +41,7 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | RateLimits> = 
 })
 
 /** For the endpoints of the API value. */
-export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | RateLimits> = Layer.mergeAll(
+export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | CallerLimits> = Layer.mergeAll(
   Layer.effect(
     Manage,
     Effect.map(authorize, (authorize) => ({ manage: () => authorize("manage") }))
@@ -68,7 +68,7 @@ export const protect: Effect.Effect<
     Exclude<R, Caller> | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
   >,
   never,
-  ApiKeys | RateLimits
+  ApiKeys | CallerLimits
 > = Effect.map(
   authorize,
   (authorize) => (scope) => (route) =>

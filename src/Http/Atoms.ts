@@ -11,7 +11,7 @@ import type { UserUlid } from "../Token.js"
 import * as TokenInput from "../TokenInput.js"
 import * as AtomsTokens from "./AtomsTokens.js"
 import * as Edge from "./Edge.js"
-import { RateLimits } from "./RateLimits.js"
+import { CallerLimits } from "./CallerLimits.js"
 
 /** Origins of the pages that may ask, such as `https://app.example.com`. None: the endpoint is off. */
 export class AllowedOrigins extends Context.Reference<AllowedOrigins>()("cal-tokens/Http/AllowedOrigins", {
@@ -50,7 +50,7 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
   Effect.gen(function* () {
     const origins = yield* AllowedOrigins
     const session = yield* AtomsSession
-    const limits = yield* RateLimits
+    const limits = yield* CallerLimits
     const tokens = yield* AtomsTokens.make
 
     const refused = Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.decline(unknown))

@@ -20,7 +20,7 @@ import * as TokenErrors from "../TokenError.js"
 import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { Lifecycle } from "./Lifecycle.js"
-import { RateLimits } from "./RateLimits.js"
+import { CallerLimits } from "./CallerLimits.js"
 import type { RouteTable } from "./RouteTable.js"
 
 /** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
@@ -122,7 +122,7 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     const lifecycle = yield* Lifecycle
-    const limits = yield* RateLimits
+    const limits = yield* CallerLimits
     const envelope = pathOf(request) === Atoms.path ? Atoms.envelope : {}
     const answer = Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
     if (request.url.startsWith("/health/")) return yield* answer

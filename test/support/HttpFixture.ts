@@ -11,7 +11,7 @@ import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Edge from "../../src/Http/Edge.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
-import * as RateLimits from "../../src/Http/RateLimits.js"
+import * as CallerLimits from "../../src/Http/CallerLimits.js"
 import { type TokenPair, UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
 import { type ConnectionSummary, TokenStorage } from "../../src/TokenStorage.js"
@@ -195,7 +195,7 @@ export const logger = Layer.unwrapEffect(
 )
 
 export const layerWith = (
-  options: { readonly development?: boolean; readonly limits?: Partial<RateLimits.Options> } = {}
+  options: { readonly development?: boolean; readonly limits?: Partial<CallerLimits.Options> } = {}
 ) =>
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
@@ -203,7 +203,7 @@ export const layerWith = (
     Layer.provide(ApiKeys.layer(apiKeys._tag === "Right" ? apiKeys.right : [])),
     Layer.provideMerge(Lifecycle.layer),
     Layer.provide(Layer.succeed(Edge.Development, options.development ?? false)),
-    Layer.provide(RateLimits.layerConfig(options.limits ?? {})),
+    Layer.provide(CallerLimits.layerConfig(options.limits ?? {})),
     Layer.provide(logger),
     Layer.provideMerge(layerFake)
   )

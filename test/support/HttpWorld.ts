@@ -9,7 +9,7 @@ import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Atoms from "../../src/Http/Atoms.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
-import * as RateLimits from "../../src/Http/RateLimits.js"
+import * as CallerLimits from "../../src/Http/CallerLimits.js"
 import * as World from "./World.js"
 
 export const origin = "https://app.example.com"
@@ -22,7 +22,7 @@ export const keys = {
 export interface Options {
   readonly origins?: ReadonlyArray<string>
   readonly proxies?: ReadonlyArray<string>
-  readonly limits?: Partial<RateLimits.Options>
+  readonly limits?: Partial<CallerLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
   readonly logger?: Logger.Logger<unknown, void>
 }
@@ -40,7 +40,7 @@ export const layer = (options: Options = {}) =>
     Layer.provide([
       Layer.succeed(Atoms.AllowedOrigins, options.origins ?? [origin]),
       Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
-      RateLimits.layerConfig(options.limits ?? {}),
+      CallerLimits.layerConfig(options.limits ?? {}),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
     Layer.provide(ConnectFlow.layer({})),

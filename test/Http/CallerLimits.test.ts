@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
 import { Api } from "../../src/Api.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
-import * as RateLimits from "../../src/Http/RateLimits.js"
+import * as CallerLimits from "../../src/Http/CallerLimits.js"
 import { type Call, call, calls, Fake, keys, layerWith, userUlid } from "../support/HttpFixture.js"
 
 const ensure = { path: "/api/cal/ensure-token", body: JSON.stringify({ userUlid }) } as const
@@ -127,6 +127,6 @@ describe("the counters", () => {
       assert.strictEqual(yield* once("a"), "Left")
       for (let n = 0; n < 50_000; n++) yield* once(`again ${n}`)
       assert.strictEqual(yield* once("a"), "Right")
-    }).pipe(Effect.provide(Layer.provide(RateLimiter.layer, RateLimits.layerStore)))
+    }).pipe(Effect.provide(Layer.provide(RateLimiter.layer, CallerLimits.layerStore)))
   )
 })

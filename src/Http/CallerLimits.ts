@@ -45,8 +45,8 @@ export type RateLimited = typeof Failure.RateLimited.Type
 type Check = Effect.Effect<void, RateLimited, HttpServerRequest.HttpServerRequest>
 
 /** Each check counts a request, and fails when it is one too many. */
-export class RateLimits extends Context.Tag("cal-tokens/Http/RateLimits")<
-  RateLimits,
+export class CallerLimits extends Context.Tag("cal-tokens/Http/CallerLimits")<
+  CallerLimits,
   {
     /** A request of the API key with this name. */
     readonly key: (name: string) => Effect.Effect<void, RateLimited>
@@ -57,7 +57,7 @@ export class RateLimits extends Context.Tag("cal-tokens/Http/RateLimits")<
   }
 >() {}
 
-export const make: Effect.Effect<Context.Tag.Service<RateLimits>, never, RateLimiter.RateLimiter> = Effect.gen(
+export const make: Effect.Effect<Context.Tag.Service<CallerLimits>, never, RateLimiter.RateLimiter> = Effect.gen(
   function* () {
     const config = yield* RateLimitConfig
     const limiter = yield* RateLimiter.RateLimiter
@@ -127,7 +127,7 @@ export const layerStore: Layer.Layer<RateLimiter.RateLimiterStore> = Layer.sync(
 const fresh = (now: number): Counter => ({ count: 0, expiresAt: now })
 
 /** The limits, counted in this process. */
-export const layer: Layer.Layer<RateLimits> = Layer.effect(RateLimits, make).pipe(
+export const layer: Layer.Layer<CallerLimits> = Layer.effect(CallerLimits, make).pipe(
   Layer.provide(RateLimiter.layer),
   Layer.provide(layerStore)
 )
