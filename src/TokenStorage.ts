@@ -69,12 +69,16 @@ export interface StoredConnection {
   readonly connection: Connection
   readonly pair: TokenPair
   readonly status: Status
-  /** Pairs of the same Cal.com account that arrived late or were displaced, newest first, at most three. */
-  readonly fallbacks: ReadonlyArray<TokenPair>
   /** Grows with every stored pair, across all users. */
   readonly version: number
   /** Milliseconds since the epoch, by the storage's clock. */
   readonly updatedAt: number
+}
+
+/** The same with all that may be spent. */
+export interface StoredRow extends StoredConnection {
+  /** Pairs of the same Cal.com account that arrived late or were displaced, newest first, at most three. */
+  readonly fallbacks: ReadonlyArray<TokenPair>
 }
 
 /** How many displaced pairs are kept per user. */
@@ -103,26 +107,26 @@ export interface ClaimRequest {
 export type ClaimResult = Data.TaggedEnum<{
   NotFound: Record<never, never>
   /** The row holds a newer pair than the caller knew. */
-  Newer: { readonly row: StoredConnection }
-  Terminal: { readonly row: StoredConnection }
+  Newer: { readonly row: StoredRow }
+  Terminal: { readonly row: StoredRow }
   /** Another attempt holds the lease. */
-  Busy: { readonly row: StoredConnection; readonly retryAfter: Duration.Duration }
+  Busy: { readonly row: StoredRow; readonly retryAfter: Duration.Duration }
   /** A rejection already caused a refresh within the interval. */
-  RejectedRecently: { readonly row: StoredConnection; readonly retryAfter: Duration.Duration }
+  RejectedRecently: { readonly row: StoredRow; readonly retryAfter: Duration.Duration }
   CoolingDown: {
-    readonly row: StoredConnection
+    readonly row: StoredRow
     readonly retryAfter: Duration.Duration
     readonly lastError: Option.Option<TokenError>
   }
   /** The last outcome is unknown and its probe is not due yet. */
   ProbeLater: {
-    readonly row: StoredConnection
+    readonly row: StoredRow
     readonly retryAfter: Duration.Duration
     readonly lastError: Option.Option<TokenError>
     readonly consecutiveFailures: number
   }
   Claimed: {
-    readonly row: StoredConnection
+    readonly row: StoredRow
     /** Hash of the refresh token whose outcome is unknown: this attempt begins by probing it. */
     readonly probe: Option.Option<string>
     /** Before this attempt. */
@@ -190,9 +194,9 @@ export interface FailRequest {
 }
 
 export type FailResult = Data.TaggedEnum<{
-  Recorded: { readonly row: StoredConnection }
+  Recorded: { readonly row: StoredRow }
   /** The attempt is no longer ours, or a fallback has come: nothing was written. */
-  NotRecorded: { readonly row: Option.Option<StoredConnection>; readonly attemptIsMine: boolean }
+  NotRecorded: { readonly row: Option.Option<StoredRow>; readonly attemptIsMine: boolean }
 }>
 export const FailResult = Data.taggedEnum<FailResult>()
 
@@ -212,7 +216,7 @@ export interface ListRequest {
 }
 
 /** A connection as lists show it: without tokens, so a row that cannot be decrypted is listed too. */
-export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "fallbacks"> {
+export interface ConnectionSummary extends Omit<StoredConnection, "pair"> {
   readonly accessTokenExpiresAt: number
   readonly refreshTokenExpiresAt?: number | undefined
 }
@@ -236,11 +240,11 @@ type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
 export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
   TokenStorage,
   {
-    readonly find: (userUlid: UserUlid) => Read<Option.Option<StoredConnection>>
+    readonly find: (userUlid: UserUlid) => Read<Option.Option<StoredRow>>
     /** Takes the lease of a user's row if it is free or lapsed. */
     readonly claim: (request: ClaimRequest) => Read<ClaimResult>
     /** Journals the next refresh token of an open attempt; `None` when the attempt is no longer ours. */
-    readonly spend: (request: SpendRequest) => Read<Option.Option<StoredConnection>>
+    readonly spend: (request: SpendRequest) => Read<Option.Option<StoredRow>>
     /** Stores the pair that Cal.com answered, as the table says. Safe to repeat. */
     readonly commit: (request: CommitRequest) => Read<CommitResult>
     /** Ends an attempt that brought no pair. */

@@ -9,7 +9,7 @@ import * as Metrics from "../Metrics.js"
 import { hash } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type TokenError } from "../TokenError.js"
-import type { StoredConnection, TokenStorage } from "../TokenStorage.js"
+import type { StoredConnection, StoredRow, TokenStorage } from "../TokenStorage.js"
 import * as Call from "./Call.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
@@ -111,7 +111,7 @@ export const make = (deps: {
       })
 
     /** Nothing here that was not tried: the same pair, and no fallback that has come since. */
-    const isNoNews = (state: Plan.State) => (row: StoredConnection) =>
+    const isNoNews = (state: Plan.State) => (row: StoredRow) =>
       row.version === claimed.row.version && Plan.candidates({ ...state, row, probe: Option.none() }).length === 0
 
     /** Until the late pair is there, or the user is gone; not for ever. */

@@ -10,7 +10,7 @@ import {
   type TokenError,
   TokenUnreadable
 } from "../TokenError.js"
-import { AttemptFailure, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { AttemptFailure, type StoredConnection, type StoredRow, type TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Memory } from "./Memory.js"
 import { type Ending, Ending as Endings, openProbe, Outcome, type State } from "./Plan.js"
@@ -154,6 +154,6 @@ export const make = (deps: {
 const unreadable = ({ row: { userUlid } }: Claimed) =>
   new TokenUnreadable({ userUlid, reason: "a pair that is kept as a fallback" })
 
-const hashes = ({ fallbacks, pair }: StoredConnection) => [pair, ...fallbacks].map((each) => hash(each.refreshToken))
+const hashes = ({ fallbacks, pair }: StoredRow) => [pair, ...fallbacks].map((each) => hash(each.refreshToken))
 
 const wish = (error: TokenError) => Option.getOrElse(retryAfter(error), () => Duration.zero)

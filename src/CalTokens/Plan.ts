@@ -18,13 +18,13 @@ import { Data, Option } from "effect"
 import { CallFailure } from "../CalClient.js"
 import { hash, type TokenPair } from "../Token.js"
 import type { ReauthorizationCause, TokenError } from "../TokenError.js"
-import type { StoredConnection } from "../TokenStorage.js"
+import type { StoredRow } from "../TokenStorage.js"
 
 /** What an attempt knows. */
 export interface State {
   readonly purpose: "refresh" | "reissue"
   /** The row as it was last seen. */
-  readonly row: StoredConnection
+  readonly row: StoredRow
   /** Hash of the refresh token whose outcome an earlier attempt left unknown. */
   readonly probe: Option.Option<string>
   /** Hashes of the refresh tokens that Cal.com refused in this attempt. */
@@ -71,7 +71,7 @@ export type Outcome = Data.TaggedEnum<{
   Failed: { readonly failure: CallFailure }
   Waited: {}
   /** Nobody was marked: the row has a token that was not tried. */
-  Untried: { readonly row: StoredConnection }
+  Untried: { readonly row: StoredRow }
 }>
 export const Outcome = Data.taggedEnum<Outcome>()
 

@@ -111,12 +111,3 @@ export const parsePosition = (text: string): Option.Option<Position> => {
     ? Option.none()
     : Option.some({ at: Number(at), epoch, id })
 }
-
-/** Of a storage that keeps no log. */
-export const none: ChangeLog = {
-  end: Effect.succeed({ position: "0-0-0" }),
-  read: (cursor) => Effect.succeedSome({ changes: [], next: cursor, position: cursor.position }),
-  claim: () => Effect.succeed([]),
-  settle: () => Effect.void,
-  postpone: () => Effect.void
-}

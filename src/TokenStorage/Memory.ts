@@ -17,7 +17,11 @@ interface Lookup {
   readonly supersededAt: number | null
 }
 
-export const make = (): TokenStorage["Type"] => {
+/** The transitions of a row, some of which tests replace. */
+export type Transitions = Pick<typeof Rows, "claim" | "spend" | "commit" | "fail" | "connect">
+
+export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] => {
+  const { claim, commit, connect, fail, spend }: Transitions = { ...Rows, ...replaced }
   const rows = new Map<UserUlid, Rows.Row>()
   const accounts = new Map<string, UserUlid>()
   /** By user, then by the access token's hash. */
@@ -78,7 +82,7 @@ export const make = (): TokenStorage["Type"] => {
     rows.set(row.userUlid, row)
     setAccount(row, before)
     setLookup(row, keepsOld, now)
-    return Rows.toStored(row)
+    return Rows.toConnection(row)
   }
 
   /** Runs a transition that keeps the pair. */
@@ -94,17 +98,17 @@ export const make = (): TokenStorage["Type"] => {
 
   return {
     find: (userUlid) => Effect.sync(() => Option.map(Option.fromNullable(rows.get(userUlid)), Rows.toStored)),
-    claim: (request) => change(request.userUlid, ClaimResult.NotFound(), (row, now) => Rows.claim(row, request, now)),
-    spend: (request) => change(request.userUlid, Option.none(), (row) => Rows.spend(row, request)),
+    claim: (request) => change(request.userUlid, ClaimResult.NotFound(), (row, now) => claim(row, request, now)),
+    spend: (request) => change(request.userUlid, Option.none(), (row) => spend(row, request)),
     fail: (request) =>
       change(request.userUlid, FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }), (row, now) =>
-        Rows.fail(row, request, now)
+        fail(row, request, now)
       ),
     commit: (request) =>
       step((now) => {
         const row = rows.get(request.userUlid)
         if (row === undefined) return Effect.succeed(CommitResult.Discarded())
-        const [result, next] = Rows.commit(row, request, now, lastVersion + 1, isFreeFor(row.userUlid))
+        const [result, next] = commit(row, request, now, lastVersion + 1, isFreeFor(row.userUlid))
         if (CommitResult.$is("Stored")(result))
           store(next, request.reissued === true ? "reissued" : "refreshed", true, now)
         else {
@@ -123,13 +127,14 @@ export const make = (): TokenStorage["Type"] => {
         }
         const before = Option.fromNullable(rows.get(userUlid))
         const keepsOld = Option.exists(before, Rows.keepsAccount(connection))
-        return Effect.succeed(store(Rows.connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
+        return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
       }),
     update: (userUlid, pair) =>
       step((now) => {
         const before = rows.get(userUlid)
         if (before === undefined) return Effect.succeed(Option.none())
-        const next = Rows.update(before, pair, now, lastVersion + 1)
+        const request = { userUlid, connection: before.connection, pair }
+        const next = connect(Option.some(before), request, now, lastVersion + 1)
         return Effect.succeed(Option.some(store(next, "updated", Rows.keepsAccount(before.connection)(before), now)))
       }),
     disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
@@ -159,7 +164,7 @@ export const make = (): TokenStorage["Type"] => {
 }
 
 /** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
-export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, make)
+export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => make())
 
 /** Names a Cal.com account; of a nameless one, nothing is stored under its key. */
 const accountKey = ({ _tag, calUserId, clientId }: Connection): string => JSON.stringify([_tag, clientId, calUserId])

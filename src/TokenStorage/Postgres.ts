@@ -1,31 +1,32 @@
 /**
- * The storage port on PostgreSQL (14 or later) and on PGlite: sealed pairs in, sealed pairs out, one statement for each
- * call. A row that cannot be opened fails for its own user only.
+ * The storage port on PostgreSQL (14 or later) and on PGlite: sealed pairs in, sealed pairs out, one call of one function
+ * for each operation. A row that cannot be opened fails for its own user only.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { SqlClient, type SqlError, type Statement } from "@effect/sql"
-import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
-import type { UserUlid } from "../Token.js"
-import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
-import { AttemptFailure, ClaimResult, CommitResult, FailResult, TokenStorage } from "../TokenStorage.js"
-import * as ChangeLogSql from "./Postgres/Changes.js"
+import type { SqlClient } from "@effect/sql"
+import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { KeyRing } from "../KeyRing.js"
-import type { Columns } from "./Postgres/Fragments.js"
+import type { Connection, TokenPair, UserUlid } from "../Token.js"
+import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
+import {
+  AttemptFailure,
+  ClaimResult,
+  CommitResult,
+  FailResult,
+  type FailRequest,
+  type StoredConnection,
+  TokenStorage
+} from "../TokenStorage.js"
+import * as Call from "./Postgres/Call.js"
+import * as ChangeLog from "./Postgres/ChangeLog.js"
 import * as Migrations from "./Postgres/Migrations.js"
 import * as Notifications from "./Postgres/Notifications.js"
 import * as Pool from "./Postgres/Pool.js"
 import * as Sealing from "./Postgres/Sealing.js"
-import { reasonOf, run } from "./Postgres/Sql.js"
-import * as Statements from "./Postgres/Statements.js"
+import { reasonOf } from "./Postgres/Sql.js"
+import { millis } from "./Rows.js"
 
-export interface Options extends Migrations.Options {
-  /**
-   * Whose time judges leases and cooldowns: the database's, which is one for all processes, or Effect's, so that a
-   * `TestClock` governs. Default `database`.
-   */
-  readonly clock?: "database" | "effect" | undefined
-  /** How long a call waits for the database at most, the wait for a connection included. Default 5 s. */
-  readonly statementTimeout?: Duration.DurationInput | undefined
+export interface Options extends Call.Options {
   /**
    * Where the writes of other processes are heard of: the database itself, for a pooler (in transaction mode) does not
    * pass them on. Default: nowhere, and they are noticed by polling and re-reading, within seconds.
@@ -33,28 +34,56 @@ export interface Options extends Migrations.Options {
   readonly listenUrl?: Redacted.Redacted | undefined
 }
 
+interface ClaimColumns extends Sealing.Columns {
+  readonly verdict: Exclude<ClaimResult["_tag"], "NotFound">
+  readonly retry_after: number | null
+  readonly journal: string | null
+  readonly last_error: unknown
+  readonly consecutive_failures: number
+}
+
+interface CommitColumns extends Sealing.Columns {
+  readonly verdict: "Stored" | "AlreadyStored" | "AlreadyKept" | "Kept" | "Discarded"
+}
+
+interface FailColumns extends Sealing.Columns {
+  readonly recorded: boolean
+  readonly is_mine: boolean
+}
+
+/** What is new in a row that was written. */
+interface Written {
+  readonly version: number
+  readonly updated_at: number
+}
+
 export const make = (
   options: Options = {}
-): Effect.Effect<TokenStorage["Type"], never, SqlClient.SqlClient | KeyRing> =>
+): Effect.Effect<TokenStorage["Type"], never, SqlClient.SqlClient | KeyRing | Scope.Scope> =>
   Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
     const keys = yield* KeyRing
-    const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
+    const scope = yield* Effect.scope
+    const { call, statement } = yield* Call.make(options)
 
-    /** Builds a statement with the storage's instant in it and runs it. */
-    const queryAt = <A extends object>(
-      operation: string,
-      build: (now: Statement.Fragment) => Statement.Statement<A>
-    ): Effect.Effect<ReadonlyArray<A>, StorageUnavailable> => {
-      const statement: Effect.Effect<ReadonlyArray<A>, SqlError.SqlError> = options.clock === "effect"
-        ? Effect.clockWith((clock) => build(sql`${clock.unsafeCurrentTimeMillis()}::bigint`))
-        : Effect.suspend(() => build(sql.literal(databaseNow)))
-      return run(statement, { operation, timeout })
-    }
-    const query = <A extends object>(
-      operation: string,
-      build: (statements: ReturnType<typeof Statements.make>) => Statement.Statement<A>
-    ) => queryAt(operation, (now) => build(Statements.make(sql, () => now)))
+    const find = call<Sealing.Columns>("find", "find_1")
+    const claim = call<ClaimColumns>("claim", "claim_1")
+    const spend = call<Sealing.Columns>("spend", "spend_1")
+    const commit = call<CommitColumns>("commit", "commit_1")
+    const fail = call<FailColumns>("fail", "fail_1")
+    const connect = call<Written & { readonly displaced: UserUlid | null }>("connect", "connect_1")
+    const update = call<Written & Sealing.Account>("update", "update_1")
+    const disconnect = call<{ readonly disconnect_1: boolean }>("disconnect", "disconnect_1")
+    const findByAccessToken = call<{ readonly user_ulid: UserUlid; readonly superseded_at: number | null }>(
+      "findByAccessToken",
+      "find_by_access_token_1"
+    )
+    const list = call<Sealing.Columns>("list", "list_1")
+    const notify = statement(
+      "notify",
+      `select pg_notify('${Notifications.channel}', p.payload) from jsonb_array_elements_text($1::jsonb) as p (payload)`
+    )
+    // Fails on a replica, on a database that only reads, and where the schema is missing.
+    const ping = statement("ping", "select nextval('cal_tokens.version')")
 
     /**
      * Tells other processes, after the write and without waiting: a transaction that notifies makes all others that do
@@ -62,50 +91,56 @@ export const make = (
      */
     const tell = (...rows: ReadonlyArray<{ readonly userUlid: UserUlid; readonly version?: number }>) => {
       const payloads = rows.map(({ userUlid, version }) => Notifications.payload(userUlid, version))
-      return Effect.forkDaemon(Effect.ignore(query("notify", (statements) => statements.notify(payloads))))
+      return Effect.forkIn(Effect.ignore(notify([JSON.stringify(payloads)])), scope)
     }
 
-    const open = (row: Columns) => Sealing.open(keys, row)
-    const openFirst = ([row]: ReadonlyArray<Columns>) =>
+    const open = (row: Sealing.Columns) => Sealing.open(keys, row)
+    const openFirst = ([row]: ReadonlyArray<Sealing.Columns>) =>
       row === undefined ? Effect.succeedNone : Effect.asSome(open(row))
 
-    const fail: TokenStorage["Type"]["fail"] = (request) =>
-      Effect.flatMap(
-        query("fail", (statements) => statements.fail(request)),
-        ([row]): Effect.Effect<FailResult, TokenUnreadable> =>
-          row === undefined
-            ? Effect.succeed<FailResult>(FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }))
-            : Effect.flatMap(open(row), (stored) =>
-                row.recorded
-                  ? Effect.as(tell(stored), FailResult.Recorded({ row: stored }))
-                  : Effect.succeed<FailResult>(
-                      FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
-                    )
-              )
-      )
+    const failing = ({ attemptId, failure, userUlid }: FailRequest) => {
+      const none = { error: null, backoff: null, probeIn: null, cause: null, dead: "[]", probe: null }
+      const { backoff, cause, dead, error, probe, probeIn } = AttemptFailure.$match(failure, {
+        NotSpent: ({ backoff, error }) => ({ ...none, error: encodeError(error), backoff: millis(backoff) }),
+        Unknown: ({ backoff, error, probeIn }) => ({
+          ...none,
+          error: encodeError(error),
+          backoff: millis(backoff),
+          probeIn: millis(probeIn)
+        }),
+        Terminal: ({ cause, dead }) => ({ ...none, cause, dead: JSON.stringify(dead) }),
+        Released: ({ probe }) => ({ ...none, probe: Option.getOrNull(probe) })
+      })
+      return fail([userUlid, attemptId, failure._tag, error, backoff, probeIn, cause, dead, probe], "now")
+    }
 
     return TokenStorage.of({
-      find: (userUlid) =>
-        Effect.flatMap(
-          query("find", (statements) => statements.find(userUlid)),
-          openFirst
-        ),
+      find: (userUlid) => Effect.flatMap(find([userUlid]), openFirst),
 
       claim: (request) =>
         Effect.gen(function* () {
-          const [answer] = yield* query("claim", (statements) => statements.claim(request))
+          const { attemptId, userUlid } = request
+          const [answer] = yield* claim(
+            [
+              userUlid,
+              attemptId,
+              request.knownVersion,
+              request.reissue === true,
+              millis(request.lease),
+              millis(request.cooldownWindow),
+              request.maxAttempts,
+              optionalMillis(request.expiredFor),
+              optionalMillis(request.rejectedInterval)
+            ],
+            "now"
+          )
           if (answer === undefined) return ClaimResult.NotFound()
+          const probe = Option.fromNullable(answer.journal)
           const row = yield* Effect.tapError(open(answer), () =>
             // Others may have the key that is missing here: let them have the lease.
             answer.verdict !== "Claimed"
               ? Effect.void
-              : query("claim", (statements) =>
-                  statements.fail({
-                    userUlid: request.userUlid,
-                    attemptId: request.attemptId,
-                    failure: AttemptFailure.Released({ probe: Option.fromNullable(answer.journal) })
-                  })
-                ).pipe(Effect.ignore)
+              : Effect.ignore(failing({ userUlid, attemptId, failure: AttemptFailure.Released({ probe }) }))
           )
           const retryAfter = Duration.millis(answer.retry_after ?? 0)
           const lastError = decodeError(answer.last_error)
@@ -124,22 +159,22 @@ export const make = (
             case "ProbeLater":
               return ClaimResult.ProbeLater({ row, retryAfter, lastError, consecutiveFailures })
             case "Claimed":
-              return ClaimResult.Claimed({ row, probe: Option.fromNullable(answer.journal), consecutiveFailures })
+              return ClaimResult.Claimed({ row, probe, consecutiveFailures })
           }
         }),
 
-      spend: (request) =>
-        Effect.flatMap(
-          query("spend", (statements) => statements.spend(request)),
-          openFirst
-        ),
+      spend: ({ attemptId, dead, next, userUlid }) =>
+        Effect.flatMap(spend([userUlid, attemptId, next, JSON.stringify(dead)]), openFirst),
 
-      commit: (request) =>
+      commit: ({ attemptId, connection, dead, pair, reissued, seen, userUlid }) =>
         Effect.gen(function* () {
-          const pair = yield* Sealing.seal(keys, request.userUlid, request.pair)
-          const [answer] = yield* query("commit", (statements) => statements.commit(request, pair))
+          const sealed = yield* Sealing.seal(keys, userUlid, pair)
+          const [answer] = yield* commit(
+            [userUlid, attemptId, ...accountOf(connection), ...sealed, seen, JSON.stringify(dead), reissued === true],
+            "now"
+          )
           if (answer === undefined || answer.verdict === "Discarded") return CommitResult.Discarded()
-          const row = yield* open(answer)
+          const row = yield* Sealing.around(keys, answer, pair)
           if (answer.verdict === "Stored" || answer.verdict === "Kept") yield* tell(row)
           switch (answer.verdict) {
             case "Stored":
@@ -152,51 +187,61 @@ export const make = (
           }
         }),
 
-      fail,
+      fail: (request) =>
+        Effect.flatMap(failing(request), ([row]): Effect.Effect<FailResult, TokenUnreadable> =>
+          row === undefined
+            ? Effect.succeed<FailResult>(FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }))
+            : Effect.flatMap(open(row), (stored) =>
+                row.recorded
+                  ? Effect.as(tell(stored), FailResult.Recorded({ row: stored }))
+                  : Effect.succeed<FailResult>(
+                      FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
+                    )
+              )
+        ),
 
-      connect: (request) =>
+      connect: ({ connection, pair, replace, userUlid }) =>
         Effect.gen(function* () {
-          const pair = yield* Sealing.seal(keys, request.userUlid, request.pair)
-          const [row] = yield* query("connect", (statements) => statements.connect(request, pair))
-          if (row === undefined) return yield* new CalAccountInUse({ userUlid: request.userUlid })
-          yield* tell({ userUlid: request.userUlid, version: row.version }, ...(row.displaced ?? []).map(gone))
-          return yield* open(row)
+          const sealed = yield* Sealing.seal(keys, userUlid, pair)
+          const [row] = yield* connect([userUlid, ...accountOf(connection), ...sealed, replace === true], "now")
+          if (row === undefined) return yield* new CalAccountInUse({ userUlid })
+          yield* tell({ userUlid, version: row.version }, ...(row.displaced === null ? [] : [gone(row.displaced)]))
+          return written(userUlid, connection, pair, row)
         }),
 
       update: (userUlid, pair) =>
-        Sealing.seal(keys, userUlid, pair).pipe(
-          Effect.flatMap((sealed) => query("update", (statements) => statements.update(userUlid, sealed))),
-          Effect.tap(([row]) => (row === undefined ? Effect.void : tell({ userUlid, version: row.version }))),
-          Effect.flatMap(openFirst)
-        ),
+        Effect.gen(function* () {
+          const sealed = yield* Sealing.seal(keys, userUlid, pair)
+          const [row] = yield* update([userUlid, ...sealed], "now")
+          if (row === undefined) return Option.none()
+          yield* tell({ userUlid, version: row.version })
+          return Option.some(written(userUlid, Sealing.connectionOf(row), pair, row))
+        }),
 
       disconnect: (userUlid) =>
-        query("disconnect", (statements) => statements.disconnect(userUlid)).pipe(
-          Effect.map((rows) => rows.length > 0),
-          Effect.tap((existed) => (existed ? tell(gone(userUlid)) : Effect.void))
-        ),
+        Effect.gen(function* () {
+          const [row] = yield* disconnect([userUlid], "now")
+          const existed = row?.disconnect_1 === true
+          if (existed) yield* tell(gone(userUlid))
+          return existed
+        }),
 
       findByAccessToken: (hash) =>
-        Effect.map(
-          query("findByAccessToken", (statements) => statements.findByAccessToken(hash)),
-          ([row]) =>
-            Option.map(Option.fromNullable(row), ({ superseded_at, user_ulid }) => ({
-              userUlid: user_ulid,
-              supersededAt: Option.fromNullable(superseded_at)
-            }))
+        Effect.map(findByAccessToken([hash], "now"), ([row]) =>
+          Option.map(Option.fromNullable(row), ({ superseded_at, user_ulid }) => ({
+            userUlid: user_ulid,
+            supersededAt: Option.fromNullable(superseded_at)
+          }))
         ),
 
-      list: (request) =>
-        Effect.map(
-          query("list", (statements) => statements.list(request)),
-          (rows) => rows.map(Sealing.summary)
-        ),
+      list: ({ after, limit, status }) =>
+        Effect.map(list([status ?? null, after ?? null, Math.max(0, limit)]), (rows) => rows.map(Sealing.summary)),
 
-      ping: Effect.asVoid(query("ping", (statements) => statements.ping)),
+      ping: Effect.asVoid(ping([])),
 
       notices: options.listenUrl === undefined ? Stream.empty : Notifications.stream({ url: options.listenUrl }),
 
-      log: ChangeLogSql.make(sql, queryAt)
+      log: ChangeLog.make(call)
     })
   })
 
@@ -204,7 +249,7 @@ export const make = (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | KeyRing> =>
-  Layer.provide(Layer.effect(TokenStorage, make(options)), Migrations.layerWith(options))
+  Layer.provide(Layer.scoped(TokenStorage, make(options)), Migrations.layer)
 
 export interface ConnectionOptions {
   readonly url: Redacted.Redacted
@@ -268,7 +313,28 @@ const isSet = (url: Redacted.Redacted) => Redacted.value(url) !== ""
 
 const gone = (userUlid: UserUlid) => ({ userUlid })
 
-const databaseNow = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+/** The parameters of an account, in their order. */
+const accountOf = (connection: Connection): ReadonlyArray<unknown> => [
+  connection._tag,
+  connection.clientId,
+  connection.calUserId ?? null,
+  connection._tag === "OAuth2" ? (connection.scope ?? null) : null
+]
+
+/** The row after a pair was handed in. */
+const written = (userUlid: UserUlid, connection: Connection, pair: TokenPair, row: Written): StoredConnection => ({
+  userUlid,
+  connection,
+  pair,
+  status: { _tag: "Active" },
+  version: row.version,
+  updatedAt: row.updated_at
+})
+
+const optionalMillis = (duration: Duration.Duration | undefined) => (duration === undefined ? null : millis(duration))
+
+const encode = Schema.encodeSync(TokenError)
+const encodeError = (error: TokenError) => JSON.stringify(encode(error))
 
 /** An error that an older or newer release wrote differently is no reason to fail. */
 const decodeError = Schema.decodeUnknownOption(TokenError)

@@ -21,10 +21,11 @@ import {
   type FailRequest,
   type SpendRequest,
   type Status,
-  type StoredConnection
+  type StoredConnection,
+  type StoredRow
 } from "../TokenStorage.js"
 
-export interface Row extends StoredConnection {
+export interface Row extends StoredRow {
   /** Set while an attempt is open, also after its lease is over. */
   readonly attemptId: string | null
   /** When the last attempt started; stays after its end. */
@@ -44,7 +45,8 @@ export interface Row extends StoredConnection {
   readonly priorRejectedAt: number | null
 }
 
-type Step<A> = readonly [result: A, next: Row]
+/** What an event answers, and what it makes of the row. */
+type Transition<A> = readonly [result: A, next: Row]
 
 const active: Status = { _tag: "Active" }
 
@@ -68,15 +70,17 @@ export const millis = (duration: Duration.DurationInput): number =>
   Math.min(Math.round(Duration.toMillis(duration)), 100 * 365 * 86_400_000)
 
 /** What readers see of a row. */
-export const toStored = (row: Row): StoredConnection => ({
-  userUlid: row.userUlid,
-  connection: row.connection,
-  pair: row.pair,
-  status: row.status,
-  fallbacks: row.fallbacks,
-  version: row.version,
-  updatedAt: row.updatedAt
+export const toConnection = ({ connection, pair, status, updatedAt, userUlid, version }: Row): StoredConnection => ({
+  userUlid,
+  connection,
+  pair,
+  status,
+  version,
+  updatedAt
 })
+
+/** The same with all that may be spent. */
+export const toStored = (row: Row): StoredRow => ({ ...toConnection(row), fallbacks: row.fallbacks })
 
 /** What lists show of a row. */
 export const toSummary = (row: Row): ConnectionSummary => ({
@@ -89,7 +93,7 @@ export const toSummary = (row: Row): ConnectionSummary => ({
   refreshTokenExpiresAt: row.pair.refreshTokenExpiresAt
 })
 
-export const claim = (row: Row, request: ClaimRequest, now: number): Step<ClaimResult> => {
+export const claim = (row: Row, request: ClaimRequest, now: number): Transition<ClaimResult> => {
   const stored = toStored(row)
   const until = (instant: number) => Duration.millis(instant - now)
   const lastError = Option.fromNullable(row.lastError)
@@ -136,7 +140,7 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Step<ClaimR
   return [ClaimResult.Claimed({ row: stored, probe: Option.fromNullable(row.journal), consecutiveFailures }), next]
 }
 
-export const spend = (row: Row, request: SpendRequest): Step<Option.Option<StoredConnection>> => {
+export const spend = (row: Row, request: SpendRequest): Transition<Option.Option<StoredRow>> => {
   if (row.attemptId !== request.attemptId) return [Option.none(), row]
   const next: Row = { ...row, journal: request.next, fallbacks: without(row.fallbacks, request.dead) }
   return [Option.some(toStored(next)), next]
@@ -152,13 +156,13 @@ export const commit = (
   now: number,
   version: number,
   isFree: (connection: Connection) => boolean
-): Step<CommitResult> => {
+): Transition<CommitResult> => {
   const committed = hash(request.pair.refreshToken)
   const current = hash(row.pair.refreshToken)
   const isMine = row.attemptId === request.attemptId
-  if (!isMine && current === committed) return [CommitResult.AlreadyStored({ row: toStored(row) }), row]
+  if (!isMine && current === committed) return [CommitResult.AlreadyStored({ row: toConnection(row) }), row]
   if (!isMine && row.fallbacks.some((pair) => hash(pair.refreshToken) === committed)) {
-    return [CommitResult.KeptAsFallback({ row: toStored(row) }), row]
+    return [CommitResult.KeptAsFallback({ row: toConnection(row) }), row]
   }
   if (isMine || current === request.seen) {
     const next: Row = {
@@ -172,7 +176,7 @@ export const commit = (
       status: active,
       updatedAt: now
     }
-    return [CommitResult.Stored({ row: toStored(next) }), next]
+    return [CommitResult.Stored({ row: toConnection(next) }), next]
   }
   if (!isSameAccount(row.connection, request.connection)) return [CommitResult.Discarded(), row]
   const next: Row = {
@@ -181,10 +185,10 @@ export const commit = (
     status: active,
     updatedAt: now
   }
-  return [CommitResult.KeptAsFallback({ row: toStored(next) }), next]
+  return [CommitResult.KeptAsFallback({ row: toConnection(next) }), next]
 }
 
-export const fail = (row: Row, request: FailRequest, now: number): Step<FailResult> => {
+export const fail = (row: Row, request: FailRequest, now: number): Transition<FailResult> => {
   if (row.attemptId !== request.attemptId) {
     return [FailResult.NotRecorded({ row: Option.some(toStored(row)), attemptIsMine: false }), row]
   }
@@ -237,9 +241,6 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
   status: active,
   updatedAt: now
 })
-
-export const update = (row: Row, pair: TokenPair, now: number, version: number): Row =>
-  connect(Option.some(row), { userUlid: row.userUlid, connection: row.connection, pair }, now, version)
 
 /** Whether what is stored of a user's earlier pairs stays useful: only if it certainly is the same Cal.com account. */
 export const keepsAccount =

@@ -30,10 +30,6 @@ const onSql = (options: Postgres.Options) => Postgres.layer(options).pipe(Layer.
 suite("in memory", layerMemory)
 suite("on PGlite", onSql({ clock: "effect" }).pipe(Layer.provide(Embedded.layer({ inMemory: true }))))
 suite("on PostgreSQL", onSql({ clock: "effect" }).pipe(Layer.provide(layerDatabase({}, database))))
-suite(
-  "on a partitioned PostgreSQL",
-  onSql({ clock: "effect", partitions: 3 }).pipe(Layer.provide(layerDatabase({}, database)))
-)
 
 const connect = (storage: Fixture.Storage) => {
   const { calUserId, userUlid } = Fixture.newUser()

@@ -6,7 +6,7 @@ import { Clock, Context, Duration, Effect, Layer, Option, Redacted, type Scope }
 import * as Token from "../../src/Token.js"
 import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
-import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
+import { type StoredRow, TokenStorage } from "../../src/TokenStorage.js"
 import * as Bundle from "./Bundle.js"
 import * as Cal from "./Cal.js"
 import * as Node from "./Node.js"
@@ -139,7 +139,7 @@ const make = (options: Options) =>
 export const layer = (options: Options): Layer.Layer<Fleet> => Layer.scoped(Fleet, make(options))
 
 /** The user's row; one without a row fails the test. */
-export const stored = (user: Cal.User): Effect.Effect<StoredConnection, never, Fleet> =>
+export const stored = (user: Cal.User): Effect.Effect<StoredRow, never, Fleet> =>
   Effect.flatMap(Fleet, ({ storage }) =>
     storage
       .find(user.userUlid)

@@ -17,7 +17,7 @@ import { until } from "./Until.js"
 const callersPerProcess = 100
 
 /** This release's migrations. */
-const ours = Object.keys(Migrations.migrations()).map((key) => {
+const ours = Object.keys(Migrations.migrations).map((key) => {
   const [id = "", ...name] = key.split("_")
   return { migration_id: Number(id), name: name.join("_") }
 })

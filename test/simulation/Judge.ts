@@ -3,7 +3,7 @@ import { Cause, Duration, Exit, Option, Redacted } from "effect"
 import { hash } from "../../src/Token.js"
 import type * as TokenConfig from "../../src/TokenConfig.js"
 import type { TokenError } from "../../src/TokenError.js"
-import { AttemptFailure, type StoredConnection, type TokenStorage } from "../../src/TokenStorage.js"
+import { AttemptFailure, type StoredRow, type TokenStorage } from "../../src/TokenStorage.js"
 import type { Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import type { Process } from "./Driver.js"
@@ -61,7 +61,7 @@ export class Judge {
     return clockNoise + node.clockError
   }
 
-  row(user: Callers.User): StoredConnection | undefined {
+  row(user: Callers.User): StoredRow | undefined {
     const exit = this.world.runSync(this.storage.find(user.userUlid))
     return Exit.isSuccess(exit) ? Option.getOrUndefined(exit.value) : undefined
   }

@@ -9,6 +9,7 @@ import type {
   CommitResult,
   Notice,
   StoredConnection,
+  StoredRow,
   TokenStorage
 } from "../../src/TokenStorage.js"
 import { millis } from "../../src/TokenStorage/Rows.js"
@@ -124,14 +125,15 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     maySend(result.row)
   }
   const lastAttempt = new Map<string, Pick<Attempt, "probe" | "leaseUntil">>()
-  const maySend = (row: StoredConnection) => {
+  const maySend = (row: StoredRow) => {
     const attempt = lastAttempt.get(row.userUlid)
     if (attempt === undefined) return
     node.attempts.set(hash(row.pair.refreshToken), { ...attempt, isFallback: false })
     for (const pair of row.fallbacks) node.attempts.set(hash(pair.refreshToken), { ...attempt, isFallback: true })
   }
 
-  const keep = (row: StoredConnection) => {
+  const keep = (row: StoredRow | undefined) => {
+    if (row === undefined) return
     oracle.versioned(row.userUlid, row.version)
     oracle.stored(hash(row.pair.refreshToken), row.version)
     for (const pair of row.fallbacks) oracle.stored(hash(pair.refreshToken), undefined)
@@ -141,8 +143,8 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
     oracle.handedIn(userUlid, hash(refreshToken))
     for (const other of world.nodes) other.rejected.delete(Redacted.value(accessToken))
   }
-  const tellRow = (row: StoredConnection) =>
-    `v${row.version} ${[row.pair, ...row.fallbacks].map((pair) => oracle.nameOf(hash(pair.refreshToken))).join(" + ")} ${
+  const tellRow = (row: StoredConnection | StoredRow) =>
+    `v${row.version} ${[row.pair, ...("fallbacks" in row ? row.fallbacks : [])].map((pair) => oracle.nameOf(hash(pair.refreshToken))).join(" + ")} ${
       row.status._tag === "Active" ? "" : `(${row.status.cause})`
     }`
   const nameOf = (userUlid: string) => `user${Number(userUlid.slice(-4))}`
@@ -177,9 +179,9 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
         tell: Option.match({ onNone: () => "not yours", onSome: () => `next is ${oracle.nameOf(request.next)}` })
       }),
     commit: (request) =>
-      call("commit", nameOf(request.userUlid), withRowBefore(storage, request.userUlid, storage.commit(request)), {
+      call("commit", nameOf(request.userUlid), withRow(storage, request.userUlid, storage.commit(request)), {
         writes: request.userUlid,
-        executed: ({ before, result }) => {
+        executed: ({ after, before, result }) => {
           if (result._tag === "Discarded") {
             const grant = oracle.grants.get(hash(request.pair.refreshToken))
             const other = Option.match(before, {
@@ -187,7 +189,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
               onSome: ({ connection }) => connection.calUserId !== request.connection.calUserId
             })
             if (grant !== undefined && other) grant.state = "discarded"
-          } else keep(result.row)
+          } else keep(Option.getOrUndefined(after))
         },
         tell: ({ result }) =>
           `${oracle.nameOf(hash(request.pair.refreshToken))} ${result._tag} ${"row" in result ? tellRow(result.row) : ""}`
@@ -201,25 +203,25 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
         tell: (result) => `${request.failure._tag} ${result._tag}`
       }),
     connect: (request) =>
-      call("connect", nameOf(request.userUlid), storage.connect(request), {
+      call("connect", nameOf(request.userUlid), withRow(storage, request.userUlid, storage.connect(request)), {
         writes: request.userUlid,
-        executed: (row) => {
+        executed: ({ after }) => {
           handedIn(request.userUlid, request.pair)
-          keep(row)
+          keep(Option.getOrUndefined(after))
         },
-        tell: tellRow
-      }),
+        tell: ({ result }) => tellRow(result)
+      }).pipe(Effect.map(({ result }) => result)),
     update: (userUlid, pair) =>
-      call("update", nameOf(userUlid), storage.update(userUlid, pair), {
+      call("update", nameOf(userUlid), withRow(storage, userUlid, storage.update(userUlid, pair)), {
         writes: userUlid,
-        executed: (row) => {
+        executed: ({ after }) => {
           handedIn(userUlid, pair)
-          Option.map(row, keep)
+          keep(Option.getOrUndefined(after))
         },
-        tell: Option.match({ onNone: () => "no row", onSome: tellRow })
-      }),
+        tell: ({ result }) => Option.match(result, { onNone: () => "no row", onSome: tellRow })
+      }).pipe(Effect.map(({ result }) => result)),
     disconnect: (userUlid) =>
-      call("disconnect", nameOf(userUlid), withRowBefore(storage, userUlid, storage.disconnect(userUlid)), {
+      call("disconnect", nameOf(userUlid), withRow(storage, userUlid, storage.disconnect(userUlid)), {
         writes: userUlid,
         // Somebody gave these pairs away, also if an older one is handed in afterwards.
         executed: ({ before }) => oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId),
@@ -241,11 +243,11 @@ const versionIn = (result: unknown): Option.Option<number> => {
   return "row" in result ? versionIn(result["row"]) : "result" in result ? versionIn(result["result"]) : Option.none()
 }
 
-const withRowBefore = <A, E>(
-  storage: Service,
-  userUlid: StoredConnection["userUlid"],
-  statement: Effect.Effect<A, E>
-) =>
-  Effect.flatMap(Effect.option(storage.find(userUlid)), (before) =>
-    Effect.map(statement, (result) => ({ before: Option.flatten(before), result }))
-  )
+/** With the user's row before and after. */
+const withRow = <A, E>(storage: Service, userUlid: StoredConnection["userUlid"], statement: Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const before = yield* Effect.option(storage.find(userUlid))
+    const result = yield* statement
+    const after = yield* Effect.option(storage.find(userUlid))
+    return { before: Option.flatten(before), after: Option.flatten(after), result }
+  })

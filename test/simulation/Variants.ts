@@ -3,14 +3,14 @@ import { Deferred, Duration, Effect, Option } from "effect"
 import { CallFailure, type CalClient, type Grant } from "../../src/CalClient.js"
 import { CalUnavailable } from "../../src/TokenError.js"
 import { AttemptFailure, CommitResult, type TokenStorage } from "../../src/TokenStorage.js"
+import * as Memory from "../../src/TokenStorage/Memory.js"
 import * as Rows from "../../src/TokenStorage/Rows.js"
 import type { Variant } from "./Fleet.js"
-import * as RowStorage from "./RowStorage.js"
 import type { Node, World } from "./World.js"
 
 type Storage = TokenStorage["Type"]
 
-const rows = (replaced: Partial<RowStorage.Transitions>): Variant => ({ storage: () => RowStorage.make(replaced) })
+const rows = (replaced: Partial<Memory.Transitions>): Variant => ({ storage: () => Memory.make(replaced) })
 
 const refresh = (
   replace: (

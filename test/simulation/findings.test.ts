@@ -54,7 +54,6 @@ describe("two people who hand in pairs at the same time", () => {
           accessTokenExpiresAt: 1
         },
         status: { _tag: "Active" },
-        fallbacks: [],
         version,
         updatedAt: 0
       })

@@ -15,7 +15,7 @@ import * as CallerLimits from "../../src/Http/CallerLimits.js"
 import { type TokenPair, UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
 import { type ConnectionSummary, TokenStorage } from "../../src/TokenStorage.js"
-import * as ChangeLog from "../../src/TokenStorage/ChangeLog.js"
+import * as ChangeLogMemory from "../../src/TokenStorage/ChangeLogMemory.js"
 
 export const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 
@@ -165,7 +165,7 @@ export const layerServices = Layer.unwrapEffect(
       Layer.mock(TokenStorage, {
         ping: Effect.flatten(Ref.get(fake.ping)),
         find: () => Effect.succeedNone,
-        log: ChangeLog.none,
+        log: ChangeLogMemory.make().service,
         list: ({ after = "", limit, status }) =>
           Effect.sync(() =>
             fake.rows

@@ -116,14 +116,17 @@ export const accounts = (storage: () => Fixture.Storage) => {
     Effect.gen(function* () {
       const { calUserId, userUlid } = Fixture.newUser()
       const connect = (connection: ReturnType<typeof Fixture.oauth>, name: string) =>
-        Effect.map(storage().connect({ userUlid, connection, pair: Fixture.pair(name) }), Fixture.names)
+        Effect.zipRight(
+          storage().connect({ userUlid, connection, pair: Fixture.pair(name) }),
+          Fixture.namesStored(storage(), userUlid)
+        )
       assert.deepStrictEqual(yield* connect(Fixture.oauth(calUserId), "a"), ["a"])
       assert.deepStrictEqual(yield* connect(Fixture.oauth(calUserId), "b"), ["b", "a"])
       assert.deepStrictEqual(yield* connect(Fixture.managed(calUserId), "c"), ["c"])
       assert.deepStrictEqual(yield* connect(Fixture.oauth(), "d"), ["d"])
       assert.deepStrictEqual(yield* connect(Fixture.oauth(), "e"), ["e"])
-      const updated = yield* storage().update(userUlid, Fixture.pair("f"))
-      assert.deepStrictEqual(Option.getOrThrow(Option.map(updated, Fixture.names)), ["f"])
+      yield* storage().update(userUlid, Fixture.pair("f"))
+      assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), ["f"])
     })
   )
 
@@ -142,7 +145,7 @@ export const accounts = (storage: () => Fixture.Storage) => {
             Fixture.commitOf(userUlid, Fixture.oauth(a.calUserId, scope), { pair: Fixture.pair(`${userUlid} 2`) })
           )
           assert(result._tag === "Stored")
-          assert.deepStrictEqual(Fixture.names(result.row), [`${userUlid} 2`])
+          assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), [`${userUlid} 2`])
           return result.row.connection
         })
       assert.deepStrictEqual(yield* refreshed(a.userUlid, "NEW"), Fixture.oauth(a.calUserId, "NEW"))

@@ -11,6 +11,7 @@ import {
   type ClaimResult,
   type CommitRequest,
   type StoredConnection,
+  type StoredRow,
   type TokenStorage
 } from "../../src/TokenStorage.js"
 
@@ -85,14 +86,18 @@ export const released = (probe: Option.Option<string> = Option.none()): AttemptF
   AttemptFailure.Released({ probe })
 
 /** The names of a row's pairs, the main one first. */
-export const names = (row: StoredConnection): ReadonlyArray<string> =>
+export const names = (row: StoredRow): ReadonlyArray<string> =>
   [row.pair, ...row.fallbacks].map((one) => Redacted.value(one.refreshToken).replace("refresh-", ""))
 
+/** The same of what is stored by now. */
+export const namesStored = (storage: Storage, userUlid: UserUlid) =>
+  Effect.map(storage.find(userUlid), (row) => names(Option.getOrThrow(row)))
+
 /** A row as plain data. Versions are left out: storages count them differently. */
-export const plain = (row: StoredConnection) => ({
+export const plain = (row: StoredConnection | StoredRow) => ({
   ...Struct.omit(row, "version"),
   pair: plainPair(row.pair),
-  fallbacks: row.fallbacks.map(plainPair)
+  ...("fallbacks" in row ? { fallbacks: row.fallbacks.map(plainPair) } : {})
 })
 const plainPair = (one: TokenPair) => ({
   ...one,

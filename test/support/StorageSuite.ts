@@ -273,7 +273,7 @@ const attempts = (storage: () => Fixture.Storage) => {
       }
       for (const kept of [yield* late, yield* late]) {
         assert(kept._tag === "KeptAsFallback")
-        assert.deepStrictEqual(Fixture.names(kept.row), ["two", "three"])
+        assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), ["two", "three"])
       }
     })
   )

@@ -6,7 +6,7 @@
  *
  * Releases overlap: while one is rolled out, processes of the release before read and write the schema that it has just
  * migrated, and they must not notice. So a migration only ever adds: columns that are nullable or have a default,
- * tables, indexes. What a release no longer uses is removed by a later one, when no process that used it can be left;
+ * tables, indexes, functions under new names. What a release no longer uses is removed by a later one, when no process that used it can be left;
  * nothing is renamed. A schema that is newer than the process is left alone.
  *
  * An `ALTER TABLE` that waits behind somebody's long transaction makes every later statement wait behind itself, which is
@@ -15,7 +15,8 @@
 import { Migrator, SqlClient, type SqlError } from "@effect/sql"
 import { Cause, Duration, Effect, Layer, Schedule } from "effect"
 import type { StorageUnavailable } from "../../TokenError.js"
-import { run, sqlState } from "./Sql.js"
+import * as Functions from "./Functions.js"
+import * as Sql from "./Sql.js"
 
 const table = "cal_tokens.migrations"
 
@@ -25,24 +26,14 @@ const timeout = Duration.seconds(60)
 /** In ms: how long the rest of the world may wait behind a migration that waits. */
 const lockTimeout = 2000
 
-export interface Options {
-  /**
-   * Into how many hash partitions, by user, the connections are divided; 2 to 1024. Not divided by default. It counts
-   * when the tables are created: an existing schema stays as it is, with a warning if it is divided otherwise.
-   */
-  readonly partitions?: number | undefined
-}
-
 /** By "number_name"; a test may append one of its own. */
 export type Migrations = Readonly<Record<string, Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>>>
 
-export const migrations = ({ partitions }: Options = {}): Migrations => ({
-  "0001_connections": Effect.gen(function* () {
+export const migrations: Migrations = {
+  "0001_first": Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    // Room on each page keeps the frequent updates of lease and cooldown off the indexes.
-    const roomy = sql.literal("with (fillfactor = 80)")
-    const isDivided = partitions !== undefined
     yield* sql`create sequence cal_tokens.version`
+    // Room on each page keeps the frequent updates of lease and cooldown off the indexes.
     yield* sql`
       create table cal_tokens.connection (
         user_ulid text collate "C" primary key check (user_ulid ~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$'),
@@ -53,7 +44,6 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
         pair text not null,
         refresh_hash text not null,
         access_hash text not null,
-        displaced_access_hash text,
         access_token_expires_at bigint not null,
         refresh_token_expires_at bigint,
         fallbacks jsonb not null default '[]',
@@ -75,18 +65,13 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
         rejected_refresh_at bigint,
         prior_started_at bigint,
         prior_rejected_at bigint
-      ) ${isDivided ? sql.literal("partition by hash (user_ulid)") : roomy}`
-    for (let n = 0; n < (partitions ?? 0); n++) {
-      yield* sql`
-        create table cal_tokens.${sql.literal(partitionName(n))} partition of cal_tokens.connection
-        for values with (modulus ${sql.literal(String(partitions))}, remainder ${sql.literal(String(n))}) ${roomy}`
-    }
+      ) with (fillfactor = 80)`
     yield* sql`
       create unique index connection_cal_account on cal_tokens.connection (user_ulid, kind, client_id, cal_user_id)`
     yield* sql`
       create index connection_not_active on cal_tokens.connection (user_ulid) where status <> 'active'`
-    // One user for each account, in a table of its own: a table divided by user has no index across its parts. The key
-    // refers to the account as the user's row names it, so no account can stay behind when a row moves on to another.
+    // One user for each account. The key refers to the account as the user's row names it, so none can stay behind when a
+    // row moves on to another.
     yield* sql`
       create table cal_tokens.cal_account (
         kind text not null,
@@ -98,8 +83,6 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
           references cal_tokens.connection (user_ulid, kind, client_id, cal_user_id) on delete cascade
       )`
     yield* sql`create index cal_account_user on cal_tokens.cal_account (user_ulid)`
-    // Neither this nor the accounts are divided: both are reached by their own key and by user, and must be unique
-    // across all users, so each statement would have to visit all parts by one of the two ways.
     yield* sql`
       create table cal_tokens.access_token_lookup (
         hash text primary key,
@@ -109,12 +92,6 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
       )`
     yield* sql`
       create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid, version)`
-    yield* sql`
-      comment on table cal_tokens.connection is 'cal-tokens: one row per user; instants in ms since the epoch; pairs encrypted'`
-  }),
-
-  "0002_connect_flows": Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
     // Its users may have no connection yet, and rows live for minutes: nothing refers to anything.
     yield* sql`
       create table cal_tokens.connect_flow (
@@ -128,14 +105,6 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
         expires_at bigint not null
       )`
     yield* sql`create index connect_flow_expiry on cal_tokens.connect_flow (expires_at)`
-    yield* sql`
-      comment on table cal_tokens.connect_flow is 'cal-tokens: people on their way through Cal.com''s consent; instants in ms since the epoch; codes encrypted'`
-  }),
-
-  "0003_changes": Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    // What a row had to be reconnected for, if the last write of a pair ended that.
-    yield* sql`alter table cal_tokens.connection add column ended_cause text, add column ended_since bigint`
     yield* sql`
       create table cal_tokens.change (
         id bigint generated always as identity primary key,
@@ -166,14 +135,19 @@ export const migrations = ({ partitions }: Options = {}): Migrations => ({
     yield* sql`create index transition_user on cal_tokens.transition (user_ulid, id)`
     yield* sql`create index transition_due on cal_tokens.transition (next_at)`
     yield* sql`create index transition_age on cal_tokens.transition (at)`
-    yield* sql`
-      comment on table cal_tokens.change is 'cal-tokens: what happened within a day; instants in ms since the epoch'`
-    yield* sql`
-      comment on table cal_tokens.transition is 'cal-tokens: users who have, or no longer have, to reconnect, until that is delivered'`
+    for (const definition of Functions.definitions) yield* sql.unsafe(Functions.create(definition))
+    for (const [table, holds] of Object.entries(comments)) {
+      yield* sql`comment on table cal_tokens.${sql.literal(table)} is ${sql.literal(`'cal-tokens: ${holds}'`)}`
+    }
   })
-})
+}
 
-const partitionName = (n: number) => `connection_p${n}`
+const comments = {
+  connection: "one row per user; instants in ms since the epoch; pairs encrypted",
+  connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; codes encrypted",
+  change: "what happened within a day; instants in ms since the epoch",
+  transition: "users who have, or no longer have, to reconnect, until that is delivered"
+}
 
 /** Whether there is nothing to do, which needs no right but to read. A newer schema has nothing to do either. */
 const isCurrent = (record: Migrations) =>
@@ -206,22 +180,8 @@ const underLock = (record: Migrations) =>
     if (!(yield* isCurrent(record))) return yield* Effect.die(new Error("migrations were skipped"))
   })
 
-const warnOfOther = (partitions: number) =>
-  Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    const [row] = yield* sql<{ actual: number }>`
-      select count(*)::integer as actual from pg_inherits where inhparent = to_regclass('cal_tokens.connection')`
-    if (row?.actual === partitions) return
-    yield* Effect.logWarning("The connections are partitioned otherwise than configured, and stay so").pipe(
-      Effect.annotateLogs({ actual: row?.actual, configured: partitions })
-    )
-  })
-
-/** {@link migrateWith} for a given record of migrations. */
-export const apply = (
-  record: Migrations,
-  { partitions }: Options = {}
-): Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> =>
+/** {@link migrate} for a given record of migrations. */
+export const apply = (record: Migrations): Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
     const work = Effect.flatMap(isCurrent(record), (current) =>
       current ? Effect.void : sql.withTransaction(underLock(record))
@@ -231,13 +191,12 @@ export const apply = (
       Effect.retry({
         schedule: Schedule.spaced("500 millis"),
         times: 12,
-        while: (cause) => sqlState(Cause.squash(cause)) === lockNotAvailable
+        while: (cause) => Sql.sqlState(Cause.squash(cause)) === lockNotAvailable
       }),
       Effect.unsandbox,
-      Effect.zipRight(partitions === undefined ? Effect.void : warnOfOther(partitions)),
       Effect.provideService(SqlClient.SqlClient, sql)
     )
-    return run(work, { operation: "migrate", timeout })
+    return Effect.scoped(Effect.flatMap(Sql.make, (run) => run(work, { operation: "migrate", timeout })))
   })
 
 const lockNotAvailable = "55P03"
@@ -246,19 +205,7 @@ const lockNotAvailable = "55P03"
  * Brings the schema up to date. Any number of processes may do so at once: one migrates, the others wait for it (an
  * advisory lock, because creating a schema or the migrations table is not safe against doing so twice).
  */
-export const migrateWith = (options: Options): Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> =>
-  options.partitions === undefined || isCount(options.partitions)
-    ? apply(migrations(options), options)
-    : Effect.dieMessage("partitions must be an integer from 2 to 1024")
-
-const isCount = (n: number) => Number.isInteger(n) && n >= 2 && n <= 1024
-
-/** {@link migrateWith} the defaults. */
-export const migrate: Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> = migrateWith({})
+export const migrate: Effect.Effect<void, StorageUnavailable, SqlClient.SqlClient> = apply(migrations)
 
 /** Brings the schema up to date when the layer is built. */
-export const layerWith = (options: Options): Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> =>
-  Layer.effectDiscard(migrateWith(options))
-
-/** {@link layerWith} the defaults. */
-export const layer: Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> = layerWith({})
+export const layer: Layer.Layer<never, StorageUnavailable, SqlClient.SqlClient> = Layer.effectDiscard(migrate)

@@ -11,8 +11,10 @@ import { Data, Deferred, Duration, Effect, Option, Random, Redacted, Schema, typ
 import { Client } from "pg"
 import { UserUlid } from "../../Token.js"
 import { Notice } from "../../TokenStorage.js"
-import { channel } from "./Fragments.js"
 import { reasonOf } from "./Sql.js"
+
+/** Where writes are told of. */
+export const channel = "cal_tokens"
 
 export interface Options {
   /** Of the database itself: a pooler gives its connections to others in between, and who listened hears nothing. */

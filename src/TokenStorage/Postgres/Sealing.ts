@@ -4,9 +4,39 @@
 import { Effect, Option, Redacted, Schema } from "effect"
 import { type Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
-import type { ConnectionSummary, Status, StoredConnection } from "../../TokenStorage.js"
+import type { ConnectionSummary, Status, StoredConnection, StoredRow } from "../../TokenStorage.js"
 import type { KeyRing } from "../../KeyRing.js"
-import type { Columns, Sealed } from "./Fragments.js"
+
+/** A pair as it is written, in the order of the functions' parameters: sealed, with what is compared or listed beside it. */
+export type Sealed = readonly [
+  envelope: string,
+  refreshHash: string,
+  accessHash: string,
+  accessTokenExpiresAt: number,
+  refreshTokenExpiresAt: number | null
+]
+
+/** Of which Cal.com account a row is. */
+export type Account = Pick<Columns, "kind" | "client_id" | "cal_user_id" | "scope">
+
+/** What the database answers of a row: counts and instants as numbers. */
+export interface Columns {
+  readonly user_ulid: UserUlid
+  readonly kind: Connection["_tag"]
+  readonly client_id: string
+  readonly cal_user_id: number | null
+  readonly scope: string | null
+  /** Null when whoever asked has it. */
+  readonly pair: string | null
+  readonly fallbacks: ReadonlyArray<{ readonly hash: string; readonly pair: string }>
+  readonly version: number
+  readonly status: "active" | "reauthorization_required"
+  readonly cause: string | null
+  readonly since: number | null
+  readonly updated_at: number
+  readonly access_token_expires_at: number
+  readonly refresh_token_expires_at: number | null
+}
 
 const Text = Schema.parseJson(TokenPair)
 const encode = Schema.encodeSync(Text)
@@ -15,16 +45,16 @@ const isCause = Schema.is(ReauthorizationCause)
 
 /** Seals a user's pair. */
 export const seal = (keys: KeyRing["Type"], userUlid: UserUlid, pair: TokenPair): Effect.Effect<Sealed> =>
-  Effect.map(keys.seal({ userUlid, purpose: "token-pair" }, Redacted.make(encode(pair))), (envelope) => ({
+  Effect.map(keys.seal({ userUlid, purpose: "token-pair" }, Redacted.make(encode(pair))), (envelope) => [
     envelope,
-    refreshHash: hash(pair.refreshToken),
-    accessHash: hash(pair.accessToken),
-    accessTokenExpiresAt: Math.floor(pair.accessTokenExpiresAt),
-    refreshTokenExpiresAt: pair.refreshTokenExpiresAt === undefined ? null : Math.floor(pair.refreshTokenExpiresAt)
-  }))
+    hash(pair.refreshToken),
+    hash(pair.accessToken),
+    Math.floor(pair.accessTokenExpiresAt),
+    pair.refreshTokenExpiresAt === undefined ? null : Math.floor(pair.refreshTokenExpiresAt)
+  ])
 
 /** Opens a row. A fallback that cannot be opened is left out: it was only ever a second chance. */
-export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredConnection, TokenUnreadable> =>
+export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredRow, TokenUnreadable> =>
   Effect.gen(function* () {
     const pair = yield* openPair(keys, row.user_ulid, row.pair)
     const fallbacks = yield* Effect.forEach(row.fallbacks, (fallback) =>
@@ -43,6 +73,17 @@ export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredC
     return { ...common(row), pair, fallbacks: fallbacks.flatMap(Option.toArray) }
   })
 
+/** The row around a pair that is at hand; another one is opened. */
+export const around = (
+  keys: KeyRing["Type"],
+  row: Columns,
+  own: TokenPair
+): Effect.Effect<StoredConnection, TokenUnreadable> =>
+  Effect.map(row.pair === null ? Effect.succeed(own) : openPair(keys, row.user_ulid, row.pair), (pair) => ({
+    ...common(row),
+    pair
+  }))
+
 /** What of a row can be shown without opening it. */
 export const summary = (row: Columns): ConnectionSummary => ({
   ...common(row),
@@ -50,8 +91,8 @@ export const summary = (row: Columns): ConnectionSummary => ({
   refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
 })
 
-const openPair = (keys: KeyRing["Type"], userUlid: UserUlid, envelope: string) =>
-  Effect.flatMap(keys.open({ userUlid, purpose: "token-pair" }, envelope), (text) =>
+const openPair = (keys: KeyRing["Type"], userUlid: UserUlid, envelope: string | null) =>
+  Effect.flatMap(keys.open({ userUlid, purpose: "token-pair" }, envelope ?? ""), (text) =>
     // A parse error would quote the tokens.
     Effect.mapError(decode(Redacted.value(text)), () => new TokenUnreadable({ userUlid, reason: "not a token pair" }))
   )
@@ -64,7 +105,7 @@ const common = (row: Columns) => ({
   updatedAt: row.updated_at
 })
 
-const connectionOf = (row: Columns): Connection =>
+export const connectionOf = (row: Account): Connection =>
   row.kind === "ManagedUser" && row.cal_user_id !== null
     ? { _tag: "ManagedUser", clientId: row.client_id, calUserId: row.cal_user_id }
     : {

@@ -3,7 +3,7 @@
  * fails with {@link StorageUnavailable} alone. The driver's errors stay here, for they carry rows and parameters.
  */
 import { Migrator, SqlClient, SqlError } from "@effect/sql"
-import { Context, Deferred, Duration, Effect, Fiber } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, type Scope } from "effect"
 import { StorageUnavailable } from "../../TokenError.js"
 
 export interface RunOptions {
@@ -13,29 +13,37 @@ export interface RunOptions {
   readonly timeout: Duration.Duration
 }
 
-/**
- * Runs statements with all of the above. A statement that lost against a concurrent one (deadlock, serialization, an
- * account that changed hands meanwhile) is repeated at once: each is atomic, so the failed one left nothing behind.
- */
-export const run = <A>(
+/** Runs statements with all of the above. */
+export type Run = <A>(
   call: Effect.Effect<A, SqlError.SqlError>,
-  { operation, timeout }: RunOptions
-): Effect.Effect<A, StorageUnavailable> =>
-  call.pipe(
-    Effect.retry({ times: 10, while: isLostRace }),
-    Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
-    // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
-    Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
-    outsideTransaction,
-    // The driver's spans would end with its errors.
-    Effect.withTracerEnabled(false),
-    (effect) => bounded(effect, operation, timeout),
-    Effect.withSpan(`TokenStorage.${operation}`, {
-      kind: "client",
-      attributes: { "db.system.name": "postgresql" },
-      captureStackTrace: false
-    })
-  )
+  options: RunOptions
+) => Effect.Effect<A, StorageUnavailable>
+
+/**
+ * Runs statements until the scope ends, and nothing of them longer. A statement that lost against a concurrent one
+ * (deadlock, serialization, an account that changed hands meanwhile) is repeated at once: each is atomic, so the failed
+ * one left nothing behind.
+ */
+export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.map(
+  Effect.scope,
+  (scope): Run =>
+    (call, { operation, timeout }) =>
+      call.pipe(
+        Effect.retry({ times: 10, while: isLostRace }),
+        Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
+        // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
+        Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
+        outsideTransaction,
+        // The driver's spans would end with its errors.
+        Effect.withTracerEnabled(false),
+        (effect) => bounded(effect, { operation, timeout }, scope),
+        Effect.withSpan(`TokenStorage.${operation}`, {
+          kind: "client",
+          attributes: { "db.system.name": "postgresql" },
+          captureStackTrace: false
+        })
+      )
+)
 
 /** What happened, in words that contain neither parameters nor rows. */
 export const reasonOf = (error: unknown): string => {
@@ -93,19 +101,19 @@ const outsideTransaction = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A,
  */
 const bounded = <A, E>(
   effect: Effect.Effect<A, E>,
-  operation: string,
-  timeout: Duration.Duration
+  { operation, timeout }: RunOptions,
+  scope: Scope.Scope
 ): Effect.Effect<A, E | StorageUnavailable> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const answer = yield* Deferred.make<A, E | StorageUnavailable>()
-      const work = yield* Effect.forkDaemon(Effect.interruptible(Effect.intoDeferred(effect, answer)))
+      const work = yield* Effect.forkIn(Effect.interruptible(Effect.intoDeferred(effect, answer)), scope)
       const late = new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
       const timer = yield* Effect.sleep(timeout).pipe(
         Effect.zipRight(Deferred.fail(answer, late)),
         Effect.zipRight(Fiber.interruptFork(work)),
         Effect.interruptible,
-        Effect.forkDaemon
+        Effect.forkIn(scope)
       )
       return yield* restore(Deferred.await(answer)).pipe(
         Effect.onInterrupt(() => Fiber.interruptFork(work)),

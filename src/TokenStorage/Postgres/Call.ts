@@ -1,0 +1,54 @@
+/** How the driver calls the functions in the database: texts that are made once, and the storage's instant. */
+import { SqlClient } from "@effect/sql"
+import { Duration, Effect, type Scope } from "effect"
+import type { StorageUnavailable } from "../../TokenError.js"
+import * as Functions from "./Functions.js"
+import * as Sql from "./Sql.js"
+
+export interface Options {
+  /**
+   * Whose time judges leases and cooldowns: the database's, which is one for all processes, or Effect's, so that a
+   * `TestClock` governs. Default `database`.
+   */
+  readonly clock?: "database" | "effect" | undefined
+  /** How long a call waits for the database at most, the wait for a connection included. Default 5 s. */
+  readonly statementTimeout?: Duration.DurationInput | undefined
+}
+
+/** Calls one function. Its last parameter may be the storage's instant: that of the database, unless Effect's counts. */
+export type CallOf<A> = (
+  parameters: ReadonlyArray<unknown>,
+  instant?: "now"
+) => Effect.Effect<ReadonlyArray<A>, StorageUnavailable>
+
+/** `operation` names the call in errors and spans. */
+export type Call = <A extends object>(operation: string, name: string) => CallOf<A>
+
+/** The same for a statement that is no function; its parameters stand in it as `$1` and so on. */
+export interface Driver {
+  readonly call: Call
+  readonly statement: <A extends object>(operation: string, text: string) => CallOf<A>
+}
+
+/** Statements end with the scope at the latest. */
+export const make = (options: Options): Effect.Effect<Driver, never, SqlClient.SqlClient | Scope.Scope> =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const run = yield* Sql.make
+    const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
+    const instantOf = options.clock === "effect" ? (now: number): number | null => now : () => null
+
+    const statement: Driver["statement"] = <A extends object>(operation: string, text: string): CallOf<A> => {
+      const runOptions = { operation, timeout }
+      return (parameters, instant) =>
+        run(
+          instant === undefined
+            ? sql.unsafe<A>(text, parameters)
+            : Effect.clockWith((clock) =>
+                sql.unsafe<A>(text, [...parameters, instantOf(clock.unsafeCurrentTimeMillis())])
+              ),
+          runOptions
+        )
+    }
+    return { statement, call: (operation, name) => statement(operation, Functions.call(name)) }
+  })

@@ -1,0 +1,148 @@
+/** What people and programs do to a user's row: connect, update, disconnect. */
+import { withoutDead } from "./Beside.js"
+import * as Parts from "./Parts.js"
+
+const row: Parts.Field = ["r", "cal_tokens.connection"]
+const instant: Parts.Field = ["v_now", "bigint"]
+
+/** Answers what is new in the row. */
+const written = `
+  version := r.version;
+  updated_at := r.updated_at;
+  return next;`
+
+/** What a new pair from outside does to the row `r`, which is locked; `v_keeps`: it is certainly the same account. */
+const replaced = `${Parts.blank}, ${Parts.active}, ${Parts.newPair}, updated_at = v_now,
+  fallbacks = case when v_keeps then ${withoutDead(
+    "jsonb_build_array(jsonb_build_object('hash', c.refresh_hash, 'pair', c.pair)) || c.fallbacks",
+    "jsonb_build_array(p_refresh_hash)"
+  )} else '[]' end,
+  version = nextval('cal_tokens.version')`
+
+/** Another user's row goes, with all that hangs on it. */
+const removeOther = `
+      delete from cal_tokens.connection o where o.user_ulid = v_other returning * into v_gone;
+      perform cal_tokens.log_1(v_now, v_other, 'disconnected', null, null, null, v_gone.cause, v_gone.since);
+      displaced := v_other;`
+
+const connect: Parts.Definition = {
+  name: "connect_1",
+  parameters: [
+    ["user", "text"],
+    ["kind", "text"],
+    ["client_id", "text"],
+    ["cal_user_id", "bigint"],
+    ["scope", "text"],
+    ...Parts.pairParameters,
+    ["replace", "boolean"],
+    ["now", "bigint"]
+  ],
+  returns: "table (version float8, updated_at float8, displaced text)",
+  declare: [
+    row,
+    instant,
+    ["v_gone", "cal_tokens.connection"],
+    ["v_other", "text"],
+    ["v_displaced", "text"],
+    ["v_cause", "text"],
+    ["v_since", "bigint"],
+    ["v_keeps", "boolean"],
+    ["v_is_new", "boolean"]
+  ],
+  body: `
+  select a.user_ulid into v_other from cal_tokens.cal_account a
+  where a.kind = p_kind and a.client_id = p_client_id and a.cal_user_id = p_cal_user_id and a.user_ulid <> p_user;
+  if v_other is not null and not p_replace then
+    return;
+  end if;
+  ${Parts.durable}
+  -- Rows in the order of their users, then accounts: whoever takes accounts from each other must not wait in a circle.
+  perform from cal_tokens.connection c where c.user_ulid in (p_user, v_other) order by c.user_ulid for no key update;
+  select * into r from cal_tokens.connection c where c.user_ulid = p_user;
+  v_is_new := not found;
+  v_now := ${Parts.now};
+  if v_other is not null then
+    -- It may have moved on to another account since.
+    select a.user_ulid into v_other from cal_tokens.cal_account a
+    where a.kind = p_kind and a.client_id = p_client_id and a.cal_user_id = p_cal_user_id and a.user_ulid = v_other;
+    if found then
+      ${removeOther}
+    end if;
+  end if;
+  if v_is_new then
+    insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash, access_hash,
+      access_token_expires_at, refresh_token_expires_at, version, updated_at)
+    values (p_user, p_kind, p_client_id, p_cal_user_id, p_scope, p_pair, p_refresh_hash, p_access_hash,
+      p_access_token_expires_at, p_refresh_token_expires_at, nextval('cal_tokens.version'), v_now)
+    returning * into r;
+  else
+    v_keeps := coalesce(r.kind = p_kind and r.client_id = p_client_id and r.cal_user_id = p_cal_user_id, false);
+    v_cause := r.cause;
+    v_since := r.since;
+    if v_keeps then
+      v_displaced := r.access_hash;
+    else
+      -- Given up before the row moves on: the key refers to the account as the row names it.
+      delete from cal_tokens.cal_account a where a.user_ulid = p_user;
+    end if;
+    update cal_tokens.connection c set kind = p_kind, client_id = p_client_id, cal_user_id = p_cal_user_id,
+      scope = p_scope, ${replaced}
+    where c.user_ulid = p_user
+    returning * into r;
+  end if;
+  if p_cal_user_id is not null and v_keeps is not true then
+    insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
+    values (p_kind, p_client_id, p_cal_user_id, p_user);
+  end if;
+  perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
+  ${written}`
+}
+
+const update: Parts.Definition = {
+  name: "update_1",
+  parameters: [["user", "text"], ...Parts.pairParameters, ["now", "bigint"]],
+  returns: `table (version float8, updated_at float8, kind text, client_id text, cal_user_id float8, scope text)`,
+  declare: [row, instant, ["v_displaced", "text"], ["v_cause", "text"], ["v_since", "bigint"], ["v_keeps", "boolean"]],
+  body: `
+  ${Parts.lock}
+  ${Parts.durable}
+  -- A nameless account is never known to be the same.
+  v_keeps := r.cal_user_id is not null;
+  v_cause := r.cause;
+  v_since := r.since;
+  if v_keeps then
+    v_displaced := r.access_hash;
+  end if;
+  update cal_tokens.connection c set ${replaced}
+  where c.user_ulid = p_user
+  returning * into r;
+  perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  perform cal_tokens.log_1(v_now, p_user, 'updated', r.version, null, null, v_cause, v_since);
+  kind := r.kind;
+  client_id := r.client_id;
+  cal_user_id := r.cal_user_id;
+  scope := r.scope;
+  ${written}`
+}
+
+const disconnect: Parts.Definition = {
+  name: "disconnect_1",
+  parameters: [
+    ["user", "text"],
+    ["now", "bigint"]
+  ],
+  returns: "boolean",
+  declare: [row, instant],
+  body: `
+  delete from cal_tokens.connection c where c.user_ulid = p_user returning * into r;
+  if not found then
+    return false;
+  end if;
+  ${Parts.durable}
+  v_now := ${Parts.now};
+  perform cal_tokens.log_1(v_now, p_user, 'disconnected', null, null, null, r.cause, r.since);
+  return true;`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect]

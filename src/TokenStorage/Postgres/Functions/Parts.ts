@@ -1,0 +1,105 @@
+/**
+ * What the functions in the database are made of. Their names carry a version: releases overlap, so a release that changes
+ * one installs the next version beside it, and leaves the one that processes of the release before still call.
+ *
+ * They are `plpgsql`, which keeps the plans of its statements for the life of a connection, behind any pooler and without
+ * anything to set up in a session. (PostgreSQL before 18 plans `language sql` anew at each call.) Each statement in a
+ * function sees what is committed when it begins: whatever is decided about a row is decided after the row is locked.
+ */
+
+/** A column, a parameter or a variable: its name and its type. */
+export type Field = readonly [name: string, type: string]
+
+/** What readers get of a row. Counts and instants are numbers: the driver would make text of a `bigint`. */
+const stored: ReadonlyArray<Field> = [
+  ["user_ulid", "text"],
+  ["kind", "text"],
+  ["client_id", "text"],
+  ["cal_user_id", "float8"],
+  ["scope", "text"],
+  ["pair", "text"],
+  ["fallbacks", "jsonb"],
+  ["version", "float8"],
+  ["status", "text"],
+  ["cause", "text"],
+  ["since", "float8"],
+  ["updated_at", "float8"],
+  ["access_token_expires_at", "float8"],
+  ["refresh_token_expires_at", "float8"]
+]
+
+/** The columns of {@link stored}, as a result's or as a row's. */
+export const storedFields = stored.map(([name, type]) => `${name} ${type}`).join(", ")
+export const storedColumns = (row: string) =>
+  stored.map(([name, type]) => (type === "float8" ? `${row}.${name}::float8` : `${row}.${name}`)).join(", ")
+
+/** Answers one row: the columns of {@link stored} from the variable `r`, and whatever else was assigned. */
+export const answer = `
+  ${stored.map(([name]) => `${name} := r.${name};`).join(" ")}
+  return next;`
+
+/** The storage's instant in ms: the database's own, unless the caller brings one. To be taken when the lock is held. */
+export const now = "coalesce(p_now, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)"
+
+/**
+ * Waits for the disk before the statement answers, whatever the server's default is: what is known to be written must
+ * survive a crash. Stronger defaults stay.
+ */
+export const durable = `
+  if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;`
+
+/** Locks the user's row into `r`; without one, the function answers nothing. */
+export const lock = `
+  select * into r from cal_tokens.connection c where c.user_ulid = p_user for no key update;
+  if not found then
+    return;
+  end if;
+  v_now := ${now};`
+
+/** An empty attempt. */
+export const closed = "attempt_id = null, lease_until = null, journal = null, probe_not_before = null"
+
+/** Nothing is held against the row, though its attempts still count. */
+export const unharmed = "consecutive_failures = 0, next_attempt_at = null, last_error = null"
+
+/** A row as new. */
+export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_started_at = null, attempts = 0,
+  rejected_refresh_at = null, prior_started_at = null, prior_rejected_at = null`
+
+export const active = "status = 'active', cause = null, since = null"
+
+/** The pair of the parameters is the row's. */
+export const newPair = `pair = p_pair, refresh_hash = p_refresh_hash, access_hash = p_access_hash,
+  access_token_expires_at = p_access_token_expires_at, refresh_token_expires_at = p_refresh_token_expires_at`
+
+/** Parameters of a pair: sealed, with what has to be compared or listed beside it. */
+export const pairParameters: ReadonlyArray<Field> = [
+  ["pair", "text"],
+  ["refresh_hash", "text"],
+  ["access_hash", "text"],
+  ["access_token_expires_at", "bigint"],
+  ["refresh_token_expires_at", "bigint"]
+]
+
+export interface Definition {
+  readonly name: string
+  readonly parameters: ReadonlyArray<Field>
+  /** Its SQL: `returns …` takes one value or a table. */
+  readonly returns: string
+  readonly declare?: ReadonlyArray<Field>
+  readonly body: string
+}
+
+/** The statement that installs a function. Parameters go by `p_name` in its body, and columns win over variables. */
+export const create = ({ body, declare = [], name, parameters, returns }: Definition): string => `
+create function cal_tokens.${name}(${parameters.map(([name, type]) => `p_${name} ${type}`).join(", ")})
+returns ${returns} language plpgsql as $function$
+#variable_conflict use_column
+declare
+${declare.map(([name, type]) => `  ${name} ${type};`).join("\n")}
+begin
+${body.trim()}
+end
+$function$`
