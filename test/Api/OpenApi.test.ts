@@ -12,6 +12,7 @@ import { examples } from "../../src/Api/Examples.js"
 import { statuses } from "../../src/Api/Failure.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
 import { call, layer } from "../support/HttpFixture.js"
+import * as OpenApiDigest from "../support/OpenApiDigest.js"
 
 /** As it is sent. */
 const spec = JSON.parse(JSON.stringify(OpenApi.fromApi(Api))) as OpenApi.OpenAPISpec
@@ -34,8 +35,8 @@ describe("the document", () => {
     assert.deepStrictEqual(await new Validator().validate({ ...spec }), { valid: true })
   })
 
-  it("is what it was", () => {
-    expect(spec).toMatchSnapshot()
+  it("promises callers what it promised", () => {
+    expect(OpenApiDigest.make(spec)).toMatchSnapshot()
   })
 
   it("holds every endpoint, and the proxy", () => {
@@ -137,6 +138,43 @@ describe("the document", () => {
         if (name !== "Unhealthy") assert.strictEqual(String(statuses[tag as keyof typeof statuses]), status, name)
       }
     }
+  })
+
+  it("shows failures that their schemas take, each with words of its own", () => {
+    const { examples: shown, schemas } = spec.components as unknown as {
+      readonly examples: Readonly<Record<string, { readonly value: { readonly error?: string } }>>
+      readonly schemas: Readonly<Record<string, { readonly description?: string }>>
+    }
+    const seen = new Set<string>()
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, errors }) => {
+        const operation = operations.find(({ operation }) => operation.operationId.endsWith(`.${endpoint.name}`))
+        for (const [status, { ast }] of errors) {
+          const takes = Schema.decodeUnknownOption(Schema.make(Option.getOrThrow(ast)))
+          for (const name of Object.keys(media(operation?.operation.responses[status])?.examples ?? {})) {
+            assert.isTrue(Option.isSome(takes(shown[name]?.value)), `${endpoint.name} ${name}`)
+            seen.add(name)
+          }
+        }
+      }
+    })
+    assert.sameMembers([...seen], Object.keys(shown))
+    for (const [name, { value }] of Object.entries(shown)) {
+      if (name !== "Unhealthy") assert.isAbove(value.error?.length ?? 0, 20, name)
+      if (name !== "Unhealthy") assert.strictEqual(value.error, schemas[name]?.description, name)
+    }
+  })
+
+  it("holds no token, not even one that was made up: those are in angle brackets", () => {
+    const given = (text: string) =>
+      Array.from(
+        text.matchAll(/"(?:accessToken|refreshToken|code|state|completion)":"([^"]+)"/g),
+        ([, value = ""]) => value
+      )
+    const codes = Object.keys(statuses)
+    for (const value of given(JSON.stringify(spec))) assert.isTrue(/^<.+>$/.test(value) || codes.includes(value), value)
+    assert.notMatch(JSON.stringify(spec), /eyJ|[\w-]{40,}/)
   })
 
   it("shows requests and answers that its schemas take", () => {
