@@ -4,7 +4,6 @@ import { Chunk, Effect, Fiber, Layer, Stream, TestClock } from "effect"
 import { CalTokens, type TokenChange } from "../../src/CalTokens.js"
 import { Revalidation } from "../../src/Revalidation.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
-import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -59,9 +58,7 @@ scenario(
 scenario(
   "failures, joins and a refused input tell nothing",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grant = yield* World.connectManaged()
+    const { grant, sandbox, tokens } = yield* World.connected("managed")
     const changes = yield* recorded(
       Effect.gen(function* () {
         yield* Effect.flip(tokens.update(user(), { ...grant, accessTokenExpiresAt: 0 }))
@@ -86,9 +83,7 @@ for (const times of [1, 2]) {
   scenario(
     `S10: a commit whose answer was lost ${times} times is told once`,
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
+      const { tap, tokens } = yield* World.connected("managed")
       const changes = yield* recorded(
         Effect.gen(function* () {
           yield* tap.loseAnswer("commit", times)
@@ -107,9 +102,7 @@ for (const times of [1, 2]) {
 scenario(
   "S10: a pair that lands after a while is told when it is durable, not before",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const tap = yield* StorageTap
-    yield* World.connectManaged()
+    const { tap, tokens } = yield* World.connected("managed")
     const changes = yield* recorded(
       Effect.gen(function* () {
         yield* tap.refuse("commit", 5)
@@ -135,8 +128,7 @@ scenario(
     }
     const seen = yield* World.start(Stream.runCollect(Stream.take(tokens.changes, 1)))
     yield* tokens.update(user(), grant)
-    yield* World.untilDone(seen, 1000)
-    assert.strictEqual(Chunk.size(yield* Fiber.join(seen)), 1)
+    assert.strictEqual(Chunk.size(yield* World.landed(seen, 1000)), 1)
     yield* Fiber.interrupt(stuck)
     assert.strictEqual((yield* sandbox.calls).length, 0)
   })
@@ -205,8 +197,7 @@ describe("revalidation", () => {
   scenario(
     "it runs after the change is stored: what it reads is what it was told of",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      yield* World.connectManaged()
+      const { tokens } = yield* World.connected("managed")
       yield* tokens.refresh(user(), { forceRefresh: true })
       yield* World.settle
       const { version } = yield* World.stored()

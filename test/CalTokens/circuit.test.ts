@@ -1,79 +1,51 @@
 /** What is wrong with the client is no user's fault: one circuit for the client, no user marked. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Redacted, Ref, TestClock } from "effect"
+import { Effect, Redacted, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import * as Circuit from "../../src/CalTokens/Circuit.js"
 import { demoOAuth2, Sandbox } from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import * as World from "../support/World.js"
 
-const { scenario, user } = World
-
-const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
+const { scenario, user, users } = World
 
 const statuses = (n: number) =>
   Effect.map(Effect.forEach(users(n), World.stored), (rows) => rows.map(({ status }) => status._tag))
 
-const kinds = [
-  {
-    kind: "refresh",
-    connect: World.connectManaged,
-    age: "61 minutes",
-    break: { managedSecretRejected: true },
-    mend: { managedSecretRejected: false }
-  },
-  {
-    kind: "oauth2Refresh",
-    connect: World.connectOAuth2,
-    age: "31 minutes",
-    break: { oauth2SecretRejected: true },
-    mend: { oauth2SecretRejected: false }
-  },
-  {
-    kind: "oauth2Refresh",
-    connect: World.connectOAuth2,
-    age: "31 minutes",
-    break: { oauth2ClientStatus: "PENDING" },
-    mend: { oauth2ClientStatus: "APPROVED" }
-  }
-] as const
-
-for (const { age, break: broken, connect, kind, mend } of kinds) {
+for (const { broken, kind, mended } of [
+  { kind: "managed", broken: { managedSecretRejected: true }, mended: { managedSecretRejected: false } },
+  { kind: "oauth2", broken: { oauth2SecretRejected: true }, mended: { oauth2SecretRejected: false } },
+  { kind: "oauth2", broken: { oauth2ClientStatus: "PENDING" }, mended: { oauth2ClientStatus: "APPROVED" } }
+] as const) {
   describe(`${kind}, ${JSON.stringify(broken)}`, () => {
     scenario(
       "S20: a refused client opens the circuit: no user is marked, at most one call per 30 s, clears when mended",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        for (const userUlid of users(20)) yield* connect(userUlid)
-        yield* TestClock.adjust(age)
-        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...broken }))
+        const { refreshes, sandbox, tokens } = yield* World.allExpired(kind, 20)
+        yield* World.turn(broken)
         for (let second = 0; second < 90; second += 10) {
           const errors = yield* Effect.forEach(users(20), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
           assert.deepStrictEqual([...new Set(errors.map(({ _tag }) => _tag))], ["CalClientMisconfigured"])
-          assert.strictEqual(yield* sandbox.count(kind), Math.floor(second / 30) + 1)
+          assert.strictEqual(yield* refreshes, Math.floor(second / 30) + 1)
           yield* TestClock.adjust("10 seconds")
         }
         assert.deepStrictEqual([...new Set(yield* statuses(20))], ["Active"])
-        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...mend }))
+        yield* World.turn(mended)
         yield* sandbox.resetCalls
         yield* TestClock.adjust("30 seconds")
         const answers = yield* Effect.forEach(users(20), (userUlid) => tokens.ensureValid(userUlid))
         assert.isTrue(answers.every(({ refreshed }) => refreshed))
-        assert.strictEqual(yield* sandbox.count(kind), 20)
+        assert.strictEqual(yield* refreshes, 20)
       })
     )
 
     scenario(
       "an unmended client closes the circuit again, and a mended one leaves no trace of cooldown in any row",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect()
-        yield* TestClock.adjust(age)
+        const { tokens } = yield* World.expired(kind)
         const before = yield* World.peek()
         assert.strictEqual(before._tag, "Claimed")
-        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, ...broken }))
+        yield* World.turn(broken)
         for (let i = 0; i < 6; i++) {
           yield* Effect.flip(tokens.ensureValid(user()))
           yield* TestClock.adjust("30 seconds")
@@ -88,11 +60,8 @@ for (const { age, break: broken, connect, kind, mend } of kinds) {
 scenario(
   "a refused client hurts nobody whose token still lives",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    yield* World.connectManaged()
-    yield* TestClock.adjust("3570 seconds")
-    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    const { tokens } = yield* World.due("managed")
+    yield* World.turn({ managedSecretRejected: true })
     const answer = yield* tokens.ensureValid(user())
     assert.isFalse(answer.refreshed)
   })
@@ -117,11 +86,8 @@ scenario(
 scenario(
   "the brake: the fifth confirmed rejection within a minute opens the circuit instead of marking the user",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    for (const userUlid of users(8)) yield* World.connectOAuth2(userUlid)
-    yield* TestClock.adjust("31 minutes")
-    for (const call of (yield* sandbox.snapshot).users) yield* sandbox.revokeRefreshTokens(call.id)
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 8)
+    for (const { calUserId } of grants) yield* sandbox.revokeRefreshTokens(calUserId)
     const errors = yield* Effect.forEach(users(8), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
     assert.deepStrictEqual(
       errors.map(({ _tag }) => _tag),
@@ -138,11 +104,8 @@ scenario(
 scenario(
   "the brake counts a minute: four rejections, and a fifth 61 s after the first, mark five users",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    for (const userUlid of users(5)) yield* World.connectOAuth2(userUlid)
-    yield* TestClock.adjust("31 minutes")
-    for (const call of (yield* sandbox.snapshot).users) yield* sandbox.revokeRefreshTokens(call.id)
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 5)
+    for (const { calUserId } of grants) yield* sandbox.revokeRefreshTokens(calUserId)
     for (const userUlid of users(5)) {
       assert.strictEqual((yield* Effect.flip(tokens.ensureValid(userUlid)))._tag, "ReauthorizationRequired")
       yield* TestClock.adjust("15250 millis")
@@ -153,10 +116,7 @@ scenario(
 scenario(
   "the brake looks at all refreshes: five rejections among six successes mark five users",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grants = yield* Effect.forEach(users(11), (userUlid) => World.connectOAuth2(userUlid))
-    yield* TestClock.adjust("31 minutes")
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 11)
     for (const userUlid of users(6)) yield* tokens.ensureValid(userUlid)
     for (const { calUserId } of grants.slice(6)) yield* sandbox.revokeRefreshTokens(calUserId)
     for (const userUlid of users(11).slice(6)) {
@@ -168,10 +128,7 @@ scenario(
 scenario(
   "a brake pulled by a wrong URL or key lets go when the first trial succeeds",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grants = yield* Effect.forEach(users(7), (userUlid) => World.connectOAuth2(userUlid))
-    yield* TestClock.adjust("31 minutes")
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 7)
     for (const { calUserId } of grants.slice(0, 5)) yield* sandbox.revokeRefreshTokens(calUserId)
     yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
     assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(6))))._tag, "CalClientMisconfigured")
@@ -193,10 +150,7 @@ it.effect("one user who is refused again and again does not open it, five users 
 scenario(
   "while the circuit is open, a user whom Cal.com refuses cannot keep it open for everybody else",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grants = yield* Effect.forEach(users(7), (userUlid) => World.connectOAuth2(userUlid))
-    yield* TestClock.adjust("31 minutes")
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 7)
     for (const { calUserId } of grants.slice(0, 6)) yield* sandbox.revokeRefreshTokens(calUserId)
     yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
     // User 6 polls and is always there first when a trial is let through; user 7 is well.
@@ -213,10 +167,7 @@ scenario(
 scenario(
   "nor can several such users who take turns",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grants = yield* Effect.forEach(users(8), (userUlid) => World.connectOAuth2(userUlid))
-    yield* TestClock.adjust("31 minutes")
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 8)
     for (const { calUserId } of grants.slice(0, 7)) yield* sandbox.revokeRefreshTokens(calUserId)
     yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
     let served = false
@@ -232,10 +183,7 @@ scenario(
 scenario(
   "a code that Cal.com exchanges shows that nothing is wrong with the client, and closes it",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const grants = yield* Effect.forEach(users(6), (userUlid) => World.connectOAuth2(userUlid))
-    yield* TestClock.adjust("31 minutes")
+    const { grants, sandbox, tokens } = yield* World.allExpired("oauth2", 6)
     for (const { calUserId } of grants) yield* sandbox.revokeRefreshTokens(calUserId)
     yield* Effect.forEach(users(5), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
     assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(5))))._tag, "CalClientMisconfigured")
@@ -250,20 +198,17 @@ scenario(
 scenario(
   "a trial that never reaches Cal.com does not use up the interval",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    for (const userUlid of users(2)) yield* World.connectManaged(userUlid)
+    const { refreshes, tokens } = yield* World.allExpired("managed", 2)
     const other = (yield* World.anotherNode()).tokens
-    yield* TestClock.adjust("61 minutes")
-    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    yield* World.turn({ managedSecretRejected: true })
     yield* Effect.flip(tokens.ensureValid(user(1)))
-    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: false }))
+    yield* World.turn({ managedSecretRejected: false })
     yield* TestClock.adjust("30 seconds")
     yield* tokens.info(user(1))
     yield* other.ensureValid(user(1))
     // The trial finds the other process' pair; nothing is known about the client by that.
     yield* tokens.ensureValid(user(1))
-    assert.strictEqual(yield* sandbox.count("refresh"), 2)
+    assert.strictEqual(yield* refreshes, 2)
     assert.isTrue((yield* tokens.ensureValid(user(2))).refreshed)
   })
 )
@@ -271,10 +216,8 @@ scenario(
 scenario(
   "S20: one node's wrong secret does not stop another's right one, nor mark its users",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    yield* World.connectManaged()
+    const { tokens } = yield* World.expired("managed")
     const wrong = (yield* World.anotherNode({}, World.clientOptions({ managedSecret: "wrong" }))).tokens
-    yield* TestClock.adjust("61 minutes")
     assert.strictEqual((yield* Effect.flip(wrong.ensureValid(user())))._tag, "CalClientMisconfigured")
     assert.isTrue((yield* tokens.ensureValid(user())).refreshed)
     yield* TestClock.adjust("5 seconds")
@@ -285,10 +228,8 @@ scenario(
 scenario(
   "an open circuit fails forced refreshes and reissues alike, without a word of the secret",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    yield* World.connectManaged()
-    yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+    const { sandbox, tokens } = yield* World.connected("managed")
+    yield* World.turn({ managedSecretRejected: true })
     const first = yield* Effect.flip(tokens.refresh(user(), { forceRefresh: true }))
     const second = yield* Effect.flip(tokens.refresh(user(), { reissue: true }))
     for (const error of [first, second]) {

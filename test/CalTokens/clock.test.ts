@@ -3,7 +3,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option, Ref, TestClock } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import * as Cooldowns from "../../src/CalTokens/Cooldowns.js"
-import { CalTokens } from "../../src/CalTokens.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
@@ -13,11 +12,11 @@ const me = Effect.flatMap(CalApi, (api) => api.send(user(), { method: "GET", pat
 
 const minute = 60_000
 
-for (const [name, connect, kind, lifetime] of [
-  ["managed", World.connectManaged(), "refresh", 60],
-  ["oauth2", World.connectOAuth2(), "oauth2Refresh", 30]
+for (const [kind, lifetime] of [
+  ["managed", 60],
+  ["oauth2", 30]
 ] as const) {
-  describe(name, () => {
+  describe(kind, () => {
     for (const [what, skew] of [
       ["10 minutes ahead", -10 * minute],
       ["one hour behind", 60 * minute],
@@ -27,9 +26,7 @@ for (const [name, connect, kind, lifetime] of [
       scenario(
         `S22: our clock is ${what}: each life of a token costs one refresh, and Cal.com never sees a dead one twice`,
         Effect.gen(function* () {
-          const tokens = yield* CalTokens
-          const sandbox = yield* Sandbox
-          yield* connect
+          const { refreshes, sandbox, tokens } = yield* World.connected(kind)
           yield* Effect.either(tokens.refresh(user(), { forceRefresh: true }))
           yield* sandbox.resetCalls
           let dead = 0
@@ -40,8 +37,8 @@ for (const [name, connect, kind, lifetime] of [
             yield* World.settle
           }
           assert.strictEqual(dead, 0)
-          assert.isAtLeast(yield* sandbox.count(kind), 9)
-          assert.isAtMost(yield* sandbox.count(kind), 13)
+          assert.isAtLeast(yield* refreshes, 9)
+          assert.isAtMost(yield* refreshes, 13)
         }),
         { sandbox: { switches: { clockSkewMillis: skew } } }
       )
@@ -50,38 +47,34 @@ for (const [name, connect, kind, lifetime] of [
     scenario(
       "S22: our clock jumps back one hour: a dead token is refused once, refreshed once, and the clocks agree again",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refreshes, sandbox, tokens } = yield* World.connected(kind)
         yield* TestClock.adjust(lifetime * minute + 10 * minute)
         yield* jumpBack(60 * minute)
         const answers = yield* World.passTime(Effect.all([me, me, me], { concurrency: 3 }), 10_000)
         assert.isTrue(answers.every(({ status }) => status === 200))
-        assert.strictEqual(yield* sandbox.count(kind), 1)
+        assert.strictEqual(yield* refreshes, 1)
         for (let i = 0; i < 10; i++) {
           assert.strictEqual((yield* me).status, 200)
           assert.isTrue(yield* sandbox.isAccessLive((yield* tokens.ensureValid(user())).accessToken))
           yield* TestClock.adjust("1 second")
         }
-        assert.strictEqual(yield* sandbox.count(kind), 1)
+        assert.strictEqual(yield* refreshes, 1)
       })
     )
 
     scenario(
       "S22: our clock jumps ahead ten minutes: at most one refresh that was not needed",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refreshes, tokens } = yield* World.connected(kind)
         yield* TestClock.adjust("1 minute")
-        yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, clockSkewMillis: -10 * minute }))
+        yield* World.turn({ clockSkewMillis: -10 * minute })
         yield* TestClock.adjust("10 minutes")
         for (let i = 0; i < lifetime - 8; i++) {
           yield* tokens.ensureValid(user())
           yield* World.settle
           yield* TestClock.adjust("1 minute")
         }
-        assert.isAtMost(yield* sandbox.count(kind), 1)
+        assert.isAtMost(yield* refreshes, 1)
       })
     )
   })
@@ -114,13 +107,11 @@ describe("S22: our clock jumps back one hour in the middle of a pause", () => {
   scenario(
     "an open circuit lets a trial through after 30 s, not after an hour",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { tokens } = yield* World.connected("managed")
       yield* TestClock.adjust("3 hours")
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+      yield* World.turn({ managedSecretRejected: true })
       yield* Effect.flip(tokens.ensureValid(user()))
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: false }))
+      yield* World.turn({ managedSecretRejected: false })
       yield* jumpBack(60 * minute)
       yield* TestClock.adjust("31 seconds")
       assert.isTrue((yield* tokens.ensureValid(user())).refreshed)

@@ -1,9 +1,9 @@
 /** Loops end: three attempts in half a minute, growing pauses after failures, and neither in the way of an expiry. */
 import { assert, describe } from "@effect/vitest"
-import { Duration, Effect, Fiber, Random, TestClock } from "effect"
+import { Duration, Effect, Random, TestClock } from "effect"
 import * as Ending from "../../src/CalTokens/Ending.js"
 import { CalTokens } from "../../src/CalTokens.js"
-import { Fault, Sandbox } from "../../src/Sandbox.js"
+import { Fault } from "../../src/Sandbox.js"
 import { defaults } from "../../src/TokenConfig.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
@@ -13,15 +13,11 @@ const { scenario, user } = World
 const force = Effect.flatMap(CalTokens, (tokens) => tokens.refresh(user(), { forceRefresh: true }))
 
 describe("attempts per window", () => {
-  for (const [name, connect, kind] of [
-    ["managed", World.connectManaged(), "refresh"],
-    ["oauth2", World.connectOAuth2(), "oauth2Refresh"]
-  ] as const) {
+  for (const kind of World.kinds) {
     scenario(
-      `P7: three forced refreshes in 30 s, then \`RefreshCoolingDown\` until exactly 30 s after the first (${name})`,
+      `P7: three forced refreshes in 30 s, then \`RefreshCoolingDown\` until exactly 30 s after the first (${kind})`,
       Effect.gen(function* () {
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refreshes } = yield* World.connected(kind)
         for (let i = 0; i < 3; i++) {
           yield* force
           yield* TestClock.adjust("4 seconds")
@@ -31,7 +27,7 @@ describe("attempts per window", () => {
         assert.isTrue(error._tag === "RefreshCoolingDown" && error.lastError === undefined)
         yield* TestClock.adjust("17999 millis")
         assert.strictEqual((yield* Effect.flip(force))._tag, "RefreshCoolingDown")
-        assert.strictEqual(yield* sandbox.count(kind), 3)
+        assert.strictEqual(yield* refreshes, 3)
         yield* TestClock.adjust("1 millis")
         assert.isTrue((yield* force).refreshed)
       })
@@ -41,8 +37,7 @@ describe("attempts per window", () => {
   scenario(
     "P7: the three are the fleet's, not each process'",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       const others = [(yield* World.anotherNode()).tokens, (yield* World.anotherNode()).tokens]
       for (let i = 0; i < 4; i++) {
         yield* Effect.either(force)
@@ -55,8 +50,7 @@ describe("attempts per window", () => {
   scenario(
     "P7: a window counts from its first attempt, so that across the edge of two no 30 s hold more than five",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       for (let second = 0; second < 40; second++) {
         if (second === 0 || second >= 28) yield* Effect.either(force)
         yield* TestClock.adjust("1 second")
@@ -69,11 +63,7 @@ describe("attempts per window", () => {
   scenario(
     "a tight loop costs neither claims nor reads once this process knows of the cooldown",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tap, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh", times: Infinity }))
       for (let i = 0; i < 3; i++) yield* Effect.flip(tokens.ensureValid(user()))
       yield* tap.reset
@@ -88,10 +78,7 @@ describe("attempts per window", () => {
   scenario(
     "P7: a caller that polls every second through an hour of outage: at most one call per pause, and none faster than 2 s",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh", times: Infinity }))
       const tap = yield* StorageTap
       const claims: Array<number> = []
@@ -137,10 +124,7 @@ describe("back-off", () => {
   scenario(
     "after a success it starts anew",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh", times: 3 }))
       for (let i = 0; i < 3; i++) {
         yield* Effect.flip(tokens.ensureValid(user()))
@@ -161,10 +145,7 @@ describe("an expiry", () => {
     scenario(
       `${what} before the expiry never postpones the first attempt at the expiry`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const grant = yield* World.connectManaged()
-        yield* TestClock.setTime(grant.accessTokenExpiresAt - 55_000)
+        const { grant, sandbox, tokens } = yield* World.due("managed")
         yield* sandbox.inject(fault)
         for (let i = 0; i < 27; i++) {
           yield* tokens.ensureValid(user())
@@ -182,9 +163,7 @@ describe("an expiry", () => {
   scenario(
     "three attempts just before the expiry do not hold the first one after it; the three after it count again",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       yield* TestClock.setTime(grant.accessTokenExpiresAt - 20_000)
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh", times: Infinity }))
       for (let i = 0; i < 8; i++) {
@@ -200,9 +179,7 @@ describe("an expiry", () => {
   scenario(
     "a token that is expired when it is granted ends in a cooldown, not in a loop",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       yield* TestClock.adjust("2 seconds")
       for (let i = 0; i < 50; i++) yield* Effect.either(tokens.ensureValid(user()))
       assert.isAtMost(yield* sandbox.count("refresh"), 3)
@@ -215,9 +192,7 @@ describe("connect and update", () => {
   scenario(
     "clear the cooldown at once, here",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       for (let i = 0; i < 3; i++) yield* force
       assert.strictEqual((yield* Effect.flip(force))._tag, "RefreshCoolingDown")
       yield* tokens.update(user(), yield* sandbox.grantManaged({ calUserId: grant.calUserId }))
@@ -228,11 +203,8 @@ describe("connect and update", () => {
   scenario(
     "clear the cooldown for every process",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.expired("managed")
       const other = (yield* World.anotherNode()).tokens
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh", times: 1 }))
       yield* Effect.flip(other.ensureValid(user()))
       yield* Effect.flip(other.ensureValid(user()))
@@ -246,18 +218,14 @@ describe("connect and update", () => {
   scenario(
     "a connect during a flight does not let its end cool the new pair down",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { grant, sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh" }))
       yield* sandbox.inject(Fault.status(429, { kind: "refresh", after: "2 seconds" }))
       yield* Effect.flip(tokens.ensureValid(user()))
       yield* TestClock.adjust("10 seconds")
       const caller = yield* World.start(Effect.either(tokens.ensureValid(user())))
       yield* tokens.update(user(), yield* sandbox.grantManaged({ calUserId: grant.calUserId }))
-      yield* World.untilDone(caller, 10_000)
-      yield* Fiber.join(caller)
+      yield* World.landed(caller, 10_000)
       assert.isTrue((yield* force).refreshed)
     })
   )

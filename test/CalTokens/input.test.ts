@@ -5,7 +5,6 @@ import { Effect, Redacted, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import type { PairInput } from "../../src/TokenInput.js"
-import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -58,10 +57,7 @@ describe("S21: connect", () => {
     scenario(
       `a ${field} that is wrong in any way is InvalidInput, and nothing changed`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        const grant = yield* World.connectManaged()
+        const { grant, sandbox, tap, tokens } = yield* World.connected("managed")
         const before = yield* World.stored()
         const connection = { _tag: "ManagedUser", calUserId: grant.calUserId } as const
         yield* tap.reset
@@ -118,9 +114,7 @@ describe("S21: connect", () => {
   scenario(
     "a pair with hardly any life left, or an age that cannot be, is not refreshed on each call",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       for (let i = 0; i < 100; i++) {
         yield* Effect.either(tokens.ensureValid(user()))
         yield* World.settle
@@ -204,8 +198,7 @@ describe("whose token", () => {
   scenario(
     "P10: no error and no information about a user contains a token",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const grant = yield* World.connectManaged()
+      const { grant, tokens } = yield* World.connected("managed")
       const seen = [
         yield* tokens.info(user()),
         yield* Effect.flip(tokens.update(user(), { ...grant, accessTokenExpiresAt: 0 })),

@@ -9,11 +9,6 @@ import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
 
-const kinds = {
-  managed: { kind: "refresh", connect: World.connectManaged(), lifetime: 3_600_000 },
-  oauth2: { kind: "oauth2Refresh", connect: World.connectOAuth2(), lifetime: 1_800_000 }
-} as const
-
 const reconnect = Effect.gen(function* () {
   const sandbox = yield* Sandbox
   const tokens = yield* CalTokens
@@ -40,12 +35,8 @@ const staysConnected = Effect.gen(function* () {
 scenario(
   "a process that could not store its pair, and another that probes in the meantime: nobody is asked to reconnect",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const tap = yield* StorageTap
+    const { sandbox, tap, tokens } = yield* World.expired("oauth2")
     const other = yield* World.anotherNode()
-    yield* World.connectOAuth2()
-    yield* TestClock.adjust("31 minutes")
     // Longer than the lease, until the other one has been refused.
     yield* tap.refuse("commit", 1000)
     yield* World.passTime(tokens.ensureValid(user()), 1000)
@@ -54,8 +45,7 @@ scenario(
     yield* TestClock.adjust("1 second")
     assert.strictEqual((yield* World.presented).length, 2)
     yield* tap.relent
-    yield* World.untilDone(caller, 20_000)
-    const answer = yield* Fiber.join(caller)
+    const answer = yield* World.landed(caller, 20_000)
     assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
     assert.isTrue(yield* World.isStoredPairLive())
   })
@@ -64,10 +54,8 @@ scenario(
 scenario(
   "a pair whose storing is not answered is not served over a newer one that this process has read",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const tap = yield* StorageTap
+    const { tap, tokens } = yield* World.connected("oauth2")
     const other = (yield* World.anotherNode()).tokens
-    yield* World.connectOAuth2()
     yield* TestClock.adjust("1 minute")
     const unanswered = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "silent" }))
     yield* tap.around("commit", { after: Effect.delay(unanswered, "5 seconds") })
@@ -101,10 +89,7 @@ describe("a process whose pair takes long to be stored, and another that gave th
   scenario(
     "its callers get the token and are not told to reconnect",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tokens } = yield* World.expired("oauth2")
       yield* givenUp("ensureValid")
       const answer = yield* tokens.ensureValid(user())
       assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
@@ -116,9 +101,11 @@ describe("a process whose pair takes long to be stored, and another that gave th
   scenario(
     "it advises the token when the one before is refused",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const { accessToken } = yield* World.connectOAuth2()
+      const {
+        grant: { accessToken },
+        sandbox,
+        tokens
+      } = yield* World.connected("oauth2")
       yield* TestClock.adjust("1 minute")
       yield* givenUp("refresh")
       const advice = yield* tokens.reportRejected(user(), { accessToken, status: 401 })
@@ -130,11 +117,7 @@ describe("a process whose pair takes long to be stored, and another that gave th
   scenario(
     "it looks again when the answer comes while it is writing that there is none",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tap, tokens } = yield* World.expired("oauth2")
       // No answer, a probe, a refusal; then the answer, whose first offer hangs.
       yield* sandbox.inject(Fault.delayAfter("6 seconds", { kind: "oauth2Refresh" }))
       yield* tap.around("fail", {})
@@ -158,10 +141,7 @@ describe("a process whose pair takes long to be stored, and another that gave th
 scenario(
   "a pair that expires while it is being stored is not handed out, but refreshed in its turn",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const tap = yield* StorageTap
-    yield* World.connectManaged()
+    const { sandbox, tap, tokens } = yield* World.connected("managed")
     yield* TestClock.adjust("11 seconds")
     yield* tap.around("commit", { before: Effect.sleep("12 seconds") })
     const answer = yield* World.passTime(tokens.ensureValid(user()), 60_000)
@@ -171,17 +151,13 @@ scenario(
   { sandbox: { accessTokenLifetime: "10 seconds" } }
 )
 
-for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
-  describe(name, () => {
+for (const kind of World.kinds) {
+  describe(kind, () => {
     scenario(
       "a late answer whose pair takes long to be stored: it is offered once more, and nothing is probed",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("9 seconds", { kind }))
+        const { refresh, sandbox, tap, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.delayAfter("9 seconds", refresh))
         yield* tap.around("commit", { before: Effect.sleep("20 seconds") })
         const answer = yield* World.passTime(tokens.ensureValid(user()), 20_000)
         assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
@@ -195,11 +171,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S8: an answer 2 s after the deadline: nothing is sent again, the live token is served, the pair is kept",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const grant = yield* connect
-        yield* TestClock.adjust(lifetime - 55_000)
-        yield* sandbox.inject(Fault.delayAfter("10 seconds", { kind }))
+        const { grant, refresh, sandbox, tokens } = yield* World.due(kind)
+        yield* sandbox.inject(Fault.delayAfter("10 seconds", refresh))
         const early = yield* World.passTime(World.timed(tokens.ensureValid(user())), 10_000)
         assert.strictEqual(early.took, 5000)
         yield* TestClock.adjust("3 seconds")
@@ -219,11 +192,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S8: the token is dead: the callers get the late answer before any probe is sent",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("11 seconds", { kind }))
+        const { refresh, sandbox, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.delayAfter("11 seconds", refresh))
         const { result } = yield* World.passTime(World.timed(tokens.ensureValid(user())), 25_000)
         assert.isTrue(yield* sandbox.isAccessLive(result.accessToken))
         assert.strictEqual((yield* World.presented).length, 1)
@@ -234,11 +204,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S8: an answer 30 s after the deadline is the last one listened for, also after the user was declared lost",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("37 seconds", { kind }))
+        const { refresh, sandbox, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.delayAfter("37 seconds", refresh))
         yield* World.passTime(Effect.either(tokens.ensureValid(user())), 30_000)
         yield* TestClock.adjust("30 seconds")
         assert.strictEqual((yield* World.stored()).status._tag, "Active")
@@ -249,13 +216,10 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "two processes, the holder's answer is late: the other's probe and the late pair end in one that lives",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refresh, sandbox, tokens } = yield* World.expired(kind)
         const other = (yield* World.anotherNode()).tokens
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("14 seconds", { kind }))
-        yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind }))
+        yield* sandbox.inject(Fault.delayAfter("14 seconds", refresh))
+        yield* sandbox.inject(Fault.delayAfter("3 seconds", refresh))
         const both = yield* World.start(
           Effect.all([Effect.either(tokens.ensureValid(user())), Effect.either(other.ensureValid(user()))], {
             concurrency: 2
@@ -271,16 +235,11 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S25: disconnected in the middle of a refresh: not resurrected, and the callers hear it",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind }))
+        const { refresh, sandbox, tap, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.delayAfter("2 seconds", refresh))
         const caller = yield* World.start(Effect.flip(tokens.ensureValid(user())))
         yield* tokens.disconnect(user())
-        yield* World.untilDone(caller, 5000)
-        assert.strictEqual((yield* Fiber.join(caller))._tag, "TokensNotFound")
+        assert.strictEqual((yield* World.landed(caller, 5000))._tag, "TokensNotFound")
         assert.isTrue(Option.isNone(yield* tap.raw.find(user())))
         assert.strictEqual((yield* Effect.flip(tokens.info(user())))._tag, "TokensNotFound")
         assert.strictEqual((yield* Effect.flip(tokens.disconnect(user())))._tag, "TokensNotFound")
@@ -290,27 +249,19 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S25: disconnected while the token is due: its caller is not served a token of a forgotten user",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
-        yield* TestClock.adjust(lifetime - 30_000)
-        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind }))
+        const { refresh, sandbox, tokens } = yield* World.due(kind)
+        yield* sandbox.inject(Fault.delayAfter("2 seconds", refresh))
         const caller = yield* World.start(Effect.flip(tokens.ensureValid(user())))
         yield* tokens.disconnect(user())
-        yield* World.untilDone(caller, 5000)
-        assert.strictEqual((yield* Fiber.join(caller))._tag, "TokensNotFound")
+        assert.strictEqual((yield* World.landed(caller, 5000))._tag, "TokensNotFound")
       })
     )
 
     scenario(
       "S25: disconnected before a late answer: its pair goes nowhere",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime - 55_000)
-        yield* sandbox.inject(Fault.delayAfter("12 seconds", { kind }))
+        const { refresh, sandbox, tap, tokens } = yield* World.due(kind)
+        yield* sandbox.inject(Fault.delayAfter("12 seconds", refresh))
         yield* World.passTime(tokens.ensureValid(user()), 10_000)
         yield* TestClock.adjust("4 seconds")
         yield* tokens.disconnect(user())
@@ -323,17 +274,15 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "an expired pair is handed in while callers wait: they do not get it, and it is refreshed in its turn",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refresh, sandbox, tokens } = yield* World.connected(kind)
         const now = yield* sandbox.now
-        yield* TestClock.adjust(lifetime)
+        yield* TestClock.adjust("61 minutes")
         const row = yield* World.stored()
         const fresh =
-          kind === "refresh" ? undefined : yield* sandbox.grantOAuth2({ calUserId: row.connection.calUserId })
+          kind === "managed" ? undefined : yield* sandbox.grantOAuth2({ calUserId: row.connection.calUserId })
         const next = fresh ?? (yield* sandbox.grantManaged({ calUserId: row.connection.calUserId }))
-        yield* sandbox.inject(Fault.refuseConnection({ kind, after: "1 second" }))
-        yield* sandbox.inject(Fault.dropBefore({ kind }))
+        yield* sandbox.inject(Fault.refuseConnection({ ...refresh, after: "1 second" }))
+        yield* sandbox.inject(Fault.dropBefore(refresh))
         const caller = yield* World.start(Effect.either(tokens.ensureValid(user())))
         yield* tokens.update(user(), { ...next, accessTokenExpiresAt: now - 1 })
         yield* World.untilDone(caller, 60_000)
@@ -349,15 +298,11 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: the code is exchanged before the rotation: the new row is not overwritten, its dead pair has a living fallback",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.inject(Fault.delayBefore("2 seconds", { kind: "oauth2Refresh" }))
       const caller = yield* World.start(tokens.ensureValid(user()))
       const grant = yield* reconnect
-      yield* World.untilDone(caller, 5000)
-      assert.strictEqual(reveal((yield* Fiber.join(caller)).accessToken), reveal(grant.accessToken))
+      assert.strictEqual(reveal((yield* World.landed(caller, 5000)).accessToken), reveal(grant.accessToken))
       const row = yield* World.stored()
       assert.strictEqual(reveal(row.pair.refreshToken), reveal(grant.refreshToken))
       assert.isFalse(yield* sandbox.isLive(row.pair.refreshToken))
@@ -368,10 +313,7 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: the rotation comes first: the new row is live and stays, the late pair is kept beside it",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "oauth2Refresh" }))
       const caller = yield* World.start(tokens.ensureValid(user()))
       const grant = yield* reconnect
@@ -386,12 +328,8 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: another process finds every token refused while the pair that lives is on its way into the storage: it waits",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
+      const { sandbox, tap, tokens } = yield* World.expired("oauth2")
       const other = (yield* World.anotherNode()).tokens
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
       yield* sandbox.inject(Fault.delayBefore("2 seconds", { kind: "oauth2Refresh" }))
       const silent = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "silent" }))
       yield* tap.around("commit", { before: Effect.delay(silent, "5 seconds") })
@@ -400,8 +338,7 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
       yield* TestClock.adjust("2 seconds")
       assert.isFalse(yield* World.isStoredPairLive())
       const caller = yield* World.start(other.refresh(user(), { forceRefresh: true }))
-      yield* World.untilDone(caller, 20_000)
-      assert.isTrue(yield* sandbox.isAccessLive((yield* Fiber.join(caller)).accessToken))
+      assert.isTrue(yield* sandbox.isAccessLive((yield* World.landed(caller, 20_000)).accessToken))
       yield* staysConnected
     })
   )
@@ -409,9 +346,7 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: in the middle of a probe, in both orders",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
+      const { sandbox, tokens } = yield* World.connected("oauth2")
       for (const delay of [Fault.delayBefore, Fault.delayAfter]) {
         yield* TestClock.setTime((yield* World.stored()).pair.accessTokenExpiresAt + 60_000)
         yield* sandbox.inject(Fault.dropBefore({ kind: "oauth2Refresh" }))
@@ -419,8 +354,7 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
         const caller = yield* World.start(tokens.ensureValid(user()))
         yield* TestClock.adjust("6 seconds")
         yield* reconnect
-        yield* World.untilDone(caller, 60_000)
-        yield* Fiber.join(caller)
+        yield* World.landed(caller, 60_000)
         yield* staysConnected
       }
     })
@@ -429,11 +363,8 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: a reconnect clears a terminal state, a cooldown and an unknown outcome",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("31 minutes")
       assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user())))._tag, "ReauthorizationRequired")
       yield* reconnect
       assert.strictEqual((yield* tokens.info(user())).status._tag, "Active")
@@ -454,11 +385,9 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "S25: another process' terminal state is cleared by a reconnect here, and it hears of it at the next call",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox } = yield* World.expired("oauth2")
       const other = (yield* World.anotherNode()).tokens
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("31 minutes")
       assert.strictEqual((yield* Effect.flip(other.ensureValid(user())))._tag, "ReauthorizationRequired")
       const fresh = yield* reconnect
       assert.strictEqual(reveal((yield* other.ensureValid(user())).accessToken), reveal(fresh.accessToken))
@@ -468,15 +397,11 @@ describe("a person reconnects in the middle (Cal.com deletes every refresh token
   scenario(
     "another Cal.com account is connected in the middle: the old account's pair is dropped",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "oauth2Refresh" }))
       const caller = yield* World.start(tokens.ensureValid(user()))
       const grant = yield* World.connectOAuth2(user(), "somebody-else@example.com")
-      yield* World.untilDone(caller, 5000)
-      assert.strictEqual(reveal((yield* Fiber.join(caller)).accessToken), reveal(grant.accessToken))
+      assert.strictEqual(reveal((yield* World.landed(caller, 5000)).accessToken), reveal(grant.accessToken))
       const row = yield* World.stored()
       assert.strictEqual(row.fallbacks.length, 0)
       assert.strictEqual(row.connection.calUserId, grant.calUserId)
@@ -489,12 +414,8 @@ describe("losers and winners", () => {
     scenario(
       `S19: two refreshes race at Cal.com after a lapsed lease (the loser ${loser}): active, and the stored pair works`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const tap = yield* StorageTap
-        const sandbox = yield* Sandbox
-        yield* World.connectOAuth2()
+        const { sandbox, tap, tokens } = yield* World.expired("oauth2")
         const other = (yield* World.anotherNode()).tokens
-        yield* TestClock.adjust("31 minutes")
         // The first process claims and is paused before it sends, for longer than its lease.
         yield* tap.around("claim", { after: Effect.sleep("31 seconds") })
         yield* sandbox.inject(Fault.raceBothSucceed("2 seconds", { kind: "oauth2Refresh", times: 2 }))
@@ -514,12 +435,8 @@ describe("losers and winners", () => {
   scenario(
     "S19: `invalid_grant` while the winner's pair is already stored: the loser returns the winner's token",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tap, tokens } = yield* World.expired("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("31 minutes")
       const winner = yield* sandbox.grantOAuth2({ calUserId: grant.calUserId })
       const accessTokenExpiresAt = (yield* sandbox.now) + 1_800_000
       // The winner's pair lands between Cal.com's refusal and the write of it.
@@ -538,9 +455,7 @@ describe("losers and winners", () => {
   scenario(
     "a displaced pair is spent when the row's is refused, and refused ones are not kept",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
+      const { sandbox, tokens } = yield* World.connected("oauth2")
       yield* TestClock.adjust("10 minutes")
       const live = yield* reconnect
       yield* tokens.update(user(), {
@@ -562,9 +477,7 @@ describe("losers and winners", () => {
   scenario(
     "all of them are refused: each was presented once, then no pair comes late, and reconnect is asked for",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tokens } = yield* World.connected("oauth2")
       yield* reconnect
       yield* reconnect
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
@@ -580,9 +493,7 @@ describe("losers and winners", () => {
   scenario(
     "a fallback whose outcome is unknown is the one that is probed",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
+      const { sandbox, tokens } = yield* World.connected("oauth2")
       const live = yield* reconnect
       yield* tokens.update(user(), {
         accessToken: "handed-in",

@@ -11,9 +11,7 @@ import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
-const { scenario, user } = World
-
-const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
+const { scenario, user, users } = World
 
 it.effect("a cooldown that is over is not remembered for ever", () =>
   Effect.gen(function* () {

@@ -1,6 +1,6 @@
 /** News of other processes' writes: they shorten waiting, and nothing more. */
 import { assert, describe } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Queue, Scope, Stream, TestClock } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Scope, Stream, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import type * as TokenConfig from "../../src/TokenConfig.js"
@@ -9,7 +9,7 @@ import { Notice, TokenStorage } from "../../src/TokenStorage.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
-const { reveal, scenario, user } = World
+const { landed, reveal, scenario, user } = World
 
 /** A process over the world's storage that hears what the given stream says. */
 const nodeHearing = (notices: Stream.Stream<Notice>, config: Partial<TokenConfig.Options> = {}) =>
@@ -37,10 +37,6 @@ const news = Effect.map(World.stored(), ({ version }) => written(version))
 /** So seldom that no test waits for it. */
 const seldom = { pollInterval: Duration.seconds(20) }
 
-/** What came of it, if anything has. */
-const landed = <A, E>(fiber: Fiber.RuntimeFiber<A, E>) =>
-  Effect.suspend(() => (fiber.unsafePoll() === null ? Effect.dieMessage("still waiting") : Fiber.join(fiber)))
-
 /** How often these were asked of the storage. */
 const asked = Effect.map(StorageTap, (tap) => ({ find: tap.count("find"), claim: tap.count("claim") }))
 
@@ -53,11 +49,8 @@ describe("a caller that waits for another process", () => {
     scenario(
       `is answered when the holder has stored its pair: ${name}`,
       Effect.gen(function* () {
-        const holder = yield* CalTokens
-        const sandbox = yield* Sandbox
+        const { sandbox, tokens: holder } = yield* World.expired("managed")
         const other = yield* listener(seldom)
-        yield* World.connectManaged()
-        yield* TestClock.adjust("61 minutes")
         yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
         const first = yield* World.start(holder.ensureValid(user()))
         const waiter = yield* World.start(World.timed(other.tokens.ensureValid(user())))
@@ -76,11 +69,8 @@ describe("a caller that waits for another process", () => {
   scenario(
     "gets the holder's error when that has failed",
     Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
+      const { sandbox, tokens: holder } = yield* World.expired("managed")
       const other = yield* listener(seldom)
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.status(429, { kind: "refresh", after: "1 second" }))
       yield* World.start(Effect.flip(holder.ensureValid(user())))
       const waiter = yield* World.start(World.timed(Effect.flip(other.tokens.ensureValid(user()))))
@@ -95,11 +85,8 @@ describe("a caller that waits for another process", () => {
   scenario(
     "polls when the notice is lost",
     Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
+      const { sandbox, tokens: holder } = yield* World.expired("managed")
       const other = yield* listener()
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       yield* World.start(holder.ensureValid(user()))
       const { took } = yield* World.passTime(World.timed(other.tokens.ensureValid(user())), 5000)
@@ -111,12 +98,8 @@ describe("a caller that waits for another process", () => {
   scenario(
     "looks again for a notice that says nothing new, and goes on waiting",
     Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
+      const { sandbox, tap, tokens: holder } = yield* World.expired("managed")
       const other = yield* listener(seldom)
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       yield* World.start(holder.ensureValid(user()))
       const waiter = yield* World.start(World.timed(other.tokens.ensureValid(user())))
@@ -133,12 +116,8 @@ describe("a caller that waits for another process", () => {
   scenario(
     "has not missed what was told while it asked",
     Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
+      const { sandbox, tap, tokens: holder } = yield* World.expired("managed")
       const other = yield* listener(seldom)
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       yield* World.start(holder.ensureValid(user()))
       // The answer to the waiter's claim is as slow as the holder.
@@ -154,10 +133,8 @@ describe("a caller that waits for another process", () => {
 
 describe("what memory holds", () => {
   const connected = Effect.gen(function* () {
-    const writer = yield* CalTokens
-    const tap = yield* StorageTap
+    const { tap, tokens: writer } = yield* World.connected("managed")
     const other = yield* listener()
-    yield* World.connectManaged()
     const known = yield* other.tokens.ensureValid(user())
     yield* tap.reset
     return { ...other, writer, tap, known }
@@ -268,9 +245,7 @@ describe("what memory holds", () => {
 describe("a caller that waits for the probe", () => {
   /** The call of 8 s brings nothing; its answer comes a second later. */
   const late = Effect.gen(function* () {
-    const sandbox = yield* Sandbox
-    yield* World.connectManaged()
-    yield* TestClock.adjust("61 minutes")
+    const { sandbox } = yield* World.expired("managed")
     yield* sandbox.inject(Fault.delayAfter("9 seconds", { kind: "refresh" }))
   })
 
@@ -312,10 +287,8 @@ describe("a caller that waits for the probe", () => {
   scenario(
     "waits on when notices were missed, and still gets the probe's result",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
+      const { sandbox } = yield* World.expired("managed")
       const other = yield* listener()
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.dropBefore({ kind: "refresh" }))
       const caller = yield* World.start(World.timed(other.tokens.ensureValid(user())))
       for (let second = 1; second <= 4; second++) {
@@ -368,10 +341,7 @@ describe("the stream", () => {
   scenario(
     "may be a flood: nothing is read, nobody waits, and the one that matters is heard",
     Effect.gen(function* () {
-      const holder = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
+      const { sandbox, tap, tokens: holder } = yield* World.connected("managed")
       yield* World.connectManaged(user(2))
       const { version } = yield* World.stored()
       const flood = Stream.map(Stream.range(1, 100_000), (i) =>

@@ -1,36 +1,23 @@
 /** Every way in which Cal.com can answer, or not: what is written, what is sent again, and what the caller hears. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Option, Ref, TestClock } from "effect"
-import { CalTokens } from "../../src/CalTokens.js"
-import { Fault, Sandbox, type Switches } from "../../src/Sandbox.js"
-import { StorageTap } from "../support/StorageTap.js"
+import { Effect, Option, TestClock } from "effect"
+import { Fault } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
 
-const grants = {
-  managed: { kind: "refresh", connect: World.connectManaged(), lifetime: 3_600_000 },
-  oauth2: { kind: "oauth2Refresh", connect: World.connectOAuth2(), lifetime: 1_800_000 }
-} as const
-
-const turn = (switches: Partial<Switches>) =>
-  Effect.flatMap(Sandbox, (sandbox) => Ref.update(sandbox.switches, (before) => ({ ...before, ...switches })))
-
-for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
-  describe(name, () => {
+for (const kind of World.kinds) {
+  describe(kind, () => {
     describe("not spent", () => {
       for (const [cause, fault, tag] of [
-        ["a refused connection", Fault.refuseConnection({ kind }), "CalUnavailable"],
-        ["429", Fault.status(429, { kind }), "CalRateLimited"]
+        ["a refused connection", Fault.refuseConnection, "CalUnavailable"],
+        ["429", (target: object) => Fault.status(429, target), "CalRateLimited"]
       ] as const) {
         scenario(
           `${cause}: back-off, still active, and the same token is sent afterwards as if for the first time`,
           Effect.gen(function* () {
-            const tokens = yield* CalTokens
-            const sandbox = yield* Sandbox
-            yield* connect
-            yield* TestClock.adjust(lifetime)
-            yield* sandbox.inject(fault)
+            const { refresh, sandbox, tokens } = yield* World.expired(kind)
+            yield* sandbox.inject(fault(refresh))
             const error = yield* Effect.flip(tokens.ensureValid(user()))
             assert.strictEqual(error._tag, tag)
             const after = yield* World.peek()
@@ -64,18 +51,15 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
         scenario(
           `P4, ${cause}, token dead: probed once, 5 s later, and ${rotated ? "recovered or lost" : "healed"}`,
           Effect.gen(function* () {
-            const tokens = yield* CalTokens
-            const sandbox = yield* Sandbox
-            const grant = yield* connect
-            yield* TestClock.adjust(lifetime)
-            yield* sandbox.inject(fault({ kind }))
+            const { grant, refresh, sandbox, tokens } = yield* World.expired(kind)
+            yield* sandbox.inject(fault(refresh))
             // Nothing that was sent 60 s late can be known to have been.
             const isLate = cause === "no answer in time"
             const { result, took } = yield* World.passTime(
               World.timed(Effect.either(tokens.ensureValid(user()))),
               30_000
             )
-            const isLost = rotated && !isLate && kind === "oauth2Refresh"
+            const isLost = rotated && !isLate && kind === "oauth2"
             // A person is asked only after a while in which another process could have stored the pair.
             assert.strictEqual(took, isLate || isLost ? 13_000 : 5000)
             const presented = yield* World.presented
@@ -89,18 +73,15 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
               assert.strictEqual(result._tag, "Right")
               assert.isTrue(yield* World.isStoredPairLive())
             }
-            assert.strictEqual(yield* sandbox.count("forceRefresh"), rotated && !isLate && kind === "refresh" ? 1 : 0)
+            assert.strictEqual(yield* sandbox.count("forceRefresh"), rotated && !isLate && kind === "managed" ? 1 : 0)
           })
         )
 
         scenario(
           `P4, P8, ${cause}, token alive: served on, and probed once when 60 s are over`,
           Effect.gen(function* () {
-            const tokens = yield* CalTokens
-            const sandbox = yield* Sandbox
-            const grant = yield* connect
-            yield* TestClock.adjust(lifetime - 200_000)
-            yield* sandbox.inject(fault({ kind }))
+            const { grant, refresh, sandbox, tokens } = yield* World.expiringSoon(kind)
+            yield* sandbox.inject(fault(refresh))
             yield* tokens.ensureValid(user())
             yield* TestClock.adjust("8 seconds")
             assert.strictEqual((yield* World.peek())._tag, "ProbeLater")
@@ -119,10 +100,10 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
             yield* tokens.ensureValid(user())
             yield* World.settle
             assert.strictEqual((yield* World.presented).length, 2)
-            yield* TestClock.adjust(lifetime)
+            yield* TestClock.adjust("61 minutes")
             yield* Effect.either(tokens.ensureValid(user()))
             const { status } = yield* World.stored()
-            const lost = rotated && kind === "oauth2Refresh"
+            const lost = rotated && kind === "oauth2"
             assert.strictEqual(status._tag, lost ? "ReauthorizationRequired" : "Active")
           })
         )
@@ -132,12 +113,9 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
         scenario(
           `P4: a probe answered ${again} leaves the outcome unknown; the next probe settles it`,
           Effect.gen(function* () {
-            const tokens = yield* CalTokens
-            const sandbox = yield* Sandbox
-            const grant = yield* connect
-            yield* TestClock.adjust(lifetime)
-            yield* sandbox.inject(Fault.dropAfter({ kind }))
-            yield* sandbox.inject(Fault.status(again, { kind }))
+            const { grant, refresh, sandbox, tokens } = yield* World.expired(kind)
+            yield* sandbox.inject(Fault.dropAfter(refresh))
+            yield* sandbox.inject(Fault.status(again, refresh))
             const first = yield* World.passTime(Effect.flip(tokens.ensureValid(user())), 30_000)
             assert.include(["CalUnavailable", "CalRateLimited"], first._tag)
             assert.strictEqual((yield* World.stored()).status._tag, "Active")
@@ -147,7 +125,7 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
               pending._tag === "Claimed" && Option.contains(pending.probe, World.hashOf(grant.refreshToken))
             )
             const last = yield* World.passTime(Effect.either(tokens.ensureValid(user())), 30_000)
-            assert.strictEqual(last._tag, kind === "refresh" ? "Right" : "Left")
+            assert.strictEqual(last._tag, kind === "managed" ? "Right" : "Left")
             assert.strictEqual(
               (yield* World.presented).filter((one) => one === World.hashOf(grant.refreshToken)).length,
               3
@@ -159,12 +137,9 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
       scenario(
         "P4: a connection refused during the probe leaves the outcome unknown",
         Effect.gen(function* () {
-          const tokens = yield* CalTokens
-          const sandbox = yield* Sandbox
-          const grant = yield* connect
-          yield* TestClock.adjust(lifetime)
-          yield* sandbox.inject(Fault.dropAfter({ kind }))
-          yield* sandbox.inject(Fault.refuseConnection({ kind }))
+          const { grant, refresh, sandbox, tokens } = yield* World.expired(kind)
+          yield* sandbox.inject(Fault.dropAfter(refresh))
+          yield* sandbox.inject(Fault.refuseConnection(refresh))
           yield* World.passTime(Effect.flip(tokens.ensureValid(user())), 30_000)
           yield* TestClock.adjust("120 seconds")
           const pending = yield* World.peek()
@@ -175,19 +150,16 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
       scenario(
         "P4: a client-wide refusal of the probe leaves the outcome unknown, and the user active",
         Effect.gen(function* () {
-          const tokens = yield* CalTokens
-          const sandbox = yield* Sandbox
-          const grant = yield* connect
-          yield* TestClock.adjust(lifetime)
-          yield* sandbox.inject(Fault.dropBefore({ kind }))
+          const { grant, refresh, sandbox, tokens } = yield* World.expired(kind)
+          yield* sandbox.inject(Fault.dropBefore(refresh))
           const caller = yield* World.start(Effect.flip(tokens.ensureValid(user())))
-          yield* turn({ managedSecretRejected: true, oauth2SecretRejected: true })
+          yield* World.turn({ managedSecretRejected: true, oauth2SecretRejected: true })
           yield* World.untilDone(caller, 10_000)
           const error = yield* caller.await
           assert.isTrue(error._tag === "Success" && error.value._tag === "CalClientMisconfigured")
           const pending = yield* World.peek()
           assert.isTrue(pending._tag === "Claimed" && Option.contains(pending.probe, World.hashOf(grant.refreshToken)))
-          yield* turn({ managedSecretRejected: false, oauth2SecretRejected: false })
+          yield* World.turn({ managedSecretRejected: false, oauth2SecretRejected: false })
           yield* TestClock.adjust("30 seconds")
           assert.isTrue((yield* tokens.ensureValid(user())).refreshed)
         })
@@ -200,18 +172,15 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(grants)) {
           scenario(
             `${first({})._tag}, then ${second({})._tag} of the probe: no loop, and the end is right`,
             Effect.gen(function* () {
-              const tokens = yield* CalTokens
-              const sandbox = yield* Sandbox
-              yield* connect
-              yield* TestClock.adjust(lifetime)
-              yield* sandbox.inject(first({ kind }))
-              yield* sandbox.inject(second({ kind }))
+              const { refresh, refreshes, sandbox, tokens } = yield* World.expired(kind)
+              yield* sandbox.inject(first(refresh))
+              yield* sandbox.inject(second(refresh))
               yield* World.passTime(Effect.either(tokens.ensureValid(user())), 30_000)
               yield* TestClock.adjust("90 seconds")
               const end = yield* World.passTime(Effect.either(tokens.ensureValid(user())), 30_000)
-              assert.isAtMost(yield* sandbox.count(kind), 3)
+              assert.isAtMost(yield* refreshes, 3)
               const lost = [first({})._tag, second({})._tag].some((tag) => tag === "DropAfter" || tag === "Truncated")
-              if (lost && kind === "oauth2Refresh") {
+              if (lost && kind === "oauth2") {
                 assert.isTrue(end._tag === "Left" && end.left._tag === "ReauthorizationRequired")
               } else {
                 assert.strictEqual(end._tag, "Right")
@@ -229,11 +198,8 @@ describe("rejected", () => {
   scenario(
     "OAuth2, revoked: one call, cause `revoked`, pair kept, and not a call more",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("31 minutes")
       for (let i = 0; i < 5; i++) {
         const error = yield* Effect.flip(tokens.ensureValid(user()))
         assert.isTrue(error._tag === "ReauthorizationRequired" && error.cause === "revoked")
@@ -248,10 +214,7 @@ describe("rejected", () => {
   scenario(
     "OAuth2: a failure before it that spent nothing does not make it `rotationLost`",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { grant, sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "oauth2Refresh" }))
       yield* Effect.flip(tokens.ensureValid(user()))
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
@@ -264,12 +227,8 @@ describe("rejected", () => {
   scenario(
     "OAuth2: a storage that is down when `revoked` is to be written leaves the attempt to lapse, which reads as a lost answer",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tap, tokens } = yield* World.expired("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("31 minutes")
       yield* tap.refuse("fail")
       yield* Effect.flip(tokens.ensureValid(user()))
       yield* TestClock.adjust("31 seconds")
@@ -281,12 +240,8 @@ describe("rejected", () => {
   scenario(
     "S16: managed, 400 Invalid refresh token: the row is read again, then one reissue",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("61 minutes")
       yield* tap.reset
       assert.isTrue((yield* tokens.ensureValid(user())).refreshed)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
@@ -299,12 +254,8 @@ describe("rejected", () => {
   scenario(
     "S16: managed, 400, and the row has moved on meanwhile: no reissue, the newer pair is used",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("61 minutes")
       const fresh = yield* sandbox.grantManaged({ calUserId: grant.calUserId })
       // Somebody hands in a pair between Cal.com's refusal and the look at the row.
       yield* tap.around("spend", { before: Effect.asVoid(Effect.orDie(tokens.update(user(), fresh))) })
@@ -317,10 +268,7 @@ describe("rejected", () => {
   scenario(
     "managed, 404 of a lost race: recovered as a refused token",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { grant, sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.raceBothSucceed("1 second", { kind: "refresh" }))
       const caller = yield* World.start(tokens.ensureValid(user()))
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
@@ -336,9 +284,7 @@ describe("rejected", () => {
   scenario(
     "managed, the user is gone at Cal.com: cause `calUserGone`, and not a call more",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       yield* sandbox.deleteUser(grant.calUserId)
       yield* TestClock.adjust("61 minutes")
       for (let i = 0; i < 3; i++) {
@@ -354,9 +300,7 @@ describe("rejected", () => {
   scenario(
     "S15: managed, 500 then 429: never a reissue; the cooldown honours Cal.com's reset; the live token is served",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       yield* TestClock.adjust("55 minutes")
       yield* sandbox.inject(Fault.status(500, { kind: "refresh" }))
       yield* sandbox.inject(Fault.status(429, { kind: "refresh", headers: { "x-ratelimit-reset-default": "47" } }))
@@ -389,9 +333,7 @@ describe("reissue", () => {
   scenario(
     "is refused for OAuth2 users",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
+      const { sandbox, tokens } = yield* World.connected("oauth2")
       assert.strictEqual((yield* Effect.flip(tokens.refresh(user(), { reissue: true })))._tag, "NotManagedUser")
       assert.strictEqual((yield* sandbox.calls).length, 0)
     })
@@ -400,9 +342,7 @@ describe("reissue", () => {
   scenario(
     "an unknown outcome is repeated once, and then the pair is the live one",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       yield* sandbox.inject(Fault.dropAfter({ kind: "forceRefresh" }))
       assert.isTrue((yield* tokens.refresh(user(), { reissue: true })).refreshed)
       assert.strictEqual(yield* sandbox.count("forceRefresh"), 2)
@@ -413,9 +353,7 @@ describe("reissue", () => {
   scenario(
     "two unknown outcomes: no third call before the wait is over, and then it heals",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       yield* sandbox.inject(Fault.dropAfter({ kind: "forceRefresh", times: 2 }))
       yield* Effect.flip(tokens.refresh(user(), { reissue: true }))
       assert.strictEqual(yield* sandbox.count("forceRefresh"), 2)
@@ -428,11 +366,8 @@ describe("reissue", () => {
   scenario(
     "heals a terminal managed user",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.adjust("61 minutes")
       yield* sandbox.inject(Fault.status(404, { kind: "forceRefresh", times: 0 }))
       yield* tokens.refresh(user(), { reissue: true })
       assert.isTrue(yield* World.isStoredPairLive())
@@ -442,9 +377,7 @@ describe("reissue", () => {
   scenario(
     "S17: two processes reissue the same user at once: what is stored in the end is live at Cal.com",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       yield* sandbox.inject(Fault.delayAfter("1 second", { kind: "forceRefresh" }))
       const both = yield* World.start(
@@ -465,9 +398,7 @@ describe("reissue", () => {
   scenario(
     "S17: their commits arrive in the other order: the stored pair is live, or heals without a person",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
+      const { tap, tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       // The first process is paused before its commit until its lease is over and the second has reissued.
       yield* tap.around("commit", { before: Effect.sleep("40 seconds") })
@@ -484,10 +415,7 @@ describe("reissue", () => {
   scenario(
     "asked for while an ordinary refresh is running: waits for it, then reissues once",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       const ordinary = yield* World.start(tokens.ensureValid(user()))
       const reissue = yield* World.start(tokens.refresh(user(), { reissue: true }))

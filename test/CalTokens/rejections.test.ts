@@ -1,11 +1,10 @@
 /** Cal.com refused an access token: what is done about it, and what is not. */
 import { assert, describe } from "@effect/vitest"
-import { Duration, Effect, Option, Redacted, Ref, TestClock } from "effect"
+import { Duration, Effect, Option, Redacted, TestClock } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
-import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -18,8 +17,7 @@ describe("through CalApi", () => {
   scenario(
     "S11: 100 requests in flight with one token all get 498: 1 refresh, 100 repetitions, 0 force-refreshes",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox } = yield* World.connected("managed")
       yield* sandbox.expireAccessTokens(grant.calUserId)
       const answers = yield* Effect.all(
         Array.from({ length: 100 }, () => me),
@@ -35,8 +33,7 @@ describe("through CalApi", () => {
   scenario(
     "S11: the same for OAuth2, whose dead tokens are 401",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox } = yield* World.connected("oauth2")
       yield* TestClock.adjust("11 seconds")
       yield* sandbox.expireAccessTokens(grant.calUserId)
       const answers = yield* Effect.all(
@@ -51,11 +48,7 @@ describe("through CalApi", () => {
   scenario(
     "a refresh under way ends with the very token that was refused: it is not advised",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
       const lost = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "broken by a test" }))
       yield* tap.around("commit", { after: Effect.zipRight(Effect.sleep("4 seconds"), lost) })
       const first = yield* World.start(tokens.ensureValid(user()))
@@ -73,11 +66,7 @@ describe("through CalApi", () => {
   scenario(
     "a pair is refused before it is stored: storing it makes it no other one",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
       // Once at the commit and once when it is offered again.
       yield* tap.refuse("commit", 2)
       const { accessToken } = yield* tokens.ensureValid(user())
@@ -92,8 +81,7 @@ describe("through CalApi", () => {
   scenario(
     "S14: a token that a replica does not know for 400 ms: repeated once after 500 ms, no rotation",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       const { result, took } = yield* World.passTime(World.timed(me), 5000)
       assert.strictEqual(result.status, 200)
       assert.strictEqual(took, 500)
@@ -106,10 +94,9 @@ describe("through CalApi", () => {
   scenario(
     "S13: a 401 that no refresh cures, on a 5 s old token: one repetition, then Cal.com's answer",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       yield* TestClock.adjust("5 seconds")
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, replicaLag: 3_600_000 }))
+      yield* World.turn({ replicaLag: 3_600_000 })
       for (let i = 1; i <= 3; i++) {
         assert.strictEqual((yield* World.passTime(me, 5000)).status, 401)
         assert.strictEqual(yield* apiCalls, 2 * i)
@@ -121,10 +108,9 @@ describe("through CalApi", () => {
   scenario(
     "S13, P7: a 401 that no refresh cures costs at most one refresh per 30 s, however many ask",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       yield* TestClock.adjust("1 minute")
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, replicaLag: 3_600_000 }))
+      yield* World.turn({ replicaLag: 3_600_000 })
       for (let second = 0; second < 90; second += 3) {
         const answers = yield* World.passTime(Effect.all([me, me, me], { concurrency: 3 }), 2000)
         assert.isTrue(answers.every(({ status }) => status === 401))
@@ -140,9 +126,7 @@ describe("reportRejected", () => {
   scenario(
     "S12: a slow refusal of the old token, after the new one is stored: the new one at once, no refresh",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       const fresh = yield* tokens.refresh(user(), { forceRefresh: true })
       for (const status of [401, 403, 498]) {
         const advice = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status })
@@ -155,9 +139,7 @@ describe("reportRejected", () => {
   scenario(
     "S12: the new one was stored by another process a moment ago",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       const fresh = yield* other.refresh(user(), { forceRefresh: true })
       const advice = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 498 })
@@ -173,9 +155,7 @@ describe("reportRejected", () => {
     scenario(
       `401 on a token that is ${age} ms old: ${refreshes === 0 ? "repeated after 500 ms" : "refreshed"}`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const grant = yield* World.connectManaged()
+        const { grant, sandbox, tokens } = yield* World.connected("managed")
         yield* TestClock.adjust(age)
         const advice = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 401 })
         assert.strictEqual(advice._tag === "Retry" && Duration.toMillis(advice.delay), delay)
@@ -209,9 +189,7 @@ describe("reportRejected", () => {
     scenario(
       `P7: a second refusal ${after} ms after the first one's refresh: ${refreshes} refreshes in all`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const grant = yield* World.connectManaged()
+        const { grant, sandbox, tokens } = yield* World.connected("managed")
         yield* TestClock.adjust("1 minute")
         const first = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 401 })
         assert.strictEqual(first._tag, "Retry")
@@ -227,9 +205,7 @@ describe("reportRejected", () => {
   scenario(
     "P7: the 30 s hold for the whole fleet",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       yield* TestClock.adjust("1 minute")
       yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 401 })
@@ -243,9 +219,7 @@ describe("reportRejected", () => {
   scenario(
     "P7: a refusal does not open the way for a loop of forced refreshes, nor the other way round",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       yield* TestClock.adjust("1 minute")
       for (let i = 0; i < 20; i++) {
         const { accessToken } = (yield* World.stored()).pair
@@ -259,9 +233,7 @@ describe("reportRejected", () => {
   scenario(
     "498 and the refresh fails: the refused token is not served again until it was replaced",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       yield* sandbox.expireAccessTokens(grant.calUserId)
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh" }))
       const refusal = { accessToken: grant.accessToken, status: 498 }
@@ -277,9 +249,7 @@ describe("reportRejected", () => {
   scenario(
     "a refusal of a user who has to reconnect says so",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tokens } = yield* World.connected("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
       yield* TestClock.adjust("20 seconds")
       const refusal = { accessToken: grant.accessToken, status: 401 }
@@ -305,15 +275,12 @@ describe("reportRejected", () => {
   scenario(
     "a token that was not refused for 30 s leaves a claim that failed without trace: a client-wide fault does not count",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
+      const { grant, tap, tokens } = yield* World.connected("managed")
       yield* TestClock.adjust("1 minute")
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: true }))
+      yield* World.turn({ managedSecretRejected: true })
       const refusal = { accessToken: grant.accessToken, status: 401 }
       yield* Effect.flip(tokens.reportRejected(user(), refusal))
-      yield* Ref.update(sandbox.switches, (switches) => ({ ...switches, managedSecretRejected: false }))
+      yield* World.turn({ managedSecretRejected: false })
       const other = (yield* World.anotherNode()).tokens
       assert.strictEqual((yield* other.reportRejected(user(), refusal))._tag, "Retry")
       assert.isTrue(Option.isSome(yield* tap.raw.find(user())))

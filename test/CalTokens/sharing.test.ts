@@ -1,31 +1,19 @@
 /** Any number of callers, in one process and in several: one refresh, everybody's result, nobody's loss. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Fiber, Layer, Option, TestClock } from "effect"
+import { Context, Duration, Effect, Exit, Fiber, Layer, TestClock } from "effect"
 import { CalClient } from "../../src/CalClient.js"
 import { CalTokens, layer as layerTokens } from "../../src/CalTokens.js"
 import { Fault, layer as layerSandbox, Sandbox } from "../../src/Sandbox.js"
-import { TokenStorage } from "../../src/TokenStorage.js"
-import { layerMemory } from "../../src/TokenStorage/Memory.js"
-import { StorageTap } from "../support/StorageTap.js"
+import * as StorageTap from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
-const { reveal, scenario, user } = World
-
-const many = <A, E, R>(n: number, effect: Effect.Effect<A, E, R>) =>
-  Effect.all(
-    Array.from({ length: n }, () => effect),
-    { concurrency: "unbounded" }
-  )
+const { many, reveal, scenario, user } = World
 
 describe("one process", () => {
   scenario(
     "S1: 500 callers find an expired token: one refresh, one read, one token",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
       yield* tap.reset
       const answers = yield* many(500, tokens.ensureValid(user()))
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
@@ -58,11 +46,7 @@ describe("one process", () => {
   scenario(
     "S3: the first caller is interrupted: its 50 joiners get the result of its refresh, which is stored once",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tap, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind: "refresh" }))
       const first = yield* World.start(tokens.ensureValid(user()))
       const joiners = yield* World.start(many(50, tokens.ensureValid(user())))
@@ -80,10 +64,7 @@ describe("one process", () => {
   scenario(
     "S3: all callers are interrupted before the answer: the pair is stored all the same",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectOAuth2()
-      yield* TestClock.adjust("31 minutes")
+      const { sandbox, tokens } = yield* World.expired("oauth2")
       yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind: "oauth2Refresh" }))
       const callers = yield* World.start(many(20, tokens.ensureValid(user())))
       yield* Fiber.interrupt(callers)
@@ -98,20 +79,15 @@ describe("one process", () => {
   scenario(
     "S4: a joiner's own deadline of 100 ms ends that joiner alone",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       const first = yield* World.start(tokens.ensureValid(user()))
       const hurried = yield* World.start(World.timed(Effect.timeoutOption(tokens.ensureValid(user()), "100 millis")))
-      yield* World.untilDone(hurried, 1000)
-      const { result, took } = yield* Fiber.join(hurried)
+      const { result, took } = yield* World.landed(hurried, 1000)
       assert.strictEqual(result._tag, "None")
       assert.strictEqual(took, 100)
       assert.isNull(first.unsafePoll())
-      yield* World.untilDone(first, 2000)
-      assert.isTrue((yield* Fiber.join(first)).refreshed)
+      assert.isTrue((yield* World.landed(first, 2000)).refreshed)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
     })
   )
@@ -119,10 +95,7 @@ describe("one process", () => {
   scenario(
     "a shared failure is everybody's, and forgotten: the next caller tries anew",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tokens } = yield* World.expired("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh" }))
       const errors = yield* many(30, Effect.flip(tokens.ensureValid(user())))
       assert.deepStrictEqual([...new Set(errors.map((error) => error._tag))], ["CalUnavailable"])
@@ -134,15 +107,10 @@ describe("one process", () => {
   scenario(
     "a caller is told to come back after 25 s, and the refresh it waited for goes on",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tap, tokens } = yield* World.expired("managed")
       yield* tap.around("commit", { before: Effect.sleep("40 seconds") })
       const caller = yield* World.start(World.timed(Effect.flip(tokens.ensureValid(user()))))
-      yield* World.untilDone(caller, 30_000)
-      const { result, took } = yield* Fiber.join(caller)
+      const { result, took } = yield* World.landed(caller, 30_000)
       assert.strictEqual(result._tag, "CalUnavailable")
       assert.strictEqual(took, 25_000)
       yield* TestClock.adjust("15 seconds")
@@ -155,9 +123,7 @@ describe("one process", () => {
   scenario(
     "a forced refresh joins the running one, and is satisfied by a pair stored after it was asked for",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
       const forced = yield* World.start(many(10, tokens.ensureValid(user(), { forceRefresh: true })))
       yield* TestClock.adjust("2 seconds")
@@ -186,8 +152,7 @@ describe("several processes over one storage", () => {
   scenario(
     "S2: four processes with 25 callers each: one refresh, one token for all",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox } = yield* World.connected("managed")
       const nodes = [yield* CalTokens]
       for (let i = 0; i < 3; i++) nodes.push((yield* World.anotherNode()).tokens)
       yield* TestClock.adjust("61 minutes")
@@ -205,25 +170,19 @@ describe("several processes over one storage", () => {
     })
   )
 
-  for (const [kind, connect, age] of [
-    ["refresh", World.connectManaged(), "61 minutes"],
-    ["oauth2Refresh", World.connectOAuth2(), "31 minutes"]
-  ] as const) {
+  for (const kind of World.kinds) {
     scenario(
       `a waiter gets the holder's reason when that fails (${kind})`,
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        yield* connect
+        const { refresh, refreshes, sandbox, tokens } = yield* World.expired(kind)
         const other = (yield* World.anotherNode()).tokens
-        yield* TestClock.adjust(age)
-        yield* sandbox.inject(Fault.status(429, { kind, after: "1 second" }))
+        yield* sandbox.inject(Fault.status(429, { ...refresh, after: "1 second" }))
         const holder = yield* World.start(Effect.flip(tokens.ensureValid(user())))
         const waiter = yield* World.start(Effect.flip(other.ensureValid(user())))
         yield* World.untilDone(waiter, 10_000)
         assert.strictEqual((yield* Fiber.join(holder))._tag, "CalRateLimited")
         assert.strictEqual((yield* Fiber.join(waiter))._tag, "CalRateLimited")
-        assert.strictEqual(yield* sandbox.count(kind), 1)
+        assert.strictEqual(yield* refreshes, 1)
       })
     )
   }
@@ -231,11 +190,7 @@ describe("several processes over one storage", () => {
   scenario(
     "S5, S6: a holder that never comes back is succeeded when its lease is over, and a managed user recovers",
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const tokens = yield* CalTokens
-      yield* World.connectManaged()
-      yield* TestClock.adjust("61 minutes")
+      const { sandbox, tap, tokens } = yield* World.expired("managed")
       // The holder rotated the token and died before its commit.
       const row = yield* World.stored()
       yield* tap.raw.claim({
@@ -261,12 +216,8 @@ describe("several processes over one storage", () => {
   scenario(
     "S9: a holder that slept through its lease changes nothing that came after; its late pair is kept beside",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
+      const { sandbox, tap, tokens } = yield* World.expired("managed")
       const other = (yield* World.anotherNode()).tokens
-      yield* TestClock.adjust("61 minutes")
       // Cal.com answered, and the process is paused in front of its commit.
       yield* tap.around("commit", { before: Effect.sleep("60 seconds") })
       const sleeper = yield* World.start(Effect.exit(tokens.ensureValid(user())))
@@ -285,9 +236,7 @@ describe("several processes over one storage", () => {
   scenario(
     "a process that has not heard of the other's refresh uses its pair instead of refreshing again",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      yield* World.connectManaged()
+      const { sandbox, tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       yield* TestClock.adjust("56 minutes")
       yield* other.info(user())
@@ -307,8 +256,7 @@ describe("several processes over one storage", () => {
   scenario(
     "news of another process' disconnect arrive within 5 s without any notification",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      yield* World.connectManaged()
+      const { tokens } = yield* World.connected("managed")
       const other = (yield* World.anotherNode()).tokens
       yield* other.ensureValid(user())
       yield* tokens.disconnect(user())
@@ -322,14 +270,12 @@ describe("several processes over one storage", () => {
 
 it.scoped("a forced refresh is answered by the first, also when the refresh token lives on", () =>
   Effect.gen(function* () {
-    const sandbox = yield* Sandbox
-    const tokens = yield* CalTokens
-    const grant = yield* World.connectOAuth2()
+    const { grant, refreshes, sandbox, tokens } = yield* World.connected("oauth2")
     yield* TestClock.adjust("1 minute")
     const answer = yield* World.passTime(tokens.refresh(user(), { forceRefresh: true }), 60_000)
     assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
-    assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 1)
-    const { pair } = Option.getOrThrow(yield* Effect.flatMap(TokenStorage, (storage) => storage.find(user())))
+    assert.strictEqual(yield* refreshes, 1)
+    const { pair } = yield* World.stored()
     assert.strictEqual(reveal(pair.accessToken), reveal(answer.accessToken))
     assert.strictEqual(reveal(pair.refreshToken), reveal(grant.refreshToken))
   }).pipe(
@@ -349,7 +295,7 @@ it.scoped("a forced refresh is answered by the first, also when the refresh toke
             })
           })
         ),
-        Layer.provideMerge(layerMemory),
+        Layer.provideMerge(StorageTap.layer),
         Layer.provideMerge(layerSandbox())
       )
     )

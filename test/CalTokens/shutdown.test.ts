@@ -3,7 +3,6 @@ import { assert } from "@effect/vitest"
 import { Cause, Context, Duration, Effect, Exit, Fiber, HashMap, Layer, Logger, Option, Scope, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
-import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { scenario, user } = World
@@ -22,19 +21,13 @@ const process = Effect.gen(function* () {
   return { tokens: Context.get(context, CalTokens), stop: Effect.exit(Scope.close(scope, Exit.void)), lines }
 })
 
-for (const [name, connect, kind, age] of [
-  ["managed", World.connectManaged(), "refresh", "61 minutes"],
-  ["oauth2", World.connectOAuth2(), "oauth2Refresh", "31 minutes"]
-] as const) {
+for (const kind of World.kinds) {
   scenario(
-    `P3: a shutdown waits for the refresh under way and for its commit (${name})`,
+    `P3: a shutdown waits for the refresh under way and for its commit (${kind})`,
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      yield* connect
+      const { refresh, sandbox, tap } = yield* World.expired(kind)
       const { stop, tokens } = yield* process
-      yield* TestClock.adjust(age)
-      yield* sandbox.inject(Fault.delayAfter("5 seconds", { kind }))
+      yield* sandbox.inject(Fault.delayAfter("5 seconds", refresh))
       yield* tap.around("commit", { before: Effect.sleep("3 seconds") })
       const caller = yield* World.start(tokens.ensureValid(user()))
       const { result, took } = yield* World.passTime(World.timed(stop), 60_000)
@@ -46,13 +39,11 @@ for (const [name, connect, kind, age] of [
   )
 
   scenario(
-    `P3: a late answer is awaited too (${name})`,
+    `P3: a late answer is awaited too (${kind})`,
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      yield* connect
+      const { refresh, sandbox } = yield* World.expired(kind)
       const { stop, tokens } = yield* process
-      yield* TestClock.adjust(age)
-      yield* sandbox.inject(Fault.delayAfter("20 seconds", { kind }))
+      yield* sandbox.inject(Fault.delayAfter("20 seconds", refresh))
       const caller = yield* World.start(Effect.exit(tokens.ensureValid(user())))
       const { result, took } = yield* World.passTime(World.timed(stop), 60_000)
       assert.isTrue(Exit.isSuccess(result))
@@ -63,12 +54,10 @@ for (const [name, connect, kind, age] of [
   )
 
   scenario(
-    `P3: a pair that cannot be stored: 30 s, then its user is named and the end is a defect (${name})`,
+    `P3: a pair that cannot be stored: 30 s, then its user is named and the end is a defect (${kind})`,
     Effect.gen(function* () {
-      const tap = yield* StorageTap
-      yield* connect
+      const { tap } = yield* World.expired(kind)
       const { lines, stop, tokens } = yield* process
-      yield* TestClock.adjust(age)
       yield* tap.refuse("commit", Infinity)
       const { accessToken } = yield* tokens.ensureValid(user())
       const { result, took } = yield* World.passTime(World.timed(stop), 60_000)
@@ -89,10 +78,8 @@ for (const [name, connect, kind, age] of [
 scenario(
   "P3: an answer that is still awaited after 30 s: its user is named",
   Effect.gen(function* () {
-    const sandbox = yield* Sandbox
-    yield* World.connectManaged()
+    const { sandbox } = yield* World.expired("managed")
     const { stop, tokens } = yield* process
-    yield* TestClock.adjust("61 minutes")
     yield* sandbox.inject(Fault.delayAfter("36 seconds", { kind: "refresh" }))
     const caller = yield* World.start(Effect.exit(tokens.ensureValid(user())))
     const result = yield* World.passTime(stop, 60_000)
@@ -105,10 +92,8 @@ scenario(
 scenario(
   "a storage that comes back during the shutdown gets the pair, and the end is clean",
   Effect.gen(function* () {
-    const tap = yield* StorageTap
-    yield* World.connectManaged()
+    const { tap } = yield* World.expired("managed")
     const { stop, tokens } = yield* process
-    yield* TestClock.adjust("61 minutes")
     yield* tap.refuse("commit", 5)
     yield* tokens.ensureValid(user())
     const { result, took } = yield* World.passTime(World.timed(stop), 60_000)
@@ -121,8 +106,7 @@ scenario(
 scenario(
   "an idle service ends at once; one that only waits for another process does so too",
   Effect.gen(function* () {
-    const tap = yield* StorageTap
-    yield* World.connectManaged()
+    const { tap } = yield* World.connected("managed")
     const idle = yield* process
     assert.strictEqual((yield* World.passTime(World.timed(idle.stop), 1000)).took, 0)
     const waiting = yield* process
@@ -138,8 +122,7 @@ scenario(
     })
     const caller = yield* World.start(Effect.exit(waiting.tokens.ensureValid(user())))
     assert.strictEqual((yield* World.passTime(World.timed(waiting.stop), 1000)).took, 0)
-    yield* World.untilDone(caller, 1000)
-    assert.isTrue(Exit.isFailure(yield* Fiber.join(caller)))
+    assert.isTrue(Exit.isFailure(yield* World.landed(caller, 1000)))
   })
 )
 

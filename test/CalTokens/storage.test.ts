@@ -1,28 +1,17 @@
 /** The database fails at the worst moments: what Cal.com granted is never lost, and no refresh token is spent twice. */
 import { assert, describe } from "@effect/vitest"
 import { Effect, Fiber, TestClock } from "effect"
-import { CalTokens } from "../../src/CalTokens.js"
-import { Fault, Sandbox } from "../../src/Sandbox.js"
-import { StorageTap } from "../support/StorageTap.js"
+import { Fault } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
 
-const kinds = {
-  managed: { kind: "refresh", connect: World.connectManaged(), lifetime: 3_600_000 },
-  oauth2: { kind: "oauth2Refresh", connect: World.connectOAuth2(), lifetime: 1_800_000 }
-} as const
-
-for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
-  describe(name, () => {
+for (const kind of World.kinds) {
+  describe(kind, () => {
     scenario(
       "S10: the commit fails three times: the fresh token is served from memory and the write repeated until it lands",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        const grant = yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { grant, sandbox, tap, tokens } = yield* World.expired(kind)
         yield* tap.refuse("commit", 3)
         const { result, took } = yield* World.timed(tokens.ensureValid(user()))
         assert.strictEqual(took, 0)
@@ -40,10 +29,7 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "an old token is refused while the storage is down: the caller gets the one that is remembered",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const tap = yield* StorageTap
-        const grant = yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { grant, tap, tokens } = yield* World.expired(kind)
         const fresh = yield* tokens.ensureValid(user())
         yield* tap.down
         const advice = yield* tokens.reportRejected(user(), { accessToken: grant.accessToken, status: 401 })
@@ -56,14 +42,10 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S10: the storage is down for 50 minutes after the commit failed: every caller is served, nothing is evicted",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { sandbox, tap, tokens } = yield* World.expired(kind)
         yield* tap.around("claim", { after: tap.down })
         const answer = yield* tokens.ensureValid(user())
-        yield* TestClock.adjust(lifetime - 400_000)
+        yield* TestClock.setTime(answer.expiresAt - 400_000)
         for (let n = 2; n <= 20; n++) yield* Effect.either(tokens.ensureValid(user(n)))
         assert.strictEqual(reveal((yield* tokens.ensureValid(user())).accessToken), reveal(answer.accessToken))
         yield* tap.up
@@ -78,11 +60,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S10: the storage commits and its answers are lost: one pair, one version more, one change told",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const tap = yield* StorageTap
-        yield* connect
+        const { tap, tokens } = yield* World.expired(kind)
         const before = yield* World.stored()
-        yield* TestClock.adjust(lifetime)
         yield* tap.loseAnswer("commit", 2)
         yield* tokens.ensureValid(user())
         yield* TestClock.adjust("10 seconds")
@@ -97,10 +76,7 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S10: forced refreshes while a pair is held put it in the storage first, and never spend the old token",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const tap = yield* StorageTap
-        const grant = yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { grant, tap, tokens } = yield* World.expired(kind)
         yield* tap.refuse("commit", 6)
         yield* tokens.ensureValid(user())
         yield* Effect.either(tokens.refresh(user(), { forceRefresh: true }))
@@ -115,10 +91,7 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S10: disconnected while its pair is held: the pair goes nowhere",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { tap, tokens } = yield* World.expired(kind)
         yield* tap.refuse("commit", 3)
         yield* tokens.ensureValid(user())
         yield* tokens.disconnect(user())
@@ -131,12 +104,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "S25: disconnected while Cal.com is asked, and then the storage fails: nobody is served from what cannot be stored",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind }))
+        const { refresh, sandbox, tap, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.delayAfter("2 seconds", refresh))
         const caller = yield* World.start(Effect.flip(tokens.ensureValid(user())))
         yield* tokens.disconnect(user())
         yield* tap.down
@@ -152,36 +121,28 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
     scenario(
       "the answer of a claim is lost: nobody is locked out for longer than its lease, and nothing is lost",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
+        const { refreshes, tap, tokens } = yield* World.expired(kind)
         yield* tap.loseAnswer("claim")
         assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user())))._tag, "StorageUnavailable")
         yield* TestClock.adjust("30 seconds")
         const answer = yield* World.passTime(tokens.ensureValid(user()), 30_000)
         assert.isTrue(answer.refreshed)
-        assert.strictEqual(yield* sandbox.count(kind), 1)
+        assert.strictEqual(yield* refreshes, 1)
       })
     )
 
     scenario(
       "the storage is down when a failure is to be written: nothing is sent twice, and it heals after the lease",
       Effect.gen(function* () {
-        const tokens = yield* CalTokens
-        const sandbox = yield* Sandbox
-        const tap = yield* StorageTap
-        yield* connect
-        yield* TestClock.adjust(lifetime)
-        yield* sandbox.inject(Fault.refuseConnection({ kind }))
+        const { refresh, refreshes, sandbox, tap, tokens } = yield* World.expired(kind)
+        yield* sandbox.inject(Fault.refuseConnection(refresh))
         yield* tap.refuse("fail")
         assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user())))._tag, "CalUnavailable")
         yield* World.passTime(Effect.either(tokens.ensureValid(user())), 30_000)
         yield* TestClock.adjust("30 seconds")
         const answer = yield* World.passTime(tokens.ensureValid(user()), 30_000)
         assert.isTrue(yield* sandbox.isAccessLive(answer.accessToken))
-        assert.strictEqual(yield* sandbox.count(kind), 1)
+        assert.strictEqual(yield* refreshes, 1)
       })
     )
   })
@@ -190,12 +151,8 @@ for (const [name, { connect, kind, lifetime }] of Object.entries(kinds)) {
 scenario(
   "S10: another process takes over while a managed pair is held here: in the end the stored pair is live",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const tap = yield* StorageTap
-    yield* World.connectManaged()
+    const { sandbox, tap, tokens } = yield* World.expired("managed")
     const other = (yield* World.anotherNode()).tokens
-    yield* TestClock.adjust("61 minutes")
     // Only this process cannot write.
     yield* tap.around("commit", { before: Effect.sleep("45 seconds") })
     const here = yield* World.start(Effect.either(tokens.ensureValid(user())))
@@ -213,12 +170,8 @@ scenario(
 scenario(
   "S10: another process finds a held OAuth2 pair's old token spent and says reconnect: the late commit takes that back",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    const tap = yield* StorageTap
-    yield* World.connectOAuth2()
+    const { sandbox, tap, tokens } = yield* World.expired("oauth2")
     const other = (yield* World.anotherNode()).tokens
-    yield* TestClock.adjust("31 minutes")
     yield* tap.around("commit", { before: Effect.sleep("60 seconds") })
     const here = yield* World.start(Effect.either(tokens.ensureValid(user())))
     yield* TestClock.adjust("31 seconds")
@@ -235,16 +188,12 @@ scenario(
 scenario(
   "P4, P9: a late answer that arrives during the probe is used: nobody is told to reconnect",
   Effect.gen(function* () {
-    const tokens = yield* CalTokens
-    const sandbox = yield* Sandbox
-    yield* World.connectOAuth2()
-    yield* TestClock.adjust("31 minutes")
+    const { sandbox, tokens } = yield* World.expired("oauth2")
     // Sent at 0, given up at 8 s, answered at 14 s; probed at 13 s, and refused at 16 s.
     yield* sandbox.inject(Fault.delayAfter("14 seconds", { kind: "oauth2Refresh" }))
     yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind: "oauth2Refresh" }))
     const caller = yield* World.start(Effect.either(tokens.ensureValid(user())))
-    yield* World.untilDone(caller, 60_000)
-    const answer = yield* Fiber.join(caller)
+    const answer = yield* World.landed(caller, 60_000)
     assert.isTrue(answer._tag === "Right" && (yield* sandbox.isAccessLive(answer.right.accessToken)))
     yield* TestClock.adjust("1 second")
     assert.strictEqual((yield* World.stored()).status._tag, "Active")

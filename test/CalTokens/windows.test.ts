@@ -1,6 +1,6 @@
 /** When a token is refreshed: each window at its edges, with reads and calls counted. */
 import { assert, describe } from "@effect/vitest"
-import { Duration, Effect, Fiber, TestClock } from "effect"
+import { Duration, Effect, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import { StorageTap } from "../support/StorageTap.js"
@@ -33,8 +33,7 @@ const observe = (before: number) =>
     const caller = yield* World.start(World.timed(tokens.ensureValid(user())))
     const waited = caller.unsafePoll() === null
     const reads = tap.count("find")
-    yield* World.untilDone(caller, 2000)
-    const { result } = yield* Fiber.join(caller)
+    const { result } = yield* World.landed(caller, 2000)
     yield* TestClock.adjust("1 second")
     return {
       waited,
@@ -108,10 +107,7 @@ describe("due", () => {
   scenario(
     "waits 5 s, then answers the token that is still valid; the refresh goes on and is stored",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
-      yield* TestClock.setTime(grant.accessTokenExpiresAt - 30_000)
+      const { grant, sandbox, tokens } = yield* World.due("managed")
       yield* sandbox.inject(Fault.delayAfter("7 seconds", { kind: "refresh" }))
       const { result, took } = yield* World.passTime(World.timed(tokens.ensureValid(user())), 10_000)
       assert.strictEqual(took, 5000)
@@ -127,9 +123,7 @@ describe("due", () => {
   scenario(
     "a token that dies during the wait is not answered, and its caller waits as those of expired ones do",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       yield* TestClock.setTime(grant.accessTokenExpiresAt - 3000)
       yield* sandbox.inject(Fault.delayAfter("7 seconds", { kind: "refresh" }))
       const { result, took } = yield* World.passTime(World.timed(tokens.ensureValid(user())), 30_000)
@@ -141,11 +135,7 @@ describe("due", () => {
   scenario(
     "P8: while the token lives, no failure of the refresh reaches anybody",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
-      yield* TestClock.setTime(grant.accessTokenExpiresAt - 55_000)
+      const { grant, sandbox, tap, tokens } = yield* World.due("managed")
       const serve = Effect.gen(function* () {
         const answer = yield* World.passTime(tokens.ensureValid(user()), 10_000)
         assert.isFalse(answer.refreshed)
@@ -168,11 +158,8 @@ describe("due", () => {
   scenario(
     "P8: the token of a user who has to reconnect is served until it expires",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectOAuth2()
+      const { grant, sandbox, tokens } = yield* World.due("oauth2")
       yield* sandbox.revokeRefreshTokens(grant.calUserId)
-      yield* TestClock.setTime(grant.accessTokenExpiresAt - 30_000)
       for (let i = 0; i < 3; i++) {
         const answer = yield* tokens.ensureValid(user())
         assert.strictEqual(reveal(answer.accessToken), reveal(grant.accessToken))
@@ -189,11 +176,7 @@ describe("expiring soon", () => {
   scenario(
     "a failing refresh behind the back is nobody's business",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
-      yield* TestClock.setTime(grant.accessTokenExpiresAt - 200_000)
+      const { sandbox, tap, tokens } = yield* World.expiringSoon("managed")
       yield* sandbox.inject(Fault.refuseConnection({ kind: "refresh" }))
       yield* tokens.ensureValid(user())
       yield* World.settle
@@ -236,9 +219,7 @@ describe("expiring soon", () => {
   scenario(
     "`refresh` waits where `ensureValid` does not, and leaves a fresh token alone",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const sandbox = yield* Sandbox
-      const grant = yield* World.connectManaged()
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
       assert.isFalse((yield* tokens.refresh(user())).refreshed)
       yield* TestClock.setTime(grant.accessTokenExpiresAt - 200_000)
       yield* sandbox.inject(Fault.delayAfter("1 second", { kind: "refresh" }))
@@ -253,9 +234,7 @@ describe("memory", () => {
   scenario(
     "an entry serves without a read for 5 s, and is read again at 5 s",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const tap = yield* StorageTap
-      yield* World.connectManaged()
+      const { tap, tokens } = yield* World.connected("managed")
       yield* tap.reset
       yield* TestClock.adjust("4999 millis")
       yield* tokens.ensureValid(user())
@@ -269,9 +248,7 @@ describe("memory", () => {
   scenario(
     "with the storage down an unexpired token is served on, and an expired one is not",
     Effect.gen(function* () {
-      const tokens = yield* CalTokens
-      const tap = yield* StorageTap
-      const grant = yield* World.connectManaged()
+      const { grant, tap, tokens } = yield* World.connected("managed")
       yield* tap.down
       yield* TestClock.adjust("30 minutes")
       for (let i = 0; i < 10; i++) yield* tokens.ensureValid(user())

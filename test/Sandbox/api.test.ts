@@ -1,11 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Redacted, Ref, TestClock } from "effect"
+import { Effect, Redacted, TestClock } from "effect"
 import { defaultSwitches, Sandbox, type Switches } from "../../src/Sandbox.js"
 import { paginate } from "../../src/Sandbox/ApiRoutes.js"
-import { type Answer, C, clientHeaders, layer, refresh, secret, send } from "../support/SandboxWorld.js"
+import { type Answer, C, clientHeaders, layer, refresh, secret, send, turn } from "../support/SandboxWorld.js"
 
-const turn = (changes: Partial<Switches>) =>
-  Effect.flatMap(Sandbox, ({ switches }) => Ref.update(switches, (switches) => ({ ...switches, ...changes })))
 const managed = Effect.flatMap(Sandbox, (sandbox) => sandbox.grantManaged({ email: "ada@example.com", name: "Ada" }))
 const granted = (scope: string) =>
   Effect.flatMap(Sandbox, (sandbox) => sandbox.grantOAuth2({ scope, clientId: "public" }))

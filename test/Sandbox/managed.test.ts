@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Redacted, Ref, TestClock } from "effect"
-import { Sandbox, type Switches } from "../../src/Sandbox.js"
-import { at, C, claims, clientHeaders, layer, refresh, send } from "../support/SandboxWorld.js"
+import { Duration, Effect, Fiber, Redacted, TestClock } from "effect"
+import { Sandbox } from "../../src/Sandbox.js"
+import { at, C, claims, clientHeaders, layer, refresh, send, turn } from "../support/SandboxWorld.js"
 
 const users = `/v2/oauth-clients/${C}/users`
 const ada = {
@@ -18,8 +18,6 @@ const create = (changes: object = {}) => send("POST", users, { headers: clientHe
 const forceRefresh = (calUserId: number) =>
   send("POST", `${users}/${calUserId}/force-refresh`, { headers: clientHeaders })
 const me = (token: Redacted.Redacted | string) => send("GET", "/v2/me", { token })
-const turn = (changes: Partial<Switches>) =>
-  Effect.flatMap(Sandbox, ({ switches }) => Ref.update(switches, (switches) => ({ ...switches, ...changes })))
 
 const start = Date.UTC(2026, 2, 14, 9, 26, 53, 589)
 const startClock = TestClock.setTime(start)

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted, Ref, TestClock } from "effect"
-import { Fault, Sandbox, type Switches } from "../../src/Sandbox.js"
-import { type Answer, at, claims, K, layer, oauth2Refresh, redirectUri, send } from "../support/SandboxWorld.js"
+import { Effect, Fiber, Redacted, TestClock } from "effect"
+import { Fault, Sandbox } from "../../src/Sandbox.js"
+import { type Answer, at, claims, K, layer, oauth2Refresh, redirectUri, send, turn } from "../support/SandboxWorld.js"
 
 const secret = "test-secret-123"
 const codeFields = (code: string) => ({
@@ -25,8 +25,6 @@ const publicFields = (code: string) => ({
 const token = (json: object, headers: Readonly<Record<string, string>> = {}) =>
   send("POST", "/v2/auth/oauth2/token", { json, headers })
 const me = (accessToken: unknown) => send("GET", "/v2/me", { token: String(accessToken) })
-const turn = (changes: Partial<Switches>) =>
-  Effect.flatMap(Sandbox, ({ switches }) => Ref.update(switches, (switches) => ({ ...switches, ...changes })))
 const freshCode = Effect.flatMap(Sandbox, (sandbox) => sandbox.authorizationCode({ email: "ada@example.com" }))
 
 const refused = (answer: Answer, status: number, error: string, description: string) => {

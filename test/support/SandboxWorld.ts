@@ -1,5 +1,5 @@
 import { HttpBody, HttpClient, HttpClientRequest } from "@effect/platform"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Layer, Redacted, Ref } from "effect"
 import * as Sandbox from "../../src/Sandbox.js"
 
 export const secret = "secret"
@@ -32,6 +32,10 @@ export const options: Sandbox.Options = {
 
 export const layer = (changes: Sandbox.Options = {}): Layer.Layer<Sandbox.Sandbox | HttpClient.HttpClient> =>
   Layer.provideMerge(Sandbox.layerHttpClient, Sandbox.layer({ ...options, ...changes }))
+
+/** Turns some of the switches by which the sandbox is Cal.com in another mood. */
+export const turn = (changes: Partial<Sandbox.Switches>) =>
+  Effect.flatMap(Sandbox.Sandbox, ({ switches }) => Ref.update(switches, (before) => ({ ...before, ...changes })))
 
 export interface Answer {
   readonly status: number

@@ -2,14 +2,12 @@
 import { randomUUID } from "node:crypto"
 import { it } from "@effect/vitest"
 import {
-  Chunk,
   Clock,
   Context,
   Duration,
   Effect,
   ExecutionStrategy,
   Exit,
-  Fiber,
   Layer,
   Option,
   Redacted,
@@ -26,6 +24,10 @@ import { hash, UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import * as StorageTap from "./StorageTap.js"
+import { passTime } from "./TestTime.js"
+
+export { turn } from "./SandboxWorld.js"
+export * from "./TestTime.js"
 
 /** When tests begin: a full minute, so that Cal.com's flooring does not shorten lifetimes. */
 export const epoch = Date.UTC(2026, 0, 15, 12, 0, 0)
@@ -33,6 +35,8 @@ export const epoch = Date.UTC(2026, 0, 15, 12, 0, 0)
 export const apiUrl = "https://api.cal.com/v2"
 
 export const user = (n = 1) => Schema.decodeSync(UserUlid)(`01ARZ3NDEKTSV4RRFFQ69G${String(n).padStart(4, "0")}`)
+
+export const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
 
 /** The client's options that match the sandbox's demo clients. */
 export const clientOptions = (options?: { readonly managedSecret?: string }): CalClient.Options => ({
@@ -128,7 +132,7 @@ export const anotherNode = (config: Partial<TokenConfig.Options> = {}, client?: 
     return { tokens: Context.get(context, CalTokens.CalTokens), stop: Scope.close(scope, Exit.void) }
   })
 
-/** A managed user of the sandbox, connected. */
+/** Connects a managed user of the sandbox. */
 export const connectManaged = (userUlid: UserUlid = user(), email = `${userUlid.toLowerCase()}@example.com`) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox
@@ -138,7 +142,7 @@ export const connectManaged = (userUlid: UserUlid = user(), email = `${userUlid.
     return grant
   })
 
-/** An OAuth2 user of the sandbox, connected. */
+/** Connects an OAuth2 user of the sandbox. */
 export const connectOAuth2 = (userUlid: UserUlid = user(), email = `${userUlid.toLowerCase()}@example.com`) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox
@@ -149,37 +153,62 @@ export const connectOAuth2 = (userUlid: UserUlid = user(), email = `${userUlid.t
     return { ...grant, accessTokenExpiresAt }
   })
 
-/** Runs an effect while the clock jumps from one thing that is due to the next, until it ends or `atMost` has passed. */
-export const passTime = <A, E, R>(effect: Effect.Effect<A, E, R>, atMost: number) =>
+/** The two kinds of user, which the protocol treats alike as far as it can. */
+export const kinds = ["managed", "oauth2"] as const
+
+export type Kind = (typeof kinds)[number]
+
+const connect = (kind: Kind, userUlid: UserUlid) =>
   Effect.gen(function* () {
-    const fiber = yield* Effect.fork(effect)
-    yield* untilDone(fiber, atMost)
-    return yield* Fiber.join(fiber)
+    return kind === "managed" ? yield* connectManaged(userUlid) : yield* connectOAuth2(userUlid)
   })
 
-/** Lets time pass until the fiber ended, at most so many milliseconds. Leaves the clock where that happened. */
-export const untilDone = <A, E>(fiber: Fiber.RuntimeFiber<A, E>, atMost: number) =>
+/** With whom and what a test speaks about users of a kind. */
+const about = (kind: Kind) =>
   Effect.gen(function* () {
-    const end = (yield* Clock.currentTimeMillis) + atMost
-    while (true) {
-      yield* settle
-      const now = yield* Clock.currentTimeMillis
-      if (fiber.unsafePoll() !== null) return
-      if (now >= end) return yield* Effect.dieMessage(`nothing came of it within ${atMost} ms`)
-      const due = Chunk.filter(yield* TestClock.sleeps(), (instant) => instant > now)
-      yield* TestClock.setTime(Math.min(end, ...due))
-    }
+    const sandbox = yield* Sandbox.Sandbox
+    const call = kind === "managed" ? "refresh" : "oauth2Refresh"
+    return {
+      tokens: yield* CalTokens.CalTokens,
+      tap: yield* StorageTap.StorageTap,
+      sandbox,
+      /** The call that refreshes such a user, as faults are told of it, and how often Cal.com got it. */
+      refresh: { kind: call },
+      refreshes: sandbox.count(call)
+    } as const
   })
 
-/** Lets everything run that can run without time passing. */
-export const settle: Effect.Effect<void> = TestClock.adjust(0)
+/** Lets time pass until an access token has so many milliseconds to live. */
+const leave = (millis: number, { accessTokenExpiresAt }: { readonly accessTokenExpiresAt: number }) =>
+  Effect.flatMap(Sandbox.Sandbox, ({ now }) =>
+    Effect.flatMap(now, (now) => TestClock.adjust(accessTokenExpiresAt - millis - now))
+  )
 
-/** Starts an effect and lets it run as far as it gets without time passing. */
-export const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.zipLeft(Effect.fork(effect), settle)
+const withLeft = (millis: number) => (kind: Kind) => Effect.tap(connected(kind), ({ grant }) => leave(millis, grant))
 
-/** Runs an effect and tells how many milliseconds it took. */
-export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.timed(effect), ([duration, result]) => ({ took: Duration.toMillis(duration), result }))
+/** A user whose token is fresh: `const { grant, tokens } = yield* World.connected("oauth2")`. */
+export const connected = (kind: Kind) =>
+  Effect.gen(function* () {
+    const grant = yield* connect(kind, user())
+    return { ...(yield* about(kind)), grant }
+  })
+
+/** A user whose token is refreshed behind the back of whoever asks for it. */
+export const expiringSoon = withLeft(200_000)
+
+/** A user whose token is refreshed while callers wait, and outlives their patience. */
+export const due = withLeft(55_000)
+
+/** A user whose token is dead. */
+export const expired = withLeft(-60_000)
+
+/** So many users whose tokens are dead. */
+export const allExpired = (kind: Kind, n: number) =>
+  Effect.gen(function* () {
+    const grants = yield* Effect.forEach(users(n), (userUlid) => connect(kind, userUlid))
+    for (const grant of grants.slice(-1)) yield* leave(-60_000, grant)
+    return { ...(yield* about(kind)), grants }
+  })
 
 /** What a process that needs a refresh would be told about a user's row; leaves no trace in it. */
 export const peek = (userUlid: UserUlid = user()) =>
