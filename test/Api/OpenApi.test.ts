@@ -11,7 +11,7 @@ import { Api } from "../../src/Api.js"
 import { examples } from "../../src/Api/Examples.js"
 import { statuses } from "../../src/Api/Failure.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
-import { call, layer } from "../support/HttpFixture.js"
+import { call, layer } from "../support/HttpFakes.js"
 import * as OpenApiDigest from "../support/OpenApiDigest.js"
 
 /** As it is sent. */

@@ -6,7 +6,7 @@ import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import * as CalClientNode from "../../src/CalHttp/Node.js"
 import { UserUlid } from "../../src/Token.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 import { assertClean, exitRenderings, recording, renderings } from "../support/Leaks.js"
 
@@ -18,20 +18,20 @@ const secrets = [first, second]
 
 const layer = CalApi.layer.pipe(
   Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
-  Layer.provideMerge(Layer.merge(CalHttp.layer, FakeCalTokens.layer))
+  Layer.provideMerge(Layer.merge(ScriptedCal.layer, FakeCalTokens.layer))
 )
 const setTokens = Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) =>
   Effect.zipRight(tokens.setToken(Effect.succeed(first)), tokens.advise(FakeCalTokens.retryWith(second)))
 )
 const guardText = (token: string) => `PermissionsGuard - no oAuth client found for access token=${token}`
 const guard = (token: string) =>
-  CalHttp.platformError(403, guardText(token), { message: guardText(token) }, { "x-quoted": `v ${token}` })
+  ScriptedCal.platformError(403, guardText(token), { message: guardText(token) }, { "x-quoted": `v ${token}` })
 
 describe("a token that Cal.com quotes", () => {
   it.effect("is replaced in body and headers, whichever token it was", () =>
     Effect.gen(function* () {
       yield* setTokens
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply(guard(first), guard(second), guard(first))
       const retried = yield* api.send(user, { method: "GET", path: "/bookings" })
@@ -54,7 +54,7 @@ describe("a token that Cal.com quotes", () => {
   it.effect("is replaced in every other error answer, and nothing else is touched", () =>
     Effect.gen(function* () {
       yield* setTokens
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       for (const status of [400, 404, 409, 422, 500]) {
         yield* http.reply({
@@ -89,7 +89,7 @@ describe("no token is in any error, response, span or log", () => {
       const texts = yield* Effect.gen(function* () {
         const tokens = yield* FakeCalTokens.FakeTokens
         yield* tokens.setToken(Effect.succeed(first))
-        const http = yield* CalHttp.CalHttp
+        const http = yield* ScriptedCal.ScriptedCal
         const api = yield* CalApi.CalApi
         yield* http.reply(reply, reply, reply)
         const calls: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
@@ -117,7 +117,7 @@ describe("no token is in any error, response, span or log", () => {
   it.effect("when the body of a success is read and breaks off", () =>
     Effect.gen(function* () {
       yield* setTokens
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       for (const read of ["text", "json", "arrayBuffer", "formData", "urlParamsBody", "stream"] as const) {
         yield* http.reply({ truncated: 200 })
@@ -135,7 +135,7 @@ describe("no token is in any error, response, span or log", () => {
 
   it.effect("nor does Cal.com see the caller's traces", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply({ status: 200 })
       yield* api.send(user, { method: "GET", path: "/me" }).pipe(Effect.withSpan("caller"))
@@ -151,7 +151,7 @@ describe("no token is in any error, response, span or log", () => {
 describe("a success", () => {
   it.effect("comes as a stream, untouched, and can be interrupted", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply({ status: 200, body: "some text", headers: { "x-request-id": "r", "set-cookie": "a=b" } })
       const response = yield* api.client(user).get("/bookings")

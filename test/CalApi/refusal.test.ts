@@ -7,26 +7,26 @@ import { isTokenRefusal } from "../../src/CalHttp/Refusal.js"
 import * as CalClient from "../../src/CalClient.js"
 import { UserUlid } from "../../src/Token.js"
 import { ReauthorizationRequired } from "../../src/TokenError.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 
 const user = Schema.decodeSync(UserUlid)("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 const layer = CalApiModule.layer.pipe(
   Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
-  Layer.provideMerge(Layer.merge(CalHttp.layer, FakeCalTokens.layer))
+  Layer.provideMerge(Layer.merge(ScriptedCal.layer, FakeCalTokens.layer))
 )
 
-const ok: CalHttp.Reply = { status: 200, body: { status: "success", data: 1 } }
-const expired = CalHttp.platformError(498, "ACCESS_TOKEN_IS_EXPIRED", "ACCESS_TOKEN_IS_EXPIRED")
-const unknownToken = CalHttp.platformError(401, "Invalid Access Token.")
-const guard = CalHttp.platformError(403, "PermissionsGuard - no oAuth client found for access token=token-1")
+const ok: ScriptedCal.Reply = { status: 200, body: { status: "success", data: 1 } }
+const expired = ScriptedCal.platformError(498, "ACCESS_TOKEN_IS_EXPIRED", "ACCESS_TOKEN_IS_EXPIRED")
+const unknownToken = ScriptedCal.platformError(401, "Invalid Access Token.")
+const guard = ScriptedCal.platformError(403, "PermissionsGuard - no oAuth client found for access token=token-1")
 
-const reply = (...replies: ReadonlyArray<CalHttp.Reply>) =>
-  Effect.flatMap(CalHttp.CalHttp, (http) => http.reply(...replies))
+const reply = (...replies: ReadonlyArray<ScriptedCal.Reply>) =>
+  Effect.flatMap(ScriptedCal.ScriptedCal, (http) => http.reply(...replies))
 const advise = (...advices: ReadonlyArray<FakeCalTokens.Scripted>) =>
   Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) => tokens.advise(...advices))
 const reports = Effect.flatMap(FakeCalTokens.FakeTokens, (tokens) => tokens.reports)
-const requests = Effect.flatMap(CalHttp.CalHttp, (http) => http.requests)
+const requests = Effect.flatMap(ScriptedCal.ScriptedCal, (http) => http.requests)
 const bearers = Effect.map(requests, (all) => all.map(({ headers }) => headers["authorization"]))
 const send = (method: HttpMethod.HttpMethod = "GET", path = "/me", body?: string) =>
   Effect.flatMap(CalApi, (api) =>
@@ -45,7 +45,7 @@ describe("after Cal.com refused a token", () => {
     ["401 Invalid Access Token.", unknownToken, 401],
     [
       "401 of a deleted token that Cal.com's cache still knows",
-      CalHttp.platformError(401, "ApiAuthStrategy - access token - OAuth client not found given the access token"),
+      ScriptedCal.platformError(401, "ApiAuthStrategy - access token - OAuth client not found given the access token"),
       401
     ],
     ["403 of the permissions guard", guard, 403]
@@ -63,30 +63,36 @@ describe("after Cal.com refused a token", () => {
   it.effect.each([
     [
       "a missing permission",
-      CalHttp.platformError(
+      ScriptedCal.platformError(
         403,
         "PermissionsGuard - oAuth client with id=C does not have the required permissions=BOOKING_READ."
       )
     ],
-    ["no authentication at the guard", CalHttp.platformError(403, "PermissionsGuard - no authentication provided.")],
+    [
+      "no authentication at the guard",
+      ScriptedCal.platformError(403, "PermissionsGuard - no authentication provided.")
+    ],
     [
       "a missing scope",
-      CalHttp.platformError(
+      ScriptedCal.platformError(
         403,
         "insufficient_scope: token does not have the required scopes. Required: X. Token has: Y"
       )
     ],
     [
       "a wrong origin",
-      CalHttp.platformError(401, "ApiAuthStrategy - access token - Invalid request origin - please open x")
+      ScriptedCal.platformError(401, "ApiAuthStrategy - access token - Invalid request origin - please open x")
     ],
-    ["another 401", CalHttp.platformError(401, "Unauthorized")],
-    ["a longer text", CalHttp.platformError(401, "Invalid Access Token. Or so.")],
-    ["the text in the details only", CalHttp.platformError(401, "Unauthorized", { message: "Invalid Access Token." })],
-    ["the text with another status", CalHttp.platformError(400, "Invalid Access Token.")],
+    ["another 401", ScriptedCal.platformError(401, "Unauthorized")],
+    ["a longer text", ScriptedCal.platformError(401, "Invalid Access Token. Or so.")],
+    [
+      "the text in the details only",
+      ScriptedCal.platformError(401, "Unauthorized", { message: "Invalid Access Token." })
+    ],
+    ["the text with another status", ScriptedCal.platformError(400, "Invalid Access Token.")],
     [
       "the guard's text with 401",
-      CalHttp.platformError(401, "PermissionsGuard - no oAuth client found for access token=x")
+      ScriptedCal.platformError(401, "PermissionsGuard - no oAuth client found for access token=x")
     ],
     ["401 without a body", { status: 401 }],
     ["401 that is not JSON", { status: 401, body: "Invalid Access Token." }],

@@ -4,28 +4,28 @@ import type { HttpMethod } from "@effect/platform"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import { UserUlid } from "../../src/Token.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 
 const user = Schema.decodeSync(UserUlid)("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 const layer = CalApi.layer.pipe(
   Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
-  Layer.provideMerge(Layer.merge(CalHttp.layer, FakeCalTokens.layer))
+  Layer.provideMerge(Layer.merge(ScriptedCal.layer, FakeCalTokens.layer))
 )
 
-const ok: CalHttp.Reply = { status: 200, body: {} }
-const reset: CalHttp.Reply = { fail: CalHttp.systemError("ECONNRESET") }
-const refused: CalHttp.Reply = { fail: CalHttp.systemError("ECONNREFUSED", { syscall: "connect" }) }
-const unavailable: CalHttp.Reply = { status: 503 }
-const limited = (seconds: number): CalHttp.Reply => ({
+const ok: ScriptedCal.Reply = { status: 200, body: {} }
+const reset: ScriptedCal.Reply = { fail: ScriptedCal.systemError("ECONNRESET") }
+const refused: ScriptedCal.Reply = { fail: ScriptedCal.systemError("ECONNREFUSED", { syscall: "connect" }) }
+const unavailable: ScriptedCal.Reply = { status: 503 }
+const limited = (seconds: number): ScriptedCal.Reply => ({
   status: 429,
   headers: { "X-RateLimit-Reset-Default": String(seconds), "X-RateLimit-Remaining-Default": "0" }
 })
 
 /** How a send ends on these replies, and after how many requests, given all the time it wants. */
-const run = (method: HttpMethod.HttpMethod, ...replies: ReadonlyArray<CalHttp.Reply>) =>
+const run = (method: HttpMethod.HttpMethod, ...replies: ReadonlyArray<ScriptedCal.Reply>) =>
   Effect.gen(function* () {
-    const http = yield* CalHttp.CalHttp
+    const http = yield* ScriptedCal.ScriptedCal
     yield* http.reply(...replies)
     const api = yield* CalApi.CalApi
     const fiber = yield* Effect.fork(api.send(user, { method, path: "/bookings" }))
@@ -59,7 +59,7 @@ describe("an idempotent request", () => {
         assert.strictEqual(yield* run("GET", { status }), `${status} after 1`)
       }
       assert.strictEqual(
-        yield* run("GET", { fail: CalHttp.systemError("UND_ERR_INVALID_ARG") }),
+        yield* run("GET", { fail: ScriptedCal.systemError("UND_ERR_INVALID_ARG") }),
         "InvalidInput after 1"
       )
     })
@@ -99,7 +99,7 @@ describe("the rate limit", () => {
 
   it.effect("is waited for as long as Cal.com says, and not much longer", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply(limited(3), ok)
       const fiber = yield* Effect.fork(api.send(user, { method: "GET", path: "/me" }))
@@ -114,7 +114,7 @@ describe("the rate limit", () => {
 describe("repetitions", () => {
   /** The requests that were sent by and by, one entry per 10 ms. */
   const times = Effect.gen(function* () {
-    const http = yield* CalHttp.CalHttp
+    const http = yield* ScriptedCal.ScriptedCal
     const api = yield* CalApi.CalApi
     yield* http.reply(unavailable, unavailable, ok)
     const fiber = yield* Effect.fork(api.send(user, { method: "GET", path: "/me" }))
@@ -143,8 +143,8 @@ describe("repetitions", () => {
 
   it.effect("are counted over the whole request, refused tokens apart", () =>
     Effect.gen(function* () {
-      const expired = CalHttp.platformError(498, "ACCESS_TOKEN_IS_EXPIRED")
-      const http = yield* CalHttp.CalHttp
+      const expired = ScriptedCal.platformError(498, "ACCESS_TOKEN_IS_EXPIRED")
+      const http = yield* ScriptedCal.ScriptedCal
       const tokens = yield* FakeCalTokens.FakeTokens
       const api = yield* CalApi.CalApi
       yield* tokens.advise(FakeCalTokens.retryWith("token-2"))
@@ -161,7 +161,7 @@ describe("repetitions", () => {
 
   it.effect("end with an interrupted caller", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply(unavailable, ok)
       const fiber = yield* Effect.fork(api.send(user, { method: "GET", path: "/me" }))
@@ -176,7 +176,7 @@ describe("repetitions", () => {
 describe("an answer that does not come", () => {
   it.effect("is given up after 30 s and not asked for again", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const api = yield* CalApi.CalApi
       yield* http.reply({ never: true }, ok)
       const fiber = yield* Effect.fork(Effect.flip(api.send(user, { method: "GET", path: "/me" })))

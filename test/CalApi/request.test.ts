@@ -5,23 +5,23 @@ import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import { UserUlid } from "../../src/Token.js"
 import { TokensNotFound } from "../../src/TokenError.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 
 const user = Schema.decodeSync(UserUlid)("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 const layer = CalApi.layer.pipe(
   Layer.provideMerge(CalClient.layer({ apiUrl: "https://api.cal.com/v2/" })),
-  Layer.provideMerge(Layer.merge(CalHttp.layer, FakeCalTokens.layer))
+  Layer.provideMerge(Layer.merge(ScriptedCal.layer, FakeCalTokens.layer))
 )
-const ok: CalHttp.Reply = { status: 200, body: { status: "success", data: { id: 1 } } }
+const ok: ScriptedCal.Reply = { status: 200, body: { status: "success", data: { id: 1 } } }
 const Me = Schema.Struct({ data: Schema.Struct({ id: Schema.Number }) })
 
-const reply = (...replies: ReadonlyArray<CalHttp.Reply>) =>
-  Effect.flatMap(CalHttp.CalHttp, (http) => http.reply(...replies))
-const last = Effect.flatMap(CalHttp.CalHttp, (http) =>
+const reply = (...replies: ReadonlyArray<ScriptedCal.Reply>) =>
+  Effect.flatMap(ScriptedCal.ScriptedCal, (http) => http.reply(...replies))
+const last = Effect.flatMap(ScriptedCal.ScriptedCal, (http) =>
   Effect.map(http.requests, (all) => all[all.length - 1] ?? assert.fail("no request"))
 )
-const count = Effect.flatMap(CalHttp.CalHttp, (http) => Effect.map(http.requests, (all) => all.length))
+const count = Effect.flatMap(ScriptedCal.ScriptedCal, (http) => Effect.map(http.requests, (all) => all.length))
 
 describe("request", () => {
   it.effect("sends JSON below the base with the user's token and decodes the answer", () =>
@@ -82,12 +82,12 @@ describe("request", () => {
   it.effect("translates refusals, limits and faults", () =>
     Effect.gen(function* () {
       const { request } = yield* CalApi.CalApi
-      const failure = (answer: CalHttp.Reply) =>
+      const failure = (answer: ScriptedCal.Reply) =>
         Effect.zipRight(
           reply(answer),
           Effect.flip(request(user, { method: "POST", path: "/bookings/abc?secret=1", schema: Me }))
         )
-      const rejected = yield* failure(CalHttp.platformError(404, "Booking not found"))
+      const rejected = yield* failure(ScriptedCal.platformError(404, "Booking not found"))
       assert(rejected._tag === "CalRequestRejected")
       assert.deepStrictEqual(
         [rejected.status, rejected.reason, rejected.operation],
@@ -218,7 +218,7 @@ describe("headers of the caller", () => {
 describe("client", () => {
   it.effect("is an HttpClient: relative and absolute URLs, parameters, any status", () =>
     Effect.gen(function* () {
-      yield* reply(ok, ok, CalHttp.platformError(404, "Booking not found"))
+      yield* reply(ok, ok, ScriptedCal.platformError(404, "Booking not found"))
       const client = (yield* CalApi.CalApi).client(user)
       yield* client.get("/bookings", { urlParams: { take: 2, email: "a+b@c.d" } })
       assert.strictEqual((yield* last).url, "https://api.cal.com/v2/bookings?take=2&email=a%2Bb%40c.d")
@@ -230,7 +230,7 @@ describe("client", () => {
 
   it.effect("can be built upon", () =>
     Effect.gen(function* () {
-      yield* reply(CalHttp.platformError(404, "Booking not found"), ok)
+      yield* reply(ScriptedCal.platformError(404, "Booking not found"), ok)
       const client = (yield* CalApi.CalApi)
         .client(user)
         .pipe(HttpClient.mapRequest(HttpClientRequest.prependUrl("/bookings")), HttpClient.filterStatusOk)
@@ -276,7 +276,7 @@ describe("client", () => {
 
   it.effect("fails as HTTP clients do when the network does", () =>
     Effect.gen(function* () {
-      yield* reply({ fail: CalHttp.systemError("ECONNRESET") })
+      yield* reply({ fail: ScriptedCal.systemError("ECONNRESET") })
       const client = (yield* CalApi.CalApi).client(user)
       const request = HttpClientRequest.post("/bookings")
       const error = yield* Effect.flip(client.execute(request))

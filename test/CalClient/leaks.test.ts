@@ -3,7 +3,7 @@ import { Effect, FiberRef, Layer, Redacted } from "effect"
 import { Headers, HttpClient, HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
 import { scrub } from "../../src/CalHttp/Scrub.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import { assertClean, exitRenderings, recording, renderings } from "../support/Leaks.js"
 
 // Short and odd on purpose: nothing but knowing them tells that they are secrets.
@@ -24,13 +24,13 @@ const layer = CalClient.layer({
   apiUrl: "https://api.cal.com/v2",
   managed: { clientId: "C", clientSecret: Redacted.make(secrets.platform) },
   oauth2: { clientId: "K", clientSecret: Redacted.make(secrets.oauth), redirectUrl: "https://example.com/cb" }
-}).pipe(Layer.provideMerge(CalHttp.layer))
+}).pipe(Layer.provideMerge(ScriptedCal.layer))
 
 /** What comes back, given what one call sent and what Cal.com might grant. */
-const replies = (everything: string): ReadonlyArray<readonly [string, CalHttp.Reply]> => [
+const replies = (everything: string): ReadonlyArray<readonly [string, ScriptedCal.Reply]> => [
   [
     "a validation error that echoes",
-    CalHttp.platformError(400, "Bad Request Exception", {
+    ScriptedCal.platformError(400, "Bad Request Exception", {
       message: "Bad Request Exception",
       errors: [
         {
@@ -44,12 +44,12 @@ const replies = (everything: string): ReadonlyArray<readonly [string, CalHttp.Re
   ],
   [
     "a 403 that quotes",
-    CalHttp.platformError(403, `PermissionsGuard - no oAuth client found for access token=${everything}`)
+    ScriptedCal.platformError(403, `PermissionsGuard - no oAuth client found for access token=${everything}`)
   ],
-  ["a 401 that quotes", CalHttp.platformError(401, `no ${everything}`)],
-  ["a 400 that quotes", CalHttp.platformError(400, `Invalid refresh token ${everything}`)],
-  ["an OAuth2 error that quotes", CalHttp.oauth2Error(400, "invalid_grant", `refresh_token_revoked ${everything}`)],
-  ["an OAuth2 error code that quotes", CalHttp.oauth2Error(400, everything, everything)],
+  ["a 401 that quotes", ScriptedCal.platformError(401, `no ${everything}`)],
+  ["a 400 that quotes", ScriptedCal.platformError(400, `Invalid refresh token ${everything}`)],
+  ["an OAuth2 error that quotes", ScriptedCal.oauth2Error(400, "invalid_grant", `refresh_token_revoked ${everything}`)],
+  ["an OAuth2 error code that quotes", ScriptedCal.oauth2Error(400, everything, everything)],
   ["a 500 that quotes", { status: 500, body: everything }],
   [
     "a redirect that quotes",
@@ -141,7 +141,7 @@ describe("no secret is in any error, span or log after", () => {
       Effect.gen(function* () {
         const recorder = yield* recording
         const text = yield* Effect.gen(function* () {
-          const http = yield* CalHttp.CalHttp
+          const http = yield* ScriptedCal.ScriptedCal
           const reply = replies([...sent, secrets.newAccess, secrets.newRefresh].join(" "))[index]?.[1]
           yield* http.reply(reply ?? assert.fail())
           const client = yield* CalClient.CalClient
@@ -167,7 +167,7 @@ describe("the layer", () => {
     Effect.gen(function* () {
       const recorder = yield* recording
       yield* Effect.gen(function* () {
-        yield* (yield* CalHttp.CalHttp).reply({ status: 200, body: {} })
+        yield* (yield* ScriptedCal.ScriptedCal).reply({ status: 200, body: {} })
         const request = HttpClientRequest.get("https://api.cal.com/v2/x").pipe(
           HttpClientRequest.setHeader("x-cal-secret-key", secrets.platform)
         )
@@ -199,7 +199,7 @@ describe("the layer", () => {
 
   it.effect("does not tell Cal.com about traces", () =>
     Effect.gen(function* () {
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       yield* http.reply({ status: 401 })
       const client = yield* CalClient.CalClient
       yield* Effect.exit(client.me(Redacted.make("a")).pipe(Effect.withSpan("caller")))

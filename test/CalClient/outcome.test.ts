@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import { notConnected } from "../../src/CalHttp/Transport.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 
 const now = Date.UTC(2026, 2, 14, 9, 26, 53)
 const user = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const
@@ -13,7 +13,7 @@ const layer = CalClient.layer({
   apiUrl: "https://api.cal.com/v2",
   managed: { clientId: "C", clientSecret: Redacted.make("platform-secret") },
   oauth2: { clientId: "K", clientSecret: Redacted.make("oauth-secret"), redirectUrl: "https://example.com/cb" }
-}).pipe(Layer.provideMerge(CalHttp.layer))
+}).pipe(Layer.provideMerge(ScriptedCal.layer))
 
 const calls = {
   managed: (client: typeof CalClient.CalClient.Service) => client.refresh(user, token),
@@ -22,26 +22,26 @@ const calls = {
 }
 
 /** What a reply means, as `Outcome/Error`. */
-const outcome = (call: keyof typeof calls, reply: CalHttp.Reply) =>
+const outcome = (call: keyof typeof calls, reply: ScriptedCal.Reply) =>
   Effect.gen(function* () {
     yield* TestClock.setTime(now)
-    yield* (yield* CalHttp.CalHttp).reply(reply)
+    yield* (yield* ScriptedCal.ScriptedCal).reply(reply)
     const client = yield* CalClient.CalClient
     const failure = yield* Effect.flip(calls[call](client))
-    assert.strictEqual((yield* (yield* CalHttp.CalHttp).requests).length, 1)
+    assert.strictEqual((yield* (yield* ScriptedCal.ScriptedCal).requests).length, 1)
     return failure
   }).pipe(Effect.provide(layer))
 
-type Row = readonly [what: string, reply: CalHttp.Reply, expected: string]
+type Row = readonly [what: string, reply: ScriptedCal.Reply, expected: string]
 
 const table = (call: keyof typeof calls, rows: ReadonlyArray<Row>) =>
   it.effect.each(rows)("%s", ([, reply, expected]) =>
     Effect.map(outcome(call, reply), ({ _tag, error }) => assert.strictEqual(`${_tag}/${error._tag}`, expected))
   )
 
-const platform = CalHttp.platformError
-const oauth2 = CalHttp.oauth2Error
-const html = (status: number): CalHttp.Reply => ({
+const platform = ScriptedCal.platformError
+const oauth2 = ScriptedCal.oauth2Error
+const html = (status: number): ScriptedCal.Reply => ({
   status,
   body: "<html>nope</html>",
   headers: { "content-type": "text/html" }
@@ -79,31 +79,35 @@ const anywhere: ReadonlyArray<Row> = [
   ["200 of another shape", { status: 200, body: { status: "success", data: {} } }, "Unknown/CalProtocolError"],
   [
     "refused connection",
-    { fail: CalHttp.systemError("ECONNREFUSED", { syscall: "connect" }) },
+    { fail: ScriptedCal.systemError("ECONNREFUSED", { syscall: "connect" }) },
     "NotSpent/CalUnavailable"
   ],
-  ["unknown host", { fail: CalHttp.systemError("ENOTFOUND", { syscall: "getaddrinfo" }) }, "NotSpent/CalUnavailable"],
-  ["name server trouble", { fail: CalHttp.systemError("EAI_AGAIN") }, "NotSpent/CalUnavailable"],
-  ["connect timeout (undici)", { fail: CalHttp.systemError("UND_ERR_CONNECT_TIMEOUT") }, "NotSpent/CalUnavailable"],
+  [
+    "unknown host",
+    { fail: ScriptedCal.systemError("ENOTFOUND", { syscall: "getaddrinfo" }) },
+    "NotSpent/CalUnavailable"
+  ],
+  ["name server trouble", { fail: ScriptedCal.systemError("EAI_AGAIN") }, "NotSpent/CalUnavailable"],
+  ["connect timeout (undici)", { fail: ScriptedCal.systemError("UND_ERR_CONNECT_TIMEOUT") }, "NotSpent/CalUnavailable"],
   [
     "connect timeout (system)",
-    { fail: CalHttp.systemError("ETIMEDOUT", { syscall: "connect" }) },
+    { fail: ScriptedCal.systemError("ETIMEDOUT", { syscall: "connect" }) },
     "NotSpent/CalUnavailable"
   ],
-  ["no route", { fail: CalHttp.systemError("EHOSTUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
-  ["no network", { fail: CalHttp.systemError("ENETUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
-  ["expired certificate", { fail: CalHttp.systemError("CERT_HAS_EXPIRED") }, "NotSpent/CalUnavailable"],
-  ["wrong host name", { fail: CalHttp.systemError("ERR_TLS_CERT_ALTNAME_INVALID") }, "NotSpent/CalUnavailable"],
-  ["self-signed", { fail: CalHttp.systemError("DEPTH_ZERO_SELF_SIGNED_CERT") }, "NotSpent/CalUnavailable"],
-  ["no TLS there", { fail: CalHttp.systemError("ERR_SSL_WRONG_VERSION_NUMBER") }, "NotSpent/CalUnavailable"],
+  ["no route", { fail: ScriptedCal.systemError("EHOSTUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
+  ["no network", { fail: ScriptedCal.systemError("ENETUNREACH", { syscall: "connect" }) }, "NotSpent/CalUnavailable"],
+  ["expired certificate", { fail: ScriptedCal.systemError("CERT_HAS_EXPIRED") }, "NotSpent/CalUnavailable"],
+  ["wrong host name", { fail: ScriptedCal.systemError("ERR_TLS_CERT_ALTNAME_INVALID") }, "NotSpent/CalUnavailable"],
+  ["self-signed", { fail: ScriptedCal.systemError("DEPTH_ZERO_SELF_SIGNED_CERT") }, "NotSpent/CalUnavailable"],
+  ["no TLS there", { fail: ScriptedCal.systemError("ERR_SSL_WRONG_VERSION_NUMBER") }, "NotSpent/CalUnavailable"],
   [
     "reset while connecting",
-    { fail: Object.assign(CalHttp.systemError("ECONNRESET"), { [notConnected]: true }) },
+    { fail: Object.assign(ScriptedCal.systemError("ECONNRESET"), { [notConnected]: true }) },
     "NotSpent/CalUnavailable"
   ],
   [
     "fetch's nested cause",
-    { fail: new TypeError("fetch failed", { cause: CalHttp.systemError("ECONNREFUSED") }) },
+    { fail: new TypeError("fetch failed", { cause: ScriptedCal.systemError("ECONNREFUSED") }) },
     "NotSpent/CalUnavailable"
   ],
   [
@@ -111,8 +115,8 @@ const anywhere: ReadonlyArray<Row> = [
     {
       fail: Object.assign(
         new AggregateError([
-          CalHttp.systemError("ECONNREFUSED"),
-          CalHttp.systemError("ENETUNREACH", { syscall: "connect" })
+          ScriptedCal.systemError("ECONNREFUSED"),
+          ScriptedCal.systemError("ENETUNREACH", { syscall: "connect" })
         ]),
         { code: "ECONNREFUSED" }
       )
@@ -123,7 +127,7 @@ const anywhere: ReadonlyArray<Row> = [
     "an aggregate with one that was connected",
     {
       fail: Object.assign(
-        new AggregateError([CalHttp.systemError("ECONNREFUSED"), CalHttp.systemError("ECONNRESET")]),
+        new AggregateError([ScriptedCal.systemError("ECONNREFUSED"), ScriptedCal.systemError("ECONNRESET")]),
         {
           code: "ECONNREFUSED"
         }
@@ -131,16 +135,24 @@ const anywhere: ReadonlyArray<Row> = [
     },
     "Unknown/CalUnavailable"
   ],
-  ["reset", { fail: CalHttp.systemError("ECONNRESET", { syscall: "read" }) }, "Unknown/CalUnavailable"],
-  ["timeout after sending", { fail: CalHttp.systemError("ETIMEDOUT", { syscall: "read" }) }, "Unknown/CalUnavailable"],
-  ["no route any more", { fail: CalHttp.systemError("EHOSTUNREACH", { syscall: "write" }) }, "Unknown/CalUnavailable"],
-  ["other side closed", { fail: CalHttp.systemError("UND_ERR_SOCKET") }, "Unknown/CalUnavailable"],
-  ["headers timeout", { fail: CalHttp.systemError("UND_ERR_HEADERS_TIMEOUT") }, "Unknown/CalUnavailable"],
+  ["reset", { fail: ScriptedCal.systemError("ECONNRESET", { syscall: "read" }) }, "Unknown/CalUnavailable"],
+  [
+    "timeout after sending",
+    { fail: ScriptedCal.systemError("ETIMEDOUT", { syscall: "read" }) },
+    "Unknown/CalUnavailable"
+  ],
+  [
+    "no route any more",
+    { fail: ScriptedCal.systemError("EHOSTUNREACH", { syscall: "write" }) },
+    "Unknown/CalUnavailable"
+  ],
+  ["other side closed", { fail: ScriptedCal.systemError("UND_ERR_SOCKET") }, "Unknown/CalUnavailable"],
+  ["headers timeout", { fail: ScriptedCal.systemError("UND_ERR_HEADERS_TIMEOUT") }, "Unknown/CalUnavailable"],
   ["anything thrown", { fail: "what?" }, "Unknown/CalUnavailable"],
   ["a defect of the client", { defect: new Error("assertion") }, "Unknown/CalUnavailable"],
   [
     "a request that cannot be built",
-    { fail: CalHttp.systemError("UND_ERR_INVALID_ARG") },
+    { fail: ScriptedCal.systemError("UND_ERR_INVALID_ARG") },
     "ClientWide/CalClientMisconfigured"
   ]
 ]
@@ -257,7 +269,7 @@ describe("answers that may have cost the token", () => {
     accessTokenExpiresAt: now + 3_600_000,
     refreshTokenExpiresAt: now + 31_000_000_000
   }
-  const managed = (changes: object): CalHttp.Reply => ({
+  const managed = (changes: object): ScriptedCal.Reply => ({
     status: 200,
     body: { status: "success", data: { ...pair, ...changes } }
   })
@@ -324,7 +336,7 @@ describe("answers that may have cost the token", () => {
   it.effect("the limits themselves are fine, and an odd refresh expiry costs nothing", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(now)
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const client = yield* CalClient.CalClient
       yield* http.reply(
         managed({ accessTokenExpiresAt: now + twoYears, accessToken: "x".repeat(8192) }),

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Effect, Layer, Option, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import type { TokenPair } from "../../src/Token.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 
 const now = Date.UTC(2026, 2, 14, 9, 26, 53)
 const date = "Sat, 14 Mar 2026 09:26:53 GMT"
@@ -20,7 +20,7 @@ const account = { _tag: "OAuth2", clientId: "K" } as const
 
 const layer = (options: Partial<CalClient.Options> = {}) =>
   CalClient.layer({ apiUrl: "https://api.cal.com/v2/", managed, oauth2: confidential, ...options }).pipe(
-    Layer.provideMerge(CalHttp.layer)
+    Layer.provideMerge(ScriptedCal.layer)
   )
 
 const managedAnswer = (changes: object = {}) => ({
@@ -51,12 +51,12 @@ const oauth2Answer = (changes: object = {}, headers: Record<string, string> = { 
 })
 
 const only = Effect.gen(function* () {
-  const requests = yield* (yield* CalHttp.CalHttp).requests
+  const requests = yield* (yield* ScriptedCal.ScriptedCal).requests
   assert.strictEqual(requests.length, 1)
-  return requests[0] as CalHttp.Seen
+  return requests[0] as ScriptedCal.Seen
 })
-const reply = (...replies: ReadonlyArray<CalHttp.Reply>) =>
-  Effect.flatMap(CalHttp.CalHttp, (http) => http.reply(...replies))
+const reply = (...replies: ReadonlyArray<ScriptedCal.Reply>) =>
+  Effect.flatMap(ScriptedCal.ScriptedCal, (http) => http.reply(...replies))
 const shown = (pair: TokenPair) => ({
   ...pair,
   accessToken: Redacted.value(pair.accessToken),
@@ -136,7 +136,7 @@ describe("managed users", () => {
 
   it.effect("creation answers the id of a user who exists", () =>
     Effect.gen(function* () {
-      yield* reply(CalHttp.platformError(409, "User with the provided e-mail already exists. Existing user ID=19"))
+      yield* reply(ScriptedCal.platformError(409, "User with the provided e-mail already exists. Existing user ID=19"))
       const { createManagedUser } = yield* CalClient.CalClient
       assert.deepStrictEqual(yield* createManagedUser({ email: "a@b.c", name: "Ada" }), {
         _tag: "Exists",
@@ -150,7 +150,9 @@ describe("managed users", () => {
       const errors = [
         { target: { email: "x-secret-x" }, property: "email", children: [], constraints: { isEmail: "x-secret-x" } }
       ]
-      yield* reply(CalHttp.platformError(400, "Bad Request Exception", { message: "Bad Request Exception", errors }))
+      yield* reply(
+        ScriptedCal.platformError(400, "Bad Request Exception", { message: "Bad Request Exception", errors })
+      )
       const { createManagedUser } = yield* CalClient.CalClient
       const error = yield* Effect.flip(createManagedUser({ email: "x-secret-x", name: "Ada" }))
       assert(error._tag === "CalRequestRejected")
@@ -161,7 +163,7 @@ describe("managed users", () => {
 
   it.effect("another 409 is no existing user", () =>
     Effect.gen(function* () {
-      yield* reply(CalHttp.platformError(409, "Invalid Input: Trying to create a record that already exists."))
+      yield* reply(ScriptedCal.platformError(409, "Invalid Input: Trying to create a record that already exists."))
       const { createManagedUser } = yield* CalClient.CalClient
       const error = yield* Effect.flip(createManagedUser({ email: "a@b.c", name: "Ada" }))
       assert(error._tag === "CalRequestRejected" && error.status === 409)
@@ -250,7 +252,7 @@ describe("OAuth2", () => {
     Effect.gen(function* () {
       yield* TestClock.setTime(now)
       const { exchange } = yield* CalClient.CalClient
-      yield* reply(CalHttp.oauth2Error(400, "invalid_grant", "code_invalid_or_expired"))
+      yield* reply(ScriptedCal.oauth2Error(400, "invalid_grant", "code_invalid_or_expired"))
       const refused = yield* Effect.flip(exchange({ code: Redacted.make("the-code") }))
       assert(refused._tag === "CalRequestRejected")
       assert.strictEqual(refused.reason, "invalid_grant: code_invalid_or_expired")
@@ -317,8 +319,8 @@ describe("me", () => {
   it.effect("a refused token is the user's matter, not the client's", () =>
     Effect.gen(function* () {
       yield* reply(
-        CalHttp.platformError(401, "Invalid Access Token."),
-        CalHttp.platformError(498, "ACCESS_TOKEN_IS_EXPIRED")
+        ScriptedCal.platformError(401, "Invalid Access Token."),
+        ScriptedCal.platformError(498, "ACCESS_TOKEN_IS_EXPIRED")
       )
       const { me } = yield* CalClient.CalClient
       for (const status of [401, 498]) {
@@ -342,7 +344,7 @@ describe("clients", () => {
         assert.strictEqual(failure._tag, "ClientWide")
         assert.strictEqual(failure.error._tag, "CalClientMisconfigured")
       }
-      assert.deepStrictEqual(yield* (yield* CalHttp.CalHttp).requests, [])
+      assert.deepStrictEqual(yield* (yield* ScriptedCal.ScriptedCal).requests, [])
     }).pipe(Effect.provide(layer()))
   )
 
@@ -371,7 +373,7 @@ describe("clients", () => {
         CalClient.layerConfig({
           apiUrl: Config.string("CAL_API_URL"),
           managed: { clientId: Config.string("CAL_CLIENT_ID"), clientSecret: Config.redacted("CAL_CLIENT_SECRET") }
-        }).pipe(Layer.provide(CalHttp.layer))
+        }).pipe(Layer.provide(ScriptedCal.layer))
       ),
       Effect.withConfigProvider(
         ConfigProvider.fromMap(

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Option, Redacted, TestClock } from "effect"
 import { Headers } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 
 const start = Date.UTC(2026, 2, 14, 9, 26, 53)
 const httpDate = (millis: number) => new Date(millis).toUTCString()
@@ -10,7 +10,7 @@ const httpDate = (millis: number) => new Date(millis).toUTCString()
 const layer = CalClient.layer({
   apiUrl: "https://api.cal.com/v2",
   managed: { clientId: "C", clientSecret: Redacted.make("s") }
-}).pipe(Layer.provideMerge(CalHttp.layer))
+}).pipe(Layer.provideMerge(ScriptedCal.layer))
 
 const observe = (headers: Record<string, string>, sentAt?: number) =>
   Effect.flatMap(CalClient.CalClient, (client) => client.observeDate(Headers.fromInput(headers), sentAt))
@@ -86,7 +86,7 @@ describe("Cal.com's time", () => {
     Effect.gen(function* () {
       yield* TestClock.setTime(start)
       const client = yield* CalClient.CalClient
-      yield* (yield* CalHttp.CalHttp).reply({ status: 503, headers: { date: httpDate(start + 30_000) } })
+      yield* (yield* ScriptedCal.ScriptedCal).reply({ status: 503, headers: { date: httpDate(start + 30_000) } })
       yield* Effect.exit(client.me(Redacted.make("a")))
       assert.strictEqual(yield* now, start + 30_000)
     }).pipe(Effect.provide(layer))
@@ -104,7 +104,7 @@ describe("the rate limit", () => {
     Effect.gen(function* () {
       yield* TestClock.setTime(start)
       const client = yield* CalClient.CalClient
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       assert.isTrue(Option.isNone(yield* client.rateLimit("C")))
       yield* http.reply({ status: 401, headers: limits(499, 60) }, { status: 429, headers: limits(0, 42) })
       const reissue = Effect.exit(client.reissue({ _tag: "ManagedUser", clientId: "C", calUserId: 1 }))
@@ -130,7 +130,7 @@ describe("the rate limit", () => {
   it.effect("is not mixed up with a user's own bucket, nor changed by an answer without it", () =>
     Effect.gen(function* () {
       const client = yield* CalClient.CalClient
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       const reissue = Effect.exit(client.reissue({ _tag: "ManagedUser", clientId: "C", calUserId: 1 }))
       yield* http.reply(
         { status: 401, headers: limits(7, 60) },

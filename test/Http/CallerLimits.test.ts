@@ -6,7 +6,7 @@ import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
 import { Api } from "../../src/Api.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
-import { type Call, call, calls, Fake, keys, layerWith, userUlid } from "../support/HttpFixture.js"
+import { type Call, call, calls, Fake, keys, layerWith, userUlid } from "../support/HttpFakes.js"
 
 const ensure = { path: "/api/cal/ensure-token", body: JSON.stringify({ userUlid }) } as const
 

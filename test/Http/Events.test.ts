@@ -13,7 +13,7 @@ import { StorageUnavailable } from "../../src/TokenError.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import type { ChangeLog, LoggedChange } from "../../src/TokenStorage/ChangeLog.js"
-import { keys, layerFake, layerServices } from "../support/HttpFixture.js"
+import { keys, layerFake, layerServices } from "../support/HttpFakes.js"
 import * as Fixture from "../support/StorageFixture.js"
 import { make as twoProcesses } from "../support/TwoProcesses.js"
 

@@ -3,7 +3,7 @@ import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Ref } from "effect"
 import * as TokenError from "../../src/TokenError.js"
-import { call, calls, Fake, keys, layer, raw, userUlid } from "../support/HttpFixture.js"
+import { call, calls, Fake, keys, layer, raw, userUlid } from "../support/HttpFakes.js"
 
 const base = `/api/cal/proxy/${userUlid}`
 const key = keys.proxy

@@ -6,7 +6,7 @@ import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as Server from "../../src/Http/Server.js"
-import { layerFake, layerServices } from "../support/HttpFixture.js"
+import { layerFake, layerServices } from "../support/HttpFakes.js"
 
 /** A server on a free port whose route `/slow` answers when it is told to; `order` is what closed when. */
 const start = Effect.gen(function* () {

@@ -7,7 +7,7 @@ import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as Server from "../../src/Http/Server.js"
-import { Fake, keys, layerFake, layerServices, logger, userUlid } from "../support/HttpFixture.js"
+import { Fake, keys, layerFake, layerServices, logger, userUlid } from "../support/HttpFakes.js"
 
 /** Short, so that the tests of it are; long enough for a busy machine to get an honest request through. */
 const impatient = { headersTimeout: 1500, requestTimeout: 2000, connectionsCheckingInterval: 100 }

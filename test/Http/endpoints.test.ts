@@ -21,7 +21,7 @@ import {
   layerWith,
   scopedKeys,
   userUlid
-} from "../support/HttpFixture.js"
+} from "../support/HttpFakes.js"
 
 /** What a test has to know of an endpoint. */
 interface Told {

@@ -28,7 +28,7 @@ import {
   logger,
   userUlid,
   validToken
-} from "../support/HttpFixture.js"
+} from "../support/HttpFakes.js"
 
 /** What is sent as a value, and must not come back. */
 const canary = "CaNaRy-4711"

@@ -16,7 +16,7 @@ import {
   layerWith,
   raw,
   userUlid
-} from "../support/HttpFixture.js"
+} from "../support/HttpFakes.js"
 
 const pair = {
   kind: "managed",

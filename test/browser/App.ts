@@ -3,7 +3,7 @@
  * README tells for a callback of the service's.
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http"
-import type { World } from "./World.js"
+import type { BrowserWorld } from "./BrowserWorld.js"
 
 export interface App {
   readonly listener: RequestListener
@@ -36,7 +36,7 @@ const goTo = (response: ServerResponse, location: string, headers: Record<string
 
 const sessionOf = ({ headers }: IncomingMessage) => /(?:^|; )session=(\w+)/.exec(headers.cookie ?? "")?.[1]
 
-export const make = ({ api, site }: World): App => {
+export const make = ({ api, site }: BrowserWorld): App => {
   const referrers: Array<string> = []
   const begun: Array<string> = []
   const completions: Array<string> = []

@@ -6,7 +6,7 @@ import { assert } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
 import { hash, UserUlid } from "../../src/Token.js"
 import * as AtomsPage from "./AtomsPage.js"
-import { inBrowser, type World } from "./World.js"
+import { inBrowser, type BrowserWorld } from "./BrowserWorld.js"
 
 const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 const { clientId } = Sandbox.demoManaged
@@ -14,7 +14,7 @@ const check = `/provider/${clientId}/access-token`
 const refreshPath = "/api/cal/atoms/refresh"
 
 /** A connected managed user, and a website whose pages hold the token of that moment. */
-const connect = async (world: World) => {
+const connect = async (world: BrowserWorld) => {
   const grant = await world.run(world.sandbox.grantManaged({ email: "ada@example.com" }))
   await world.run(world.tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant))
   const accessToken = Redacted.value(grant.accessToken)
@@ -23,7 +23,7 @@ const connect = async (world: World) => {
   return hash(grant.accessToken)
 }
 
-const refreshes = (world: World) => world.run(world.sandbox.count("refresh"))
+const refreshes = (world: BrowserWorld) => world.run(world.sandbox.count("refresh"))
 
 const shows = async (page: Page, name: "mount" | "later", text: RegExp) => {
   await page.waitForFunction(`document.querySelector("#${name}").textContent !== ""`)

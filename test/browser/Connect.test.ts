@@ -5,12 +5,12 @@ import { assert } from "vitest"
 import { UserUlid } from "../../src/Token.js"
 import * as App from "./App.js"
 import { overflow, picture } from "./Chromium.js"
-import { inBrowser, type World } from "./World.js"
+import { inBrowser, type BrowserWorld } from "./BrowserWorld.js"
 
 const ada = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 const ben = UserUlid.make("01HZY9TESTSBBBBBBBBBBBBBBB")
 
-const open = async (world: World, userUlid = ada, width?: number) => {
+const open = async (world: BrowserWorld, userUlid = ada, width?: number) => {
   const app = App.make(world)
   world.serve(app.listener)
   const person = await world.person(width)
@@ -24,7 +24,8 @@ const title = (page: Page) => page.textContent("h1")
 const connect = (page: Page) => page.click("text=Connect Cal.com")
 const allow = (page: Page) => page.click("text=Allow")
 
-const isConnected = (world: World, userUlid: UserUlid) => world.run(Effect.isSuccess(world.tokens.info(userUlid)))
+const isConnected = (world: BrowserWorld, userUlid: UserUlid) =>
+  world.run(Effect.isSuccess(world.tokens.info(userUlid)))
 
 inBrowser("a person", (test) => {
   test("connects by two clicks", async (world) => {

@@ -3,17 +3,17 @@ import type { Page } from "playwright-core"
 import { assert } from "vitest"
 import { UserUlid } from "../../src/Token.js"
 import { overflow, picture } from "./Chromium.js"
-import { apiKey, inBrowser, type World } from "./World.js"
+import { apiKey, inBrowser, type BrowserWorld } from "./BrowserWorld.js"
 
 const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
 
-const begin = async ({ api }: World, returnTo?: string) => {
+const begin = async ({ api }: BrowserWorld, returnTo?: string) => {
   const { json } = await api("/oauth/authorize-url", { userUlid, returnTo })
   return new URL(String(json["url"]))
 }
 
 /** Addresses under which the callback ends with a page, by a name. */
-const endings = async (world: World): Promise<ReadonlyArray<readonly [string, string]>> => {
+const endings = async (world: BrowserWorld): Promise<ReadonlyArray<readonly [string, string]>> => {
   const callback = `${world.service}/api/cal/oauth/callback`
   const returnTo = `${world.site}/settings`
   const errors = ["access_denied", "invalid_scope", "invalid_request", "unauthorized_client", "server_error", "other"]

@@ -7,10 +7,10 @@ import * as Token from "../../src/Token.js"
 import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { type StoredRow, TokenStorage } from "../../src/TokenStorage.js"
+import * as PgBouncer from "../support/PgBouncer.js"
 import * as Bundle from "./Bundle.js"
 import * as Cal from "./Cal.js"
 import * as Node from "./Node.js"
-import * as PgBouncer from "./PgBouncer.js"
 import { slowness, speedVariable } from "./Speed.js"
 import { deathVariable, type Signal, signalVariable, type Step } from "./Step.js"
 
@@ -70,7 +70,7 @@ const make = (options: Options) =>
   Effect.gen(function* () {
     const program = yield* Bundle.make
     const database = yield* options.database
-    const url = options.route.isPooled ? yield* PgBouncer.make(database) : database
+    const url = options.route.isPooled ? yield* PgBouncer.through(database) : database
     const cal = yield* Cal.make
     const encryptionKeys = `k1:${randomBytes(32).toString("base64")}`
     const key = secret()

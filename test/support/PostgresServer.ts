@@ -4,11 +4,12 @@
  * user when run by root, dies where that user cannot reach the programs, and expects symbolic links that its install
  * script makes, which not every npm runs.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { freePort } from "./Ports.js"
+import { unprivileged } from "./Unprivileged.js"
 
 export interface PostgresServer {
   readonly url: string
@@ -26,7 +27,7 @@ export const makeServer = async (): Promise<PostgresServer> => {
   const programs = process.env["TEST_POSTGRES_BIN"] ?? join(await nativeDirectory(home), "bin")
   const data = join(home, "data")
   await Fs.mkdir(data, { mode: 0o700 })
-  const user = process.getuid?.() === 0 ? unprivileged() : {}
+  const user = unprivileged()
   if (user.uid !== undefined && user.gid !== undefined) await Fs.chown(data, user.uid, user.gid)
   const options = { ...user, cwd: home, env: { ...process.env, LC_ALL: "C" } }
   await finished(
@@ -110,19 +111,6 @@ const link = async (native: string): Promise<boolean> => {
     )
   )
   return (await Promise.all([...made, ...bin])).every((done) => done)
-}
-
-/** PostgreSQL refuses to run as root: any other user will do. */
-const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
-  for (const name of ["postgres", "nobody"]) {
-    try {
-      const id = (flag: string) => Number.parseInt(execFileSync("id", [flag, name], { encoding: "utf8" }), 10)
-      return { uid: id("-u"), gid: id("-g") }
-    } catch {
-      // No such user.
-    }
-  }
-  return {}
 }
 
 const finished = (child: ChildProcess): Promise<void> =>

@@ -288,7 +288,7 @@ describe("the end of the scope", () => {
   )
 })
 
-describe.skipIf(PgBouncer.program === undefined)("behind PgBouncer (skipped where it is not installed)", () => {
+describe.skipIf(!PgBouncer.isInstalled)("behind PgBouncer (skipped where it is not installed)", () => {
   it.scopedLive("listening is declined, once, with the name of the variable that helps", () =>
     logged((lines) =>
       Effect.gen(function* () {

@@ -179,6 +179,6 @@ describe("on PostgreSQL itself", () => {
   )
 })
 
-describe.skipIf(PgBouncer.program === undefined)("behind PgBouncer (skipped where it is not installed)", () => {
+describe.skipIf(!PgBouncer.isInstalled)("behind PgBouncer (skipped where it is not installed)", () => {
   suite(PgBouncer.through)
 })

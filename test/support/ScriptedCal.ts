@@ -18,8 +18,8 @@ export type Reply =
   | { readonly never: true }
   | { readonly defect: unknown }
 
-export class CalHttp extends Context.Tag("test/CalHttp")<
-  CalHttp,
+export class ScriptedCal extends Context.Tag("test/ScriptedCal")<
+  ScriptedCal,
   {
     readonly requests: Effect.Effect<ReadonlyArray<Seen>>
     /** Replies to the next requests, in this order. A request without one is a defect of the test. */
@@ -55,7 +55,7 @@ const toWeb = (reply: { readonly status: number; readonly body?: unknown; readon
     { status: reply.status, headers: { "content-type": "application/json", ...reply.headers } }
   )
 
-export const layer: Layer.Layer<CalHttp | HttpClient.HttpClient> = Layer.effectContext(
+export const layer: Layer.Layer<ScriptedCal | HttpClient.HttpClient> = Layer.effectContext(
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<Seen>>([])
     const queue = yield* Ref.make<ReadonlyArray<Reply>>([])
@@ -77,7 +77,7 @@ export const layer: Layer.Layer<CalHttp | HttpClient.HttpClient> = Layer.effectC
       })
     )
     return Context.make(HttpClient.HttpClient, client).pipe(
-      Context.add(CalHttp, {
+      Context.add(ScriptedCal, {
         requests: Ref.get(seen),
         reply: (...replies) => Ref.update(queue, (all) => [...all, ...replies])
       })

@@ -33,7 +33,7 @@ export interface Answer {
   readonly json: Readonly<Record<string, unknown>>
 }
 
-export interface World {
+export interface BrowserWorld {
   readonly cal: string
   readonly service: string
   /** Another site than the service's: `localhost` and not `127.0.0.1`. */
@@ -94,7 +94,7 @@ const effectServer = Effect.gen(function* () {
 const make = (
   browser: Browser,
   { clock, pass }: ReturnType<typeof makeClock>
-): Effect.Effect<World, HttpServerError.ServeError, Scope.Scope> =>
+): Effect.Effect<BrowserWorld, HttpServerError.ServeError, Scope.Scope> =>
   Effect.gen(function* () {
     let handler: NodeHttp.RequestListener = (_, response) => response.writeHead(404).end()
     const handle: NodeHttp.RequestListener = (request, response) => handler(request, response)
@@ -174,7 +174,7 @@ const make = (
 /** Tests in a browser; without one they are skipped, and their name says so. */
 export const inBrowser = (
   name: string,
-  define: (test: (name: string, body: (world: World) => Promise<void>) => void) => void
+  define: (test: (name: string, body: (world: BrowserWorld) => Promise<void>) => void) => void
 ): void => {
   const executable = Chromium.executable()
   describe.skipIf(executable === undefined)(
