@@ -4,14 +4,14 @@
  * and inside the process (`layerHttpClient`).
  */
 import { HttpClient, type HttpApp } from "@effect/platform"
-import { Clock, Context, Duration, Effect, Layer, PubSub, Redacted, Ref, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Redacted, Ref } from "effect"
 import { type Call, make as makeCalls } from "./Sandbox/Calls.js"
 import { type ManagedClient, make as makeClients, type OAuth2Client } from "./Sandbox/Clients.js"
 import { Fault, type Kind, makeQueue, type Target } from "./Sandbox/Faults.js"
 import * as InProcess from "./Sandbox/InProcess.js"
 import * as RateLimit from "./Sandbox/RateLimit.js"
 import * as Server from "./Sandbox/Server.js"
-import { make as makeStore, Snapshot, type User } from "./Sandbox/Store.js"
+import { make as makeStore, removeAll, Snapshot, type User } from "./Sandbox/Store.js"
 import { defaults, type Switches } from "./Sandbox/Switches.js"
 import * as Tokens from "./Sandbox/Tokens.js"
 import * as Users from "./Sandbox/Users.js"
@@ -97,14 +97,11 @@ export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
     readonly now: Effect.Effect<number>
     /** The database as JSON, tokens and signing key in clear. */
     readonly snapshot: Effect.Effect<Snapshot>
-    /** Emits at once and after every change, for a host that persists the snapshot. A slow one skips some. */
-    readonly changed: Stream.Stream<void>
   }
 >() {}
 
 export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
   Effect.gen(function* () {
-    const changes = yield* PubSub.sliding<void>(1)
     const switches = yield* Ref.make<Switches>({ ...defaults, ...options.switches })
     const calls = makeCalls()
     const faults = makeQueue()
@@ -112,11 +109,11 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
     const world: World = {
       clients: makeClients(options.managed, options.oauth2),
       store: makeStore(options.initial),
-      accessTokenLifetimeMillis: accessTokenLifetime === undefined ? undefined : Duration.toMillis(accessTokenLifetime),
-      touch: () => void changes.unsafeOffer(undefined)
+      accessTokenLifetimeMillis: accessTokenLifetime === undefined ? undefined : Duration.toMillis(accessTokenLifetime)
     }
     const { store } = world
     const context = Effect.zipWith(Clock.currentTimeMillis, Ref.get(switches), (clock, switches) => ({
+      clock,
       now: clock + switches.clockSkewMillis,
       switches
     }))
@@ -144,12 +141,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
         const { clientId } = managedClient(person)
         const user = userFor(person, clientId, now)
         const pair = Tokens.forceRefresh(world, clientId, user.id, now)
-        return {
-          ...pair,
-          calUserId: user.id,
-          accessToken: Redacted.make(pair.accessToken),
-          refreshToken: Redacted.make(pair.refreshToken)
-        }
+        return { calUserId: user.id, ...pair, ...redacted(pair) }
       })
 
     const grantOAuth2 = (person: Person & { readonly scope?: string | undefined } = {}) =>
@@ -157,13 +149,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
         const { client, scope } = oauth2Client(person)
         const user = userFor(person, null, context.now)
         const pair = Tokens.issueOAuth2(world, client.clientId, user.id, scope, context)
-        return {
-          calUserId: user.id,
-          accessToken: Redacted.make(pair.accessToken),
-          refreshToken: Redacted.make(pair.refreshToken),
-          expiresIn: pair.expiresIn,
-          scope: scope.join(" ")
-        }
+        return { calUserId: user.id, ...redacted(pair), expiresIn: pair.expiresIn, scope: scope.join(" ") }
       })
 
     const expireAccessTokens = (calUserId: number) =>
@@ -173,17 +159,9 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
           if (row.expiresAt >= now) store.access.set({ ...row, expiresAt: now - 1 })
         }
         for (const row of store.stateless.ofUser(calUserId)) store.revoked.add(row.token)
-        world.touch()
       })
 
-    const app = Server.make({
-      world,
-      switches,
-      calls,
-      faults,
-      rateLimit: RateLimit.make(),
-      expireAccessTokens
-    })
+    const app = Server.make({ world, context, calls, faults, rateLimit: RateLimit.make(), expireAccessTokens })
 
     return Sandbox.of({
       app,
@@ -198,16 +176,9 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
       expireAccessTokens,
       revokeRefreshTokens: (calUserId) =>
         Effect.sync(() => {
-          for (const table of [store.refresh, store.grants]) {
-            for (const row of table.ofUser(calUserId)) table.remove(row.token)
-          }
-          world.touch()
+          for (const table of [store.refresh, store.grants]) removeAll(table, table.ofUser(calUserId))
         }),
-      deleteUser: (calUserId) =>
-        Effect.sync(() => {
-          store.removeUser(calUserId)
-          world.touch()
-        }),
+      deleteUser: (calUserId) => Effect.sync(() => store.removeUser(calUserId)),
       isLive: (refreshToken) =>
         Effect.map(context, (context) => {
           const token = plain(refreshToken)
@@ -231,10 +202,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
       clearFaults: Effect.sync(faults.clear),
       switches,
       now,
-      snapshot: Effect.sync(store.snapshot),
-      changed: Stream.unwrapScoped(
-        Effect.map(PubSub.subscribe(changes), (changes) => Stream.concat(Stream.void, Stream.fromQueue(changes)))
-      )
+      snapshot: Effect.sync(store.snapshot)
     })
   })
 
@@ -251,5 +219,10 @@ const clientFor = <Client>(clients: ReadonlyMap<string, Client>, clientId: strin
   if (client === undefined) throw new Error(`The sandbox has no client ${clientId ?? "of this kind"}`)
   return client
 }
+
+const redacted = ({ accessToken, refreshToken }: { readonly accessToken: string; readonly refreshToken: string }) => ({
+  accessToken: Redacted.make(accessToken),
+  refreshToken: Redacted.make(refreshToken)
+})
 
 const plain = (token: Redacted.Redacted | string) => (typeof token === "string" ? token : Redacted.value(token))

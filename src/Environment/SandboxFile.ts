@@ -33,7 +33,10 @@ export const layer = (
         app: Effect.tap(sandbox.app, save),
         grantManaged: (person) => saving(sandbox.grantManaged(person)),
         grantOAuth2: (person) => saving(sandbox.grantOAuth2(person)),
-        expireAccessTokens: (calUserId) => saving(sandbox.expireAccessTokens(calUserId))
+        authorizationCode: (person) => saving(sandbox.authorizationCode(person)),
+        expireAccessTokens: (calUserId) => saving(sandbox.expireAccessTokens(calUserId)),
+        revokeRefreshTokens: (calUserId) => saving(sandbox.revokeRefreshTokens(calUserId)),
+        deleteUser: (calUserId) => saving(sandbox.deleteUser(calUserId))
       }
     })
   )

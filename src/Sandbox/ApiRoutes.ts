@@ -12,6 +12,9 @@ import * as Users from "./Users.js"
 import * as Validation from "./Validation.js"
 import { isRecord, jsonObject, type Incoming } from "./World.js"
 
+/** The one with the new shape first. */
+const bookingVersions = ["2024-08-13", "2024-04-15", "2024-06-11", "2024-06-14"] as const
+
 /** Authentication first, as on `/me` and schedules. */
 const guarded = (request: Incoming, permission: Permission): Either.Either<Principal, Refusal> =>
   Either.flatMap(authenticate(request), (principal) =>
@@ -38,7 +41,7 @@ const patchMe = (request: Incoming) =>
 
 const listBookings = (request: Incoming) =>
   Effect.gen(function* () {
-    const served = yield* version(request, ["2024-08-13", "2024-04-15", "2024-06-11", "2024-06-14"])
+    const served = yield* version(request, bookingVersions)
     const { user } = yield* guardedLate(request, "BOOKING_READ")
     const all = request.world.store.bookings.filter((booking) => booking.userId === user.id)
     if (served !== "2024-08-13") {
@@ -62,7 +65,7 @@ const listBookings = (request: Incoming) =>
 
 const createBooking = (request: Incoming) =>
   Effect.gen(function* () {
-    yield* version(request, ["2024-08-13", "2024-04-15", "2024-06-11", "2024-06-14"])
+    yield* version(request, bookingVersions)
     const principal = yield* authenticateOptional(request)
     if (principal?._tag === "OAuth2") yield* allow(request, principal, "BOOKING_WRITE")
     const body = jsonObject(request)
@@ -93,13 +96,12 @@ const createBooking = (request: Incoming) =>
       createdAt: request.now
     }
     request.world.store.bookings.push(booking)
-    request.world.touch()
     return success(toBooking(booking, host), 201)
   })
 
 const getBooking = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
-    yield* version(request, ["2024-08-13", "2024-04-15", "2024-06-11", "2024-06-14"])
+    yield* version(request, bookingVersions)
     yield* authenticateOptional(request)
     const uid = param(params, "uid")
     const booking = request.world.store.bookings.find((candidate) => candidate.uid === uid)

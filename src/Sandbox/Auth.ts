@@ -7,7 +7,7 @@ import { isLegacy, ownerId, type ManagedClient, type OAuth2Client } from "./Clie
 import { forbidden, tokenExpired, unauthorized, type Refusal } from "./Errors.js"
 import { type User } from "./Store.js"
 import { verifyOAuth2 } from "./Tokens.js"
-import { type Incoming } from "./World.js"
+import { bearerOf, type Incoming } from "./World.js"
 
 export type Principal =
   | { readonly _tag: "Client"; readonly client: ManagedClient; readonly user: User }
@@ -22,7 +22,7 @@ export const authenticate = (request: Incoming, pathClientId?: string): Outcome<
   const clientId = pathClientId ?? request.headers["x-cal-client-id"]
   const secret = request.headers["x-cal-secret-key"]
   if (clientId && secret) return Either.map(asClient(request, clientId, secret), note(request))
-  const bearer = bearerOf(request)
+  const bearer = bearerOf(request.headers)
   if (bearer) return Either.map(asBearer(request, bearer), note(request))
   if (clientId) return Either.left(unauthorized(onlyOne("x-cal-client-id", "x-cal-secret-key")))
   if (secret) return Either.left(unauthorized(onlyOne("x-cal-secret-key", "x-cal-client-id")))
@@ -31,7 +31,7 @@ export const authenticate = (request: Incoming, pathClientId?: string): Outcome<
 
 /** Endpoints for everybody: no credentials are fine, wrong ones are not. */
 export const authenticateOptional = (request: Incoming): Outcome<Principal | undefined> =>
-  bearerOf(request) || (request.headers["x-cal-client-id"] && request.headers["x-cal-secret-key"])
+  bearerOf(request.headers) || (request.headers["x-cal-client-id"] && request.headers["x-cal-secret-key"])
     ? authenticate(request)
     : Either.right(undefined)
 
@@ -51,7 +51,7 @@ export const authenticateClient = (
  * the token up without regard to its expiry; its refusal contains the whole token.
  */
 export const permit = (request: Incoming, permission: Permission): Outcome<void> => {
-  const bearer = bearerOf(request)
+  const bearer = bearerOf(request.headers)
   const clientId = request.headers["x-cal-client-id"]
   if (!bearer && !clientId) return Either.left(forbidden(noPermissionCredentials))
   if (bearer && verifyOAuth2(request.world, bearer, "Access Token", request.now) !== undefined) return Either.void
@@ -103,9 +103,6 @@ const hasPermission = (client: ManagedClient, permission: Permission): Outcome<v
 /** An organization's scope includes its teams', not the reverse. */
 const satisfies = (held: string, required: string) =>
   held === required || (held.startsWith("ORG_") && `TEAM_${held.slice(4)}` === required)
-
-/** Cal.com removes the word `Bearer ` where it finds it, case-sensitively, and takes what is left. */
-const bearerOf = (request: Incoming): string | undefined => request.headers.authorization?.replace("Bearer ", "")
 
 const asClient = (request: Incoming, clientId: string, secret: string): Outcome<Principal> => {
   const client = request.world.clients.managed.get(clientId)

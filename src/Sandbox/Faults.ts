@@ -1,5 +1,5 @@
 /** Mishaps on the way to Cal.com and back, scripted: queued, matched against requests, used up in order. */
-import { Data, Duration, type Types } from "effect"
+import { Data, Duration } from "effect"
 
 /** What a request is for, to tell token traffic from the rest. */
 export type Kind =
@@ -84,8 +84,6 @@ export const Fault = {
   raceBothSucceed: (window: Duration.DurationInput, script: Script = {}): Fault =>
     constructors.RaceBothSucceed({ ...script, window })
 }
-
-export type FaultTag = Types.Tags<Fault>
 
 export interface Queue {
   readonly add: (fault: Fault) => void

@@ -4,7 +4,7 @@ import { Effect, Option } from "effect"
 import { type Kind } from "./Faults.js"
 import * as Jwt from "./Jwt.js"
 import { type Store } from "./Store.js"
-import { isRecord, type Body } from "./World.js"
+import { bearerOf, isRecord, type Body } from "./World.js"
 
 /** Cal.com's edge serves `/api/v2` as `/v2`. */
 export const stripApi = (url: string): string => (url.startsWith("/api/v2") ? url.slice(4) : url)
@@ -68,10 +68,9 @@ export interface Purpose {
 /** What a request is for and whom it concerns, as far as it says so itself. Nothing here is verified. */
 export const purposeOf = (
   store: Store,
-  method: string,
+  { headers, method }: Pick<HttpServerRequest.HttpServerRequest, "headers" | "method">,
   path: string,
-  body: Body,
-  authorization: string | undefined
+  body: Body
 ): Purpose => {
   const [, , resource, , nested, userId, action] = path.split("/")
   const about = (kind: Kind, calUserId?: number, refreshToken?: string): Purpose => ({ kind, calUserId, refreshToken })
@@ -96,12 +95,12 @@ export const purposeOf = (
     }
     case "provider":
     case "atoms":
-      return about("provider", ownerOf(authorization?.replace("Bearer ", "")))
+      return about("provider", ownerOf(bearerOf(headers)))
     case "me":
     case "bookings":
     case "event-types":
     case "schedules":
-      return about("api", ownerOf(authorization?.replace("Bearer ", "")))
+      return about("api", ownerOf(bearerOf(headers)))
     case undefined:
     default:
       return about("unknown")

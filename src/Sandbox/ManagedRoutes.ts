@@ -19,7 +19,7 @@ import { type User } from "./Store.js"
 import * as Tokens from "./Tokens.js"
 import * as Users from "./Users.js"
 import * as Validation from "./Validation.js"
-import { jsonObject, type Incoming } from "./World.js"
+import { bearerOf, jsonObject, type Incoming } from "./World.js"
 
 const create = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
@@ -70,7 +70,6 @@ const update = (request: Incoming, params: Params) =>
 const remove = (request: Incoming, params: Params) =>
   Effect.map(userOfClient(request, params), (user) => {
     request.world.store.removeUser(user.id)
-    request.world.touch()
     return success(Users.toManagedUser(user))
   })
 
@@ -107,7 +106,7 @@ const authorize = () => Effect.fail(unauthorized("Unauthorized"))
 const exchange = (request: Incoming) =>
   Effect.gen(function* () {
     yield* valid(request, { clientSecret: { required: true, rules: [Validation.isString] } })
-    const code = request.headers.authorization?.replace("Bearer ", "").trim()
+    const code = bearerOf(request.headers)?.trim()
     return yield* Effect.fail(badRequest(code ? "Invalid OAuth Client." : "Missing 'Bearer' Authorization header."))
   })
 

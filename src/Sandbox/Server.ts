@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { Clock, Effect, Ref } from "effect"
+import { Effect } from "effect"
 import * as ApiRoutes from "./ApiRoutes.js"
 import * as AtomsRoutes from "./AtomsRoutes.js"
 import * as AuthorizePage from "./AuthorizePage.js"
@@ -17,7 +17,6 @@ import * as ManagedRoutes from "./ManagedRoutes.js"
 import * as OAuth2Routes from "./OAuth2Routes.js"
 import { callerOf, type RateLimit } from "./RateLimit.js"
 import { strike } from "./Strike.js"
-import { type Switches } from "./Switches.js"
 import { sha256 } from "./Tokens.js"
 import * as Wire from "./Wire.js"
 import { Request, type Body, type Incoming, type World } from "./World.js"
@@ -26,7 +25,8 @@ type Response = HttpServerResponse.HttpServerResponse
 
 export interface Parts {
   readonly world: World
-  readonly switches: Ref.Ref<Switches>
+  /** Effect's clock, Cal.com's time, and the switches as they stand. */
+  readonly context: Effect.Effect<Pick<Incoming, "now" | "switches"> & { readonly clock: number }>
   readonly calls: Calls
   readonly faults: Queue
   readonly rateLimit: RateLimit
@@ -34,14 +34,10 @@ export interface Parts {
 }
 
 export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerRequest.HttpServerRequest> => {
-  const { calls, faults, rateLimit, world } = parts
+  const { calls, context, faults, rateLimit, world } = parts
   const control = ControlRoutes.make({
     world,
-    now: Effect.zipWith(
-      Clock.currentTimeMillis,
-      Ref.get(parts.switches),
-      (now, { clockSkewMillis }) => now + clockSkewMillis
-    ),
+    now: Effect.map(context, ({ now }) => now),
     expireAccessTokens: parts.expireAccessTokens
   }).pipe(Effect.catchTag("RouteNotFound", () => Effect.succeed(json(404, { status: "error" }))))
 
@@ -54,8 +50,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
     raceWindow: number
   ) =>
     Effect.gen(function* () {
-      const clock = yield* Clock.currentTimeMillis
-      const switches = yield* Ref.get(parts.switches)
+      const { clock, now, switches } = yield* context
       const incoming: Incoming = {
         world,
         method: request.method,
@@ -66,12 +61,12 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
         body,
         address: addressOf(request),
         requestId: randomUUID(),
-        now: clock + switches.clockSkewMillis,
+        now,
         switches,
         raceWindow: raceWindow || millis(switches.raceWindow),
         note
       }
-      const date = new Date(incoming.now).toUTCString()
+      const date = new Date(now).toUTCString()
       if (request.method === "OPTIONS") {
         return HttpServerResponse.empty({ status: 204, headers: { ...cors, ...preflight, date } })
       }
@@ -100,16 +95,10 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
     Effect.gen(function* () {
       const url = stripApi(request.url)
       if (url.startsWith(ControlRoutes.prefix)) return yield* control
-      const at = yield* Clock.currentTimeMillis
+      const { clock: at } = yield* context
       const body = yield* readBody(request)
       const path = pathOf(url)
-      const { kind, calUserId, refreshToken } = purposeOf(
-        world.store,
-        request.method,
-        path,
-        body,
-        request.headers.authorization
-      )
+      const { kind, calUserId, refreshToken } = purposeOf(world.store, request, path, body)
       const fault = faults.take({ kind, method: request.method, path, calUserId })
       if (fault?._tag === "RefuseConnection") return Wire.refuse(request)
       const note: Incoming["note"] = {}
@@ -132,8 +121,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
       })
       if (fault === undefined) return response
       if (fault.after !== undefined) yield* Effect.sleep(fault.after)
-      const { clockSkewMillis } = yield* Ref.get(parts.switches)
-      return strike(fault, kind, request, response, (yield* Clock.currentTimeMillis) + clockSkewMillis)
+      return strike(fault, kind, request, response, (yield* context).now)
     })
 
   return Effect.uninterruptible(Effect.flatMap(HttpServerRequest.HttpServerRequest, serve))

@@ -54,7 +54,6 @@ export const issueManaged = (
   const refreshToken = issue("refresh_token", refreshTokenExpiresAt)
   world.store.access.set({ token: accessToken, clientId, userId, expiresAt: accessTokenExpiresAt, createdAt: now })
   world.store.refresh.set({ token: refreshToken, clientId, userId, expiresAt: refreshTokenExpiresAt, createdAt: now })
-  world.touch()
   return { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt }
 }
 
@@ -155,7 +154,6 @@ export const issueOAuth2 = (
   for (const row of dead) world.store.revoked.delete(row.token)
   const expiresAt = (from + expiresIn) * 1000
   world.store.stateless.set({ token: accessToken, clientId, userId, expiresAt, createdAt: request.now })
-  world.touch()
   return { accessToken, refreshToken, expiresIn, scope }
 }
 
@@ -214,7 +212,6 @@ export const issueCode = (
   const code = randomBytes(41).toString("base64url").slice(0, 54)
   const row: Code = { code, clientId: client.clientId, userId, scope, codeChallenge, expiresAt: now + codeLifetime }
   world.store.codes.set(code, row)
-  world.touch()
   return code
 }
 
@@ -223,6 +220,5 @@ export const takeCode = (world: World, client: OAuth2Client, code: string, now: 
   const row = world.store.codes.get(code)
   if (row === undefined || row.clientId !== client.clientId || row.expiresAt <= now) return undefined
   world.store.codes.delete(code)
-  world.touch()
   return row
 }

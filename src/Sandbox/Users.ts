@@ -1,5 +1,5 @@
 /** Cal.com users: how managed ones are named and stored, and how both kinds look on the wire. */
-import { Schema } from "effect"
+import { Schema, Struct } from "effect"
 import { organizationId, ownerId } from "./Clients.js"
 import { type User } from "./Store.js"
 import { type World } from "./World.js"
@@ -40,8 +40,25 @@ export const managedEmail = (email: string, clientId: string): string => {
 
 export const create = (world: World, profile: Profile, managedBy: string | null, now: number): User => {
   const id = world.store.nextId()
+  const defaultScheduleId = managedBy !== null && profile.timeZone === undefined ? null : world.store.nextId()
+  return world.store.putUser(toUser(id, profile, managedBy, defaultScheduleId, now))
+}
+
+/** The admin who owns the platform clients; exists from the start. */
+export const seedOwner = (world: World, now: number): void => {
+  if (world.store.users.has(ownerId)) return
+  world.store.putUser(toUser(ownerId, { email: "owner@sandbox.example", name: "Platform Owner" }, null, null, now))
+}
+
+const toUser = (
+  id: number,
+  profile: Profile,
+  managedBy: string | null,
+  defaultScheduleId: number | null,
+  now: number
+): User => {
   const email = managedBy === null ? profile.email : managedEmail(profile.email, managedBy)
-  const user = world.store.putUser({
+  return {
     id,
     email,
     username: username(email),
@@ -51,14 +68,12 @@ export const create = (world: World, profile: Profile, managedBy: string | null,
     weekStart: profile.weekStart ?? "Sunday",
     createdAt: now,
     timeFormat: profile.timeFormat ?? 12,
-    defaultScheduleId: managedBy !== null && profile.timeZone === undefined ? null : world.store.nextId(),
+    defaultScheduleId,
     locale: profile.locale ?? "en",
     avatarUrl: profile.avatarUrl ?? null,
     metadata: profile.metadata ?? {},
     managedBy
-  })
-  world.touch()
-  return user
+  }
 }
 
 /** Changes what the profile names; a new email of a managed user is suffixed and renames the user. */
@@ -67,51 +82,17 @@ export const update = (world: World, user: User, profile: ProfileChange): User =
   const known = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
   const stored =
     email === undefined ? user.email : user.managedBy === null ? email : managedEmail(email, user.managedBy)
-  const changed = world.store.putUser({
+  return world.store.putUser({
     ...user,
     ...known,
     email: stored,
     username: stored === user.email ? user.username : username(stored)
   })
-  world.touch()
-  return changed
-}
-
-/** The admin who owns the platform clients; exists from the start. */
-export const seedOwner = (world: World, now: number): void => {
-  if (world.store.users.has(ownerId)) return
-  world.store.putUser({
-    id: ownerId,
-    email: "owner@sandbox.example",
-    username: "owner",
-    name: "Platform Owner",
-    bio: null,
-    timeZone: "Europe/London",
-    weekStart: "Sunday",
-    createdAt: now,
-    timeFormat: 12,
-    defaultScheduleId: null,
-    locale: "en",
-    avatarUrl: null,
-    metadata: {},
-    managedBy: null
-  })
 }
 
 export const toManagedUser = (user: User) => ({
-  id: user.id,
-  email: user.email,
-  username: user.username,
-  name: user.name,
-  bio: user.bio,
-  timeZone: user.timeZone,
-  weekStart: user.weekStart,
-  createdDate: new Date(user.createdAt).toISOString(),
-  timeFormat: user.timeFormat,
-  defaultScheduleId: user.defaultScheduleId,
-  locale: user.locale,
-  avatarUrl: user.avatarUrl,
-  metadata: user.metadata
+  ...Struct.omit(user, "createdAt", "managedBy"),
+  createdDate: new Date(user.createdAt).toISOString()
 })
 
 export const toMe = (user: User) => ({

@@ -10,8 +10,6 @@ export interface World {
   readonly store: Store
   /** Replaces the lifetime of both kinds of access token; absent: Cal.com's own. */
   readonly accessTokenLifetimeMillis: number | undefined
-  /** Tells a host that the database changed. */
-  readonly touch: () => void
 }
 
 /** A parsed request. `now` is Cal.com's time, which `Switches.clockSkewMillis` can move away from Effect's clock. */
@@ -47,6 +45,9 @@ export interface Note {
 }
 
 export class Request extends Context.Tag("cal-tokens/Sandbox/Request")<Request, Incoming>() {}
+
+/** Cal.com removes the word `Bearer ` where it finds it, case-sensitively, and takes what is left. */
+export const bearerOf = (headers: Headers.Headers): string | undefined => headers.authorization?.replace("Bearer ", "")
 
 /** The JSON object that a platform endpoint sees: a form or no body counts as an empty one. */
 export const jsonObject = (request: Incoming): Readonly<Record<string, unknown>> =>

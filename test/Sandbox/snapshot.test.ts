@@ -1,6 +1,6 @@
 import { HttpApp, HttpRouter, HttpServerRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Effect, Fiber, Redacted, Schema, Stream } from "effect"
+import { Effect, Redacted, Schema } from "effect"
 import { make, Sandbox, Snapshot } from "../../src/Sandbox.js"
 import { layer, oauth2Refresh, options, refresh, send } from "../support/SandboxWorld.js"
 
@@ -44,22 +44,6 @@ describe("a snapshot", () => {
         assert.strictEqual(again.calUserId, managed.calUserId)
       }).pipe(Effect.provide(layer({ initial })))
     })
-  )
-
-  it.effect("is due after every change", () =>
-    Effect.gen(function* () {
-      const sandbox = yield* Sandbox
-      const listening = yield* Effect.makeLatch()
-      const changes = yield* sandbox.changed.pipe(
-        Stream.tap(() => listening.open),
-        Stream.take(2),
-        Stream.runCollect,
-        Effect.fork
-      )
-      yield* listening.await
-      yield* sandbox.grantManaged()
-      assert.strictEqual(Chunk.size(yield* Fiber.join(changes)), 2)
-    }).pipe(Effect.provide(layer()))
   )
 })
 
