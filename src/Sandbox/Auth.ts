@@ -62,19 +62,37 @@ export const permit = (request: Incoming, permission: Permission): Outcome<void>
   return Either.left(forbidden(`PermissionsGuard - no oAuth client found for access token=${bearer ?? ""}`))
 }
 
-/** What a caller who is already known may do: the bits of a managed client, or the scopes of an OAuth2 token. */
-export const allow = (request: Incoming, principal: Principal, permission: Permission): Outcome<void> => {
-  if (principal._tag !== "OAuth2") return hasPermission(principal.client, permission)
-  const { scope } = principal
-  if (request.switches.line === "D" || isLegacy(scope) || scope.some((item) => satisfies(item, permission))) {
-    return Either.void
+/**
+ * What a caller who is already known may do: the bits of a managed client, or the scopes of an OAuth2 token. Endpoints
+ * without a permission are not for third parties.
+ */
+export const allow = (request: Incoming, principal: Principal, permission: Permission | undefined): Outcome<void> => {
+  if (principal._tag !== "OAuth2") {
+    return permission === undefined ? Either.void : hasPermission(principal.client, permission)
   }
-  return Either.left(
-    forbidden(
-      `insufficient_scope: token does not have the required scopes. Required: ${permission}. Token has: ${scope.join(", ")}`
-    )
-  )
+  const { scope } = principal
+  if (request.switches.line === "D" || isLegacy(scope)) return Either.void
+  if (permission === undefined) {
+    return Either.left(forbidden("insufficient_scope: this endpoint is not available for third-party OAuth tokens"))
+  }
+  return scope.some((item) => satisfies(item, permission))
+    ? Either.void
+    : Either.left(
+        forbidden(
+          `insufficient_scope: token does not have the required scopes. Required: ${permission}. Token has: ${scope.join(", ")}`
+        )
+      )
 }
+
+/** Authentication first, as on `/me` and schedules. */
+export const guarded = (request: Incoming, permission: Permission): Outcome<Principal> =>
+  Either.flatMap(authenticate(request), (principal) =>
+    Either.map(allow(request, principal, permission), () => principal)
+  )
+
+/** The permission guard first, as on bookings and single event types. */
+export const guardedLate = (request: Incoming, permission: Permission): Outcome<Principal> =>
+  Either.flatMap(permit(request, permission), () => guarded(request, permission))
 
 /** The bits of a platform client; OAuth2 scopes carry the same names. */
 const permissions = {

@@ -1,6 +1,7 @@
 /**
  * An `HttpClient` that hands requests to the simulator without a network: no timers but Effect's, no promises, so it
- * runs on a test clock. Any base URL will do; what counts begins at `/v2`, `/api/v2` or `/_control`.
+ * runs on a test clock. Any base URL will do; what counts begins at `/v2`, `/api/v2`, `/_control`, or a path of
+ * Cal.com's web application.
  */
 import {
   Cookies,
@@ -42,7 +43,7 @@ export const make = (
   )
 
 const targetOf = (url: URL) => {
-  const start = url.pathname.search(/\/(?:api\/v2|v2|_control|auth\/oauth2\/authorize)(?:\/|$)/)
+  const start = url.pathname.search(/\/(?:api\/v2|v2|_control|auth\/oauth2\/authorize|api\/auth\/oauth)(?:\/|$)/)
   return `${start < 0 ? url.pathname : url.pathname.slice(start)}${url.search}`
 }
 

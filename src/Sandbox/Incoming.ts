@@ -74,9 +74,10 @@ export const purposeOf = (
 ): Purpose => {
   const [, , resource, , nested, userId, action] = path.split("/")
   const about = (kind: Kind, calUserId?: number, refreshToken?: string): Purpose => ({ kind, calUserId, refreshToken })
-  if (path === "/v2/auth/oauth2/token") {
-    const fields = fieldsOf(body)
-    const refreshToken = stringOf(fields.refresh_token)
+  const isLegacy = path === "/api/auth/oauth/token" || path === "/api/auth/oauth/refreshToken"
+  if (isLegacy || path === "/v2/auth/oauth2/token") {
+    const fields = isLegacy && body._tag !== "Form" ? {} : fieldsOf(body)
+    const refreshToken = stringOf(fields.refresh_token) ?? (isLegacy ? bearerOf(headers) : undefined)
     if (fields.grant_type === "refresh_token") return about("oauth2Refresh", ownerOf(refreshToken), refreshToken)
     return fields.grant_type === "authorization_code"
       ? about("oauth2Code", store.codes.get(stringOf(fields.code) ?? "")?.userId)
@@ -98,6 +99,7 @@ export const purposeOf = (
       return about("provider", ownerOf(bearerOf(headers)))
     case "me":
     case "bookings":
+    case "calendars":
     case "event-types":
     case "schedules":
       return about("api", ownerOf(bearerOf(headers)))

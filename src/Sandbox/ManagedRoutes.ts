@@ -19,12 +19,12 @@ import { type User } from "./Store.js"
 import * as Tokens from "./Tokens.js"
 import * as Users from "./Users.js"
 import * as Validation from "./Validation.js"
-import { bearerOf, jsonObject, type Incoming } from "./World.js"
+import { bearerOf, type Incoming } from "./World.js"
 
 const create = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const { client } = yield* authenticateClient(request, param(params, "clientId"))
-    const profile = Users.toProfile(yield* valid(request, Validation.createUser))
+    const profile = Users.toProfile(yield* Validation.body(request, Validation.createUser))
     const existing = request.world.store.userByEmail(Users.managedEmail(profile.email, client.clientId))
     if (existing !== undefined) {
       return yield* Effect.fail(
@@ -34,21 +34,24 @@ const create = (request: Incoming, params: Params) =>
     const user = Users.create(request.world, profile, client.clientId, request.now)
     const pair = Tokens.issueManaged(request.world, client.clientId, user.id, request.now, false)
     noteIssued(request, user.id, pair.refreshToken)
-    return success({ user: Users.toManagedUser(user), ...pair }, 201)
+    const { accessToken, accessTokenExpiresAt, ...rest } = pair
+    return success({ user: Users.toManagedUser(user), accessToken, accessTokenExpiresAt, ...rest }, 201)
   })
 
 const list = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const { client } = yield* authenticateClient(request, param(params, "clientId"))
     const query = Object.fromEntries(request.query)
-    const violations = Validation.check(query, {
-      limit: { rules: [Validation.isCount(1, 250)] },
-      offset: { rules: [Validation.isCount(0, 250)] }
-    })
-    if (violations.length > 0) return yield* Effect.fail(invalid(violations))
-    const emails = query.emails?.split(",").map((email) => email.trim())
+    const emails = query.emails ? query.emails.split(",").map((email) => email.trim()) : undefined
+    // While the query is read, before it is validated.
     const wrong = emails?.find((email) => !Validation.isEmail.accepts(email))
     if (wrong !== undefined) return yield* Effect.fail(badRequest(`Invalid email ${wrong}`))
+    const violations = Validation.check(query, {
+      limit: { rules: Validation.count(1, 250) },
+      offset: { rules: Validation.count(0, 250) },
+      emails: { rules: [Validation.isNotEmpty] }
+    })
+    if (violations.length > 0) return yield* Effect.fail(invalid(violations))
     const wanted = emails && new Set(emails.map((email) => Users.managedEmail(email, client.clientId)))
     const users = [...request.world.store.users.values()].filter(
       (user) => user.managedBy === client.clientId && (wanted === undefined || wanted.has(user.email))
@@ -63,7 +66,7 @@ const get = (request: Incoming, params: Params) =>
 const update = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const user = yield* userOfClient(request, params)
-    const profile = Users.toProfileChange(yield* valid(request, Validation.updateUser))
+    const profile = Users.toProfileChange(yield* Validation.body(request, Validation.updateUser))
     return success(Users.toManagedUser(Users.update(request.world, user, profile)))
   })
 
@@ -84,7 +87,7 @@ const refresh = (request: Incoming, params: Params) =>
   Effect.gen(function* () {
     const clientId = param(params, "clientId")
     yield* authenticateClient(request, clientId)
-    const body = yield* valid(request, { refreshToken: { required: true, rules: [Validation.isString] } })
+    const body = yield* Validation.body(request, { refreshToken: { required: true, rules: [Validation.isString] } })
     // Check and rotation are one synchronous step, unless this request is told to race.
     const token = String(body.refreshToken)
     const row = Tokens.findManagedRefresh(request.world, clientId, token, request)
@@ -105,7 +108,7 @@ const authorize = () => Effect.fail(unauthorized("Unauthorized"))
 /** The body is validated before the header; codes come from `authorize`, so none is known. */
 const exchange = (request: Incoming) =>
   Effect.gen(function* () {
-    yield* valid(request, { clientSecret: { required: true, rules: [Validation.isString] } })
+    yield* Validation.body(request, { clientSecret: { required: true, rules: [Validation.isString] } })
     const code = bearerOf(request.headers)?.trim()
     return yield* Effect.fail(badRequest(code ? "Invalid OAuth Client." : "Missing 'Bearer' Authorization header."))
   })
@@ -120,15 +123,6 @@ const userOfClient = (request: Incoming, params: Params): Either.Either<User, Re
     }
     return user
   })
-
-const valid = (
-  request: Incoming,
-  fields: Readonly<Record<string, Validation.Field>>
-): Either.Either<Record<string, unknown>, Refusal> => {
-  const body = jsonObject(request)
-  const violations = Validation.check(body, fields)
-  return violations.length > 0 ? Either.left(invalid(violations)) : Either.right(Validation.pick(body, fields))
-}
 
 const noteIssued = (request: Incoming, calUserId: number, refreshToken: string) => {
   request.note.calUserId = calUserId

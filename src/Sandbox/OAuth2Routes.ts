@@ -3,29 +3,64 @@
  * input pipe, and `OAuthService`.
  */
 import { createHash } from "node:crypto"
-import { Effect, Either, Redacted } from "effect"
+import { Effect, Either, Option, Redacted, Schema } from "effect"
 import { authenticate } from "./Auth.js"
 import { ownerId, type OAuth2Client } from "./Clients.js"
 import { json, noStore, notFound, oauth2, success, type Refusal } from "./Errors.js"
 import { param, route, type Params } from "./Route.js"
 import * as Tokens from "./Tokens.js"
-import { isRecord, type Incoming } from "./World.js"
+import { bearerOf, isRecord, type Incoming } from "./World.js"
 
 const token = (request: Incoming) =>
   Effect.gen(function* () {
-    const input = yield* parse(request)
+    const pair = yield* grant(request, yield* parse(request))
+    const scope = request.switches.line === "L" ? { scope: pair.scope.join(" ") } : {}
+    return json(200, { ...toAnswer(pair), ...scope }, noStore)
+  })
+
+/**
+ * The web application's older endpoints for the same grants, one for each. They read forms only, take the refresh token
+ * from the `Authorization` header too, accept a secret beside a verifier, and say less.
+ */
+const legacy = (grantType: Input["grant_type"]) => (request: Incoming) => {
+  const form = request.body._tag === "Form" ? request.body.value : {}
+  const input = Schema.decodeUnknownOption(Input)({ refresh_token: bearerOf(request.headers), ...form })
+  if (Option.isNone(input) || input.value.client_id === "" || input.value.grant_type !== grantType) {
+    return Effect.succeed(json(400, { error: "invalid_request" }))
+  }
+  return Effect.match(grant(request, input.value), {
+    onSuccess: (pair) => json(200, toAnswer(pair)),
+    onFailure: ({ error, status }) => {
+      if (error._tag === "Platform") return json(status, { error: "server_error" })
+      const description = request.switches.line === "L" ? { error_description: error.description } : {}
+      return json(status, { error: error.error, ...description })
+    }
+  })
+}
+
+const grant = (request: Incoming, input: Input): Effect.Effect<Tokens.OAuth2Pair, Refusal> =>
+  Effect.gen(function* () {
     const client = yield* clientOf(request, input)
-    return yield* input.grant_type === "authorization_code"
+    const pair = yield* input.grant_type === "authorization_code"
       ? codeGrant(request, client, input)
       : refreshGrant(request, client, input)
+    request.note.issuedRefreshTokenHash = Tokens.sha256(pair.refreshToken)
+    return pair
   })
+
+const toAnswer = (pair: Tokens.OAuth2Pair) => ({
+  access_token: pair.accessToken,
+  token_type: "bearer",
+  refresh_token: pair.refreshToken,
+  expires_in: pair.expiresIn
+})
 
 const clientOf = (request: Incoming, input: Input): Either.Either<OAuth2Client, Refusal> => {
   const refuse = (status: number, error: string, description: string) =>
     Either.left(oauth2(request, status, error, description))
   const client = request.world.clients.oauth2.get(input.client_id)
   if (client === undefined) return refuse(401, "invalid_client", "client_not_found")
-  if (input.redirect_uri !== undefined && !client.redirectUris.includes(input.redirect_uri)) {
+  if (input.grant_type === "authorization_code" && !client.redirectUris.includes(input.redirect_uri ?? "")) {
     return refuse(400, "invalid_grant", "redirect_uri_mismatch")
   }
   const { clientSecret } = client
@@ -45,10 +80,7 @@ const codeGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
     request.note.calUserId = code.userId
     yield* approved(request, code.userId)
     yield* proofOfPossession(request, client, code.codeChallenge, input.code_verifier)
-    return answer(
-      request,
-      Tokens.issueOAuth2(request.world, client.clientId, code.userId, code.scope, request, code.codeChallenge)
-    )
+    return Tokens.issueOAuth2(request.world, client.clientId, code.userId, code.scope, request, code.codeChallenge)
   })
 
 const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
@@ -69,10 +101,7 @@ const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
       const isGone = !request.world.store.users.has(claims.userId)
       if (isGone || (lost && oauth2RaceLoser === "revoked")) return yield* refuse("refresh_token_revoked")
     }
-    return answer(
-      request,
-      Tokens.rotateOAuth2(request.world, claims, { ...request, now: request.now + request.raceWindow })
-    )
+    return Tokens.rotateOAuth2(request.world, claims, { ...request, now: request.now + request.raceWindow })
   })
 
 const client = (request: Incoming, params: Params) =>
@@ -116,33 +145,21 @@ const proofOfPossession = (
     : Either.left(oauth2(request, 400, "invalid_grant", "pkce_verification_failed"))
 }
 
-const answer = (request: Incoming, pair: Tokens.OAuth2Pair) => {
-  request.note.issuedRefreshTokenHash = Tokens.sha256(pair.refreshToken)
-  return json(
-    200,
-    {
-      access_token: pair.accessToken,
-      token_type: "bearer",
-      refresh_token: pair.refreshToken,
-      expires_in: pair.expiresIn,
-      ...(request.switches.line === "L" ? { scope: pair.scope.join(" ") } : {})
-    },
-    noStore
-  )
-}
+const GrantType = Schema.Literal("authorization_code", "refresh_token")
 
-type Input = Readonly<Record<string, string>> & {
-  readonly client_id: string
-  readonly grant_type: string
-  readonly code?: string
-  readonly redirect_uri?: string
-  readonly client_secret?: string
-  readonly code_verifier?: string
-  readonly refresh_token?: string
-}
+const Input = Schema.Struct({
+  client_id: Schema.String,
+  grant_type: GrantType,
+  code: Schema.optional(Schema.String),
+  redirect_uri: Schema.optional(Schema.String),
+  client_secret: Schema.optional(Schema.String),
+  code_verifier: Schema.optional(Schema.String),
+  refresh_token: Schema.optional(Schema.String)
+})
+type Input = typeof Input.Type
 
 /** The fields that a grant takes, and no others. A `client_secret` key selects the confidential shape by its presence. */
-const fieldsOf = (grantType: string, confidential: boolean) => [
+const fieldsOf = (grantType: Input["grant_type"], confidential: boolean) => [
   "client_id",
   "grant_type",
   ...(grantType === "authorization_code" ? ["code", "redirect_uri"] : ["refresh_token"]),
@@ -156,7 +173,7 @@ const parse = (request: Incoming): Either.Either<Input, Refusal> => {
   if (!isRecord(body)) return refuse("Body should be an object")
   if (typeof body.client_id !== "string" || body.client_id === "") return refuse("client_id is required")
   const grantType = body.grant_type
-  if (grantType !== "authorization_code" && grantType !== "refresh_token") {
+  if (!Schema.is(GrantType)(grantType)) {
     return refuse("grant_type must be 'authorization_code' or 'refresh_token'")
   }
   const fields = fieldsOf(grantType, "client_secret" in body)
@@ -167,10 +184,12 @@ const parse = (request: Incoming): Either.Either<Input, Refusal> => {
   if (wrong.length > 0) {
     return refuse(wrong.map(([key, reason]) => `${key} property is wrong,${reason} `).join(", "))
   }
-  return Either.right(body as Input)
+  return Either.right(Schema.decodeUnknownSync(Input)(body))
 }
 
 export const routes = [
   route("POST", "/v2/auth/oauth2/token", token),
+  route("POST", "/api/auth/oauth/token", legacy("authorization_code")),
+  route("POST", "/api/auth/oauth/refreshToken", legacy("refresh_token")),
   route("GET", "/v2/auth/oauth2/clients/:clientId", client)
 ]

@@ -8,6 +8,7 @@ import { Effect } from "effect"
 import * as ApiRoutes from "./ApiRoutes.js"
 import * as AtomsRoutes from "./AtomsRoutes.js"
 import * as AuthorizePage from "./AuthorizePage.js"
+import * as BookingRoutes from "./BookingRoutes.js"
 import { type Calls } from "./Calls.js"
 import * as ControlRoutes from "./ControlRoutes.js"
 import { json, malformedJson, noRoute, throttled, toResponse, unauthorized, type Refusal } from "./Errors.js"
@@ -67,29 +68,38 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
         note
       }
       const date = new Date(now).toUTCString()
-      if (request.method === "OPTIONS") {
+      const isApi = /^\/v2(?:\/|$)/.test(incoming.path)
+      if (isApi && request.method === "OPTIONS") {
         return HttpServerResponse.empty({ status: 204, headers: { ...cors, ...preflight, date } })
       }
-      const { blocked, headers } = rateLimit.consume(callerOf(request.headers, incoming.address), switches, clock)
-      const routed = routes.pipe(
-        Effect.provideService(Request, incoming),
-        Effect.provideService(
-          HttpServerRequest.HttpServerRequest,
-          url === request.url ? request : request.modify({ url })
-        ),
-        Effect.catchAll((failure) =>
-          Effect.succeed(toResponse(failure._tag === "Refusal" ? failure : noRoute(incoming), incoming))
-        )
-      )
-      const refusal = refuseEarly(incoming, blocked)
-      const response = refusal === undefined ? yield* routed : toResponse(refusal, incoming)
+      const { headers, refusal } = isApi ? enter(incoming, clock) : open
+      const response =
+        refusal === undefined
+          ? yield* routes.pipe(
+              Effect.provideService(Request, incoming),
+              Effect.provideService(
+                HttpServerRequest.HttpServerRequest,
+                url === request.url ? request : request.modify({ url })
+              ),
+              Effect.catchAll((failure) =>
+                Effect.succeed(toResponse(failure._tag === "Refusal" ? failure : noRoute(incoming), incoming))
+              )
+            )
+          : toResponse(refusal, incoming)
       return HttpServerResponse.setHeaders(response, {
-        ...cors,
+        ...(isApi ? { ...cors, "x-request-id": response.headers["x-request-id"] ?? incoming.requestId } : {}),
         ...headers,
-        date,
-        "x-request-id": response.headers["x-request-id"] ?? incoming.requestId
+        date
       })
     })
+
+  /** What stands before the routes of the API, in this order: the body parser, the look-up of API keys, the throttler. */
+  const enter = (request: Incoming, clock: number): Entrance => {
+    if (request.body._tag === "Malformed") return { headers: {}, refusal: malformedJson(request.body.message) }
+    if (request.headers.authorization?.startsWith("Bearer cal_")) return { headers: {}, refusal: unknownApiKey }
+    const { blocked, headers } = rateLimit.consume(callerOf(request.headers, request.address), request.switches, clock)
+    return { headers, refusal: blocked ? throttled : undefined }
+  }
 
   const serve = (request: HttpServerRequest.HttpServerRequest) =>
     Effect.gen(function* () {
@@ -133,18 +143,19 @@ const routes = HttpRouter.fromIterable([
   ...OAuth2Routes.routes,
   ...AtomsRoutes.routes,
   ...ApiRoutes.routes,
+  ...BookingRoutes.routes,
   ...AuthorizePage.routes
 ])
 
-/** What stops a request before its route is looked at. The web application has no throttler. */
-const refuseEarly = (request: Incoming, blocked: boolean): Refusal | undefined => {
-  if (request.body._tag === "Malformed") return malformedJson(request.body.message)
-  if (!request.path.startsWith("/v2")) return undefined
-  if (request.headers.authorization?.startsWith("Bearer cal_")) {
-    return unauthorized("CustomThrottlerGuard - Invalid API Key")
-  }
-  return blocked ? throttled : undefined
+interface Entrance {
+  readonly headers: Readonly<Record<string, string>>
+  readonly refusal: Refusal | undefined
 }
+
+/** The web application has no throttler, and its own body parser. */
+const open: Entrance = { headers: {}, refusal: undefined }
+
+const unknownApiKey = unauthorized("CustomThrottlerGuard - Invalid API Key")
 
 /** Nothing is exposed: browser code can read neither the request id nor the rate-limit headers. */
 const cors = { "access-control-allow-origin": "*" } as const

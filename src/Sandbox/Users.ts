@@ -106,7 +106,6 @@ export const toMe = (user: User) => ({
   defaultScheduleId: user.defaultScheduleId,
   weekStart: user.weekStart,
   timeZone: user.timeZone,
-  locale: user.locale,
   organizationId: user.managedBy === null ? null : organizationId,
   ...(user.managedBy === null ? {} : { organization: { id: organizationId, isPlatform: true } })
 })

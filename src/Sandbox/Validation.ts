@@ -1,5 +1,7 @@
 /** Body and query checks in the manner of class-validator, which Cal.com API v2 runs after its guards. */
-import { type Violation } from "./Errors.js"
+import { Either } from "effect"
+import { invalid, type Refusal, type Violation } from "./Errors.js"
+import { jsonObject, type Incoming } from "./World.js"
 
 export interface Rule {
   readonly name: string
@@ -38,6 +40,19 @@ export const isEmail: Rule = {
   accepts: (value) => typeof value === "string" && /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(value)
 }
 
+export const isList: Rule = {
+  name: "isArray",
+  text: (property) => `${property} must be an array`,
+  accepts: Array.isArray
+}
+
+/** A comma list of a query string, of these words. */
+export const isListOf = (values: ReadonlyArray<string>): Rule => ({
+  name: "isIn",
+  text: (property) => `each value in ${property} must be one of the following values: ${values.join(", ")}`,
+  accepts: (value) => typeof value === "string" && value.split(",").every((item) => values.includes(item))
+})
+
 export const isIn = (values: ReadonlyArray<unknown>): Rule => ({
   name: "isIn",
   text: (property) => `${property} must be one of the following values: ${values.join(", ")}`,
@@ -70,15 +85,31 @@ export const isMetadata: Rule = {
   }
 }
 
-/** A whole number in this range, as text of a query string. */
-export const isCount = (min: number, max: number): Rule => ({
-  name: max === Infinity ? "min" : "max",
-  text: (property) => `${property} must be a number from ${min}${max === Infinity ? "" : ` to ${max}`}`,
-  accepts: (value) => {
-    const count = Number(value)
-    return value !== "" && Number.isInteger(count) && count >= min && count <= max
+/** The comma list of a query string. */
+export const isNotEmpty: Rule = {
+  name: "arrayNotEmpty",
+  text: (property) => `${property} cannot be empty.`,
+  accepts: (value) => value !== ""
+}
+
+/** A number of this range, as text of a query string. */
+export const count = (min: number, max = Infinity): ReadonlyArray<Rule> => [
+  {
+    name: "isNumber",
+    text: (property) => `${property} must be a number conforming to the specified constraints`,
+    accepts: (value) => value !== "" && Number.isInteger(Number(value))
+  },
+  {
+    name: "min",
+    text: (property) => `${property} must not be less than ${min}`,
+    accepts: (value) => Number(value) >= min
+  },
+  {
+    name: "max",
+    text: (property) => `${property} must not be greater than ${max}`,
+    accepts: (value) => Number(value) <= max
   }
-})
+]
 
 const profile = {
   timeFormat: { rules: [isIn([12, 24])] },
@@ -112,7 +143,16 @@ export const updateUser: Readonly<Record<string, Field>> = {
 }
 
 /** The declared properties of a valid body, with null as absent and the time zone in its proper case. */
-export const pick = (
+export const body = (
+  request: Incoming,
+  fields: Readonly<Record<string, Field>>
+): Either.Either<Record<string, unknown>, Refusal> => {
+  const body = jsonObject(request)
+  const violations = check(body, fields)
+  return violations.length > 0 ? Either.left(invalid(violations)) : Either.right(pick(body, fields))
+}
+
+const pick = (
   target: Readonly<Record<string, unknown>>,
   fields: Readonly<Record<string, Field>>
 ): Record<string, unknown> => {

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, TestClock } from "effect"
 import { defaultSwitches, Sandbox, type Switches } from "../../src/Sandbox.js"
-import { paginate } from "../../src/Sandbox/ApiRoutes.js"
+import { paginate } from "../../src/Sandbox/BookingRoutes.js"
 import { type Answer, C, clientHeaders, layer, refresh, secret, send, turn } from "../support/SandboxWorld.js"
 
 const managed = Effect.flatMap(Sandbox, (sandbox) => sandbox.grantManaged({ email: "ada@example.com", name: "Ada" }))
@@ -103,6 +103,7 @@ describe("profile", () => {
       const me = yield* send("GET", "/v2/me", { token: accessToken })
       assert.strictEqual(me.at("data.id"), calUserId)
       assert.strictEqual(me.at("data.email"), "ada+C@example.com")
+      assert.notProperty(me.at("data"), "locale")
       assert.deepStrictEqual(me.at("data.organization"), { id: me.at("data.organizationId"), isPlatform: true })
       const patch = (json: object) => send("PATCH", "/v2/me", { token: accessToken, json })
       const patched = yield* patch({ timeZone: "America/New_york", timeFormat: 24, weekStart: "Monday" })
@@ -176,6 +177,26 @@ describe("guards", () => {
       assert.strictEqual((yield* send("GET", "/v2/me", { token: limited.accessToken })).status, 200)
     }).pipe(Effect.provide(layer()))
   )
+
+  it.effect("endpoints without a scope are not for third parties", () =>
+    Effect.gen(function* () {
+      const save = (token: Redacted.Redacted) =>
+        send("POST", "/v2/calendars/ics-feed/save", { token, json: { urls: ["https://example.com/feed.ics"] } })
+      const { accessToken } = yield* granted("APPS_WRITE PROFILE_READ")
+      refused(
+        yield* save(accessToken),
+        403,
+        "insufficient_scope: this endpoint is not available for third-party OAuth tokens"
+      )
+      assert.strictEqual((yield* save((yield* granted("READ_BOOKING")).accessToken)).status, 201)
+      const user = yield* managed
+      const saved = yield* save(user.accessToken)
+      assert.strictEqual(saved.status, 201)
+      assert.strictEqual(saved.at("data.userId"), user.calUserId)
+      yield* turn({ line: "D" })
+      assert.strictEqual((yield* save(accessToken)).status, 201)
+    }).pipe(Effect.provide(layer()))
+  )
 })
 
 describe("versions", () => {
@@ -196,6 +217,38 @@ describe("versions", () => {
         }
       }
       refused(yield* send("GET", "/v2/nothing?a=b"), 404, "Cannot GET /v2/nothing?a=b")
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("older ones, and none, bring older shapes without an error", () =>
+    Effect.gen(function* () {
+      const { accessToken, calUserId } = yield* Effect.flatMap(Sandbox, (sandbox) =>
+        sandbox.grantManaged({ timeZone: "Europe/Rome" })
+      )
+      const get = (path: string, asked?: string) =>
+        send("GET", path, { token: accessToken, headers: asked === undefined ? {} : version(asked) })
+      const id = calUserId * 10 + 1
+      for (const asked of [undefined, "2024-04-15", "2024-06-11"]) {
+        const listed = yield* get("/v2/event-types", asked)
+        assert.strictEqual(listed.at("data.eventTypeGroups.0.eventTypes.0.id"), id)
+        assert.strictEqual(listed.at("data.eventTypeGroups.0.eventTypes.0.length"), 30)
+        assert.strictEqual(listed.at("data.eventTypeGroups.0.eventTypes.0.lengthInMinutes"), undefined)
+        assert.strictEqual((yield* get(`/v2/event-types/${id}`, asked)).at("data.eventType.length"), 30)
+      }
+      assert.strictEqual((yield* get("/v2/event-types", "2024-06-14")).at("data.0.lengthInMinutes"), 30)
+      assert.strictEqual((yield* get(`/v2/event-types/${id}`, "2024-06-14")).at("data.lengthInMinutes"), 30)
+      for (const asked of [undefined, "2024-04-15"]) {
+        const schedules = yield* get("/v2/schedules", asked)
+        assert.deepStrictEqual(schedules.at("data.0.workingHours"), [
+          { days: [1, 2, 3, 4, 5], startTime: 540, endTime: 1020 }
+        ])
+        assert.strictEqual(schedules.at("data.0.availability.1.0.start"), "1970-01-01T09:00:00.000Z")
+      }
+      for (const asked of ["2024-06-11", "2024-06-14"]) {
+        assert.strictEqual((yield* get("/v2/schedules", asked)).at("data.0.availability.0.startTime"), "09:00")
+      }
+      // The old list is not public.
+      assert.strictEqual((yield* send("GET", "/v2/event-types")).status, 403)
     }).pipe(Effect.provide(layer()))
   )
 })
@@ -227,6 +280,33 @@ describe("bookings, event types, schedules", () => {
       assert.strictEqual(old.at("data.totalCount"), 1)
       const schedules = yield* send("GET", "/v2/schedules", { token: accessToken })
       assert.deepStrictEqual(schedules.at("data"), [])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("selects and sorts what it lists", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.UTC(2026, 0, 2))
+      const { accessToken, calUserId } = yield* managed
+      const headers = version("2024-08-13")
+      const attendee = { name: "Grace", email: "grace@example.com", timeZone: "Europe/Rome" }
+      for (const start of ["2026-01-03T10:00:00Z", "2026-01-01T10:00:00Z", "2026-01-05T10:00:00Z"]) {
+        yield* send("POST", "/v2/bookings", { headers, json: { start, eventTypeId: calUserId * 10 + 1, attendee } })
+      }
+      const days = (query: string) =>
+        Effect.map(send("GET", `/v2/bookings?${query}`, { token: accessToken, headers }), ({ text }) =>
+          [...text.matchAll(/"start":"2026-01-(\d\d)T/g)].map(([, day]) => day)
+        )
+      assert.deepStrictEqual(yield* days(""), ["03", "01", "05"])
+      assert.deepStrictEqual(yield* days("sortStart=asc"), ["01", "03", "05"])
+      assert.deepStrictEqual(yield* days("sortStart=desc&take=1"), ["05"])
+      assert.deepStrictEqual(yield* days("status=past"), ["01"])
+      assert.deepStrictEqual(yield* days("status=upcoming,cancelled"), ["03", "05"])
+      assert.deepStrictEqual(yield* days("status=cancelled"), [])
+      assert.deepStrictEqual(yield* days("afterStart=2026-01-02T00:00:00Z&beforeEnd=2026-01-04T00:00:00Z"), ["03"])
+      for (const wrong of ["status=done", "sortStart=up", "afterStart=soon"]) {
+        const answer = yield* send("GET", `/v2/bookings?${wrong}`, { token: accessToken, headers })
+        refused(answer, 400, "Bad Request Exception")
+      }
     }).pipe(Effect.provide(layer()))
   )
 
@@ -288,6 +368,11 @@ describe("rate limits", () => {
       assert.strictEqual(remaining(byAddress), 119)
       assert.strictEqual(remaining(yield* send("GET", "/v2/me")), 118)
       assert.strictEqual(remaining(yield* send("GET", "/v2/me", { headers: { "cf-connecting-ip": "1.2.3.4" } })), 119)
+      // Neither the web application, nor what the body parser or the look-up of API keys turns away.
+      assert.strictEqual(limitOf(yield* send("GET", "/auth/oauth2/authorize")), undefined)
+      assert.strictEqual(limitOf(yield* send("POST", "/v2/bookings", { raw: "{" })), undefined)
+      assert.strictEqual(limitOf(yield* send("GET", "/v2/me", { token: "cal_live_x" })), undefined)
+      assert.strictEqual(remaining(yield* send("GET", "/v2/me")), 117)
       yield* turn({ rateLimits: { ...limits, enabled: false } })
       assert.strictEqual(limitOf(yield* send("GET", "/v2/me")), undefined)
     }).pipe(Effect.provide(layer()))
@@ -306,6 +391,9 @@ describe("headers", () => {
       assert.strictEqual(answer.headers["access-control-allow-origin"], "*")
       assert.strictEqual(answer.headers["access-control-expose-headers"], undefined)
       assert.match(answer.headers["x-request-id"] ?? "", /^[0-9a-f]{8}-[0-9a-f]{4}-4/)
+      const page = yield* send("GET", "/auth/oauth2/authorize")
+      assert.strictEqual(page.headers["access-control-allow-origin"], undefined)
+      assert.strictEqual(page.headers["x-request-id"], undefined)
     }).pipe(Effect.provide(layer()))
   )
 

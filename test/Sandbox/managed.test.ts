@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Redacted, TestClock } from "effect"
 import { Sandbox } from "../../src/Sandbox.js"
-import { at, C, claims, clientHeaders, layer, refresh, send, turn } from "../support/SandboxWorld.js"
+import { type Answer, at, C, claims, clientHeaders, layer, refresh, send, turn } from "../support/SandboxWorld.js"
 
 const users = `/v2/oauth-clients/${C}/users`
 const ada = {
@@ -45,6 +45,13 @@ describe("creating a managed user", () => {
         assert.strictEqual(at(jwt, "exp"), undefined)
         assert.strictEqual(at(jwt, "userId"), undefined)
       }
+      assert.deepStrictEqual(Object.keys(created.at("data") ?? {}), [
+        "user",
+        "accessToken",
+        "accessTokenExpiresAt",
+        "refreshToken",
+        "refreshTokenExpiresAt"
+      ])
     }).pipe(Effect.provide(layer()))
   )
 
@@ -98,6 +105,33 @@ describe("creating a managed user", () => {
       assert.strictEqual(nowhere.at("data.user.defaultScheduleId"), null)
       const lower = yield* create({ email: "ny@example.com", timeZone: "america/new_york", unknown: true })
       assert.strictEqual(lower.at("data.user.timeZone"), "America/New_York")
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("lists users, by page and by address (vector 6)", () =>
+    Effect.gen(function* () {
+      const list = (query: string) => send("GET", `${users}?${query}`, { headers: clientHeaders })
+      const emails = ({ text }: Answer) => [...text.matchAll(/"email":"([^"]+)"/g)].map(([, email]) => email)
+      yield* create()
+      yield* create({ email: "grace@example.com" })
+      assert.lengthOf(emails(yield* list("limit=10&offset=0&emails=ada@example.com,grace@example.com")), 2)
+      assert.deepStrictEqual(emails(yield* list("emails=ada%2BC@example.com")), ["ada+C@example.com"])
+      assert.deepStrictEqual(emails(yield* list("offset=1")), ["grace+C@example.com"])
+      const invalid = yield* list("emails=ada@example.com,invalid-email&limit=0")
+      assert.strictEqual(invalid.status, 400)
+      assert.strictEqual(invalid.message, "Invalid email invalid-email")
+      for (const [query, rule, text] of [
+        ["emails=", "arrayNotEmpty", "emails cannot be empty."],
+        ["limit=0", "min", "limit must not be less than 1"],
+        ["limit=251", "max", "limit must not be greater than 250"],
+        ["offset=251", "max", "offset must not be greater than 250"],
+        ["limit=x", "isNumber", "limit must be a number conforming to the specified constraints"]
+      ] as const) {
+        const refused = yield* list(query)
+        assert.strictEqual(refused.status, 400)
+        assert.strictEqual(refused.message, "Bad Request Exception")
+        assert.strictEqual(at(refused.at("error.details.errors.0.constraints"), rule), text)
+      }
     }).pipe(Effect.provide(layer()))
   )
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted, TestClock } from "effect"
+import { Effect, Fiber, Redacted, Struct, TestClock } from "effect"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import { type Answer, at, claims, K, layer, oauth2Refresh, redirectUri, send, turn } from "../support/SandboxWorld.js"
 
@@ -304,6 +304,68 @@ describe("what a test can do to an OAuth2 user", () => {
       const gone = yield* me(Redacted.value(accessToken))
       assert.strictEqual(gone.status, 401)
       assert.match(String(gone.message), /^ApiAuthStrategy - third-party token - No user/)
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("the web application's older endpoints", () => {
+  const form = (path: "token" | "refreshToken", fields: Readonly<Record<string, string>>, bearer?: string) =>
+    send("POST", `/api/auth/oauth/${path}`, {
+      form: fields,
+      ...(bearer === undefined ? {} : { token: bearer })
+    })
+  const client = { client_id: K, client_secret: secret }
+
+  it.effect("exchange and refresh, from forms only", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const { refreshToken } = yield* sandbox.grantOAuth2()
+      const fields = { ...client, grant_type: "refresh_token", refresh_token: Redacted.value(refreshToken) }
+      const json = yield* send("POST", "/api/auth/oauth/refreshToken", { json: fields })
+      assert.strictEqual(json.status, 400)
+      assert.deepStrictEqual(json.body, { error: "invalid_request" })
+      const malformed = yield* send("POST", "/api/auth/oauth/refreshToken", { raw: "{" })
+      assert.deepStrictEqual(malformed.body, { error: "invalid_request" })
+      assert.isTrue(yield* sandbox.isLive(refreshToken))
+
+      const first = yield* form("refreshToken", fields)
+      assert.strictEqual(first.status, 200)
+      assert.hasAllKeys(first.body, ["access_token", "token_type", "refresh_token", "expires_in"])
+      assert.isFalse(yield* sandbox.isLive(refreshToken))
+      const rest = Struct.omit(fields, "refresh_token")
+      const second = yield* form("refreshToken", rest, String(first.at("refresh_token")))
+      assert.strictEqual(second.status, 200)
+      assert.strictEqual((yield* me(second.at("access_token"))).status, 200)
+      assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 2)
+
+      const code = yield* sandbox.authorizationCode({ email: "ada@example.com", codeChallenge: challenge })
+      const exchanged = yield* form("token", { ...codeFields(code), code_verifier: verifier })
+      assert.strictEqual(exchanged.status, 200)
+      assert.strictEqual((yield* me(exchanged.at("access_token"))).at("data.email"), "ada@example.com")
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("refuse in few words, in fewer on the community line", () =>
+    Effect.gen(function* () {
+      for (const fields of [
+        { client_secret: secret, grant_type: "refresh_token" },
+        { ...client, grant_type: "authorization_code" }
+      ]) {
+        const answer = yield* form("refreshToken", fields)
+        assert.strictEqual(answer.status, 400)
+        assert.deepStrictEqual(answer.body, { error: "invalid_request" })
+      }
+      const fields = { ...client, grant_type: "refresh_token", refresh_token: "x" }
+      const refused = yield* form("refreshToken", fields)
+      assert.strictEqual(refused.status, 400)
+      assert.deepStrictEqual(refused.body, { error: "invalid_grant", error_description: "invalid_refresh_token" })
+      const code = Struct.omit(codeFields("x"), "redirect_uri")
+      assert.strictEqual((yield* form("token", code)).at("error_description"), "redirect_uri_mismatch")
+      yield* turn({ line: "D" })
+      assert.deepStrictEqual((yield* form("refreshToken", fields)).body, { error: "invalid_grant" })
+      const wrong = yield* form("refreshToken", { ...fields, client_secret: "wrong" })
+      assert.strictEqual(wrong.status, 401)
+      assert.deepStrictEqual(wrong.body, { error: "invalid_client" })
     }).pipe(Effect.provide(layer()))
   )
 })
