@@ -7,8 +7,10 @@ import { HttpClient, type HttpApp } from "@effect/platform"
 import { Clock, Context, Duration, Effect, Layer, Redacted, Ref } from "effect"
 import { type Call, make as makeCalls } from "./Sandbox/Calls.js"
 import { type ManagedClient, make as makeClients, type OAuth2Client } from "./Sandbox/Clients.js"
-import { Fault, type Kind, makeQueue, type Target } from "./Sandbox/Faults.js"
+import { Fault, makeQueue, type Target } from "./Sandbox/Faults.js"
 import * as InProcess from "./Sandbox/InProcess.js"
+import { type Kind } from "./Sandbox/Kind.js"
+import { type Name as OddAnswer } from "./Sandbox/OddAnswers.js"
 import * as RateLimit from "./Sandbox/RateLimit.js"
 import * as Server from "./Sandbox/Server.js"
 import { make as makeStore, removeAll, Snapshot, type User } from "./Sandbox/Store.js"
@@ -18,9 +20,10 @@ import * as Users from "./Sandbox/Users.js"
 import { type World } from "./Sandbox/World.js"
 
 export { demoManaged, demoOAuth2 } from "./Sandbox/Clients.js"
+export { names as oddAnswers } from "./Sandbox/OddAnswers.js"
 export { defaults as defaultSwitches } from "./Sandbox/Switches.js"
 export { Fault, Snapshot }
-export type { Call, Kind, ManagedClient, OAuth2Client, Switches, Target }
+export type { Call, Kind, ManagedClient, OAuth2Client, OddAnswer, Switches, Target }
 
 export interface Options {
   /** Platform clients; default `demoManaged`. */
@@ -67,7 +70,10 @@ export interface OAuth2Grant {
 export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
   Sandbox,
   {
-    /** The whole HTTP surface, mountable under a prefix, with `/_control/state` and `/_control/users/{id}/expire`. */
+    /**
+     * The whole HTTP surface, mountable under a prefix, with `/_control/state`, `/_control/users/{id}/expire` and
+     * `/_control/odd-answers`.
+     */
     readonly app: HttpApp.Default
     /** A new managed user with a pair. One who exists gets a pair as by force-refresh, which ends all earlier ones. */
     readonly grantManaged: (person?: Person) => Effect.Effect<ManagedGrant>
@@ -199,7 +205,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
       count: (kind, calUserId) => Effect.sync(() => calls.count(kind, calUserId)),
       resetCalls: Effect.sync(calls.reset),
       inject: (fault) => Effect.sync(() => faults.add(fault)),
-      clearFaults: Effect.sync(faults.clear),
+      clearFaults: Effect.sync(() => faults.clear()),
       switches,
       now,
       snapshot: Effect.sync(store.snapshot)

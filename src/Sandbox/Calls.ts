@@ -1,5 +1,6 @@
 /** What reached Cal.com, for a test to read. No tokens: refresh tokens appear as SHA-256. */
-import { type Fault, type Kind } from "./Faults.js"
+import { type FaultLabel } from "./Faults.js"
+import { type Kind } from "./Kind.js"
 
 export interface Call {
   /** Effect's clock, in milliseconds, when the request arrived. */
@@ -14,7 +15,7 @@ export interface Call {
   /** Of the refresh token that was presented, and of the one that was issued. */
   readonly refreshTokenHash?: string | undefined
   readonly issuedRefreshTokenHash?: string | undefined
-  readonly fault?: Fault["_tag"] | undefined
+  readonly fault?: FaultLabel | undefined
 }
 
 export interface Calls {

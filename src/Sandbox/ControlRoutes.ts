@@ -1,8 +1,14 @@
-/** `/_control`: for a person with curl. Not part of Cal.com; neither throttled nor recorded, and free of tokens. */
-import { HttpRouter } from "@effect/platform"
-import { Effect } from "effect"
+/**
+ * `/_control`: for a person with curl, and for tests in any language. Not part of Cal.com; neither throttled nor recorded,
+ * and free of tokens.
+ */
+import { HttpRouter, HttpServerRequest } from "@effect/platform"
+import { Effect, ParseResult, Schema } from "effect"
 import { ownerId } from "./Clients.js"
 import { json } from "./Errors.js"
+import { Fault, problemOf, type Queue } from "./Faults.js"
+import { Kind } from "./Kind.js"
+import { names, oddAnswers } from "./OddAnswers.js"
 import { type World } from "./World.js"
 
 export const prefix = "/_control"
@@ -12,10 +18,63 @@ export interface Controls {
   /** Cal.com's time. */
   readonly now: Effect.Effect<number>
   readonly expireAccessTokens: (calUserId: number) => Effect.Effect<void>
+  readonly faults: Queue
 }
 
-export const make = ({ expireAccessTokens, now, world: { clients, store } }: Controls) =>
-  HttpRouter.empty.pipe(
+/** `Fault.odd` as JSON: `{"answer": "gzip", "kind": "refresh", "times": 3}`. */
+const OddAnswer = Schema.Struct({
+  answer: Schema.Literal(...names),
+  kind: Schema.optional(Kind),
+  calUserId: Schema.optional(Schema.Int),
+  /** How many requests it strikes, or all until it is switched off. Default 1. */
+  times: Schema.optional(Schema.Union(Schema.Int.pipe(Schema.positive()), Schema.Literal("always"))),
+  at: Schema.optional(Schema.NonNegativeInt),
+  committed: Schema.optional(Schema.Boolean)
+})
+
+const badRequest = (message: string) => json(400, { status: "error", message })
+
+export const make = ({ expireAccessTokens, faults, now, world: { clients, store } }: Controls) => {
+  /** Those that wait for a request. */
+  const queued = Effect.sync(() =>
+    json(200, {
+      status: "success",
+      queued: faults.all().flatMap(({ fault, left }) => {
+        if (fault._tag !== "Odd") return []
+        const { answer, at, calUserId, committed, kind } = fault
+        return [{ answer, kind, calUserId, at, committed, left: left === Infinity ? "always" : left }]
+      }),
+      answers: names.map((answer) => ({
+        answer,
+        what: oddAnswers[answer].what,
+        kinds: oddAnswers[answer].kinds ?? Kind.literals
+      }))
+    })
+  )
+  return HttpRouter.empty.pipe(
+    HttpRouter.get("/_control/odd-answers", queued),
+    HttpRouter.post(
+      "/_control/odd-answers",
+      HttpServerRequest.schemaBodyJson(OddAnswer, { onExcessProperty: "error" }).pipe(
+        Effect.flatMap(({ answer, times, ...script }) => {
+          const problem = problemOf(answer, script)
+          if (problem !== undefined) return Effect.succeed(badRequest(problem))
+          faults.add(Fault.odd(answer, { ...script, times: times === "always" ? Infinity : times }))
+          return queued
+        }),
+        Effect.catchTags({
+          ParseError: (error) => Effect.succeed(badRequest(ParseResult.TreeFormatter.formatErrorSync(error))),
+          RequestError: () => Effect.succeed(badRequest("The body is no JSON."))
+        })
+      )
+    ),
+    HttpRouter.del(
+      "/_control/odd-answers",
+      Effect.zipRight(
+        Effect.sync(() => faults.clear("Odd")),
+        queued
+      )
+    ),
     HttpRouter.post(
       "/_control/users/:calUserId/expire",
       Effect.flatMap(HttpRouter.RouteContext, ({ params }) => {
@@ -52,9 +111,14 @@ export const make = ({ expireAccessTokens, now, world: { clients, store } }: Con
     HttpRouter.all(
       "*",
       Effect.succeed(
-        json(404, { status: "error", message: "GET /_control/state or POST /_control/users/{calUserId}/expire" })
+        json(404, {
+          status: "error",
+          message:
+            "GET /_control/state, POST /_control/users/{calUserId}/expire, or GET, POST, DELETE /_control/odd-answers"
+        })
       )
     )
   )
+}
 
 const instant = (millis: number) => (Number.isFinite(millis) ? new Date(millis).toISOString() : null)

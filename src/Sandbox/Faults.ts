@@ -1,21 +1,7 @@
 /** Mishaps on the way to Cal.com and back, scripted: queued, matched against requests, used up in order. */
 import { Data, Duration } from "effect"
-
-/** What a request is for, to tell token traffic from the rest. */
-export type Kind =
-  | "createManaged"
-  | "managedUser"
-  | "refresh"
-  | "forceRefresh"
-  | "exchange"
-  | "oauth2Code"
-  | "oauth2Refresh"
-  /** A token request that names no known grant type. */
-  | "oauth2Token"
-  | "authorize"
-  | "provider"
-  | "api"
-  | "unknown"
+import { type Kind } from "./Kind.js"
+import { type Name, oddAnswers } from "./OddAnswers.js"
 
 /** Which requests a fault is meant for; what is absent matches everything. */
 export interface Target {
@@ -39,6 +25,13 @@ interface Answer extends Script {
   readonly committed?: boolean | undefined
 }
 
+export interface Odd extends Script {
+  /** `cut` only: after so many bytes of the body. Where the body is no longer than that, it arrives whole. */
+  readonly at?: number | undefined
+  /** `maintenancePage` and `garbage` only: `false` if Cal.com did nothing. Default `true`: the pair is lost. */
+  readonly committed?: boolean | undefined
+}
+
 export type Fault = Data.TaggedEnum<{
   /** Nobody listens: the request never leaves the caller. Over a real socket the nearest thing is a reset. */
   RefuseConnection: Script
@@ -50,12 +43,8 @@ export type Fault = Data.TaggedEnum<{
   Delay: Script
   /** This status instead of Cal.com's answer; 429 and 500 in Cal.com's envelope, 502 to 504 as a gateway's page. */
   Status: Answer & { readonly status: number; readonly headers?: Readonly<Record<string, string>> | undefined }
-  /** 200 with a body that is not JSON; took effect unless `committed: false`. */
-  Garbage: Answer
-  /** 200 with a web page, as a proxy or a challenge sends it; took effect unless `committed: false`. */
-  Html: Answer
-  /** The request took effect; its answer breaks off in the middle of the body. */
-  Truncated: Script
+  /** The request took effect, and its answer is not as the contract has it. */
+  Odd: Odd & { readonly answer: Name }
   /**
    * Opens `Switches.raceWindow` for this request alone. A refresh that arrives inside the window passes the same check;
    * with OAuth2 both are answered 200 and only the last one's refresh token lives, a managed one finds its row gone.
@@ -64,6 +53,27 @@ export type Fault = Data.TaggedEnum<{
 }>
 
 const constructors = Data.taggedEnum<Fault>()
+
+/**
+ * An odd answer, by its name in `OddAnswers`, as in `Fault.odd("expiryMissing", { kind: "refresh", times: 3 })`. It
+ * strikes requests whose answers can be odd in this way; where Cal.com refuses such a request, a change to pairs has
+ * nothing to change. Throws where the two can never meet.
+ */
+const odd = (answer: Name, script: Odd = {}): Fault => {
+  const problem = problemOf(answer, script)
+  if (problem !== undefined) throw new Error(problem)
+  return constructors.Odd({ ...script, answer })
+}
+
+/** Why an odd answer cannot be scripted like this. */
+export const problemOf = (answer: Name, { at, committed, kind }: Odd): string | undefined => {
+  const { kinds, replaces } = oddAnswers[answer]
+  if (kind !== undefined && kinds?.includes(kind) === false) {
+    return `The sandbox can answer ${answer} to ${kinds.join(", ")} only`
+  }
+  if (at !== undefined && answer !== "cut") return `Only cut is told where, not ${answer}`
+  return committed === false && replaces !== true ? `There is no ${answer} if Cal.com does nothing` : undefined
+}
 
 /** Constructors: `Fault.dropAfter({ kind: "refresh" })`. */
 export const Fault = {
@@ -78,47 +88,68 @@ export const Fault = {
     status: number,
     script: Answer & { readonly headers?: Readonly<Record<string, string>> | undefined } = {}
   ): Fault => constructors.Status({ ...script, status }),
-  garbage: (script: Answer = {}): Fault => constructors.Garbage(script),
-  html: (script: Answer = {}): Fault => constructors.Html(script),
-  truncated: (script: Script = {}): Fault => constructors.Truncated(script),
+  odd,
+  /** `odd("garbage")`. */
+  garbage: (script: Answer = {}): Fault => odd("garbage", script),
+  /** `odd("maintenancePage")`. */
+  html: (script: Answer = {}): Fault => odd("maintenancePage", script),
+  /** `odd("cut")`: in the middle of the body. */
+  truncated: (script: Script = {}): Fault => odd("cut", script),
   raceBothSucceed: (window: Duration.DurationInput, script: Script = {}): Fault =>
     constructors.RaceBothSucceed({ ...script, window })
 }
 
-export interface Queue {
-  readonly add: (fault: Fault) => void
-  readonly clear: () => void
-  /** The oldest fault that matches, which is thereby used once. */
-  readonly take: (request: Required<Pick<Target, "kind" | "method">> & Struck) => Fault | undefined
-}
+/** How a fault is called in the list of calls. */
+export const labelOf = (fault: Fault): FaultLabel => (fault._tag === "Odd" ? fault.answer : fault._tag)
+export type FaultLabel = Exclude<Fault["_tag"], "Odd"> | Name
 
-interface Struck {
+interface Arriving {
+  readonly kind: Kind
+  readonly method: string
   readonly path: string
   readonly calUserId: number | undefined
 }
 
+export interface Queued {
+  readonly fault: Fault
+  /** How many more requests it strikes. */
+  readonly left: number
+}
+
+export interface Queue {
+  readonly add: (fault: Fault) => void
+  /** Forgets all faults, or those of this kind. */
+  readonly clear: (tag?: Fault["_tag"]) => void
+  /** The oldest fault that matches, which is thereby used once. */
+  readonly take: (request: Arriving) => Fault | undefined
+  readonly all: () => ReadonlyArray<Queued>
+}
+
+const strikes = (fault: Fault, request: Arriving): boolean =>
+  (fault.kind === undefined || fault.kind === request.kind) &&
+  (fault.calUserId === undefined || fault.calUserId === request.calUserId) &&
+  (fault.method === undefined || fault.method === request.method) &&
+  (fault.pathPrefix === undefined || request.path.startsWith(fault.pathPrefix)) &&
+  (fault._tag !== "Odd" || oddAnswers[fault.answer].kinds?.includes(request.kind) !== false)
+
 export const makeQueue = (): Queue => {
-  let queue: Array<{ readonly fault: Fault; left: number }> = []
+  let queue: ReadonlyArray<Queued> = []
   return {
     add: (fault) => {
-      queue.push({ fault, left: fault.times ?? 1 })
+      queue = [...queue, { fault, left: fault.times ?? 1 }]
     },
-    clear: () => {
-      queue = []
+    clear: (tag) => {
+      queue = tag === undefined ? [] : queue.filter(({ fault }) => fault._tag !== tag)
     },
     take: (request) => {
-      if (queue.length === 0) return undefined
-      const entry = queue.find(
-        ({ fault }) =>
-          (fault.kind === undefined || fault.kind === request.kind) &&
-          (fault.calUserId === undefined || fault.calUserId === request.calUserId) &&
-          (fault.method === undefined || fault.method === request.method) &&
-          (fault.pathPrefix === undefined || request.path.startsWith(fault.pathPrefix))
+      const struck = queue.find(({ fault }) => strikes(fault, request))
+      if (struck === undefined) return undefined
+      queue = queue.flatMap((entry) =>
+        entry !== struck ? [entry] : entry.left > 1 ? [{ ...entry, left: entry.left - 1 }] : []
       )
-      if (entry === undefined) return undefined
-      if (--entry.left <= 0) queue = queue.filter((other) => other !== entry)
-      return entry.fault
-    }
+      return struck.fault
+    },
+    all: () => queue
   }
 }
 
@@ -130,13 +161,11 @@ export const commits = (fault: Fault): boolean => {
       return false
     case "Status":
       return fault.committed ?? false
-    case "Garbage":
-    case "Html":
+    case "Odd":
       return fault.committed ?? true
     case "Delay":
     case "DropAfter":
     case "RaceBothSucceed":
-    case "Truncated":
       return true
   }
 }

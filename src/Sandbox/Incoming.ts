@@ -1,8 +1,8 @@
 /** From an HTTP request to what the handlers work with: the body parser of Cal.com, and what a request is for. */
 import { type HttpServerRequest } from "@effect/platform"
 import { Effect, Option } from "effect"
-import { type Kind } from "./Faults.js"
 import * as Jwt from "./Jwt.js"
+import { type Kind } from "./Kind.js"
 import { type Store } from "./Store.js"
 import { bearerOf, isRecord, type Body } from "./World.js"
 

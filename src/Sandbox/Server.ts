@@ -12,7 +12,7 @@ import * as BookingRoutes from "./BookingRoutes.js"
 import { type Calls } from "./Calls.js"
 import * as ControlRoutes from "./ControlRoutes.js"
 import { json, malformedJson, noRoute, throttled, toResponse, unauthorized, type Refusal } from "./Errors.js"
-import { commits, millis, type Queue } from "./Faults.js"
+import { commits, labelOf, millis, type Queue } from "./Faults.js"
 import { addressOf, pathOf, purposeOf, queryOf, readBody, stripApi } from "./Incoming.js"
 import * as ManagedRoutes from "./ManagedRoutes.js"
 import * as OAuth2Routes from "./OAuth2Routes.js"
@@ -39,7 +39,8 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
   const control = ControlRoutes.make({
     world,
     now: Effect.map(context, ({ now }) => now),
-    expireAccessTokens: parts.expireAccessTokens
+    expireAccessTokens: parts.expireAccessTokens,
+    faults
   }).pipe(Effect.catchTag("RouteNotFound", () => Effect.succeed(json(404, { status: "error" }))))
 
   /** Cal.com by itself, without mishaps. */
@@ -127,11 +128,11 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
         calUserId: note.calUserId ?? calUserId,
         refreshTokenHash: refreshToken === undefined ? undefined : sha256(refreshToken),
         issuedRefreshTokenHash: note.issuedRefreshTokenHash,
-        fault: fault?._tag
+        fault: fault && labelOf(fault)
       })
       if (fault === undefined) return response
       if (fault.after !== undefined) yield* Effect.sleep(fault.after)
-      return strike(fault, kind, request, response, (yield* context).now)
+      return strike(fault, kind, request, response, { world, refreshToken, ...(yield* context) })
     })
 
   return Effect.uninterruptible(Effect.flatMap(HttpServerRequest.HttpServerRequest, serve))

@@ -81,6 +81,33 @@ export const rotateManaged = (world: World, row: TokenRow, now: number): Managed
   return issueManaged(world, row.clientId, row.userId, now, true)
 }
 
+/**
+ * Takes back what a refresh did to refresh tokens, of either kind: the spent one is stored again, and the issued one,
+ * which nobody was told of, is not. The new access token stays.
+ */
+export const unrotate = (world: World, spent: string, issued: string): void => {
+  rowOf(world, issued).remove()
+  rowOf(world, spent).store()
+}
+
+/** The row that stands for a refresh token of either kind, made from its claims. */
+const rowOf = ({ store }: World, token: string) => {
+  const { clientId, exp, expiresAt, iat, ownerId, secret, userId } = Jwt.decode(token) ?? {}
+  const [table, key] = typeof secret === "string" ? [store.grants, secret] : [store.refresh, token]
+  return {
+    remove: () => table.remove(key),
+    store: () => {
+      table.set({
+        token: key,
+        clientId: String(clientId),
+        userId: Number(ownerId ?? userId),
+        expiresAt: Number(expiresAt ?? Number(exp) * 1000),
+        createdAt: Number(iat) * 1000
+      })
+    }
+  }
+}
+
 /** One transaction: delete all tokens of this user, create a pair. */
 export const forceRefresh = (world: World, clientId: string, userId: number, now: number): ManagedPair => {
   removeAll(world.store.access, world.store.access.ofUser(userId))

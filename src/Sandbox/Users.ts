@@ -44,6 +44,21 @@ export const create = (world: World, profile: Profile, managedBy: string | null,
   return world.store.putUser(toUser(id, profile, managedBy, defaultScheduleId, now))
 }
 
+/** The users of a platform client, or those with an account of their own; not the admin. */
+export const people = (world: World, managedBy: string | null): ReadonlyArray<User> =>
+  [...world.store.users.values()].filter((user) => user.managedBy === managedBy && user.id !== ownerId)
+
+/** Who somebody may be whom nobody has met here. */
+export const somebodyNew = (world: World, managedBy: string | null): Profile => {
+  for (let visitor = 0; ; visitor++) {
+    const name = ["Ada Lovelace", "Grace Hopper", "Edith Clarke", "Mary Jackson"][visitor] ?? `Visitor ${visitor + 1}`
+    const email = `${name.toLowerCase().replace(" ", ".")}@example.com`
+    if (world.store.userByEmail(managedBy === null ? email : managedEmail(email, managedBy)) === undefined) {
+      return { name, email }
+    }
+  }
+}
+
 /** The admin who owns the platform clients; exists from the start. */
 export const seedOwner = (world: World, now: number): void => {
   if (world.store.users.has(ownerId)) return

@@ -19,17 +19,22 @@ export const refuse = (request: HttpServerRequest.HttpServerRequest): Response =
 /** The connection breaks before a byte of the answer. */
 export const reset = (request: HttpServerRequest.HttpServerRequest): Response => cut(request, "reset")
 
-/** The connection breaks after the headers and half of the body. */
-export const truncate = (request: HttpServerRequest.HttpServerRequest, response: Response): Response => {
+/** The connection breaks after the headers and so many bytes of the body; default: half of them. */
+export const truncate = (
+  request: HttpServerRequest.HttpServerRequest,
+  response: Response,
+  at = half(response)
+): Response => {
   const bytes = bytesOf(response)
-  const half = bytes.subarray(0, Math.floor(bytes.length / 2))
+  if (at >= bytes.length) return response
+  const arriving = bytes.subarray(0, at)
   if (isLine(request.source)) {
     request.source.cut = "truncated"
-    return HttpServerResponse.uint8Array(half, { status: response.status, headers: response.headers })
+    return HttpServerResponse.uint8Array(arriving, { status: response.status, headers: response.headers })
   }
   const socket = socketOf(request)
   const body = Stream.concat(
-    Stream.make(half),
+    Stream.make(arriving),
     Stream.execute(Effect.sync(() => (socket?.destroySoon ?? socket?.destroy)?.call(socket)))
   )
   return HttpServerResponse.stream(body, {
@@ -38,6 +43,8 @@ export const truncate = (request: HttpServerRequest.HttpServerRequest, response:
     contentLength: bytes.length
   })
 }
+
+export const half = (response: Response): number => Math.floor(bytesOf(response).length / 2)
 
 export const bytesOf = (response: Response): Uint8Array =>
   response.body._tag === "Uint8Array" ? response.body.body : new Uint8Array()

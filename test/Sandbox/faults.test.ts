@@ -1,10 +1,10 @@
 import { createServer } from "node:http"
-import { FetchHttpClient, type HttpApp, HttpClient, HttpServer, HttpServerRequest } from "@effect/platform"
-import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
+import { FetchHttpClient, HttpClient, HttpServerRequest } from "@effect/platform"
+import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Either, Fiber, Layer, Redacted, type Scope, TestClock } from "effect"
 import { Fault, Sandbox, layer as sandboxLayer } from "../../src/Sandbox.js"
-import { at, C, layer, options, request, toAnswer, type Answer } from "../support/SandboxWorld.js"
+import { at, C, layer, listeningWith, options, request, toAnswer, type Answer } from "../support/SandboxWorld.js"
 
 /** What became of a refresh, as a caller sees it. */
 interface Seen {
@@ -158,22 +158,6 @@ suite("faults in process", {
   refused: ["ECONNREFUSED"],
   it: (name, test) => it.scoped(name, () => Effect.provide(test, layer()))
 })
-
-const listeningWith = (app: HttpApp.Default, server = createServer()) =>
-  Effect.gen(function* () {
-    const context = yield* Layer.build(
-      Layer.provideMerge(
-        HttpServer.serve(app),
-        NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
-      )
-    )
-    return yield* Effect.provide(
-      HttpServer.addressWith((address) =>
-        Effect.succeed(address._tag === "TcpAddress" ? `http://127.0.0.1:${address.port}/api` : "")
-      ),
-      context
-    )
-  })
 
 const listening = Effect.flatMap(Sandbox, ({ app }) => listeningWith(app))
 

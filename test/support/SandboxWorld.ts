@@ -1,4 +1,6 @@
-import { HttpBody, HttpClient, HttpClientRequest } from "@effect/platform"
+import { createServer } from "node:http"
+import { type HttpApp, HttpBody, HttpClient, HttpClientRequest, HttpServer } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
 import { Effect, Layer, Redacted, Ref } from "effect"
 import * as Sandbox from "../../src/Sandbox.js"
 
@@ -128,4 +130,21 @@ export const oauth2Refresh = (
       refresh_token: typeof refreshToken === "string" ? refreshToken : Redacted.value(refreshToken),
       ...changes
     }
+  })
+
+/** Serves on a socket, for as long as the scope lives; where. */
+export const listeningWith = (app: HttpApp.Default, server = createServer()) =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(
+      Layer.provideMerge(
+        HttpServer.serve(app),
+        NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" })
+      )
+    )
+    return yield* Effect.provide(
+      HttpServer.addressWith((address) =>
+        Effect.succeed(address._tag === "TcpAddress" ? `http://127.0.0.1:${address.port}/api` : "")
+      ),
+      context
+    )
   })
