@@ -4,7 +4,7 @@
  */
 import { HttpServerResponse } from "@effect/platform"
 import { Effect } from "effect"
-import { isLegacy, ownerId, userScopes, type OAuth2Client } from "./Clients.js"
+import { isLegacy, userScopes, type OAuth2Client } from "./Clients.js"
 import { route } from "./Route.js"
 import { type User } from "./Store.js"
 import { issueCode } from "./Tokens.js"
@@ -37,14 +37,17 @@ const decide = (request: Incoming) =>
     })
   })
 
-const userOf = (request: Incoming, form: URLSearchParams): User | undefined => {
+const userOf = ({ now, world }: Incoming, form: URLSearchParams): User | undefined => {
   const email = form.get("email") ?? ""
-  const picked = request.world.store.users.get(Number(form.get("user")))
-  // Whoever types an address means it, although the first person of the list is still picked.
-  if (picked !== undefined && picked.managedBy === null && email === "") return picked
-  if (!isEmail.accepts(email)) return undefined
-  const known = request.world.store.userByEmail(email)
-  return known ?? Users.create(request.world, { email, name: form.get("name") || email }, null, request.now)
+  const picked = Users.people(world, null).find((user) => String(user.id) === form.get("user"))
+  // Whoever types an address means it, whoever is picked in the list; somebody new without one is who the page proposed.
+  if (email === "" && form.get("user") !== "new") return picked
+  const profile = email === "" ? Users.somebodyNew(world, null) : { email, name: email }
+  if (!isEmail.accepts(profile.email)) return undefined
+  return (
+    world.store.userByEmail(profile.email) ??
+    Users.create(world, { ...profile, name: form.get("name") || profile.name }, null, now)
+  )
 }
 
 interface Asked {
@@ -131,27 +134,26 @@ const redirect = (
 }
 
 const consent = (world: World, asked: Asked) => {
-  const people = [...world.store.users.values()].filter((user) => user.managedBy === null && user.id !== ownerId)
   const kept = ["client_id", "redirect_uri", "state", "scope", "code_challenge", "code_challenge_method"]
   const hidden = kept.flatMap((name) => {
     const value = asked.form.get(name)
     return value === null ? [] : [`<input type="hidden" name="${name}" value="${escape(value)}">`]
   })
-  const choices = people.map(
-    (user, index) =>
-      `<label><input type="radio" name="user" value="${user.id}"${index === 0 ? " checked" : ""}> ` +
+  const choices = Users.people(world, null).map(
+    (user) =>
+      `<label><input type="radio" name="user" value="${user.id}"> ` +
       `${escape(user.name)} &lt;${escape(user.email)}&gt;</label><br>`
   )
-  const nobody = people.length === 0
+  const proposed = Users.somebodyNew(world, null)
   return `<p><strong>${escape(asked.client.name ?? asked.client.clientId)}</strong> would like access to your Cal.com account.</p>
 <p>${asked.scope.map((scope) => `<code>${escape(scope)}</code>`).join(" ")}</p>
 <form method="post" action="authorize">
 ${hidden.join("\n")}
 <fieldset><legend>Who are you?</legend>
 ${choices.join("\n")}
-<label><input type="radio" name="user" value="new"${nobody ? " checked" : ""}> Somebody new:</label>
-<input name="name" placeholder="Name" aria-label="Name"${nobody ? ' value="Ada Lovelace"' : ""}>
-<input name="email" type="email" placeholder="Email" aria-label="Email"${nobody ? ' value="ada@example.com"' : ""}>
+<label><input type="radio" name="user" value="new" checked> Somebody new:</label>
+<input name="name" placeholder="${proposed.name}" aria-label="Name">
+<input name="email" type="email" placeholder="${proposed.email}" aria-label="Email">
 </fieldset>
 <p><button name="decision" value="allow">Allow</button> <button name="decision" value="back" formnovalidate>Back</button></p>
 </form>`

@@ -430,6 +430,39 @@ describe("the authorize page", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("takes whoever says no more for somebody new, each time for another one", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const known = yield* sandbox.grantOAuth2({ email: "grace.hopper@example.com", name: "Grace" })
+      const seen = new Set<unknown>([known.calUserId])
+      for (const [index, name] of [
+        "Ada Lovelace",
+        "Edith Clarke",
+        "Mary Jackson",
+        "Visitor 5",
+        "Visitor 6"
+      ].entries()) {
+        const page = yield* show()
+        assert.deepStrictEqual(page.text.match(/<[^>]* checked>/g), [
+          '<input type="radio" name="user" value="new" checked>'
+        ])
+        assert.include(page.text, `placeholder="${name}"`)
+        const allowed = yield* decide({ decision: "allow", user: "new", name: "", email: "" })
+        const done = yield* token(publicFields(location(allowed).searchParams.get("code") ?? ""))
+        const profile = yield* me(done.at("access_token"))
+        assert.strictEqual(profile.at("data.name"), name)
+        seen.add(profile.at("data.id"))
+        assert.strictEqual(seen.size, index + 2)
+      }
+      // The owner of the platform and managed users cannot consent here.
+      const managed = yield* sandbox.grantManaged()
+      assert.notInclude((yield* show()).text, `value="${managed.calUserId}"`)
+      for (const user of [managed.calUserId, 1, ""]) {
+        assert.strictEqual((yield* decide({ decision: "allow", user: String(user) })).status, 400)
+      }
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("goes back without a description", () =>
     Effect.gen(function* () {
       const back = location(yield* decide({ decision: "back" }))

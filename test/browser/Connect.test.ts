@@ -57,11 +57,25 @@ inBrowser("a person", (test) => {
     assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
   })
 
-  test("who is new at Cal.com types a name and an address, whoever is picked in the list", async (world) => {
+  test("who just clicks is somebody new, whoever Cal.com knows already", async (world) => {
+    const known = await world.run(world.sandbox.grantOAuth2({ name: "Somebody Else", email: "else@example.com" }))
+    const accounts = new Set<unknown>([known.calUserId])
+    for (const userUlid of [ada, ben]) {
+      const { page } = await open(world, userUlid)
+      await connect(page)
+      await allow(page)
+      assert.strictEqual(await state(page), "Connected")
+      accounts.add((await world.run(world.tokens.info(userUlid))).connection.calUserId)
+    }
+    assert.strictEqual(accounts.size, 3)
+  })
+
+  test("who types a name and an address is that person, whoever is picked in the list", async (world) => {
     await world.run(world.sandbox.grantOAuth2({ name: "Somebody Else", email: "else@example.com" }))
     const { page } = await open(world, ada, 375)
     await connect(page)
     assert.strictEqual(await overflow(page), 0)
+    await page.check("text=Somebody Else")
     await page.fill("[name=name]", "Grace")
     await page.fill("[name=email]", "grace@example.com")
     await picture(page, "authorize-375")
