@@ -36,7 +36,11 @@ interface Received {
 
 /** Waits on the real clock, for what other tasks of this process do. */
 const until = (condition: () => boolean) =>
-  Effect.repeat(TestServices.provideLive(Effect.sleep("5 millis")), { until: condition }).pipe(
+  Effect.whileLoop({
+    while: () => !condition(),
+    body: () => TestServices.provideLive(Effect.sleep("5 millis")),
+    step: () => {}
+  }).pipe(
     Effect.raceFirst(
       TestServices.provideLive(Effect.sleep("20 seconds")).pipe(Effect.zipRight(Effect.dieMessage("waited in vain")))
     )
@@ -118,11 +122,8 @@ const world = Effect.gen(function* () {
     process,
     text: recorded.text,
     logLine: (line: string) => Effect.provide(Effect.logInfo(line), recorded.layer),
-    /** What was to be done at this instant is done. */
-    settled: Effect.zipRight(
-      TestServices.provideLive(Effect.sleep("4 millis")),
-      until(() => begun === ended)
-    ),
+    /** What this instant began, which the clock has waited for, is done. */
+    settled: until(() => begun === ended),
     answerWith: (status: number | undefined) => Effect.sync(() => (answer = status)),
     loseSettling: (lost: boolean) => Effect.sync(() => (isSettleLost = lost)),
     /** Waits for so many to have come, and for as many of them to be written down. */

@@ -5,6 +5,7 @@ import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import { UserUlid } from "../../src/Token.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
+import { quicken } from "../support/TestTime.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 
 const user = Schema.decodeSync(UserUlid)("01ARZ3NDEKTSV4RRFFQ69G5FAV")
@@ -128,6 +129,7 @@ describe("repetitions", () => {
 
   it.effect("back off with jitter", () =>
     Effect.gen(function* () {
+      yield* quicken
       const runs = yield* Effect.forEach(
         Array.from({ length: 12 }, (_, seed) => seed),
         (seed) => Effect.withRandom(times, Random.make(seed))

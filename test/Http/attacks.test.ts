@@ -89,7 +89,8 @@ const dripping = (conversations: ReadonlyArray<Conversation>, byte: string, paus
     Effect.fork
   )
 
-describe("slowness", () => {
+// These wait for timeouts, so they do it together.
+describe("slowness", { concurrent: true }, () => {
   attack(
     "in the headers: a hundred connections hinder nobody and are ended",
     (server) =>
@@ -120,7 +121,7 @@ describe("slowness", () => {
   )
 })
 
-describe("a client that does not hang up", () => {
+describe("a client that does not hang up", { concurrent: true }, () => {
   for (const [name, text] of [
     ["too slow", "POST /api/cal/ensure-token HTTP/1.1\r\nHost: x\r\nX-A: "],
     ["not HTTP", "good day\r\n\r\n"]

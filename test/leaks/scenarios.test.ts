@@ -120,7 +120,7 @@ const scenario = (name: string, effect: Effect.Effect<void, unknown, Services>, 
   it.effect(
     name,
     () =>
-      Effect.map(watch(effect, { except }), (seen) => {
+      Effect.map(Effect.zipRight(World.quicken, watch(effect, { except })), (seen) => {
         for (const channel of ["log.json", "span.name", "changes", "revalidation", "calls", "info"]) {
           assert.isAbove(seen.get(channel) ?? 0, 0, channel)
         }

@@ -4,23 +4,22 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
-import * as Ts from "typescript"
+import { buildSync } from "esbuild"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Translates `src` into a package in a directory of its own, without checking types: that is `npm run check`. */
 export const build = (): string => {
   const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-built-"))
-  for (const file of Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })) {
-    if (!file.endsWith(".ts")) continue
-    const target = Path.join(directory, "dist", file.replace(/\.ts$/, ".js"))
-    const { outputText } = Ts.transpileModule(Fs.readFileSync(Path.join(root, "src", file), "utf8"), {
-      fileName: file,
-      compilerOptions: { target: Ts.ScriptTarget.ES2022, module: Ts.ModuleKind.ESNext, verbatimModuleSyntax: true }
-    })
-    Fs.mkdirSync(Path.dirname(target), { recursive: true })
-    Fs.writeFileSync(target, outputText)
-  }
+  const files = Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })
+  buildSync({
+    entryPoints: files.filter((file) => file.endsWith(".ts")).map((file) => Path.join(root, "src", file)),
+    outbase: Path.join(root, "src"),
+    outdir: Path.join(directory, "dist"),
+    format: "esm",
+    target: "es2022",
+    logLevel: "warning"
+  })
   Fs.copyFileSync(Path.join(root, "package.json"), Path.join(directory, "package.json"))
   Fs.symlinkSync(Path.join(root, "node_modules"), Path.join(directory, "node_modules"))
   return directory

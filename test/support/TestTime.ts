@@ -1,6 +1,16 @@
 /** What tests do with time, which passes when they say so. */
 import { Chunk, Clock, Duration, Effect, Fiber, TestClock } from "effect"
 
+/**
+ * The test clock looks several times, a timer apart, whether all fibers rest. Where nothing waits for a socket or a
+ * real timer, a turn of the event loop tells as much as a millisecond does.
+ */
+export const quicken = Effect.map(TestClock.testClock(), (clock) => {
+  Object.assign(clock, {
+    yieldTimer: Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+  })
+})
+
 /** Runs an effect while the clock jumps from one thing that is due to the next, until it ends or `atMost` has passed. */
 export const passTime = <A, E, R>(effect: Effect.Effect<A, E, R>, atMost: number) =>
   Effect.gen(function* () {

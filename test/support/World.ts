@@ -24,7 +24,7 @@ import { hash, UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import * as StorageTap from "./StorageTap.js"
-import { passTime } from "./TestTime.js"
+import { passTime, quicken } from "./TestTime.js"
 
 export { turn } from "./SandboxWorld.js"
 export * from "./TestTime.js"
@@ -113,16 +113,6 @@ export const run = <A, E>(
     yield* passTime(Scope.close(whole, exit), 120_000)
     return yield* exit
   })
-
-/**
- * The test clock looks several times, a timer apart, whether all fibers rest. Nothing here waits for a real timer, so a
- * turn of the event loop tells as much as a millisecond does.
- */
-const quicken = Effect.map(TestClock.testClock(), (clock) => {
-  Object.assign(clock, {
-    yieldTimer: Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
-  })
-})
 
 /** A second (third, …) process over the same storage and sandbox. Closed by the scope, or by the function returned. */
 export const anotherNode = (config: Partial<TokenConfig.Options> = {}, client?: CalClient.Options) =>
