@@ -236,7 +236,12 @@ it.scopedLive("changes of one process are told by another, where the stream also
     yield* stream.ended
     const third = yield* connect(one)
     const again = yield* open(b.port, { headers: { "last-event-id": seen[0]?.id } })
-    assert.deepStrictEqual(usersOf(yield* events(again, 2)), [second, third])
+    const resumed = usersOf(eventsIn(yield* again.until((text) => usersOf(eventsIn(text)).includes(third))))
+    // A position that a client kept may show a change twice if somebody was writing to the server meanwhile.
+    assert.deepStrictEqual(
+      resumed.filter((userUlid) => userUlid !== first),
+      [second, third]
+    )
   })
 )
 
