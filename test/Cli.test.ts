@@ -18,18 +18,28 @@ const temporary = Effect.acquireRelease(
   (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
 )
 
-/** One start of the demo, on a storage that outlives it. */
-const demo = (directory: string, storage: TokenStorage.TokenStorage["Type"]) =>
+type Storage = TokenStorage.TokenStorage["Type"]
+
+const options = { accessTokenLifetime: Demo.accessTokenLifetime }
+
+/** One start of the demo on a storage. */
+const demoOf = <E>(sandbox: Layer.Layer<Sandbox.Sandbox, E>, storage: Storage) =>
   Layer.merge(Demo.layerSeed, Demo.layerKeep).pipe(
     Layer.provideMerge(CalApi.layer),
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(CalClient.layer(Demo.clientOptions("http://127.0.0.1:4000"))),
     Layer.provide(Sandbox.layerHttpClient),
-    Layer.provideMerge(SandboxFile.layer(directory, { accessTokenLifetime: Demo.accessTokenLifetime })),
+    Layer.provideMerge(sandbox),
     Layer.provide(Layer.succeed(TokenStorage.TokenStorage, storage))
   )
 
+/** One that the next continues. */
+const demo = (directory: string, storage: Storage) => demoOf(SandboxFile.layer(directory, options), storage)
+
 const storage = Effect.provide(TokenStorage.TokenStorage, layerMemory)
+
+/** One without a file: the test clock waits for no disk, and would run ahead of it. */
+const demoOnce = Layer.unwrapEffect(Effect.map(storage, (storage) => demoOf(Sandbox.layer(options), storage)))
 
 const users = [Demo.ada, Demo.ben, Demo.cem]
 
@@ -44,27 +54,24 @@ const me = Effect.forEach(users, ({ userUlid }) =>
 )
 
 describe("the demo", () => {
-  it.scoped("connects three users and refreshes the one whose token runs out at once", () =>
+  it.effect("connects three users and refreshes the one whose token runs out at once", () =>
     Effect.gen(function* () {
-      const directory = yield* temporary
-      yield* Effect.gen(function* () {
-        const tokens = yield* CalTokens.CalTokens
-        const sandbox = yield* Sandbox.Sandbox
-        const kinds = yield* Effect.forEach(users, ({ userUlid }) =>
-          Effect.map(tokens.info(userUlid), ({ connection, isExpired }) => [connection._tag, isExpired])
-        )
-        assert.deepStrictEqual(kinds, [
-          ["ManagedUser", false],
-          ["ManagedUser", false],
-          ["OAuth2", false]
-        ])
-        yield* TestClock.adjust(Duration.seconds(2))
-        assert.strictEqual(yield* sandbox.count("refresh"), 1)
-        yield* TestClock.adjust(Duration.minutes(10))
-        for (const { userUlid } of users) assert.isFalse((yield* tokens.info(userUlid)).isExpired)
-        assert.deepStrictEqual(yield* me, [200, 200, 200])
-      }).pipe(Effect.provide(demo(directory, yield* storage)))
-    })
+      const tokens = yield* CalTokens.CalTokens
+      const sandbox = yield* Sandbox.Sandbox
+      const kinds = yield* Effect.forEach(users, ({ userUlid }) =>
+        Effect.map(tokens.info(userUlid), ({ connection, isExpired }) => [connection._tag, isExpired])
+      )
+      assert.deepStrictEqual(kinds, [
+        ["ManagedUser", false],
+        ["ManagedUser", false],
+        ["OAuth2", false]
+      ])
+      yield* TestClock.adjust(Duration.seconds(2))
+      assert.strictEqual(yield* sandbox.count("refresh"), 1)
+      yield* TestClock.adjust(Duration.minutes(10))
+      for (const { userUlid } of users) assert.isFalse((yield* tokens.info(userUlid)).isExpired)
+      assert.deepStrictEqual(yield* me, [200, 200, 200])
+    }).pipe(Effect.provide(demoOnce))
   )
 
   it.scoped("continues at the next start, also after its tokens have long expired", () =>
@@ -149,19 +156,19 @@ describe("the sandbox's file", () => {
 })
 
 describe("the announcement", () => {
-  it.scoped("has four commands to paste, each a line of plain ASCII, the rest fit for 80 columns", () =>
+  it.effect("has four commands to paste, each a line of plain ASCII, the rest fit for 80 columns", () =>
     Effect.gen(function* () {
       const text = yield* Announcement.make({
         url: "http://127.0.0.1:4000",
         directory: ".data/sandbox",
         key: Redacted.make("k".repeat(32))
-      }).pipe(Effect.provide(demo(yield* temporary, yield* storage)))
+      })
       const lines = text.split("\n")
       assert.strictEqual(lines.filter((line) => line.startsWith("curl ")).length, 4)
       for (const line of lines) {
         assert.match(line, /^[\x20-\x7e]*$/)
         assert.isTrue(line.startsWith("curl ") || line.length <= 80, line)
       }
-    })
+    }).pipe(Effect.provide(demoOnce))
   )
 })
