@@ -5,7 +5,6 @@
 import { randomUUID } from "node:crypto"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { Client } from "pg"
 import type { TestProject } from "vitest/node"
 import { makeServer, type PostgresServer } from "./PostgresServer.js"
 
@@ -51,7 +50,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
 }
 
 const version = async (url: string): Promise<string> => {
-  const client = new Client({ connectionString: url })
+  const { default: Pg } = await import("pg")
+  const client = new Pg.Client({ connectionString: url })
   await client.connect()
   try {
     const { rows } = await client.query<{ readonly server_version: string }>("show server_version")
