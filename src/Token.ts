@@ -6,6 +6,12 @@ import { createHash } from "node:crypto"
 import { DateTime, Duration, Option, Redacted, Schema } from "effect"
 import { decodeJwt } from "jose"
 
+/**
+ * Instants further from now than this, either way, are mistakes, wherever they come from: seconds taken for milliseconds
+ * land in 1970, milliseconds taken for seconds in the year 57000.
+ */
+export const horizon = Duration.toMillis(Duration.days(730))
+
 const ulidExpected = "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 /**

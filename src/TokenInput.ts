@@ -3,7 +3,7 @@
  * here, so a malformed value is the same `InvalidInput` everywhere and is never echoed.
  */
 import { Duration, Effect, Option, Predicate, Redacted, Schema } from "effect"
-import { type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
+import { horizon, type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
 import { InvalidInput } from "./TokenError.js"
 
 /** A pair as people hand it in. Expiries are milliseconds since the epoch or ISO 8601 with a zone. */
@@ -16,9 +16,6 @@ export interface PairInput {
 
 /** Longer than any token Cal.com issues by far; longer ones would not fit into a request header anyway. */
 export const maxTokenLength = 8192
-
-/** Expiries further away than this, either way, are mistakes: seconds for milliseconds land in 1970. */
-const horizon = Duration.toMillis(Duration.days(730))
 
 /** How far Cal.com's clock may be ahead of what we take for it. */
 const clockDifference = Duration.toMillis(Duration.seconds(10))

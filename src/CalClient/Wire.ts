@@ -3,9 +3,8 @@
  * endpoint follows RFC 6749), decoded without ever quoting a value: schema errors contain the tokens they complain of.
  */
 import { Either, Option, ParseResult, Redacted, Schema } from "effect"
-import { type TokenPair, unverifiedClaims } from "../Token.js"
+import { horizon, type TokenPair, unverifiedClaims } from "../Token.js"
 import { maxTokenLength } from "../TokenInput.js"
-import { horizon } from "../CalHttp/CalTime.js"
 import type { Reply } from "../CalHttp/Transport.js"
 
 /** What a token endpoint granted. */

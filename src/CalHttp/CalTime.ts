@@ -4,15 +4,13 @@
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import type { Headers } from "@effect/platform"
+import { horizon } from "../Token.js"
 
 /**
  * `Date` has a resolution of one second and was written some time before it arrives, so clocks that agree still differ
  * by up to about this much: a smaller offset is noise, and 0 is the better guess.
  */
 const noise = Duration.toMillis(Duration.seconds(2))
-
-/** Instants further from now than this, either way, are mistakes: expiries as well as dates. */
-export const horizon = Duration.toMillis(Duration.days(730))
 
 const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
 
