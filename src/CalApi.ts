@@ -2,7 +2,7 @@
  * Authenticated Cal.com requests: an `HttpClient` bound to a user, which carries the user's token and follows the rules
  * after a refusal. The token only ever goes to the configured Cal.com origin.
  */
-import { Context, Effect, Layer, Option, Redacted, type Schema } from "effect"
+import { Clock, Context, Effect, Layer, Option, Redacted, type Schema } from "effect"
 import {
   HttpBody,
   HttpClient,
@@ -118,7 +118,8 @@ export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpCli
         if (status < 200 || status >= 300) {
           return yield* Outcome.toError(
             { operation, secrets: [] },
-            { status, headers, body: Option.some(Redacted.make(body)) }
+            { status, headers, receivedAt: yield* Clock.currentTimeMillis },
+            Wire.errorBody(Option.some(Redacted.make(body)))
           )
         }
         // An answer without a body (204) is `null` to the schema.

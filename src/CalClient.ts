@@ -2,7 +2,7 @@
  * The Cal.com HTTP client for token endpoints. It speaks Cal.com's two dialects (platform and OAuth2) and says of every
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
-import { Config, type ConfigError, Context, Effect, type Either, Layer, Option, Predicate, type Redacted } from "effect"
+import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted } from "effect"
 import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
 import * as CalTime from "./CalHttp/CalTime.js"
@@ -10,12 +10,14 @@ import * as Outcome from "./CalClient/Outcome.js"
 import * as RateLimits from "./CalHttp/RateLimits.js"
 import * as Requests from "./CalClient/Requests.js"
 import * as Transport from "./CalHttp/Transport.js"
+import * as TokenAnswer from "./CalClient/TokenAnswer.js"
+import * as Departure from "./CalClient/TokenAnswer/Departure.js"
 import * as Wire from "./CalClient/Wire.js"
 import type { Connection, ManagedUser, TokenPair } from "./Token.js"
 import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
 
 export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
-export type { Grant } from "./CalClient/Wire.js"
+export type { Departure, Grant, Kept, Unread } from "./CalClient/TokenAnswer.js"
 export type { RateLimit } from "./CalHttp/RateLimits.js"
 export {
   /** Why a call to a token endpoint brought no pair: what that means for the refresh token. */
@@ -35,18 +37,22 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
     readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimits.RateLimit>>
-    /** Spends a refresh token. */
+    /** Spends a refresh token. `kept` is what is known of the user's tokens besides: Cal.com's answer is judged by it. */
     readonly refresh: (
       connection: Connection,
-      refreshToken: Redacted.Redacted
-    ) => Effect.Effect<Wire.Grant, Outcome.CallFailure>
-    /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. */
-    readonly reissue: (connection: ManagedUser) => Effect.Effect<Wire.Grant, Outcome.CallFailure>
+      refreshToken: Redacted.Redacted,
+      kept?: TokenAnswer.Kept
+    ) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
+    /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. `kept` as for a refresh. */
+    readonly reissue: (
+      connection: ManagedUser,
+      kept?: TokenAnswer.Kept
+    ) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
     /** Exchanges an authorization code (OAuth2). */
     readonly exchange: (input: {
       readonly code: Redacted.Redacted
       readonly codeVerifier?: Redacted.Redacted | undefined
-    }) => Effect.Effect<Wire.Grant, TokenError>
+    }) => Effect.Effect<TokenAnswer.Grant, TokenError>
     /** Creates a managed user; an existing one with that e-mail address answers its id instead of a pair. */
     readonly createManagedUser: (
       user: Requests.NewManagedUser
@@ -75,28 +81,25 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
     const apiUrl = options.apiUrl.replace(/\/+$/, "")
     const calTime = yield* CalTime.make
     const rateLimits = yield* RateLimits.make
-    const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits)
+    const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)
 
-    const call = <A>(
-      call: Outcome.Call,
-      request: HttpClientRequest.HttpClientRequest,
-      decode: (body: string, instants: Wire.Instants) => Either.Either<A, Wire.Issue>
-    ) =>
-      caller.send(call, request).pipe(
-        Effect.flatMap((reply) => caller.read(call, reply, decode)),
+    const call = (call: Outcome.Call, request: HttpClientRequest.HttpClientRequest, expected: Caller.Expected) =>
+      caller.send(call, request, expected).pipe(
+        Effect.flatMap((reply) => caller.grant(call, reply, expected)),
         Caller.span(call)
       )
 
-    const refresh: Service["refresh"] = (connection, refreshToken) => {
+    const refresh: Service["refresh"] = (connection, refreshToken, kept) => {
       const { managed, oauth2 } = options
       const { clientId } = connection
+      const expected = { ...expectedOf(connection, kept), sent: refreshToken }
       if (connection._tag === "ManagedUser") {
         return managed?.clientId !== clientId
           ? Effect.fail(Outcome.notConfigured(clientId))
           : call(
               { operation: "refresh", clientId, secrets: secrets(managed, refreshToken) },
               Requests.refreshManaged(apiUrl, managed, refreshToken),
-              Wire.managedGrant
+              expected
             )
       }
       return oauth2?.clientId !== clientId
@@ -104,17 +107,17 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
         : call(
             { operation: "refresh", clientId, secrets: secrets(oauth2, refreshToken) },
             Requests.refreshOAuth2(apiUrl, oauth2, refreshToken),
-            (body, instants) => Wire.oauth2Grant(body, instants, Option.some(refreshToken))
+            expected
           )
     }
 
-    const reissue: Service["reissue"] = ({ calUserId, clientId }) =>
-      options.managed?.clientId !== clientId
-        ? Effect.fail(Outcome.notConfigured(clientId))
+    const reissue: Service["reissue"] = (user, kept) =>
+      options.managed?.clientId !== user.clientId
+        ? Effect.fail(Outcome.notConfigured(user.clientId))
         : call(
-            { operation: "reissue", clientId, secrets: secrets(options.managed) },
-            Requests.reissue(apiUrl, options.managed, calUserId),
-            Wire.managedGrant
+            { operation: "reissue", clientId: user.clientId, secrets: secrets(options.managed) },
+            Requests.reissue(apiUrl, options.managed, user.calUserId),
+            expectedOf(user, kept)
           )
 
     const exchange: Service["exchange"] = ({ code, codeVerifier }) =>
@@ -127,7 +130,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
         return yield* call(
           { operation: "exchange", clientId: client.clientId, secrets: secrets(client, code, codeVerifier) },
           Requests.exchange(apiUrl, { ...client, redirectUrl }, code, codeVerifier),
-          (body, instants) => Wire.oauth2Grant(body, instants, Option.none())
+          { kind: "oauth2", clientId: client.clientId }
         ).pipe(Effect.mapError(({ error }) => error))
       })
 
@@ -137,10 +140,15 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
         const { clientId } = client
         const details: Outcome.Call = { operation: "createManagedUser", clientId, secrets: secrets(client) }
         const created = Effect.gen(function* () {
-          const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user))
+          const expected = { kind: "managed", clientId } as const
+          const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user), expected)
           const existing = Wire.existingUserId(reply)
           if (Option.isSome(existing)) return { _tag: "Exists" as const, calUserId: existing.value }
-          return { _tag: "Created" as const, ...(yield* caller.read(details, reply, Wire.createdUser)) }
+          const named = TokenAnswer.createdUserId(Redacted.value(reply.body))
+          const { calUserId = named, pair } = yield* caller.grant(details, reply, { ...expected, calUserId: named })
+          // Without its number there is no account to store the pair for; the next call finds it by its e-mail address.
+          if (calUserId === undefined) return yield* noUserId(details)
+          return { _tag: "Created" as const, calUserId, pair }
         })
         return yield* Effect.mapError(Caller.span(details)(created), ({ error }) => error)
       })
@@ -150,10 +158,15 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
       return caller.send(details, Requests.me(apiUrl, accessToken)).pipe(
         Effect.mapError(({ error }) => error),
         Effect.flatMap((reply) =>
-          // Here a 401 is about the user's token, and nothing is spent.
-          reply.status < 200 || reply.status >= 300
-            ? Effect.fail(Outcome.toError(details, reply))
-            : Effect.mapError(caller.read(details, reply, Wire.profile), ({ error }) => error)
+          Effect.gen(function* () {
+            // Here a 401 is about the user's token, and nothing is spent.
+            const text = Transport.textOf(reply)
+            if (reply.status < 200 || reply.status >= 300) {
+              return yield* Outcome.toError(details, reply, Wire.errorBody(text))
+            }
+            if (!reply.isWhole) return yield* Outcome.brokenOff(details, reply.status).error
+            return yield* Effect.mapError(Wire.profile(text), (issue) => Outcome.undecodable(details, issue))
+          })
         ),
         Caller.span(details)
       )
@@ -176,6 +189,17 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
 
 /** Stands for the client where none is involved. */
 const noClient = "(none)"
+
+/** What an answer about a connection is judged by. */
+const expectedOf = (connection: Connection, kept: TokenAnswer.Kept = {}): Caller.Expected => ({
+  ...kept,
+  kind: connection._tag === "ManagedUser" ? "managed" : "oauth2",
+  clientId: connection.clientId,
+  calUserId: connection.calUserId
+})
+
+const noUserId = (call: Outcome.Call) =>
+  Effect.fail(Outcome.CallFailure.Unknown({ error: Outcome.undecodable(call, "data.user.id is missing") }))
 
 /** What no error of a call may show. */
 const secrets = (

@@ -22,6 +22,10 @@ const calCalls = counter(
   "cal_tokens_cal_calls_total",
   "Calls that spend a refresh token or reissue a pair, by outcome."
 )
+const departures = counter(
+  "cal_tokens_cal_departures_total",
+  "Answers of Cal.com's token endpoints that depart from its contract and were read nevertheless, by kind."
+)
 const changes = counter("cal_tokens_changes_total", "Changes of users' tokens that this process stored.")
 const pairs = Metric.gauge("cal_tokens_pairs_held", {
   description: "Pairs that could not be stored yet and exist in this process's memory only."
@@ -80,6 +84,9 @@ export const calCall =
   (operation: "refresh" | "reissue") =>
   <A, E extends { readonly _tag: string }, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.onExit(call, (exit) => increment(calCalls, { operation, outcome: outcomeOf(exit, "granted") }))
+
+/** Counts an answer that departs from Cal.com's contract. */
+export const departure = (kind: string): Effect.Effect<void> => increment(departures, { kind })
 
 /** Counts a change that was stored. */
 export const change = (kind: string): Effect.Effect<void> => increment(changes, { kind })

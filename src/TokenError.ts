@@ -124,7 +124,9 @@ export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()
   operation: Schema.String,
   status: Schema.Int,
   /** Cal.com's own words, tokens removed. */
-  reason: Schema.String
+  reason: Schema.String,
+  /** Where time can help. */
+  retryAfter: Schema.optional(Schema.DurationFromMillis)
 }) {
   override get message() {
     return `Cal.com refused ${this.operation} with status ${this.status}: ${this.reason}`

@@ -2,7 +2,7 @@
  * When an ordinary failure is worth another try: an idempotent request after a network error or a 5xx, any request after
  * a 429, which Cal.com's rate limiter answers before the request is looked at. Nobody is made to wait long for it.
  */
-import { Duration, Effect, Option, Random } from "effect"
+import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { Headers, HttpMethod } from "@effect/platform"
 import * as RateLimits from "../CalHttp/RateLimits.js"
 
@@ -31,15 +31,16 @@ const never: Wait = Effect.succeed(Option.none())
 /** The wait before another try after an answer; `None`: the answer is the caller's. `repeats` counts those before it. */
 export const afterAnswer = (
   method: HttpMethod.HttpMethod,
-  answer: { readonly status: number; readonly headers: Headers.Headers },
+  { headers, status }: { readonly status: number; readonly headers: Headers.Headers },
   repeats: number
-): Wait => {
-  if (repeats >= maxRepeats) return never
-  if (answer.status === 429) return ifShort(RateLimits.retryAfterLimit(answer.headers))
-  if (answer.status < 500 || !idempotent.has(method)) return never
-  const told = RateLimits.retryLater(answer.headers).retryAfter
-  return told === undefined ? Effect.asSome(backoff(repeats)) : ifShort(told)
-}
+): Wait =>
+  Effect.flatMap(Clock.currentTimeMillis, (receivedAt) => {
+    if (repeats >= maxRepeats) return never
+    if (status === 429) return ifShort(RateLimits.retryAfterLimit({ headers, receivedAt }))
+    if (status < 500 || !idempotent.has(method)) return never
+    const told = RateLimits.retryLater({ headers, receivedAt }).retryAfter
+    return told === undefined ? Effect.asSome(backoff(repeats)) : ifShort(told)
+  })
 
 /** The same after a network error. */
 export const afterNetworkError = (method: HttpMethod.HttpMethod, repeats: number): Wait =>

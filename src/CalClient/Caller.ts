@@ -1,28 +1,36 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
-import { Clock, Effect, Either, Option, Redacted } from "effect"
+import { Clock, Effect, Option, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
 import * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"
 import * as Transport from "../CalHttp/Transport.js"
-import type { Instants, Issue } from "./Wire.js"
+import * as TokenAnswer from "./TokenAnswer.js"
+import type * as Departure from "./TokenAnswer/Departure.js"
 
 /** Cloudflare, which Cal.com's API is behind, challenges requests without a `User-Agent`. */
 export const userAgent = "cal-tokens"
 
 export interface Caller {
-  /** An answer with any status; its absence is a failure. */
+  /**
+   * An answer with any status; its absence is a failure. With `expected`, one that stalls is not awaited once the tokens
+   * are there.
+   */
   readonly send: (
     call: Outcome.Call,
-    request: HttpClientRequest.HttpClientRequest
+    request: HttpClientRequest.HttpClientRequest,
+    expected?: Expected
   ) => Effect.Effect<Transport.Reply, Outcome.CallFailure>
-  /** What a 2xx answer holds; every other answer is a failure. */
-  readonly read: <A>(
+  /** The pair in an answer, or why there is none. */
+  readonly grant: (
     call: Outcome.Call,
     reply: Transport.Reply,
-    decode: (body: string, instants: Instants) => Either.Either<A, Issue>
-  ) => Effect.Effect<A, Outcome.CallFailure>
+    expected: Expected
+  ) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
 }
+
+/** What the tokens of an answer are judged by, without what the answer itself says. */
+export type Expected = Omit<TokenAnswer.Context, "issuedAt" | "isWhole">
 
 /** A span around a whole call: around its result, because a reply has headers and a body. */
 export const span = ({ clientId, operation }: Outcome.Call) =>
@@ -32,15 +40,17 @@ export const span = ({ clientId, operation }: Outcome.Call) =>
     attributes: { "cal.client_id": clientId }
   })
 
-export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, rateLimits: RateLimits): Caller => {
+export const make = (
+  client: HttpClient.HttpClient,
+  calTime: CalTime.CalTime,
+  rateLimits: RateLimits,
+  report: Departure.Report
+): Caller => {
   const http = Transport.harden(client)
   return {
-    send: (call, request) =>
+    send: (call, request, expected) =>
       Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
-        Transport.send(
-          http,
-          HttpClientRequest.setHeaders(request, { accept: "application/json", "user-agent": userAgent })
-        ).pipe(
+        Transport.send(http, HttpClientRequest.setHeaders(request, headers), expected && holdsTokens(expected)).pipe(
           Effect.mapError((noReply) => Outcome.fromNoReply(call, noReply)),
           Effect.tap(({ headers, status }) =>
             Effect.all([
@@ -51,15 +61,33 @@ export const make = (client: HttpClient.HttpClient, calTime: CalTime.CalTime, ra
           )
         )
       ),
-    read: (call, reply, decode) =>
+    grant: (call, reply, expected) =>
       Effect.gen(function* () {
-        if (reply.status < 200 || reply.status >= 300) return yield* Effect.fail(Outcome.fromReply(call, reply))
-        if (Option.isNone(reply.body)) return yield* Effect.fail(Outcome.brokenOff(call, reply.status))
+        if (!isSuccess(reply)) return yield* Effect.fail(Outcome.fromReply(call, reply))
         const now = yield* calTime.now
         const issuedAt = Option.getOrElse(CalTime.dateOf(reply.headers, now), () => now)
-        return yield* Either.mapLeft(decode(Redacted.value(reply.body.value), { issuedAt }), (issue) =>
-          Outcome.undecodable(call, issue)
-        )
+        const reading = TokenAnswer.read(Redacted.value(reply.body), { ...expected, issuedAt, isWhole: reply.isWhole })
+        switch (reading._tag) {
+          case "Granted":
+            yield* report(call.clientId, reading.grant.departures)
+            return reading.grant
+          case "BrokenOff":
+            return yield* Effect.fail(Outcome.brokenOff(call, reply.status))
+          case "Unreadable":
+            return yield* Effect.fail(Outcome.unreadable(call, reading.answer))
+        }
       })
   }
 }
+
+const isSuccess = ({ status }: Transport.Head) => status >= 200 && status < 300
+
+/** Whether a refresh token is among what has arrived of an answer. */
+const holdsTokens = (expected: Expected) => (head: Transport.Head, bytes: Uint8Array) => {
+  if (!isSuccess(head)) return false
+  const reading = TokenAnswer.read(bytes, { ...expected, issuedAt: head.receivedAt, isWhole: false })
+  return reading._tag === "Granted" && reading.grant.news !== "accessToken"
+}
+
+/** Encoded answers are read as well; but what nobody encodes, nobody encodes wrongly. */
+const headers = { accept: "application/json", "accept-encoding": "identity", "user-agent": userAgent }

@@ -3,7 +3,7 @@
  * by their beginning, as its source has them (API v2: `OAuthFlowService`, `OAuthService`, `ApiAuthStrategy`,
  * `PrismaExceptionFilter`).
  */
-import { Data, type Redacted } from "effect"
+import { Data, Duration, type Redacted } from "effect"
 import {
   CalClientMisconfigured,
   CalProtocolError,
@@ -14,17 +14,21 @@ import {
 } from "../TokenError.js"
 import * as RateLimits from "../CalHttp/RateLimits.js"
 import { scrub } from "../CalHttp/Scrub.js"
-import type { NoReply, Reply } from "../CalHttp/Transport.js"
+import * as Transport from "../CalHttp/Transport.js"
+import type { Unread } from "./TokenAnswer.js"
 import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
 
 /**
  * Why a call to a token endpoint brought no pair.
  *
- * - `NotSpent`: Cal.com did not process it (429, or the connection was never made).
+ * - `NotSpent`: Cal.com did not process it (429, the connection was never made, or the client waits for approval and
+ *   serves others meanwhile).
  * - `Rejected`: Cal.com refuses this refresh token.
  * - `UserGone`: the managed user does not exist at Cal.com any more (reissue only).
  * - `ClientWide`: Cal.com refuses the client; the user has nothing to do with it.
- * - `Unknown`: the token may have been spent (5xx, reset, timeout, an answer that does not decode).
+ * - `Unknown`: the token may have been spent (5xx, reset, timeout).
+ * - `Unreadable`: a success in which no pair was found. The token is spent, and the next one may be in the answer, which is
+ *   to be kept for a program that finds it.
  */
 export type CallFailure = Data.TaggedEnum<{
   NotSpent: { readonly error: TokenError }
@@ -32,6 +36,7 @@ export type CallFailure = Data.TaggedEnum<{
   UserGone: { readonly error: TokenError }
   ClientWide: { readonly error: TokenError }
   Unknown: { readonly error: TokenError }
+  Unreadable: { readonly error: TokenError; readonly answer: Unread }
 }>
 export const CallFailure = Data.taggedEnum<CallFailure>()
 
@@ -47,7 +52,7 @@ export const notConfigured = (clientId: string): CallFailure =>
   CallFailure.ClientWide({ error: new CalClientMisconfigured({ clientId, reason: "this client is not configured" }) })
 
 /** No answer at all. */
-export const fromNoReply = (call: Call, { phase, reason }: NoReply): CallFailure => {
+export const fromNoReply = (call: Call, { phase, reason }: Transport.NoReply): CallFailure => {
   switch (phase) {
     case "impossible":
       // Nothing of a token is in the URL or the headers of a token call: it is the configuration that is wrong.
@@ -65,13 +70,17 @@ export const brokenOff = (call: Call, status: number): CallFailure =>
     error: new CalUnavailable({ operation: call.operation, reason: "the answer broke off", status })
   })
 
-/** A 2xx that does not hold a pair: the old one may well be spent. */
-export const undecodable = (call: Call, issue: Issue): CallFailure =>
-  CallFailure.Unknown({ error: new CalProtocolError({ operation: call.operation, issue }) })
+/** A 2xx that does not hold what was asked for. */
+export const undecodable = ({ operation }: Call, issue: Issue): CalProtocolError =>
+  new CalProtocolError({ operation, issue })
+
+/** A 2xx in which no pair was found. */
+export const unreadable = (call: Call, answer: Unread): CallFailure =>
+  CallFailure.Unreadable({ error: undecodable(call, answer.reason), answer })
 
 /** An answer that is no success. */
-export const fromReply = (call: Call, reply: Reply): CallFailure => {
-  const body = errorBody(reply.body)
+export const fromReply = (call: Call, reply: Transport.Reply): CallFailure => {
+  const body = errorBody(Transport.textOf(reply))
   const error = toError(call, reply, body)
   const { status } = reply
   if (status === 429) return CallFailure.NotSpent({ error })
@@ -79,6 +88,7 @@ export const fromReply = (call: Call, reply: Reply): CallFailure => {
   // A token endpoint never redirects: a wrong host or scheme does. It is answered instead of being processed, and not
   // followed, because the body holds the token.
   if (status >= 300 && status < 400) return misconfigured(call, `status ${status}, a redirect: check the API URL`)
+  if (isNotApproved(body)) return CallFailure.NotSpent({ error: notApproved(call, status) })
   if (status === 401 || status === 403) return misconfigured(call, refusal(call, status, body))
   if (refusedUnread.has(status)) return CallFailure.ClientWide({ error })
   switch (body._tag) {
@@ -91,6 +101,25 @@ export const fromReply = (call: Call, reply: Reply): CallFailure => {
       return status === 404 ? misconfigured(call, "status 404: check the API URL") : CallFailure.Unknown({ error })
   }
 }
+
+/**
+ * The client waits for approval, as it does again after most changes to it. Its owner is exempt, and Cal.com looks at the
+ * token before it says so (API v2, `OAuthService`): this is told to one user, and others may be served.
+ */
+const isNotApproved = (body: ErrorBody): boolean =>
+  body._tag === "OAuth2" && body.error === "unauthorized_client" && body.description.startsWith("client_not_approved")
+
+/** Nobody approves within seconds. */
+const approvalWait = Duration.minutes(5)
+
+const notApproved = ({ operation }: Call, status: number) =>
+  new CalRequestRejected({
+    operation,
+    status,
+    reason:
+      "client_not_approved: Cal.com has yet to approve this OAuth2 client, or to approve it again after a change of its name, logo, website, redirect URLs or scopes; only the client's owner is served meanwhile",
+    retryAfter: approvalWait
+  })
 
 /** Statuses with which a server turns a request away by its line or headers, which are the same for every user. */
 const refusedUnread: ReadonlySet<number> = new Set([405, 406, 411, 413, 414, 415, 417, 421, 426, 431])
@@ -158,14 +187,14 @@ const refusal = (call: Call, status: number, body: ErrorBody): string =>
 /** An answer that is no success, as an error about the call itself. */
 export const toError = (
   call: { readonly operation: string; readonly secrets: ReadonlyArray<Redacted.Redacted> },
-  reply: Pick<Reply, "status" | "headers" | "body">,
-  body: ErrorBody = errorBody(reply.body)
+  head: Transport.Head,
+  body: ErrorBody
 ): CalRateLimited | CalUnavailable | CalRequestRejected => {
-  const { headers, status } = reply
+  const { status } = head
   const { operation } = call
-  if (status === 429) return new CalRateLimited({ operation, retryAfter: RateLimits.retryAfterLimit(headers) })
+  if (status === 429) return new CalRateLimited({ operation, retryAfter: RateLimits.retryAfterLimit(head) })
   if (status >= 500) {
-    return new CalUnavailable({ operation, reason: `status ${status}`, status, ...RateLimits.retryLater(headers) })
+    return new CalUnavailable({ operation, reason: `status ${status}`, status, ...RateLimits.retryLater(head) })
   }
   return new CalRequestRejected({ operation, status, reason: scrub(errorText(body), call.secrets) })
 }

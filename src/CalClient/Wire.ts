@@ -1,45 +1,10 @@
 /**
- * The shapes of Cal.com's answers (API v2 reference: platform endpoints wrap in `{status, data}`, the OAuth2 token
- * endpoint follows RFC 6749), decoded without ever quoting a value: schema errors contain the tokens they complain of.
+ * The shapes of Cal.com's answers that hold no tokens (API v2 reference: platform endpoints wrap in `{status, data}`, the
+ * OAuth2 token endpoint follows RFC 6749), decoded without ever quoting a value: schema errors contain what they complain
+ * of. Answers that grant tokens are read by `TokenAnswer`.
  */
 import { Either, Option, ParseResult, Redacted, Schema } from "effect"
-import { horizon, type TokenPair, unverifiedClaims } from "../Token.js"
-import { maxTokenLength } from "../TokenInput.js"
-import type { Reply } from "../CalHttp/Transport.js"
-
-/** What a token endpoint granted. */
-export interface Grant {
-  readonly pair: TokenPair
-  /** OAuth2 only. */
-  readonly scope?: string | undefined
-  /** From the token's own claims; it came straight from the token endpoint. */
-  readonly calUserId?: number | undefined
-}
-
-/** Printable ASCII without spaces, so that it can travel in a header. Refined before it is redacted, for the error's sake. */
-const Token = Schema.String.pipe(Schema.pattern(/^[\x21-\x7e]+$/), Schema.maxLength(maxTokenLength))
-
-const ManagedTokens = Schema.Struct({
-  accessToken: Token,
-  refreshToken: Token,
-  /** Milliseconds since the epoch. */
-  accessTokenExpiresAt: Schema.Number,
-  /** Milliseconds since the epoch; useful, but no reason to lose a pair. */
-  refreshTokenExpiresAt: Schema.optional(Schema.Unknown)
-})
-
-const ManagedGrant = Schema.Struct({ data: ManagedTokens })
-const CreatedUser = Schema.Struct({
-  data: Schema.Struct({ ...ManagedTokens.fields, user: Schema.Struct({ id: Schema.Positive.pipe(Schema.int()) }) })
-})
-const OAuth2Grant = Schema.Struct({
-  access_token: Token,
-  /** RFC 6749 section 6: absent when the old one stays in use. */
-  refresh_token: Schema.optional(Schema.NullOr(Token)),
-  /** Seconds from the answer's date. */
-  expires_in: Schema.Number,
-  scope: Schema.optional(Schema.Unknown)
-})
+import * as Transport from "../CalHttp/Transport.js"
 
 const Profile = Schema.Struct({
   data: Schema.Struct({ id: Schema.Int, username: Schema.String, email: Schema.String })
@@ -67,83 +32,12 @@ export const decode = <A, I>(schema: Schema.Schema<A, I>, value: unknown): Eithe
 /** Keys of a record are Cal.com's, and may be anything. */
 const segment = (key: PropertyKey): string => (/^\w{1,40}$/.test(String(key)) ? String(key) : "?")
 
-/** When an answer came, in Cal.com's time. */
-export interface Instants {
-  /** Milliseconds since the epoch: its `Date`, else the time at which it arrived. */
-  readonly issuedAt: number
-}
-
-const isCredible = (expiry: unknown, now: number): expiry is number =>
-  typeof expiry === "number" && Number.isFinite(expiry) && expiry > 0 && Math.abs(expiry - now) <= horizon
-
-const managedPair = (tokens: typeof ManagedTokens.Type, { issuedAt }: Instants): Either.Either<TokenPair, Issue> => {
-  const { accessTokenExpiresAt, refreshTokenExpiresAt } = tokens
-  return isCredible(accessTokenExpiresAt, issuedAt)
-    ? Either.right({
-        accessToken: Redacted.make(tokens.accessToken),
-        refreshToken: Redacted.make(tokens.refreshToken),
-        accessTokenExpiresAt: Math.floor(accessTokenExpiresAt),
-        issuedAt,
-        ...(isCredible(refreshTokenExpiresAt, issuedAt)
-          ? { refreshTokenExpiresAt: Math.floor(refreshTokenExpiresAt) }
-          : {})
-      })
-    : Either.left("data.accessTokenExpiresAt is not an instant within two years of now")
-}
-
-const withOwner = (pair: TokenPair): Pick<Grant, "calUserId"> => {
-  const { calUserId } = unverifiedClaims(pair.accessToken)
-  return calUserId === undefined ? {} : { calUserId }
-}
-
-/** The answer of a managed user's refresh or force-refresh. */
-export const managedGrant = (text: string, instants: Instants): Either.Either<Grant, Issue> =>
-  decodeJson(ManagedGrant, text).pipe(
-    Either.flatMap(({ data }) => managedPair(data, instants)),
-    Either.map((pair) => ({ pair, ...withOwner(pair) }))
-  )
-
-/** The answer to the creation of a managed user. */
-export const createdUser = (
-  text: string,
-  instants: Instants
-): Either.Either<{ readonly calUserId: number; readonly pair: TokenPair }, Issue> =>
-  Either.flatMap(decodeJson(CreatedUser, text), ({ data }) =>
-    Either.map(managedPair(data, instants), (pair) => ({ calUserId: data.user.id, pair }))
-  )
-
-/** The answer of the OAuth2 token endpoint. `spent` is the refresh token that stays in use if none is granted. */
-export const oauth2Grant = (
-  text: string,
-  { issuedAt }: Instants,
-  spent: Option.Option<Redacted.Redacted>
-): Either.Either<Grant, Issue> =>
-  Either.flatMap(decodeJson(OAuth2Grant, text), (answer): Either.Either<Grant, Issue> => {
-    const refreshToken = Option.orElse(
-      Option.map(Option.fromNullable(answer.refresh_token), Redacted.make),
-      () => spent
-    )
-    if (Option.isNone(refreshToken)) return Either.left("refresh_token is missing")
-    const accessTokenExpiresAt = Math.floor(issuedAt + answer.expires_in * 1000)
-    if (!(answer.expires_in > 0) || !isCredible(accessTokenExpiresAt, issuedAt)) {
-      return Either.left("expires_in is not a number of seconds within two years")
-    }
-    const pair: TokenPair = {
-      accessToken: Redacted.make(answer.access_token),
-      refreshToken: refreshToken.value,
-      accessTokenExpiresAt,
-      issuedAt
-    }
-    return Either.right({
-      pair,
-      ...(typeof answer.scope === "string" ? { scope: answer.scope } : {}),
-      ...withOwner(pair)
-    })
-  })
-
 /** The answer of `/me`. */
-export const profile = (text: string): Either.Either<(typeof Profile.Type)["data"], Issue> =>
-  Either.map(decodeJson(Profile, text), ({ data }) => data)
+export const profile = (text: Option.Option<Redacted.Redacted>): Either.Either<(typeof Profile.Type)["data"], Issue> =>
+  Option.match(text, {
+    onNone: () => Either.left("it is not JSON"),
+    onSome: (body) => Either.map(decodeJson(Profile, Redacted.value(body)), ({ data }) => data)
+  })
 
 /** What Cal.com says in an answer that is no success, in either of its two envelopes. */
 export type ErrorBody =
@@ -204,9 +98,9 @@ export const errorText = (body: ErrorBody): string => {
 const alreadyExists = /^User with the provided e-mail already exists\. Existing user ID=(\d{1,15})\b/
 
 /** If a managed user was not created because there is one with that e-mail address: the id of that one. */
-export const existingUserId = ({ body, status }: Pick<Reply, "status" | "body">): Option.Option<number> => {
-  const error = errorBody(body)
-  return status === 409 && error._tag === "Platform"
+export const existingUserId = (reply: Transport.Reply): Option.Option<number> => {
+  const error = errorBody(Transport.textOf(reply))
+  return reply.status === 409 && error._tag === "Platform"
     ? Option.map(Option.fromNullable(alreadyExists.exec(error.message)), (match) => Number(match[1]))
     : Option.none()
 }

@@ -25,15 +25,18 @@ export interface CalTime {
   readonly observe: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
 }
 
+/** An HTTP date in milliseconds, unless it is absurdly far from `localNow`. */
+export const parseDate = (date: string | undefined, localNow: number): Option.Option<number> =>
+  date === undefined || !httpDate.test(date)
+    ? Option.none()
+    : Option.filter(Option.some(Date.parse(date)), (millis) => Math.abs(millis - localNow) <= horizon)
+
 /**
  * The `Date` of an answer in milliseconds. Not that of an answer out of a cache (`Age`), which is older than the answer,
  * and not one that is absurdly far from `localNow`.
  */
-export const dateOf = (headers: Headers.Headers, localNow: number): Option.Option<number> => {
-  const date = headers["date"]
-  if (date === undefined || !httpDate.test(date) || !/^0*$/.test(headers["age"] ?? "0")) return Option.none()
-  return Option.filter(Option.some(Date.parse(date)), (millis) => Math.abs(millis - localNow) <= horizon)
-}
+export const dateOf = (headers: Headers.Headers, localNow: number): Option.Option<number> =>
+  /^0*$/.test(headers["age"] ?? "0") ? parseDate(headers["date"], localNow) : Option.none()
 
 export const make: Effect.Effect<CalTime> = Effect.sync(() => {
   let offset = 0

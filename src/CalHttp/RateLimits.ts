@@ -6,6 +6,7 @@
  */
 import { Clock, Duration, Effect, Option } from "effect"
 import type { Headers } from "@effect/platform"
+import * as CalTime from "./CalTime.js"
 
 /** How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls. */
 export interface RateLimit {
@@ -25,25 +26,43 @@ const resetPrefix = "x-ratelimit-reset-"
 const wholeNumber = (value: string | undefined): Option.Option<number> =>
   value !== undefined && /^\d{1,9}$/.test(value.trim()) ? Option.some(Number(value)) : Option.none()
 
-const standard = (headers: Headers.Headers) => wholeNumber(headers["retry-after"])
+/**
+ * `Retry-After` in seconds. As an HTTP date it is measured against the date of the same answer: both are of the clock that
+ * wrote them. `receivedAt` stands in for an answer without one.
+ */
+const standard = (headers: Headers.Headers, receivedAt: number): Option.Option<number> => {
+  const value = headers["retry-after"]
+  return Option.orElse(wholeNumber(value), () =>
+    Option.map(CalTime.parseDate(value, receivedAt), (until) => {
+      const now = Option.getOrElse(CalTime.dateOf(headers, receivedAt), () => receivedAt)
+      return Math.ceil((until - now) / 1000)
+    })
+  )
+}
 
 const clamp = (seconds: number) => Duration.clamp(Duration.seconds(seconds), bounds)
 
 /** How long until Cal.com answers again, if the headers say so: the latest of its resets, else `Retry-After`. */
-const retryAfter = (headers: Headers.Headers): Option.Option<Duration.Duration> => {
+const retryAfter = (headers: Headers.Headers, receivedAt: number): Option.Option<Duration.Duration> => {
   const resets = Object.keys(headers)
     .filter((name) => name.startsWith(resetPrefix))
     .flatMap((name) => Option.toArray(wholeNumber(headers[name])))
-  return Option.map(resets.length > 0 ? Option.some(Math.max(...resets)) : standard(headers), clamp)
+  return Option.map(resets.length > 0 ? Option.some(Math.max(...resets)) : standard(headers, receivedAt), clamp)
+}
+
+/** The head of an answer, and when it came by our clock, in milliseconds. */
+interface Head {
+  readonly headers: Headers.Headers
+  readonly receivedAt: number
 }
 
 /** How long to wait after a 429: without a header, as long as Cal.com's block lasts. */
-export const retryAfterLimit = (headers: Headers.Headers): Duration.Duration =>
-  Option.getOrElse(retryAfter(headers), () => block)
+export const retryAfterLimit = ({ headers, receivedAt }: Head): Duration.Duration =>
+  Option.getOrElse(retryAfter(headers, receivedAt), () => block)
 
 /** How long to wait after a 5xx, if it says so. The limit's reset has nothing to do with it. */
-export const retryLater = (headers: Headers.Headers): { readonly retryAfter?: Duration.Duration } =>
-  Option.match(Option.map(standard(headers), clamp), {
+export const retryLater = ({ headers, receivedAt }: Head): { readonly retryAfter?: Duration.Duration } =>
+  Option.match(Option.map(standard(headers, receivedAt), clamp), {
     onNone: () => ({}),
     onSome: (retryAfter) => ({ retryAfter })
   })

@@ -2,7 +2,7 @@
  * One request to Cal.com and what became of it: an answer that was read to its end, one that broke off, or none, and
  * then whether Cal.com can have seen the request. What the HTTP client throws stays here: its errors carry requests.
  */
-import { Data, Effect, Option, Predicate, Redacted } from "effect"
+import { Clock, Data, Effect, Option, Predicate, Redacted } from "effect"
 import {
   FetchHttpClient,
   Headers,
@@ -11,13 +11,23 @@ import {
   type HttpClientRequest,
   type HttpClientResponse
 } from "@effect/platform"
+import * as Decoding from "./Decoding.js"
+import * as Reading from "./Reading.js"
 
-/** An answer of Cal.com. */
-export interface Reply {
+/** The head of an answer. */
+export interface Head {
   readonly status: number
   readonly headers: Headers.Headers
-  /** `None` when it broke off. Redacted because it may hold a pair, and spans are given results. */
-  readonly body: Option.Option<Redacted.Redacted>
+  /** When it came, by our clock, in milliseconds. */
+  readonly receivedAt: number
+}
+
+/** An answer of Cal.com. */
+export interface Reply extends Head {
+  /** What arrived of its body. Redacted because it may hold a pair, and spans are given results. */
+  readonly body: Redacted.Redacted<Uint8Array>
+  /** Whether that is all of it. */
+  readonly isWhole: boolean
 }
 
 /**
@@ -61,11 +71,16 @@ const withoutRedirects = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
     })
   )
 
-/** Sends a request and reads the whole answer. */
+/** Sends a request and reads the answer, to its end or until there is enough of it. */
 export const send = (
   client: HttpClient.HttpClient,
-  request: HttpClientRequest.HttpClientRequest
-): Effect.Effect<Reply, NoReply> => client.execute(request).pipe(Effect.flatMap(read), noReplies)
+  request: HttpClientRequest.HttpClientRequest,
+  isEnough?: (head: Head, bytes: Uint8Array) => boolean
+): Effect.Effect<Reply, NoReply> =>
+  client.execute(request).pipe(
+    Effect.flatMap((response) => read(response, isEnough)),
+    noReplies
+  )
 
 /** Translates what an HTTP client fails with. A defect below is an unknown outcome too. */
 export const noReplies = <A, R>(
@@ -76,12 +91,24 @@ export const noReplies = <A, R>(
     Effect.catchAllDefect(() => Effect.fail(new NoReply({ phase: "unknown", reason: "unexpected failure" })))
   )
 
-const read = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<Reply> =>
-  response.text.pipe(
-    Effect.map(Redacted.make),
-    Effect.option,
-    Effect.map((body) => ({ status: response.status, headers: response.headers, body }))
-  )
+const read = (
+  response: HttpClientResponse.HttpClientResponse,
+  isEnough?: (head: Head, bytes: Uint8Array) => boolean
+): Effect.Effect<Reply> =>
+  Effect.flatMap(Clock.currentTimeMillis, (receivedAt) => {
+    const head = { status: response.status, headers: response.headers, receivedAt }
+    return Effect.map(Reading.read(response, isEnough && ((bytes) => isEnough(head, bytes))), ({ bytes, end }) => ({
+      ...head,
+      body: Redacted.make(bytes),
+      isWhole: end === "whole"
+    }))
+  })
+
+/** The body of an answer that came whole, without its encodings. */
+export const textOf = ({ body, isWhole }: Reply): Option.Option<Redacted.Redacted> => {
+  const bytes = Option.getOrElse(Decoding.text(Redacted.value(body)), () => Redacted.value(body))
+  return isWhole ? Option.some(Redacted.make(new TextDecoder().decode(bytes))) : Option.none()
+}
 
 const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
 

@@ -145,6 +145,8 @@ const afterFailure = (state: State, failure: CallFailure): Next => {
         : choose({ ...state, refused: new Set(state.refused).add(spending) }),
     UserGone: ({ error }) =>
       end(state, spending === undefined ? Ending.Terminal({ cause: "calUserGone" }) : Ending.Unknown({ error })),
+    // Its answer is not kept yet, so it is lost, as one that never came.
+    Unreadable: ({ error }) => end(state, Ending.Unknown({ error })),
     Unknown: ({ error }) =>
       spending === undefined && state.reissues === 1 ? reissue(state) : end(state, Ending.Unknown({ error }))
   })

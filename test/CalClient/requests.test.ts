@@ -92,6 +92,7 @@ describe("managed users", () => {
           "content-type": "application/json",
           "content-length": "30",
           accept: "application/json",
+          "accept-encoding": "identity",
           "user-agent": "cal-tokens"
         }
       )
@@ -195,7 +196,16 @@ describe("OAuth2", () => {
         ["client_secret", "oauth&secret"]
       ])
       assert.strictEqual(headers["content-type"], "application/x-www-form-urlencoded")
-      assert.sameMembers(Object.keys(headers), ["content-type", "content-length", "accept", "user-agent"])
+      assert.strictEqual(headers["x-cal-client-id"], "K")
+      assert.strictEqual(headers["accept-encoding"], "identity")
+      assert.sameMembers(Object.keys(headers), [
+        "content-type",
+        "content-length",
+        "accept",
+        "accept-encoding",
+        "user-agent",
+        "x-cal-client-id"
+      ])
     }).pipe(Effect.provide(layer()))
   )
 
@@ -259,7 +269,7 @@ describe("OAuth2", () => {
       yield* reply(oauth2Answer({ refresh_token: undefined }))
       const incomplete = yield* Effect.flip(exchange({ code: Redacted.make("the-code") }))
       assert(incomplete._tag === "CalProtocolError")
-      assert.strictEqual(incomplete.issue, "refresh_token is missing")
+      assert.strictEqual(incomplete.issue, "it holds no refresh token")
     }).pipe(Effect.provide(layer()))
   )
 
@@ -310,6 +320,7 @@ describe("me", () => {
         {
           authorization: "Bearer access-1",
           accept: "application/json",
+          "accept-encoding": "identity",
           "user-agent": "cal-tokens"
         }
       )

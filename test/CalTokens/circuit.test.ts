@@ -14,8 +14,7 @@ const statuses = (n: number) =>
 
 for (const { broken, kind, mended } of [
   { kind: "managed", broken: { managedSecretRejected: true }, mended: { managedSecretRejected: false } },
-  { kind: "oauth2", broken: { oauth2SecretRejected: true }, mended: { oauth2SecretRejected: false } },
-  { kind: "oauth2", broken: { oauth2ClientStatus: "PENDING" }, mended: { oauth2ClientStatus: "APPROVED" } }
+  { kind: "oauth2", broken: { oauth2SecretRejected: true }, mended: { oauth2SecretRejected: false } }
 ] as const) {
   describe(`${kind}, ${JSON.stringify(broken)}`, () => {
     scenario(
@@ -56,6 +55,25 @@ for (const { broken, kind, mended } of [
     )
   })
 }
+
+scenario(
+  "a client that waits for approval opens no circuit: each user who meets it is held for minutes, and nobody is marked",
+  Effect.gen(function* () {
+    const { refreshes, tokens } = yield* World.allExpired("oauth2", 3)
+    yield* World.turn({ oauth2ClientStatus: "PENDING" })
+    const ask = Effect.forEach(users(3), (userUlid) =>
+      Effect.map(Effect.flip(tokens.ensureValid(userUlid)), ({ _tag }) => _tag)
+    )
+    assert.deepStrictEqual(yield* ask, Array<string>(3).fill("CalRequestRejected"))
+    yield* TestClock.adjust("299 seconds")
+    assert.deepStrictEqual(yield* ask, Array<string>(3).fill("RefreshCoolingDown"))
+    assert.strictEqual(yield* refreshes, 3)
+    assert.deepStrictEqual([...new Set(yield* statuses(3))], ["Active"])
+    yield* World.turn({ oauth2ClientStatus: "APPROVED" })
+    yield* TestClock.adjust("1 second")
+    for (const userUlid of users(3)) assert.isTrue((yield* tokens.ensureValid(userUlid)).refreshed)
+  })
+)
 
 scenario(
   "a refused client hurts nobody whose token still lives",

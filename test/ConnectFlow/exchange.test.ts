@@ -269,39 +269,48 @@ describe("an exchange that fails leaves the connection as it was", () => {
     (error) => assert.deepInclude(error, { _tag: "InvalidInput", field: "code" })
   )
 
-  for (const [name, switches] of [
-    ["the secret is wrong", { oauth2SecretRejected: true }],
-    ["the client is not approved any more", { oauth2ClientStatus: "PENDING" }]
-  ] as const) {
-    scenario(
-      `${name}: the client's circuit opens, so that nobody's refresh is tried in vain`,
-      Effect.gen(function* () {
-        const sandbox = yield* Sandbox
-        const tokens = yield* CalTokens
-        const flow = yield* Flow.begun()
-        yield* World.connectOAuth2()
-        const back = yield* returned(flow)
-        const settings = sandbox.switches
-        yield* Ref.update(settings, (all) => ({ ...all, ...switches }))
-        const error = yield* Effect.flip(flow.exchange(user(), back))
-        assert.strictEqual(error._tag, "CalClientMisconfigured")
-        yield* isIdle
-        const refused = yield* Effect.flip(tokens.refresh(user(), { forceRefresh: true }))
-        assert.strictEqual(refused._tag, "CalClientMisconfigured")
-        assert.strictEqual(yield* refreshes, 0)
-        yield* Ref.update(settings, (all) => ({
-          ...all,
-          oauth2SecretRejected: false,
-          oauth2ClientStatus: "APPROVED" as const
-        }))
-        // A person who connects is not made to wait for it.
-        yield* exchange(flow)
-        assert.isTrue(yield* World.isStoredPairLive())
-        yield* TestClock.adjust("31 seconds")
-        yield* timeLeft(tokens.refresh(user(), { forceRefresh: true }))
-      })
-    )
-  }
+  scenario(
+    "the secret is wrong: the client's circuit opens, so that nobody's refresh is tried in vain",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const tokens = yield* CalTokens
+      const flow = yield* Flow.begun()
+      yield* World.connectOAuth2()
+      const back = yield* returned(flow)
+      const settings = sandbox.switches
+      yield* Ref.update(settings, (all) => ({ ...all, oauth2SecretRejected: true }))
+      const error = yield* Effect.flip(flow.exchange(user(), back))
+      assert.strictEqual(error._tag, "CalClientMisconfigured")
+      yield* isIdle
+      const refused = yield* Effect.flip(tokens.refresh(user(), { forceRefresh: true }))
+      assert.strictEqual(refused._tag, "CalClientMisconfigured")
+      assert.strictEqual(yield* refreshes, 0)
+      yield* Ref.update(settings, (all) => ({ ...all, oauth2SecretRejected: false }))
+      // A person who connects is not made to wait for it.
+      yield* exchange(flow)
+      assert.isTrue(yield* World.isStoredPairLive())
+      yield* TestClock.adjust("31 seconds")
+      yield* timeLeft(tokens.refresh(user(), { forceRefresh: true }))
+    })
+  )
+
+  scenario(
+    "the client is not approved any more: that is no reason to hold anybody else",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const tokens = yield* CalTokens
+      const flow = yield* Flow.begun()
+      yield* World.connectOAuth2()
+      const back = yield* returned(flow)
+      yield* Ref.update(sandbox.switches, (all) => ({ ...all, oauth2ClientStatus: "PENDING" as const }))
+      const error = yield* Effect.flip(flow.exchange(user(), back))
+      assert.strictEqual(error._tag, "CalRequestRejected")
+      yield* isIdle
+      yield* Ref.update(sandbox.switches, (all) => ({ ...all, oauth2ClientStatus: "APPROVED" as const }))
+      assert.isTrue((yield* tokens.refresh(user(), { forceRefresh: true })).refreshed)
+      assert.strictEqual(yield* refreshes, 1)
+    })
+  )
 })
 
 describe("the database", () => {

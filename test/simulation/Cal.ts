@@ -117,7 +117,7 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
   const { oracle } = world
   return {
     ...client,
-    refresh: (connection, refreshToken) =>
+    refresh: (connection, refreshToken, kept) =>
       Effect.suspend(() => {
         const process = node.process
         if (process === undefined) return Effect.never
@@ -125,7 +125,7 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
         const end = oracle.sending(process, token, node.attempts.get(token))
         world.note(node.name, `sends ${oracle.nameOf(token)} to Cal.com`)
         world.count("call", "refreshes")
-        return client.refresh(connection, refreshToken).pipe(
+        return client.refresh(connection, refreshToken, kept).pipe(
           Effect.tapBoth({
             onFailure: (failure: CallFailure) =>
               Effect.sync(() => {
@@ -145,11 +145,11 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
           Effect.onInterrupt(() => Effect.sync(() => end("unknown")))
         )
       }),
-    reissue: (connection) =>
+    reissue: (connection, kept) =>
       Effect.suspend(() => {
         world.note(node.name, "asks Cal.com to reissue")
         world.count("call", "reissues")
-        return Effect.tapBoth(client.reissue(connection), {
+        return Effect.tapBoth(client.reissue(connection, kept), {
           onFailure: (failure: CallFailure) => Effect.sync(() => world.note(node.name, `reissue: ${failure._tag}`)),
           onSuccess: (grant) =>
             Effect.sync(() => world.note(node.name, `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} reissued`))
@@ -163,5 +163,6 @@ const outcomes = {
   ClientWide: "notSpent",
   Rejected: "rejected",
   UserGone: "rejected",
-  Unknown: "unknown"
+  Unknown: "unknown",
+  Unreadable: "unknown"
 } as const

@@ -226,7 +226,9 @@ export const make = (world: World, patience: number): Cal => {
               accessTokenExpiresAt: kind === "managed" ? grant.expiresAt : date + plan.lifetime,
               issuedAt: date
             },
-            calUserId: grant.account
+            news: "pair",
+            calUserId: grant.account,
+            departures: []
           }))
         )
       const none = Effect.die("not part of a simulation")
