@@ -2,7 +2,7 @@
  * Cal.com's answers as callers see them: bound to the request that the caller made, not to the one that carried the
  * token, and with the token taken out of error answers, which may quote it.
  */
-import { Effect, Inspectable, type Option, type Redacted, Stream } from "effect"
+import { Effect, Inspectable, Option, type Redacted, Stream } from "effect"
 import {
   type Cookies,
   Headers,
@@ -12,6 +12,8 @@ import {
   HttpIncomingMessage,
   type UrlParams
 } from "@effect/platform"
+import * as Decoding from "../CalHttp/Decoding.js"
+import * as Reading from "../CalHttp/Reading.js"
 import { replaceSecrets } from "../CalHttp/Scrub.js"
 
 /** A response that belongs to the caller's request; so do the errors of reading it. */
@@ -80,21 +82,35 @@ export interface ReadAnswer {
 /** They describe the body as it came, which is not the body as it goes on. */
 const bodyHeaders = ["content-length", "content-encoding", "transfer-encoding"]
 
-/** The answer with its body read and every secret in it and in its headers replaced. */
+/**
+ * The answer with its body read, its encodings undone and every secret in it and in its headers replaced. What came
+ * encoded and cannot be decoded leaves without a body: nobody could say what is in it.
+ */
 export const readWithout = (
   request: HttpClientRequest.HttpClientRequest,
   source: HttpClientResponse.HttpClientResponse,
   secrets: ReadonlyArray<Redacted.Redacted>
 ): Effect.Effect<ReadAnswer, HttpClientError.ResponseError> =>
-  Effect.map(source.arrayBuffer, (buffer) => {
-    // Tokens are ASCII, so they are found in any encoding that contains it, and no other byte is changed.
-    const body = replaceSecrets(Buffer.from(buffer).toString("latin1"), secrets)
-    const bytes = Buffer.from(body, "latin1")
+  Effect.flatMap(Reading.read(source), ({ bytes, end }) => {
+    if (end === "cut") {
+      return Effect.fail(
+        new HttpClientError.ResponseError({ request, response: bind(request, source), reason: "Decode" })
+      )
+    }
+    // Tokens are ASCII, so they are found in any text that contains it, and no other byte is changed.
+    const body = replaceSecrets(Buffer.from(plain(bytes, source.headers)).toString("latin1"), secrets)
+    const cleaned = Buffer.from(body, "latin1")
     const headers = Object.entries(Headers.remove(source.headers, bodyHeaders)).map(
       ([name, value]): [string, string] => [name, replaceSecrets(value, secrets)]
     )
-    return {
-      response: HttpClientResponse.fromWeb(request, new Response(bytes, { status: source.status, headers })),
-      text: bytes.toString("utf8")
-    }
+    return Effect.succeed({
+      response: HttpClientResponse.fromWeb(request, new Response(cleaned, { status: source.status, headers })),
+      text: cleaned.toString("utf8")
+    })
   })
+
+/** An image, or text in another alphabet, is no more readable than an unknown encoding, but says nothing of one. */
+const plain = (bytes: Uint8Array, headers: Headers.Headers): Uint8Array =>
+  Option.getOrElse(Decoding.text(bytes), () =>
+    /^(identity)?$/i.test(headers["content-encoding"] ?? "") ? bytes : new Uint8Array()
+  )

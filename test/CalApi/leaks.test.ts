@@ -1,4 +1,5 @@
 import * as Http from "node:http"
+import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Effect, Fiber, Layer, Schema, Stream, TestClock } from "effect"
 import { FetchHttpClient } from "@effect/platform"
@@ -68,6 +69,61 @@ describe("a token that Cal.com quotes", () => {
         assert.strictEqual(response.headers["x-request-id"], "1")
       }
     }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("an error answer that is encoded, unasked", () => {
+  const encodings = [
+    ["gzip", Zlib.gzipSync],
+    ["deflate", Zlib.deflateSync],
+    ["br", Zlib.brotliCompressSync]
+  ] as const
+
+  const answer = (body: string | Uint8Array, headers: Readonly<Record<string, string>>) =>
+    Effect.gen(function* () {
+      yield* setTokens
+      const http = yield* CalHttp.CalHttp
+      yield* http.reply({ status: 404, body, headers })
+      const response = yield* Effect.flatMap(CalApi.CalApi, (api) =>
+        api.send(user, { method: "POST", path: "/bookings" })
+      )
+      assert.notProperty(response.headers, "content-encoding")
+      return Buffer.from(yield* response.arrayBuffer)
+    }).pipe(Effect.provide(layer))
+
+  it.effect.each(encodings)("in %s leaves decoded, without its token", ([encoding, encode]) =>
+    Effect.gen(function* () {
+      for (const headers of [{ "content-encoding": encoding }, {}]) {
+        const body = yield* answer(encode(`{"quoted":"é ${first}"}`), headers)
+        assert.strictEqual(body.toString(), '{"quoted":"é <redacted>"}')
+      }
+    })
+  )
+
+  it.effect("and was decoded on the way, under its old header, leaves as it is", () =>
+    Effect.map(answer(`quoted ${first}`, { "content-encoding": "gzip" }), (body) =>
+      assert.strictEqual(body.toString(), "quoted <redacted>")
+    )
+  )
+
+  it.effect("and cannot be decoded leaves without a body", () =>
+    Effect.map(answer(Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 0), { "content-encoding": "zstd" }), (body) =>
+      assert.strictEqual(body.length, 0)
+    )
+  )
+
+  it.effect("is not taken for one when it is no text at all", () =>
+    Effect.map(answer(Uint8Array.of(0x89, 0x50, 0xff, 0xe9, 0), { "content-type": "image/png" }), (body) =>
+      assert.deepStrictEqual([...body], [0x89, 0x50, 0xff, 0xe9, 0])
+    )
+  )
+
+  it.effect("does not grow beyond measure, nor does any other", () =>
+    Effect.gen(function* () {
+      const long = "x".repeat(2 * 1024 * 1024)
+      assert.strictEqual((yield* answer(Zlib.gzipSync(long), { "content-encoding": "gzip" })).length, 0)
+      assert.strictEqual((yield* answer(long, {})).length, 1024 * 1024)
+    })
   )
 })
 

@@ -1,3 +1,4 @@
+import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Schema, Stream, TestClock } from "effect"
 import { HttpBody, HttpClientRequest, type HttpMethod } from "@effect/platform"
@@ -20,6 +21,10 @@ const ok: ScriptedCal.Reply = { status: 200, body: { status: "success", data: 1 
 const expired = ScriptedCal.platformError(498, "ACCESS_TOKEN_IS_EXPIRED", "ACCESS_TOKEN_IS_EXPIRED")
 const unknownToken = ScriptedCal.platformError(401, "Invalid Access Token.")
 const guard = ScriptedCal.platformError(403, "PermissionsGuard - no oAuth client found for access token=token-1")
+
+/** The same answer, compressed by somebody on the way, who may say so. */
+const encoded = (reply: ScriptedCal.Reply, encode: (body: string) => Uint8Array): ScriptedCal.Reply =>
+  "status" in reply ? { ...reply, body: encode(JSON.stringify(reply.body)) } : reply
 
 const reply = (...replies: ReadonlyArray<ScriptedCal.Reply>) =>
   Effect.flatMap(ScriptedCal.ScriptedCal, (http) => http.reply(...replies))
@@ -48,7 +53,10 @@ describe("after Cal.com refused a token", () => {
       ScriptedCal.platformError(401, "ApiAuthStrategy - access token - OAuth client not found given the access token"),
       401
     ],
-    ["403 of the permissions guard", guard, 403]
+    ["403 of the permissions guard", guard, 403],
+    ["401 in gzip, unasked", encoded(unknownToken, Zlib.gzipSync), 401],
+    ["401 in br, unasked", encoded(unknownToken, Zlib.brotliCompressSync), 401],
+    ["403 in deflate, unasked", encoded(guard, Zlib.deflateSync), 403]
   ] as const)("%s: the request is sent again with the token advised", ([, refusal, status]) =>
     Effect.gen(function* () {
       yield* reply(refusal, ok)

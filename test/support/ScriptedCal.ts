@@ -51,7 +51,11 @@ const broken = () =>
 
 const toWeb = (reply: { readonly status: number; readonly body?: unknown; readonly headers?: object }) =>
   new Response(
-    reply.body === undefined ? null : typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body),
+    reply.body === undefined
+      ? null
+      : typeof reply.body === "string" || reply.body instanceof Uint8Array
+        ? reply.body
+        : JSON.stringify(reply.body),
     { status: reply.status, headers: { "content-type": "application/json", ...reply.headers } }
   )
 
