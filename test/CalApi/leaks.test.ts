@@ -82,7 +82,7 @@ describe("an error answer that is encoded, unasked", () => {
   const answer = (body: string | Uint8Array, headers: Readonly<Record<string, string>>) =>
     Effect.gen(function* () {
       yield* setTokens
-      const http = yield* CalHttp.CalHttp
+      const http = yield* ScriptedCal.ScriptedCal
       yield* http.reply({ status: 404, body, headers })
       const response = yield* Effect.flatMap(CalApi.CalApi, (api) =>
         api.send(user, { method: "POST", path: "/bookings" })
