@@ -1,3 +1,4 @@
+import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
@@ -45,6 +46,13 @@ const html = (status: number): ScriptedCal.Reply => ({
   status,
   body: "<html>nope</html>",
   headers: { "content-type": "text/html" }
+})
+
+const revoked = { status: 400, body: { error: "invalid_grant", error_description: "refresh_token_revoked" } }
+const gzipped = ({ body, status }: typeof revoked): CalHttp.Reply => ({
+  status,
+  body: Zlib.gzipSync(JSON.stringify(body)),
+  headers: { "content-encoding": "gzip" }
 })
 
 const anywhere: ReadonlyArray<Row> = [
@@ -254,7 +262,21 @@ describe("an OAuth2 refresh that gets", () => {
     ["unsupported_grant_type", oauth2(400, "unsupported_grant_type"), "ClientWide/CalRequestRejected"],
     ["server_error", oauth2(500, "server_error", "An unexpected error occurred"), "Unknown/CalUnavailable"],
     ["invalid_grant with 500", oauth2(500, "invalid_grant", "refresh_token_revoked"), "Unknown/CalUnavailable"],
-    ["a platform envelope", platform(400, "Invalid refresh token"), "Rejected/CalRequestRejected"]
+    ["a platform envelope", platform(400, "Invalid refresh token"), "Rejected/CalRequestRejected"],
+    ["refresh_token_revoked in gzip", gzipped(revoked), "Rejected/CalRequestRejected"],
+    [
+      "refresh_token_revoked, decoded on the way",
+      { ...revoked, headers: { "content-encoding": "gzip" } },
+      "Rejected/CalRequestRejected"
+    ],
+    [
+      "refresh_token_revoked beside what is no UTF-8",
+      {
+        status: 400,
+        body: Buffer.from('{"error":"invalid_grant","error_description":"refresh_token_revoked \xe9"}', "latin1")
+      },
+      "Rejected/CalRequestRejected"
+    ]
   ])
 })
 

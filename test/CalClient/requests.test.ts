@@ -135,6 +135,32 @@ describe("managed users", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("creation is read as tolerantly as a refresh, and names its user by any of its tokens", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now)
+      const { createManagedUser } = yield* CalClient.CalClient
+      const create = createManagedUser({ email: "a@b.c", name: "Ada" })
+      const named = (ownerId: number) => jwt({ ownerId, clientId: "C/1", type: "refresh_token" })
+      const snake = { access_token: "managed-access", refresh_token: named(42) }
+      for (const data of [{ ...snake, user: { id: 42 } }, { ...snake, user: { id: "42" } }, snake]) {
+        yield* reply({ status: 201, body: { status: "success", data } })
+        const created = yield* create
+        assert(created._tag === "Created")
+        assert.strictEqual(created.calUserId, 42)
+        assert.strictEqual(Redacted.value(created.pair.refreshToken), named(42))
+        assert.strictEqual(created.pair.accessTokenExpiresAt, now + 300_000)
+      }
+      for (const data of [
+        { ...snake, user: { id: 43 } },
+        { user: { id: 42 }, access_token: "managed-access" },
+        { access_token: "opaque-access", refresh_token: "opaque-refresh" }
+      ]) {
+        yield* reply({ status: 201, body: { status: "success", data } })
+        assert.strictEqual((yield* Effect.flip(create))._tag, "CalProtocolError")
+      }
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("creation answers the id of a user who exists", () =>
     Effect.gen(function* () {
       yield* reply(ScriptedCal.platformError(409, "User with the provided e-mail already exists. Existing user ID=19"))
@@ -270,6 +296,25 @@ describe("OAuth2", () => {
       const incomplete = yield* Effect.flip(exchange({ code: Redacted.make("the-code") }))
       assert(incomplete._tag === "CalProtocolError")
       assert.strictEqual(incomplete.issue, "it holds no refresh token")
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("an exchange is read as tolerantly as a refresh", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now)
+      const { exchange } = yield* CalClient.CalClient
+      const code = Redacted.make("the-code")
+      const { access_token, refresh_token } = oauth2Answer().body
+      yield* reply({ status: 200, body: { data: { accessToken: access_token, refreshToken: refresh_token } } })
+      const { pair } = yield* exchange({ code })
+      assert.strictEqual(Redacted.value(pair.refreshToken), "oauth-refresh")
+      assert.strictEqual(pair.accessTokenExpiresAt, now + 300_000)
+      for (const user of [5, 6]) {
+        const tokens = { access_token: jwt({ userId: 5 }), refresh_token: jwt({ userId: user, jti: 1 }) }
+        yield* reply({ status: 200, body: tokens })
+        const result = yield* Effect.either(exchange({ code }))
+        assert.strictEqual(result._tag, user === 5 ? "Right" : "Left")
+      }
     }).pipe(Effect.provide(layer()))
   )
 
