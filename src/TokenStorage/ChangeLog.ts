@@ -7,7 +7,7 @@
  * hand back the cursor they were given, and are shown each change once. Only a position that a client kept (`position`)
  * may show a change twice, when it was taken while writers were at work; it never leaves one out.
  */
-import { Duration, Effect, Option } from "effect"
+import { Duration, type Effect, Option } from "effect"
 import type { UserUlid } from "../Token.js"
 import type { ReauthorizationCause, StorageUnavailable } from "../TokenError.js"
 

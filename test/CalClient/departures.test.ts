@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Metric, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import { hash } from "../../src/Token.js"
-import * as CalHttp from "../support/CalHttp.js"
+import * as ScriptedCal from "../support/ScriptedCal.js"
 import { m, now, o, refresh, stored, token, without } from "../support/TokenAnswers.js"
 
 const managed = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const
@@ -13,10 +13,10 @@ const layer = CalClient.layer({
   apiUrl: "https://api.cal.com/v2",
   managed: { clientId: "C", clientSecret: Redacted.make("s") },
   oauth2: { clientId: "K", clientSecret: Redacted.make("s") }
-}).pipe(Layer.provideMerge(CalHttp.layer))
+}).pipe(Layer.provideMerge(ScriptedCal.layer))
 
 const answer = (body: unknown) =>
-  Effect.flatMap(CalHttp.CalHttp, (http) =>
+  Effect.flatMap(ScriptedCal.ScriptedCal, (http) =>
     http.reply({ status: 200, body, headers: { date: new Date(now).toUTCString() } })
   )
 

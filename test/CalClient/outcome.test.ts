@@ -49,7 +49,7 @@ const html = (status: number): ScriptedCal.Reply => ({
 })
 
 const revoked = { status: 400, body: { error: "invalid_grant", error_description: "refresh_token_revoked" } }
-const gzipped = ({ body, status }: typeof revoked): CalHttp.Reply => ({
+const gzipped = ({ body, status }: typeof revoked): ScriptedCal.Reply => ({
   status,
   body: Zlib.gzipSync(JSON.stringify(body)),
   headers: { "content-encoding": "gzip" }
