@@ -198,6 +198,21 @@ const expectedOf = (connection: Connection, kept: TokenAnswer.Kept = {}): Caller
   calUserId: connection.calUserId
 })
 
+/**
+ * Reads an answer that was kept because no pair was found in it: a later version of this program may find one. `at` is
+ * when it came, in milliseconds; `sent` the token that was spent for it, where that is still known.
+ */
+export const readAgain = (
+  connection: Connection,
+  bytes: TokenAnswer.Unread["bytes"],
+  { at, sent, ...kept }: TokenAnswer.Kept & { readonly at: number; readonly sent?: Redacted.Redacted | undefined }
+): Option.Option<TokenAnswer.Grant> => {
+  const context = { ...expectedOf(connection, kept), sent, issuedAt: at, isWhole: true }
+  const reading = TokenAnswer.read(Redacted.value(bytes), context)
+  // What it held besides a new refresh token was taken when it came.
+  return reading._tag === "Granted" && reading.grant.news !== "accessToken" ? Option.some(reading.grant) : Option.none()
+}
+
 const noUserId = (call: Outcome.Call) =>
   Effect.fail(Outcome.CallFailure.Unknown({ error: Outcome.undecodable(call, "data.user.id is missing") }))
 

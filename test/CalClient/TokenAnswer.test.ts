@@ -414,6 +414,20 @@ describe("nothing is taken", () => {
     assert.strictEqual(refused(TokenAnswer.read(Zlib.gzipSync(page), context("oauth2"))), notJson)
   })
 
+  it("of what holds tokens without number, in little time", () => {
+    const many = (count: number) => ({
+      ...o(),
+      ...Object.fromEntries(
+        Array.from({ length: count }, (_, index) => [`${"-".repeat(index % 500)}refresh_token`, `x${index}`])
+      )
+    })
+    assert.strictEqual(refused(read("oauth2", many(400))), "it holds too many tokens (now)")
+    const text = `{${Array.from({ length: 40_000 }, (_, index) => `"refresh_token":"token-${index}"`).join(",")}}`
+    const startedAt = performance.now()
+    assert.strictEqual(refused(read("oauth2", text)), "it holds too many tokens (now)")
+    assert.isBelow(performance.now() - startedAt, 5000)
+  })
+
   it("of what is compressed beyond measure", () => {
     const bomb = Zlib.gzipSync(JSON.stringify(o({ padding: " ".repeat(2 * 1024 * 1024) })))
     assert.strictEqual(refused(TokenAnswer.read(bomb, context("oauth2"))), notJson)

@@ -1,6 +1,6 @@
 /** What an operator hears of answers that depart from the contract, and what the client does with what is kept. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Metric, Redacted, TestClock } from "effect"
+import { Effect, Layer, Logger, Metric, Option, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import { hash } from "../../src/Token.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
@@ -122,6 +122,31 @@ describe("what is kept of a user", () => {
       assert.strictEqual(grant.news, "accessToken")
       assert.strictEqual(Redacted.value(grant.pair.refreshToken), "sent")
       assert.isUndefined(grant.unread)
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("an answer that was kept", () => {
+  it.effect("is read again with what is known by then", () =>
+    Effect.gen(function* () {
+      const client = yield* begin
+      const body = without(o(), "access_token")
+      yield* answer(body)
+      const failure = yield* Effect.flip(client.refresh(nameless, stored.oauth2.refreshToken))
+      assert(failure._tag === "Unreadable")
+      const { bytes } = failure.answer
+      const known = [hash(stored.oauth2.refreshToken)]
+      const grant = CalClient.readAgain(nameless, bytes, { at: now, stored: stored.oauth2, known })
+      assert.strictEqual(Redacted.value(Option.getOrThrow(grant).pair.refreshToken), refresh.oauth2)
+      // Still nothing can be made of it, or nothing that would be news.
+      assert.isTrue(Option.isNone(CalClient.readAgain(nameless, bytes, { at: now })))
+      const next = [hash(Redacted.make(refresh.oauth2))]
+      assert.isTrue(
+        Option.isNone(CalClient.readAgain(nameless, bytes, { at: now, stored: stored.oauth2, known: next }))
+      )
+      const alone = Redacted.make(new TextEncoder().encode(JSON.stringify({ access_token: "opaque-access" })))
+      const sent = Redacted.make("sent")
+      assert.isTrue(Option.isNone(CalClient.readAgain(nameless, alone, { at: now, sent, stored: stored.oauth2 })))
     }).pipe(Effect.provide(layer))
   )
 })

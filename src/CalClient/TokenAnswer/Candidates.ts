@@ -31,6 +31,9 @@ export interface Found {
   readonly mayHoldMore: () => boolean
 }
 
+/** No answer needs more of one kind, and each of them costs time. */
+const maxCandidates = 8
+
 /** Printable ASCII without spaces, so that it can travel in a header. */
 const isToken = (text: string): boolean => text.length <= maxTokenLength && /^[\x21-\x7e]+$/.test(text)
 
@@ -47,7 +50,7 @@ export const search = (answer: Json, context: Context.Context): Either.Either<Fo
     return refuse("it names an error although its status says success")
   }
 
-  /** Every text under the name, once. */
+  /** Every text under the name, once; of too many, one more than is allowed. */
   const texts = (role: Claims.Role): ReadonlyArray<Candidate> => {
     const places = levels.flatMap(({ depth, members }) =>
       members.flatMap(([name, value]) =>
@@ -56,7 +59,8 @@ export const search = (answer: Json, context: Context.Context): Either.Either<Fo
           : []
       )
     )
-    return Object.entries(Arr.groupBy(places, ({ text }) => `:${text}`)).map(([, places]) => ({
+    const byText = Object.values(Arr.groupBy(places, ({ text }) => `:${text}`))
+    return byText.slice(0, maxCandidates + 1).map((places) => ({
       text: places[0].text,
       places,
       claims: Claims.read(places[0].text)
@@ -65,9 +69,11 @@ export const search = (answer: Json, context: Context.Context): Either.Either<Fo
   const faultOf = (role: Claims.Role, { claims }: Candidate) =>
     Option.flatMapNullable(claims, (each) => Claims.faultOf(each, role, expected))
 
+  const [accesses, refreshes] = [texts("access"), texts("refresh")]
+  if (Math.max(accesses.length, refreshes.length) > maxCandidates) return refuse("it holds too many tokens")
   const named = {
-    access: texts("access").filter(({ text }) => !isKnown(text)),
-    refresh: texts("refresh").filter(({ text }) => !isKnown(text))
+    access: accesses.filter(({ text }) => !isKnown(text)),
+    refresh: refreshes.filter(({ text }) => !isKnown(text))
   }
   const all = [...named.access, ...named.refresh]
   const faults = Arr.getSomes([
