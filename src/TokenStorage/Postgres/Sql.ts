@@ -107,7 +107,9 @@ const bounded = <A, E>(
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const answer = yield* Deferred.make<A, E | StorageUnavailable>()
-      const work = yield* Effect.forkIn(Effect.interruptible(Effect.intoDeferred(effect, answer)), scope)
+      const work = yield* Effect.forkIn(Effect.interruptible(effect), scope)
+      // Also of work that never began, because the scope is closed.
+      work.addObserver((exit) => Deferred.unsafeDone(answer, exit))
       const late = new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
       const timer = yield* Effect.sleep(timeout).pipe(
         Effect.zipRight(Deferred.fail(answer, late)),
