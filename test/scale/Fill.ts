@@ -4,9 +4,8 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Redacted, Schema } from "effect"
 import { type Connection, hash, UserUlid } from "../../src/Token.js"
-import type { Sealed } from "../../src/TokenStorage/Postgres/Fragments.js"
 
-/** The n-th user, its account and the hashes of its tokens, as {@link fill} makes them. */
+/** The n-th user, its account, the hashes of its tokens and what is to be told of it, as {@link fill} makes them. */
 export const user = (n: number) => {
   const userUlid = Schema.decodeSync(UserUlid)(`01${n.toString().padStart(24, "0")}`)
   const connection: Connection = { _tag: "ManagedUser", clientId: "platform", calUserId: n }
@@ -14,18 +13,10 @@ export const user = (n: number) => {
     userUlid,
     connection,
     refreshHash: hash(Redacted.make(`refresh-${n}`)),
-    accessHash: hash(Redacted.make(`access-${n}`))
+    accessHash: hash(Redacted.make(`access-${n}`)),
+    transition: `00000000-0000-4000-8000-${n.toString().padStart(12, "0")}`
   }
 }
-
-/** A pair that no user has. */
-export const newPair = (name: string): Sealed => ({
-  envelope: "x".repeat(400),
-  refreshHash: hash(Redacted.make(`refresh-${name}`)),
-  accessHash: hash(Redacted.make(`access-${name}`)),
-  accessTokenExpiresAt: 4_000_000_000_000,
-  refreshTokenExpiresAt: null
-})
 
 /** Users 1 to `count`, of whom each fiftieth has to reconnect; in one transaction, without checking their foreign keys. */
 export const fill = (count: number) =>
@@ -49,17 +40,23 @@ export const fill = (count: number) =>
         yield* sql`
           insert into cal_tokens.access_token_lookup (hash, user_ulid, version)
           select access_hash, user_ulid, version from cal_tokens.connection order by access_hash`
-        // As many changes as users, of the last twenty hours, by many transactions; all of them are to be told of, too.
+        // As many changes as users, of the last twenty hours, by 500 transactions; the oldest are to be told of now, the others later.
         yield* sql`
           insert into cal_tokens.change (xid, at, user_ulid, kind, version, reauthorized)
           select (3 + n % 500)::text::xid8, ${now} - 72000000 + n * 72000000.0 / ${count}::integer,
             '01' || lpad(n::text, 24, '0'), 'refreshed', n, false
           from generate_series(1, ${count}::integer) n`
         yield* sql`
-          insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
-          select 'reauthorizationRequired', c.user_ulid, c.at, 'revoked', 0, c.at + 90000000 from cal_tokens.change c`
+          insert into cal_tokens.transition (webhook_id, kind, user_ulid, at, cause, since, next_at)
+          select ('00000000-0000-4000-8000-' || lpad(c.version::text, 12, '0'))::uuid, 'reauthorizationRequired',
+            c.user_ulid, c.at, 'revoked', 0, c.at + 70000000
+          from cal_tokens.change c order by c.id`
       })
     )
-    yield* sql`analyze cal_tokens.connection, cal_tokens.cal_account, cal_tokens.access_token_lookup`
-    yield* sql`analyze cal_tokens.change, cal_tokens.transition`
+    // As a database is that has been up for a while. What else is removed meanwhile would be counted, too.
+    const tables = ["connection", "cal_account", "access_token_lookup", "change", "transition"] as const
+    for (const table of tables) {
+      yield* sql`alter table cal_tokens.${sql.literal(table)} set (autovacuum_enabled = off)`
+      yield* sql`vacuum (analyze) cal_tokens.${sql.literal(table)}`
+    }
   })

@@ -1,87 +1,107 @@
-/**
- * The storage's operations on users of a filled database.
- */
-import { assert } from "@effect/vitest"
-import { Array, Clock, Effect } from "effect"
-import type { UserUlid } from "../../src/Token.js"
-import type { TokenError } from "../../src/TokenError.js"
+/** The storage's operations, for any user of a filled database. */
+import { Duration } from "effect"
+import type { AttemptFailure } from "../../src/TokenStorage.js"
+import * as ChangeLog from "../../src/TokenStorage/ChangeLog.js"
 import * as Fixture from "../support/StorageFixture.js"
+import type { Operation } from "./Calls.js"
 import { user } from "./Fill.js"
 
-/** What a user's life consists of; each step's answer is the one that went to the end. */
-export const everyOperation = (storage: Fixture.Storage, size: number) =>
-  Effect.gen(function* () {
-    const { userUlid } = user(size / 2 + 2)
-    const other = user(size / 2 + 3)
-    const account = Fixture.oauth(size + 1)
-    yield* storage.connect({ userUlid, connection: account, pair: Fixture.pair("one") })
-    yield* storage.find(userUlid)
-    yield* storage.claim(Fixture.claimOf(userUlid))
-    yield* storage.spend({ userUlid, attemptId: "mine", next: "x", dead: [] })
-    yield* storage.commit(Fixture.commitOf(userUlid, account))
-    yield* storage.commit(Fixture.commitOf(userUlid, account, { attemptId: "late", pair: Fixture.pair("late") }))
-    yield* storage.claim(Fixture.claimOf(userUlid))
-    yield* storage.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() })
-    yield* storage.update(userUlid, Fixture.pair("three"))
-    yield* storage.findByAccessToken(Fixture.accessHash("three"))
-    yield* storage.connect({ userUlid: other.userUlid, connection: account, pair: Fixture.pair("four"), replace: true })
-    yield* Effect.flip(storage.connect({ userUlid, connection: account, pair: Fixture.pair("five") }))
-    yield* storage.connect({ userUlid: other.userUlid, connection: Fixture.oauth(), pair: Fixture.pair("six") })
-    yield* storage.claim(Fixture.claimOf(other.userUlid))
-    yield* storage.commit(Fixture.commitOf(other.userUlid, Fixture.oauth(size + 2), { pair: Fixture.pair("seven") }))
-    yield* storage.list({ limit: 50 })
-    yield* storage.list({ limit: 50, after: userUlid, status: "ReauthorizationRequired" })
-    yield* storage.ping
-    assert.isTrue(yield* storage.disconnect(other.userUlid))
-  })
-
-export interface Times {
-  readonly find: number
-  readonly refresh: number
+export interface Case {
+  readonly operation: Operation
+  /** How many rows the database answers, or its verdict; one row, unless this says otherwise. */
+  readonly answer?: number | string
+  /** What has happened before, in the same transaction. */
+  readonly after?: ReadonlyArray<Operation>
 }
 
-/**
- * How long calls take on the median, in ms, for users from all over the table: by turns in each of some databases, so
- * that whatever else the machine does weighs on all of them alike.
- */
-export const medians = (
-  databases: ReadonlyArray<{ readonly storage: Fixture.Storage; readonly size: number }>
-): Effect.Effect<ReadonlyArray<Times>, TokenError> =>
-  Effect.map(
-    Effect.forEach(Array.range(1, 200), (n) =>
-      Effect.forEach(databases, ({ size, storage }) =>
-        times(storage, user(((n * 7919) % size) + 1).userUlid, 2 * size + n)
-      )
-    ),
-    (rounds) =>
-      databases.map((_, index) => {
-        const some = rounds.flatMap((round) => round[index] ?? [])
-        return { find: median(some.map((one) => one.find)), refresh: median(some.map((one) => one.refresh)) }
-      })
-  )
-
-const times = (storage: Fixture.Storage, userUlid: UserUlid, calUserId: number) =>
-  Effect.gen(function* () {
-    const connection = Fixture.oauth(calUserId)
-    yield* storage.connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} 0`) })
-    const find = yield* timed(storage.find(userUlid))
-    const pair = Fixture.pair(`${userUlid} 1`)
-    const seen = Fixture.refreshHash(`${userUlid} 0`)
-    const refresh = yield* timed(
-      Effect.zipRight(
-        storage.claim(Fixture.claimOf(userUlid)),
-        storage.commit(Fixture.commitOf(userUlid, connection, { pair, seen }))
-      )
-    )
-    return { find, refresh }
-  })
-
-const timed = <A, E>(effect: Effect.Effect<A, E>) =>
-  Effect.gen(function* () {
-    const before = yield* Clock.currentTimeNanos
-    yield* effect
-    return Number((yield* Clock.currentTimeNanos) - before) / 1e6
-  })
-
-const median = (values: ReadonlyArray<number>): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+/** For the n-th of `count` users, an active one, who may take the account of the next one, or a new one. */
+export const cases = (n: number, count: number): Record<string, Case> => {
+  const { accessHash, connection, refreshHash, transition, userUlid } = user(n)
+  const other = user(n + 1)
+  // So that a whole page is behind it, also of users to reconnect.
+  const later = user(Math.floor(n / 2)).userUlid
+  const nobody = user(count + n).userUlid
+  const pair = Fixture.pair(`new ${n}`)
+  const claim: Operation = (storage) => storage.claim(Fixture.claimOf(userUlid))
+  const commit = { pair, seen: refreshHash, dead: [refreshHash] }
+  const committing =
+    (request: Parameters<typeof Fixture.commitOf>[2]): Operation =>
+    (storage) =>
+      storage.commit(Fixture.commitOf(userUlid, connection, { ...commit, ...request }))
+  const failing =
+    (failure: AttemptFailure): Operation =>
+    (storage) =>
+      storage.fail({ userUlid, attemptId: "mine", failure })
+  const connecting =
+    (request: Partial<Parameters<Fixture.Storage["connect"]>[0]>): Operation =>
+    (storage) =>
+      storage.connect({ userUlid, connection, pair, ...request })
+  const nameless = connecting({ connection: Fixture.oauth() })
+  const named = Fixture.oauth(count + n)
+  // Half of the transactions that filled the database, and all of them.
+  const position = (epoch: string) => ChangeLog.formatPosition({ at: 0, epoch, id: "0" })
+  return {
+    find: { operation: (storage) => storage.find(userUlid) },
+    "find nobody": { answer: 0, operation: (storage) => storage.find(nobody) },
+    claim: { answer: "Claimed", operation: claim },
+    "claim, busy": { answer: "Busy", operation: claim, after: [claim] },
+    spend: {
+      operation: (storage) => storage.spend({ userUlid, attemptId: "mine", next: "x", dead: [refreshHash] }),
+      after: [claim]
+    },
+    commit: { answer: "Stored", operation: committing({}), after: [claim] },
+    "commit, repeated": { answer: "AlreadyStored", operation: committing({}), after: [claim, committing({})] },
+    "commit, late": { answer: "Kept", operation: committing({ attemptId: "late", seen: "x" }) },
+    "commit that learns the account": {
+      answer: "Stored",
+      operation: committing({ connection: named, pair: Fixture.pair(`newer ${n}`) }),
+      after: [nameless, claim]
+    },
+    "fail NotSpent": {
+      operation: failing(Fixture.notSpent("2 seconds")),
+      after: [claim]
+    },
+    "fail Unknown": {
+      operation: failing(Fixture.unknown()),
+      after: [claim]
+    },
+    "fail Terminal": {
+      operation: failing(Fixture.terminal([refreshHash])),
+      after: [claim]
+    },
+    "fail Released": { operation: failing(Fixture.released()), after: [claim] },
+    "connect, new": { operation: connecting({ userUlid: nobody, connection: named }) },
+    "connect, same account": { operation: connecting({}) },
+    "connect, other account": { operation: connecting({ connection: named }) },
+    "connect, refused": { answer: 0, operation: connecting({ connection: other.connection }) },
+    "connect with replace": { operation: connecting({ connection: other.connection, replace: true }) },
+    update: { operation: (storage) => storage.update(userUlid, pair) },
+    disconnect: { operation: (storage) => storage.disconnect(userUlid) },
+    findByAccessToken: { operation: (storage) => storage.findByAccessToken(accessHash) },
+    "list, first page": { answer: 50, operation: (storage) => storage.list({ limit: 50 }) },
+    "list, later page": { answer: 50, operation: (storage) => storage.list({ limit: 50, after: later }) },
+    "list, active": {
+      answer: 50,
+      operation: (storage) => storage.list({ limit: 50, status: "Active", after: later })
+    },
+    "list, to reconnect": {
+      answer: 50,
+      operation: (storage) => storage.list({ limit: 50, status: "ReauthorizationRequired" })
+    },
+    "list, to reconnect, later page": {
+      answer: 50,
+      operation: (storage) => storage.list({ limit: 50, status: "ReauthorizationRequired", after: later })
+    },
+    "log, its end": { operation: (storage) => storage.log.end },
+    "log, a page": { answer: 100, operation: (storage) => storage.log.read({ position: position("250") }, 100) },
+    "log, nothing new": { operation: (storage) => storage.log.read({ position: position("600") }, 100) },
+    "log, claim a delivery": {
+      operation: (storage) => storage.log.claim({ holder: "me", lease: Duration.seconds(60), limit: 1 })
+    },
+    "log, settle a delivery": { operation: (storage) => storage.log.settle(transition) },
+    "log, postpone a delivery": {
+      operation: (storage) => storage.log.postpone({ id: transition, holder: "me", delay: Duration.seconds(5) })
+    },
+    ping: { operation: (storage) => storage.ping }
+  }
+}
