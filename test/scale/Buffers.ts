@@ -10,7 +10,10 @@ interface Explained {
   ]
 }
 
-/** How often a call looks into a page, in PostgreSQL's memory or fetched into it, with all that its function does; after `first`. */
+/**
+ * How often a call looks into a page, in PostgreSQL's memory or fetched into it, with all that its function does. `first`:
+ * what the same transaction begins with.
+ */
 export const pagesOf = (sql: SqlClient.SqlClient, one: Case, first?: Call) =>
   Effect.gen(function* () {
     const { parameters, text } = yield* callOf(one.operation)
@@ -21,11 +24,12 @@ export const pagesOf = (sql: SqlClient.SqlClient, one: Case, first?: Call) =>
     return Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"]
   })
 
-/** How many rows are answered, or the verdict in the one that is. */
+/** The verdict that is answered, or whether something was recorded, or how many rows there are. */
 export const answerOf = (sql: SqlClient.SqlClient, one: Case) =>
   Effect.gen(function* () {
-    const rows = yield* rolledBack(sql, one, run<{ readonly verdict?: string }>(sql, yield* callOf(one.operation)))
-    return rows[0]?.verdict ?? rows.length
+    const call = yield* callOf(one.operation)
+    const rows = yield* rolledBack(sql, one, run<{ readonly verdict?: string; readonly recorded?: boolean }>(sql, call))
+    return rows[0]?.verdict ?? rows[0]?.recorded ?? rows.length
   })
 
 const run = <A extends object>(sql: SqlClient.SqlClient, { parameters, text }: Call) => sql.unsafe<A>(text, parameters)

@@ -8,8 +8,8 @@ import { user } from "./Fill.js"
 
 export interface Case {
   readonly operation: Operation
-  /** How many rows the database answers, or its verdict; one row, unless this says otherwise. */
-  readonly answer?: number | string
+  /** How many rows the database answers, or its verdict, or whether it recorded; one row, unless this says otherwise. */
+  readonly answer?: number | string | boolean
   /** What has happened before, in the same transaction. */
   readonly after?: ReadonlyArray<Operation>
 }
@@ -38,6 +38,8 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       storage.connect({ userUlid, connection, pair, ...request })
   const nameless = connecting({ connection: Fixture.oauth() })
   const named = Fixture.oauth(count + n)
+  const deliver: Operation = (storage) => storage.log.claim({ holder: "me", lease: Fixture.lease, limit: 1 })
+  const oldest = user(1).transition
   // Half of the transactions that filled the database, and all of them.
   const position = (epoch: string) => ChangeLog.formatPosition({ at: 0, epoch, id: "0" })
   return {
@@ -58,18 +60,21 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       after: [nameless, claim]
     },
     "fail NotSpent": {
+      answer: true,
       operation: failing(Fixture.notSpent("2 seconds")),
       after: [claim]
     },
     "fail Unknown": {
+      answer: true,
       operation: failing(Fixture.unknown()),
       after: [claim]
     },
     "fail Terminal": {
+      answer: true,
       operation: failing(Fixture.terminal([refreshHash])),
       after: [claim]
     },
-    "fail Released": { operation: failing(Fixture.released()), after: [claim] },
+    "fail Released": { answer: true, operation: failing(Fixture.released()), after: [claim] },
     "connect, new": { operation: connecting({ userUlid: nobody, connection: named }) },
     "connect, same account": { operation: connecting({}) },
     "connect, other account": { operation: connecting({ connection: named }) },
@@ -95,12 +100,11 @@ export const cases = (n: number, count: number): Record<string, Case> => {
     "log, its end": { operation: (storage) => storage.log.end },
     "log, a page": { answer: 100, operation: (storage) => storage.log.read({ position: position("250") }, 100) },
     "log, nothing new": { operation: (storage) => storage.log.read({ position: position("600") }, 100) },
-    "log, claim a delivery": {
-      operation: (storage) => storage.log.claim({ holder: "me", lease: Duration.seconds(60), limit: 1 })
-    },
+    "log, claim a delivery": { operation: deliver },
     "log, settle a delivery": { operation: (storage) => storage.log.settle(transition) },
     "log, postpone a delivery": {
-      operation: (storage) => storage.log.postpone({ id: transition, holder: "me", delay: Duration.seconds(5) })
+      operation: (storage) => storage.log.postpone({ id: oldest, holder: "me", delay: Duration.seconds(5) }),
+      after: [deliver]
     },
     ping: { operation: (storage) => storage.ping }
   }
