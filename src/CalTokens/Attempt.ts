@@ -16,6 +16,12 @@ import type { Commits } from "./Commit.js"
 import { type Claimed, type Finish, type LookAgain, lookAgain } from "./Ending.js"
 import * as Plan from "./Plan.js"
 
+/** What Cal.com's answer is judged by: what is there already is no news. */
+const kept = ({ row }: Plan.State) => ({
+  stored: row.pair,
+  known: row.fallbacks.map((pair) => hash(pair.refreshToken))
+})
+
 /** There is a row to serve: with our pair, or with a newer one. */
 export interface Landed {
   readonly _tag: "Landed"
@@ -96,7 +102,7 @@ export const make = (deps: {
         const row = isJournalled ? Option.some(state.row) : yield* journal(state, candidate.hash)
         if (Option.isNone(row)) return { state, outcome: lookAgain }
         const now = { ...state, row: row.value }
-        const request = client.refresh(now.row.connection, candidate.pair.refreshToken)
+        const request = client.refresh(now.row.connection, candidate.pair.refreshToken, kept(now))
         return { state: now, outcome: yield* call("refresh", now, [candidate.hash], request) }
       })
 
@@ -107,7 +113,10 @@ export const make = (deps: {
         if (Option.isNone(row) || row.value.connection._tag === "OAuth2") return { state, outcome: lookAgain }
         const now = { ...state, row: row.value }
         const spent = Plan.candidates(now).map((candidate) => candidate.hash)
-        return { state: now, outcome: yield* call("reissue", now, spent, client.reissue(row.value.connection)) }
+        return {
+          state: now,
+          outcome: yield* call("reissue", now, spent, client.reissue(row.value.connection, kept(now)))
+        }
       })
 
     /** Nothing here that was not tried: the same pair, and no fallback that has come since. */
