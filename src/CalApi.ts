@@ -2,7 +2,7 @@
  * Authenticated Cal.com requests: an `HttpClient` bound to a user, which carries the user's token and follows the rules
  * after a refusal. The token only ever goes to the configured Cal.com origin.
  */
-import { Clock, Context, Effect, Layer, Option, Redacted, type Schema } from "effect"
+import { Clock, Context, Effect, Layer, Option, Redacted, type Schema, type Scope } from "effect"
 import {
   HttpBody,
   HttpClient,
@@ -67,12 +67,13 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
 type Service = Context.Tag.Service<CalApi>
 
 /** Sends over the `HttpClient` in the context (for Node: `CalHttp/Node.layerApiHttp`), which must not retry. */
-export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpClient.HttpClient> = Effect.gen(
-  function* () {
+export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpClient.HttpClient | Scope.Scope> =
+  Effect.gen(function* () {
     const sender = Sender.make({
       calClient: yield* CalClient,
       calTokens: yield* CalTokens,
-      http: yield* HttpClient.HttpClient
+      http: yield* HttpClient.HttpClient,
+      scope: yield* Effect.scope
     })
 
     const client: Service["client"] = (userUlid) =>
@@ -129,10 +130,9 @@ export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpCli
       })
 
     return { client, send, request }
-  }
-)
+  })
 
-export const layer: Layer.Layer<CalApi, never, CalClient | CalTokens | HttpClient.HttpClient> = Layer.effect(
+export const layer: Layer.Layer<CalApi, never, CalClient | CalTokens | HttpClient.HttpClient> = Layer.scoped(
   CalApi,
   make
 )

@@ -1,5 +1,5 @@
 /** Sends prepared requests: with a user's token, again where that helps, and never more often than the rules allow. */
-import { Clock, Duration, Effect, Option, Redacted } from "effect"
+import { Clock, Duration, Effect, Option, Redacted, type Scope } from "effect"
 import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import type { CalClient } from "../CalClient.js"
 import { scrub } from "../CalHttp/Scrub.js"
@@ -34,8 +34,10 @@ export const make = (dependencies: {
   readonly calClient: CalClient["Type"]
   readonly calTokens: CalTokens["Type"]
   readonly http: HttpClient.HttpClient
+  /** What goes on after a caller has its answer ends with this scope. */
+  readonly scope: Scope.Scope
 }): Sender => {
-  const { calClient, calTokens } = dependencies
+  const { calClient, calTokens, scope } = dependencies
   const http = Transport.harden(dependencies.http)
 
   /** One send, error answers read and cleaned. */
@@ -107,7 +109,7 @@ export const make = (dependencies: {
       if (last.refused && last.response.status === tokenExpiredStatus) {
         // No third send; but whoever comes next shall not be given a token that is known to be dead.
         const refusal = { accessToken: advice.token.accessToken, status: last.response.status }
-        yield* Effect.forkDaemon(Effect.ignore(calTokens.reportRejected(userUlid, refusal)))
+        yield* Effect.forkIn(Effect.ignore(calTokens.reportRejected(userUlid, refusal)), scope)
       }
       return last.response
     })

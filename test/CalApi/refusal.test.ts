@@ -1,6 +1,6 @@
 import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Schema, Stream, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Layer, Option, Schema, Stream, TestClock } from "effect"
 import { HttpBody, HttpClientRequest, type HttpMethod } from "@effect/platform"
 import { CalApi } from "../../src/CalApi.js"
 import * as CalApiModule from "../../src/CalApi.js"
@@ -127,6 +127,22 @@ describe("after Cal.com refused a token", () => {
         { accessToken: "token-2", status: 498 }
       ])
     }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("and that report ends with the layer, not after it", () =>
+    Effect.gen(function* () {
+      const ended = yield* Deferred.make<void>()
+      yield* Effect.gen(function* () {
+        yield* reply(unknownToken, expired)
+        const waiting = Effect.never.pipe(Effect.onInterrupt(() => Deferred.succeed(ended, undefined)))
+        yield* advise(FakeCalTokens.retryWith("token-2"), waiting)
+        assert.strictEqual((yield* send()).status, 498)
+        yield* Effect.yieldNow()
+        assert.strictEqual((yield* reports).length, 2)
+        assert.isFalse(yield* Deferred.isDone(ended))
+      }).pipe(Effect.provide(layer))
+      assert.isTrue(yield* Deferred.isDone(ended))
+    })
   )
 
   it.effect("a second refusal goes to the caller: two sends are the most", () =>

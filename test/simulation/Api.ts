@@ -3,7 +3,7 @@
  * hears, and the rule that a request is not sent again with a token that was refused to it.
  */
 import { HttpClient, type HttpClientRequest, type HttpClientResponse, HttpServerResponse } from "@effect/platform"
-import { Context, Effect, Exit } from "effect"
+import { Context, Effect, Exit, Scope } from "effect"
 import * as CalApi from "../../src/CalApi.js"
 import { CalClient } from "../../src/CalClient.js"
 import { CalTokens } from "../../src/CalTokens.js"
@@ -83,7 +83,11 @@ export const connect = (
   world: World,
   node: Node,
   cal: Cal,
-  services: { readonly tokens: typeof CalTokens.Service; readonly client: typeof CalClient.Service }
+  services: {
+    readonly tokens: typeof CalTokens.Service
+    readonly client: typeof CalClient.Service
+    readonly scope: Scope.Scope
+  }
 ): typeof CalApi.CalApi.Service =>
   Effect.runSync(
     Effect.provide(
@@ -91,7 +95,8 @@ export const connect = (
       Context.empty().pipe(
         Context.add(CalTokens, services.tokens),
         Context.add(CalClient, services.client),
-        Context.add(HttpClient.HttpClient, over(world, node, cal))
+        Context.add(HttpClient.HttpClient, over(world, node, cal)),
+        Context.add(Scope.Scope, services.scope)
       )
     )
   )

@@ -82,7 +82,7 @@ export class Fleet {
     if (exit === null || Exit.isFailure(exit)) throw new Error("a node did not start")
     process.keepFibers()
     node.tokens = exit.value
-    node.api = Api.connect(world, node, this.cal, { tokens: exit.value, client })
+    node.api = Api.connect(world, node, this.cal, { tokens: exit.value, client, scope })
     node.close = Scope.close(scope, Exit.void)
     world.note(node.name, "starts")
   }
