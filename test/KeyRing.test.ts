@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, ConfigProvider, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
+import { Cause, ConfigProvider, Context, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
 import { UserUlid } from "../src/Token.js"
 import * as KeyRing from "../src/KeyRing.js"
 import { keyOf } from "./support/Keys.js"
@@ -103,6 +103,16 @@ describe("key rings", () => {
     assert.isTrue(Either.isRight(KeyRing.parseKeys(a)))
     assert.notStrictEqual(Redacted.value(a), Redacted.value(b))
   })
+
+  it.scoped("an ephemeral one opens what it sealed, and nothing of another layer", () =>
+    Effect.gen(function* () {
+      const build = Effect.map(Layer.build(Layer.fresh(KeyRing.layerEphemeral)), Context.get(KeyRing.KeyRing))
+      const [ring, later] = [yield* build, yield* build]
+      const envelope = encrypt("text", ring)
+      assert.strictEqual(decrypt(envelope, ring), "text")
+      assert.strictEqual(decrypt(envelope, later), "TokenUnreadable")
+    })
+  )
 
   const [, secret = ""] = keyOf("k1", 200).split(":")
   const refused: Record<string, readonly [keys: string, says: string]> = {

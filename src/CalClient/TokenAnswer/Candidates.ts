@@ -2,7 +2,7 @@
  * The tokens in an answer: what stands under their names, without what cannot be them. Two that could both be it are
  * none, because a wrong guess would be stored as somebody's only token.
  */
-import { Array as Arr, Either, Option, Redacted } from "effect"
+import { Array as Arr, Either, Iterable, Option, Redacted } from "effect"
 import { maxTokenLength, parseInstant } from "../../TokenInput.js"
 import * as Claims from "./Claims.js"
 import * as Context from "./Context.js"
@@ -114,13 +114,8 @@ export const search = (answer: Json, context: Context.Context): Either.Either<Fo
     mayHoldMore: () =>
       // What is called a refresh token was meant as one, whatever is wrong with it.
       named.refresh.some(({ text }) => text !== refresh?.text && isNews(text)) ||
-      some(Names.namelessTexts(answer), mayBeRefreshToken)
+      Iterable.some(Names.namelessTexts(answer), mayBeRefreshToken)
   })
-}
-
-const some = <A>(values: Iterable<A>, test: (value: A) => boolean): boolean => {
-  for (const value of values) if (test(value)) return true
-  return false
 }
 
 /** The Cal.com user whom the tokens name. */
