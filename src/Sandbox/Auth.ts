@@ -2,8 +2,8 @@
  * Who is calling: Cal.com's authentication strategy and its permission guard, with their order and their texts.
  * Facts: `ApiAuthStrategy`, `PermissionsGuard` and the third-party scope guard of Cal.com API v2.
  */
-import { Duration, Either, Redacted } from "effect"
-import { isLegacy, ownerId, type ManagedClient, type OAuth2Client } from "./Clients.js"
+import { Duration, Either } from "effect"
+import { hasSecret, isLegacy, ownerId, type ManagedClient, type OAuth2Client } from "./Clients.js"
 import { forbidden, tokenExpired, unauthorized, type Refusal } from "./Errors.js"
 import { type User } from "./Store.js"
 import { verifyOAuth2 } from "./Tokens.js"
@@ -127,7 +127,8 @@ const asClient = (request: Incoming, clientId: string, secret: string): Outcome<
   if (client === undefined) {
     return Either.left(unauthorized(`ApiAuthStrategy - oAuth client - Client with ID ${clientId} not found`))
   }
-  if (request.switches.managedSecretRejected || Redacted.value(client.clientSecret) !== secret) {
+  const { managedSecretRejected, revokedSecrets } = request.switches
+  if (managedSecretRejected || !hasSecret(client.clientSecret, secret, revokedSecrets)) {
     return Either.left(unauthorized("ApiAuthStrategy - oAuth client - Invalid client secret"))
   }
   const user = request.world.store.users.get(ownerId)

@@ -1,10 +1,13 @@
 /** The clients that Cal.com knows: a platform client for managed users and an OAuth2 client. */
 import { Redacted } from "effect"
 
+/** One secret, or all that are alive: Cal.com keeps two while one replaces the other. `Switches.revokedSecrets` ends one. */
+export type ClientSecret = Redacted.Redacted | ReadonlyArray<Redacted.Redacted>
+
 /** A Cal.com Platform client; its users are managed users. */
 export interface ManagedClient {
   readonly clientId: string
-  readonly clientSecret: Redacted.Redacted
+  readonly clientSecret: ClientSecret
   /** Browser origins that may present this client's access tokens. */
   readonly redirectUris?: ReadonlyArray<string> | undefined
   readonly name?: string | undefined
@@ -15,7 +18,7 @@ export interface ManagedClient {
 /** An OAuth2 client. Without a secret it is a public one, which must use PKCE. */
 export interface OAuth2Client {
   readonly clientId: string
-  readonly clientSecret?: Redacted.Redacted | undefined
+  readonly clientSecret?: ClientSecret | undefined
   readonly redirectUris: ReadonlyArray<string>
   /** Registered scopes. None, or only `READ_BOOKING` and `READ_PROFILE`, makes it a legacy client without limits. */
   readonly scopes?: ReadonlyArray<string> | undefined
@@ -35,25 +38,36 @@ export const userScopes: ReadonlyArray<string> = ["EVENT_TYPE", "BOOKING", "SCHE
   (resource) => [`${resource}_READ`, `${resource}_WRITE`]
 )
 
-export const demoManaged: ManagedClient = {
+export const demoManaged = {
   clientId: "sandbox-platform-client",
   clientSecret: Redacted.make("sandbox-platform-secret"),
   redirectUris: ["http://localhost:*"],
   name: "Sandbox platform"
-}
+} satisfies ManagedClient
 
-export const demoOAuth2: OAuth2Client = {
+export const demoOAuth2 = {
   clientId: "sandbox-oauth-client",
   clientSecret: Redacted.make("sandbox-oauth-secret"),
   redirectUris: ["http://127.0.0.1:4000/api/cal/oauth/callback", "http://localhost:4000/api/cal/oauth/callback"],
   scopes: userScopes,
   name: "Sandbox app"
-}
+} satisfies OAuth2Client
 
 export const make = (
   managed: ManagedClient | ReadonlyArray<ManagedClient> = demoManaged,
   oauth2: OAuth2Client | ReadonlyArray<OAuth2Client> = demoOAuth2
 ): Clients => ({ managed: byId(managed), oauth2: byId(oauth2) })
+
+/** Whether a client may show itself with this secret. */
+export const hasSecret = (
+  clientSecret: ClientSecret,
+  shown: string | undefined,
+  revoked: ReadonlyArray<Redacted.Redacted>
+): boolean => {
+  const matches = (secret: Redacted.Redacted) => Redacted.value(secret) === shown
+  const alive = isList(clientSecret) ? clientSecret : [clientSecret]
+  return alive.some(matches) && !revoked.some(matches)
+}
 
 export const isLegacy = (scopes: ReadonlyArray<string>): boolean =>
   scopes.every((scope) => scope === "READ_BOOKING" || scope === "READ_PROFILE")

@@ -91,7 +91,9 @@ const refresh = (request: Incoming, params: Params) =>
     // Check and rotation are one synchronous step, unless this request is told to race.
     const token = String(body.refreshToken)
     const row = Tokens.findManagedRefresh(request.world, clientId, token, request)
-    if (row === undefined) return yield* Effect.fail(badRequest("Invalid refresh token"))
+    if (row === undefined || !Tokens.isReplicated(row, request)) {
+      return yield* Effect.fail(badRequest("Invalid refresh token"))
+    }
     if (request.raceWindow > 0) yield* Effect.sleep(request.raceWindow)
     const pair = Tokens.rotateManaged(request.world, row, request.now + request.raceWindow)
     if (pair === undefined) {

@@ -3,9 +3,9 @@
  * input pipe, and `OAuthService`.
  */
 import { createHash } from "node:crypto"
-import { Effect, Either, Option, Redacted, Schema } from "effect"
+import { Effect, Either, Option, Schema } from "effect"
 import { authenticate } from "./Auth.js"
-import { ownerId, type OAuth2Client } from "./Clients.js"
+import { hasSecret, ownerId, type OAuth2Client } from "./Clients.js"
 import { json, noStore, notFound, oauth2, success, type Refusal } from "./Errors.js"
 import { param, route, type Params } from "./Route.js"
 import * as Tokens from "./Tokens.js"
@@ -64,11 +64,11 @@ const clientOf = (request: Incoming, input: Input): Either.Either<OAuth2Client, 
     return refuse(400, "invalid_grant", "redirect_uri_mismatch")
   }
   const { clientSecret } = client
-  const wrong = request.switches.oauth2SecretRejected
-  if (clientSecret !== undefined && (wrong || Redacted.value(clientSecret) !== input.client_secret)) {
-    return refuse(401, "invalid_client", "invalid_client_credentials")
-  }
-  return Either.right(client)
+  const { oauth2SecretRejected, revokedSecrets } = request.switches
+  return clientSecret === undefined ||
+    (!oauth2SecretRejected && hasSecret(clientSecret, input.client_secret, revokedSecrets))
+    ? Either.right(client)
+    : refuse(401, "invalid_client", "invalid_client_credentials")
 }
 
 const codeGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
@@ -92,7 +92,9 @@ const refreshGrant = (request: Incoming, client: OAuth2Client, input: Input) =>
     if (claims.clientId !== client.clientId) return yield* refuse("client_id_mismatch")
     yield* approved(request, claims.userId)
     const { line, oauth2RaceLoser } = request.switches
-    if (!Tokens.isStored(request.world, claims, line)) return yield* refuse("refresh_token_revoked")
+    const row = request.world.store.grants.get(claims.secret ?? "")
+    if (!Tokens.isStored(request.world, claims, line) || !Tokens.isReplicated(row, request))
+      return yield* refuse("refresh_token_revoked")
     // Cal.com checks the row and rotates in two steps, without a transaction around them.
     if (request.raceWindow > 0) {
       yield* Effect.sleep(request.raceWindow)

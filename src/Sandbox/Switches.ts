@@ -2,7 +2,7 @@
  * What a test may turn while the simulator runs. The defaults are Cal.com as its sources and its own e2e specs describe
  * it; the other values are the readings that its sources leave open, and the mishaps of a real deployment.
  */
-import { type Duration } from "effect"
+import { type Duration, type Redacted } from "effect"
 
 export interface RateLimits {
   /** Off: no counting and no `X-RateLimit-*` headers. Default on. */
@@ -49,10 +49,14 @@ export interface Switches {
   readonly deadTokenOnGuardedRoutes: "forbidden" | "unauthorized"
   /** How long a read replica does not know a managed access token that was just issued. Default 0. */
   readonly replicaLag: Duration.DurationInput
+  /** The same for a refresh token, on both refresh endpoints. Default 0. */
+  readonly refreshReplicaLag: Duration.DurationInput
   /** Every secret of the platform client is refused, as after a rotation that this caller missed. Default `false`. */
   readonly managedSecretRejected: boolean
   /** The same for OAuth2 client secrets. Default `false`. */
   readonly oauth2SecretRejected: boolean
+  /** Client secrets that were revoked: refused at once, while every token lives on. Default: none. */
+  readonly revokedSecrets: ReadonlyArray<Redacted.Redacted>
   /** Approval of the OAuth2 clients; editing a client can send it back to `PENDING`. Default `APPROVED`. */
   readonly oauth2ClientStatus: "APPROVED" | "PENDING" | "REJECTED"
   readonly rateLimits: RateLimits
@@ -67,8 +71,10 @@ export const defaults: Switches = {
   oauth2RaceLoser: "succeeds",
   deadTokenOnGuardedRoutes: "forbidden",
   replicaLag: 0,
+  refreshReplicaLag: 0,
   managedSecretRejected: false,
   oauth2SecretRejected: false,
+  revokedSecrets: [],
   oauth2ClientStatus: "APPROVED",
   rateLimits: { enabled: true, accessToken: 500, client: 500, ip: 120, window: "60 seconds", block: "60 seconds" }
 }

@@ -4,6 +4,7 @@
  * Facts: Cal.com API v2, tokens repository and OAuth flow service (managed users), and the OAuth service of
  * `packages/features/oauth` (OAuth2).
  */
+import { Duration } from "effect"
 import { createHash, randomBytes, randomUUID } from "node:crypto"
 import { type OAuth2Client } from "./Clients.js"
 import * as Jwt from "./Jwt.js"
@@ -213,6 +214,12 @@ export interface OAuth2Claims {
 /** Whether the row of a refresh token is stored. Tokens of the old format, without a secret, have none to look for. */
 export const isStored = (world: World, claims: OAuth2Claims, line: "L" | "D"): boolean =>
   line === "D" || claims.secret === undefined || world.store.grants.get(claims.secret) !== undefined
+
+/** Whether a lagging read replica knows a refresh token's row by now. */
+export const isReplicated = (
+  row: Pick<TokenRow, "createdAt"> | undefined,
+  { now, switches }: Pick<Incoming, "now" | "switches">
+): boolean => row === undefined || now - row.createdAt >= Duration.toMillis(switches.refreshReplicaLag)
 
 /** Removes every refresh token of this client and user (line L) and issues the next pair with the same scope. */
 export const rotateOAuth2 = (

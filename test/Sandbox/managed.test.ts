@@ -310,6 +310,22 @@ describe("force-refreshing a managed user", () => {
 })
 
 describe("what a test can do to a managed user", () => {
+  it.effect("revoke one of two secrets, at once and without an end to any token", () =>
+    Effect.gen(function* () {
+      const { accessToken, refreshToken } = yield* Effect.flatMap(Sandbox, (sandbox) => sandbox.grantManaged())
+      const next = yield* refresh(refreshToken, C, "old")
+      yield* turn({ revokedSecrets: [Redacted.make("old")] })
+      const live = String(next.at("data.refreshToken"))
+      const refused = yield* refresh(live, C, "old")
+      assert.strictEqual(refused.status, 401)
+      assert.strictEqual(refused.message, "ApiAuthStrategy - oAuth client - Invalid client secret")
+      assert.strictEqual((yield* me(accessToken)).status, 200)
+      assert.strictEqual((yield* refresh(live, C, "new")).status, 200)
+    }).pipe(
+      Effect.provide(layer({ managed: { clientId: C, clientSecret: [Redacted.make("old"), Redacted.make("new")] } }))
+    )
+  )
+
   it.effect("expire, revoke, delete, lag, skew, reject the secret", () =>
     Effect.gen(function* () {
       yield* startClock

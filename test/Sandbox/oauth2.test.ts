@@ -210,6 +210,29 @@ describe("the token endpoint", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("takes each of a client's secrets until it is revoked, which is at once and kills no grant", () =>
+    Effect.gen(function* () {
+      const { accessToken, refreshToken } = yield* Effect.flatMap(Sandbox, (sandbox) => sandbox.grantOAuth2())
+      const first = yield* oauth2Refresh(refreshToken, { client_secret: "old" })
+      const second = yield* oauth2Refresh(String(first.at("refresh_token")), { client_secret: "new" })
+      const live = String(second.at("refresh_token"))
+      yield* turn({ revokedSecrets: [Redacted.make("old")] })
+      refused(yield* oauth2Refresh(live, { client_secret: "old" }), 401, "invalid_client", "invalid_client_credentials")
+      assert.strictEqual((yield* me(Redacted.value(accessToken))).status, 200)
+      assert.strictEqual((yield* oauth2Refresh(live, { client_secret: "new" })).status, 200)
+    }).pipe(
+      Effect.provide(
+        layer({
+          oauth2: {
+            clientId: K,
+            clientSecret: [Redacted.make("old"), Redacted.make("new")],
+            redirectUris: ["https://example.com/callback"]
+          }
+        })
+      )
+    )
+  )
+
   it.effect("refuses clients that are not approved, without killing the grant", () =>
     Effect.gen(function* () {
       const { refreshToken } = yield* Effect.flatMap(Sandbox, (sandbox) => sandbox.grantOAuth2())
