@@ -42,7 +42,7 @@ export default {
     { name: "no-circle", severity: "error", from: {}, to: { circular: true } },
     ...upwards,
     apart("CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"),
-    apart("TokenStorage", "CalClient", "Embedded", "Sandbox", "CalHttp", "Fibers", "Revalidation", "ApiKeys", "Api"),
+    apart("TokenStorage", "CalClient", "Embedded", "Sandbox", "CalHttp", "Revalidation", "ApiKeys", "Api"),
     apart("CalHttp", "Fibers", "Api"),
     apart("Fibers", "CalHttp", "Api"),
     apart("CalApi", "ConnectFlow", "ManagedUsers", "Webhook", "TokenStorage"),

@@ -1,6 +1,7 @@
 /** One piece of work per user at a time, where the whole service would take luck to come to it. */
 import { assert, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Scope, TestClock } from "effect"
+import * as Deadline from "../../src/Fibers/Deadline.js"
 import * as Owned from "../../src/Fibers/Owned.js"
 import * as SingleFlight from "../../src/Fibers/SingleFlight.js"
 import type { UserUlid } from "../../src/Token.js"
@@ -13,12 +14,12 @@ const owning = Owned.make({ shutdownWait: Duration.seconds(1), onAbandoned: () =
 
 /** With the users for whom something runs. */
 const make = <A, E>() =>
-  Effect.map(owning, (owned) => {
+  Effect.zipWith(Deadline.make(), owning, (deadline, owned) => {
     const running = new Map<UserUlid, SingleFlight.Running<A, E>>()
-    return { running, ...SingleFlight.make<A, E>(owned, running) }
+    return { running, ...SingleFlight.make<A, E>({ deadline, owned }, running) }
   })
 
-it.scoped("work of one kind is shared, of another kind it is awaited, and alone it answers one caller", () =>
+it.scoped("shared work answers all who ask, work that is alone one caller, and neither runs beside the other", () =>
   Effect.gen(function* () {
     const { alone, share } = yield* make<number, never>()
     const gate = yield* Deferred.make<void>()
@@ -28,10 +29,9 @@ it.scoped("work of one kind is shared, of another kind it is awaited, and alone 
       Effect.sync(() => ++begun)
     )
     const callers = yield* Effect.fork(
-      Effect.all(
-        [share(user(), "read", work), share(user(), "read", work), alone(user(), work), share(user(), "write", work)],
-        { concurrency: "unbounded" }
-      )
+      Effect.all([share(user(), work), share(user(), work), alone(user(), work), alone(user(), work)], {
+        concurrency: "unbounded"
+      })
     )
     yield* World.settle
     assert.strictEqual(begun, 0)
@@ -67,8 +67,8 @@ it.scoped("a start joins nothing and waits for nothing; idle waits for what runs
       Effect.sync(() => ++begun),
       Effect.as(Deferred.await(gate), "done")
     )
-    yield* start(user(), "refresh", work)
-    yield* start(user(), "refresh", work)
+    yield* start(user(), work)
+    yield* start(user(), work)
     const waiting = yield* Effect.fork(idle(user()))
     yield* World.settle
     assert.strictEqual(begun, 1)
@@ -84,7 +84,7 @@ it.scoped("10 000 users for whom something ran, well or not, leave nothing", () 
   Effect.gen(function* () {
     const { running, share } = yield* make<number, string>()
     for (let n = 0; n < 10_000; n++) {
-      yield* Effect.either(share(user(n % 9999), "refresh", n % 2 ? Effect.succeed(n) : Effect.fail("no")))
+      yield* Effect.either(share(user(n % 9999), n % 2 ? Effect.succeed(n) : Effect.fail("no")))
     }
     assert.strictEqual(running.size, 0)
   })
@@ -99,7 +99,7 @@ it.scoped("callers that are interrupted while they wait take nothing with them, 
       Effect.tap(Deferred.await(gate), () => Effect.sync(() => ++ended)),
       1
     )
-    const fibers = yield* Effect.forEach(users(50), (userUlid) => Effect.fork(share(userUlid, "refresh", work)))
+    const fibers = yield* Effect.forEach(users(50), (userUlid) => Effect.fork(share(userUlid, work)))
     yield* World.settle
     yield* Effect.forEach(fibers, (fiber) => fiber.interruptAsFork(fiber.id()))
     yield* Deferred.succeed(gate, undefined)
@@ -113,11 +113,33 @@ it.live("work that a shutdown interrupts before it begins is awaited by nobody",
   Effect.gen(function* () {
     const scope = yield* Scope.make()
     const { running, share, start } = yield* Scope.extend(make<string, never>(), scope)
-    yield* start(user(), "refresh", Effect.never)
+    yield* start(user(), Effect.never)
     // No fiber but this one has run since.
     yield* Scope.close(scope, Exit.void)
-    const other = share(user(), "reissue", Effect.succeed("done"))
+    const other = share(user(), Effect.succeed("done"))
     assert.strictEqual(yield* Effect.timeout(other, "10 seconds"), "done")
+    assert.strictEqual(running.size, 0)
+  })
+)
+
+it.scoped("whoever waits too long is told so at their own time, the work goes on, and others get it", () =>
+  Effect.gen(function* () {
+    const { alone, running, share } = yield* make<number, string>()
+    const work = Effect.delay(Effect.succeed(1), "10 seconds")
+    const wait = (longest: number, onLate: string) => ({ longest, onLate: () => onLate })
+    const early = yield* Effect.fork(Effect.flip(share(user(), work, wait(3000, "three"))))
+    const behind = yield* Effect.fork(Effect.flip(alone(user(), work, wait(4000, "four"))))
+    const last = yield* Effect.fork(share(user(), work, wait(11_000, "eleven")))
+    yield* TestClock.adjust("2999 millis")
+    assert.isNull(early.unsafePoll())
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(yield* Fiber.join(early), "three")
+    assert.isNull(behind.unsafePoll())
+    yield* TestClock.adjust("1 millis")
+    assert.strictEqual(yield* Fiber.join(behind), "four")
+    assert.strictEqual(running.size, 1)
+    yield* TestClock.adjust("6 seconds")
+    assert.strictEqual(yield* Fiber.join(last), 1)
     assert.strictEqual(running.size, 0)
   })
 )

@@ -1,0 +1,92 @@
+/**
+ * One clock for many who wait. Whoever waits for a fiber costs a slot in a line and neither a fiber nor a timer: all that
+ * wait equally long fall due in the order in which they came, so one sleep per line is enough.
+ */
+import { Clock, Effect, Exit, type Fiber, Runtime, type Scope } from "effect"
+
+export interface Deadline {
+  /** Runs `late` after so many milliseconds, unless what is answered is called before. It must not throw. */
+  readonly after: (length: number, late: () => void) => () => void
+}
+
+/** How long somebody waits, and what they are told then. */
+export interface Wait<E> {
+  /** In milliseconds. */
+  readonly longest: number
+  readonly onLate: () => E
+}
+
+interface Slot {
+  readonly until: number
+  readonly late: () => void
+}
+
+interface Line {
+  readonly slots: Set<Slot>
+  sleeper: Fiber.RuntimeFiber<void> | undefined
+}
+
+/** Nobody is told any more once the scope is closed. `given`: the lines, for tests to look into. */
+export const make = (given?: Map<number, Line>): Effect.Effect<Deadline, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const lines = given ?? new Map<number, Line>()
+    const clock = yield* Effect.clock
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+
+    const watch = (length: number, { slots }: Line) =>
+      Effect.gen(function* () {
+        for (let [first] = slots; first !== undefined; [first] = slots) {
+          // It may have been told off meanwhile. A line is never slept on for longer than it is: clocks are put back.
+          const left = Math.min(first.until - (yield* Clock.currentTimeMillis), length)
+          if (left > 0) yield* Effect.sleep(left)
+          if (slots.delete(first)) first.late()
+        }
+        lines.delete(length)
+      })
+
+    let isClosed = false
+    yield* Effect.addFinalizer(() => {
+      isClosed = true
+      return Effect.forEach(
+        [...lines.values()].flatMap(({ sleeper }) => sleeper ?? []),
+        (sleeper) => sleeper.interruptAsFork(sleeper.id()),
+        { discard: true }
+      )
+    })
+
+    return {
+      after: (length, late) => {
+        if (isClosed) return () => {}
+        const line = lines.get(length) ?? { slots: new Set(), sleeper: undefined }
+        const slot = { until: clock.unsafeCurrentTimeMillis() + length, late }
+        line.slots.add(slot)
+        if (!lines.has(length)) {
+          lines.set(length, line)
+          line.sleeper = fork(watch(length, line))
+        }
+        return () => void line.slots.delete(slot)
+      }
+    }
+  })
+
+/** The end of a fiber, which goes on when nobody waits for it any longer. */
+export const awaiting = <A, E, E2>(
+  deadline: Deadline,
+  fiber: Fiber.RuntimeFiber<A, E>,
+  { longest, onLate }: Wait<E2>
+): Effect.Effect<Exit.Exit<A, E | E2>> =>
+  Effect.async((resume) => {
+    const told = (exit: Exit.Exit<A, E>) => {
+      cancel()
+      resume(Effect.succeed(exit))
+    }
+    const cancel = deadline.after(longest, () => {
+      fiber.removeObserver(told)
+      resume(Effect.succeed(Exit.fail(onLate())))
+    })
+    fiber.addObserver(told)
+    return Effect.sync(() => {
+      cancel()
+      fiber.removeObserver(told)
+    })
+  })
