@@ -14,7 +14,7 @@ import { TokenUnreadable } from "./TokenError.js"
 /** What a ciphertext belongs to. */
 export interface Binding {
   readonly userUlid: UserUlid
-  readonly purpose: "token-pair" | "oauth-code"
+  readonly purpose: "token-pair" | "oauth-code" | "sealed-answer"
 }
 
 /** Seals what is written about a user and opens it again. */

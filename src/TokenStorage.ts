@@ -23,16 +23,25 @@
  * | `commit` late, same row pair | → idle, new pair  | –                        | → idle, new pair   | → idle, new pair     | → idle, new pair                 | → idle, new pair      |
  * | `commit` late, other pair, same account | pair kept as fallback in every state; terminal → idle |           |                      |                                  |                       |
  * | `commit` late, other account or no row  | `Discarded` in every state                            |           |                      |                                  |                       |
+ * | `seal`                       | an answer nobody understood is kept beside the row in every state, and changes nothing else of it | | | | | |
  * | `fail` NotSpent              | none              | → idle, back-off         | none               | mine: → idle, back-off | none                           | none                  |
  * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
  * | `fail` Terminal              | none              | → terminal, unless an untried fallback has come | none | mine: → terminal, same condition | none        | none                  |
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
  * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
- * | `disconnect`                 | row gone in every state; an open attempt then commits nothing | | | | | |
+ * | `disconnect`                 | row gone in every state, its sealed answers too; an open attempt then commits nothing | | | | | |
  *
- * `claim` checks, in this order: no row, a newer pair than the caller knows, terminal, busy, a rejection reported
- * recently, back-off, attempts per window, probe time. A caller whose token has expired since the last attempt started
- * is not held by back-off or window: a failure before the expiry must not postpone the first attempt after it.
+ * `fail` Terminal writes as Released instead while the brake of the client's circuit is on, or goes on with it; and while
+ * Cal.com's answers are not understood, for a user of whom one is sealed. The circuit is the client's, see
+ * `TokenStorage/Circuits.ts`; claim, commit and fail read and write it in the same step, the user's row first.
+ *
+ * A sealed answer ends with `connect`, `update` and `disconnect`, with a pair of an attempt that was claimed after it, with
+ * the commit of what was read in it, and after 30 days.
+ *
+ * `claim` checks, in this order: no row; what answers its purpose (refresh: a newer pair than the caller knows, terminal;
+ * reissue: another account, a pair that was reissued since); busy; a rejection reported recently, back-off, attempts per
+ * window (none of which holds a claim to `Hold`); probe time; the client's circuit (which holds no claim to `Hold`). A caller whose token has expired since the last attempt
+ * started is not held by back-off or window: a failure before the expiry must not postpone the first attempt after it.
  *
  * "None" means: nothing written, and the answer says so.
  *
@@ -42,8 +51,8 @@
  * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
  * waiting. Nothing depends on it.
  */
-import { Context, Data, type Duration, type Effect, type Option, type Stream } from "effect"
-import type { Connection, TokenPair, UserUlid } from "./Token.js"
+import { Context, Data, type Duration, type Effect, type Option, type Redacted, type Stream } from "effect"
+import type { Connection, ManagedUser, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
   ReauthorizationCause,
@@ -52,6 +61,7 @@ import type {
   TokenUnreadable
 } from "./TokenError.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
+import type { CircuitCause, ClientKey } from "./TokenStorage/Circuits.js"
 
 /** Whether a user's refresh token is believed to work. */
 export type Status =
@@ -84,6 +94,9 @@ export interface StoredRow extends StoredConnection {
 /** How many displaced pairs are kept per user. */
 export const maxFallbacks = 3
 
+/** How long an answer is kept that nobody can read: as long as an OAuth2 refresh token lives, in milliseconds. */
+export const sealedFor = 30 * 86_400_000
+
 /** A superseded access token names its user for this many minutes, and at most so many of them do. */
 export const supersededLookup = { minutes: 60, tokens: 5 } as const
 
@@ -91,24 +104,44 @@ export interface ClaimRequest {
   readonly userUlid: UserUlid
   /** Random, new for each claim. */
   readonly attemptId: string
-  /** The version of the pair the caller wants replaced; a newer one in the row answers `Newer`. */
-  readonly knownVersion: number
+  readonly purpose: Purpose
   readonly lease: Duration.Duration
   readonly cooldownWindow: Duration.Duration
   readonly maxAttempts: number
   /** Set when the access token is expired: for how long by now. */
   readonly expiredFor?: Duration.Duration | undefined
-  /** Set when Cal.com rejected a token that does not look expired: at most one such claim within this time. */
-  readonly rejectedInterval?: Duration.Duration | undefined
-  /** The claim is for a reissue: neither a newer pair nor a terminal status answers it. */
-  readonly reissue?: boolean | undefined
+  /** Whose circuit has to let it pass. */
+  readonly circuit?: CircuitRequest | undefined
 }
+
+/** The circuit that a statement reads and writes. */
+export interface CircuitRequest extends ClientKey {
+  /** The time between two trials. */
+  readonly interval: Duration.Duration
+}
+
+/** What a claim is for, and with it what answers it in place of a lease. */
+export type Purpose = Data.TaggedEnum<{
+  /** A newer pair than the caller knows answers it, and so does a terminal status. */
+  Refresh: {
+    readonly knownVersion: number
+    /** Set when Cal.com rejected a token that does not look expired: at most one such claim within this time. */
+    readonly rejectedInterval?: Duration.Duration | undefined
+  }
+  /** A new pair of this very account: a pair answers it that was reissued since the caller knew the row. */
+  Reissue: { readonly account: ManagedUser; readonly knownVersion: number }
+  /** A connection is being made: nobody shall spend a token meanwhile. Neither the row's state nor a cooldown holds it. */
+  Hold: {}
+}>
+export const Purpose = Data.taggedEnum<Purpose>()
 
 export type ClaimResult = Data.TaggedEnum<{
   NotFound: Record<never, never>
   /** The row holds a newer pair than the caller knew. */
   Newer: { readonly row: StoredRow }
-  Terminal: { readonly row: StoredRow }
+  Terminal: { readonly row: StoredRow; readonly sealed: ReadonlyArray<SealedAnswer> }
+  /** The row is another account by now than the one to reissue. */
+  Moved: { readonly row: StoredRow }
   /** Another attempt holds the lease. */
   Busy: { readonly row: StoredRow; readonly retryAfter: Duration.Duration }
   /** A rejection already caused a refresh within the interval. */
@@ -125,15 +158,60 @@ export type ClaimResult = Data.TaggedEnum<{
     readonly lastError: Option.Option<TokenError>
     readonly consecutiveFailures: number
   }
+  /** The client's circuit is open, and this is no trial. */
+  Held: {
+    readonly row: StoredRow
+    readonly retryAfter: Duration.Duration
+    /** Until the next trial, which may be somebody else's. */
+    readonly trialIn: Duration.Duration
+    readonly cause: CircuitCause
+    readonly reason: string
+    /** What can be read by now needs no trial, and ends a drift. */
+    readonly sealed: ReadonlyArray<SealedAnswer>
+  }
   Claimed: {
     readonly row: StoredRow
     /** Hash of the refresh token whose outcome is unknown: this attempt begins by probing it. */
     readonly probe: Option.Option<string>
     /** Before this attempt. */
     readonly consecutiveFailures: number
+    /** Answers that nobody could read so far. */
+    readonly sealed: ReadonlyArray<SealedAnswer>
+    /** Whether the client's circuit is open, and what may be tried: `reissue` spends no token. */
+    readonly trial?: "refresh" | "reissue" | undefined
   }
 }>
 export const ClaimResult = Data.taggedEnum<ClaimResult>()
+
+/** An answer of a token endpoint in which no pair was found, kept for a program that finds one. */
+export interface SealedAnswer {
+  /** Hash of the refresh token that was spent for it, or that the row had when it was reissued. */
+  readonly spentHash: string
+  readonly operation: "refresh" | "reissue"
+  /** The account as it was claimed. */
+  readonly connection: Connection
+  /** As it came, at most 64 KiB. */
+  readonly answer: Redacted.Redacted<Uint8Array>
+  /** When Cal.com answered, in its time, in milliseconds. */
+  readonly issuedAt: number
+  /** Whether the answer came to its end. */
+  readonly isWhole: boolean
+  /** Milliseconds since the epoch, by the storage's clock. */
+  readonly at: number
+}
+
+export type NewSealedAnswer = Omit<SealedAnswer, "at">
+
+/** An answer that nobody understands says something about all: at once, or when a second user of the client meets one. */
+export interface Drift {
+  readonly reason: string
+  readonly users: 1 | 2
+}
+
+export interface SealRequest extends NewSealedAnswer {
+  readonly userUlid: UserUlid
+  readonly drift?: (Drift & { readonly circuit: CircuitRequest }) | undefined
+}
 
 export interface SpendRequest {
   readonly userUlid: UserUlid
@@ -156,6 +234,17 @@ export interface CommitRequest {
   readonly dead: ReadonlyArray<string>
   /** The pair came of a reissue: the log of changes says so. */
   readonly reissued?: boolean | undefined
+  /**
+   * Only the access token is news: the refresh token of the pair is the one that was spent, and its successor may be in
+   * this answer. It stays in the journal, to be probed after `probeIn`.
+   */
+  readonly unread?:
+    | { readonly sealed: NewSealedAnswer; readonly drift: Drift | undefined; readonly probeIn: Duration.Duration }
+    | undefined
+  /** The pair was read in the answer that is sealed under this hash, which has done its duty. */
+  readonly unsealed?: string | undefined
+  /** Whose circuit a pair may close. */
+  readonly circuit?: CircuitRequest | undefined
 }
 
 export type CommitResult = Data.TaggedEnum<{
@@ -179,11 +268,24 @@ export type AttemptFailure = Data.TaggedEnum<{
     readonly error: TokenError
     readonly backoff: Duration.Duration
     readonly probeIn: Duration.Duration
+    /** The answer, if there was one that is not understood. It is kept also when the attempt is no longer ours. */
+    readonly sealed?: NewSealedAnswer | undefined
+    readonly drift?: Drift | undefined
   }
-  /** Every token was refused; `dead` are the ones that were tried. Not written if the row has a fallback besides. */
-  Terminal: { readonly cause: ReauthorizationCause; readonly dead: ReadonlyArray<string> }
-  /** The user is not at fault and the attempt does not count. `probe`: as the claim answered it. */
-  Released: { readonly probe: Option.Option<string> }
+  /**
+   * Every token was refused; `dead` are the ones that were tried. Not written if the row has a fallback besides, and not
+   * while the brake is on: then it is as if released. `probe`: as for that.
+   */
+  Terminal: {
+    readonly cause: ReauthorizationCause
+    readonly dead: ReadonlyArray<string>
+    readonly probe: Option.Option<string>
+  }
+  /**
+   * The user is not at fault and the attempt does not count. `probe`: as the claim answered it. `refusal`: Cal.com refuses
+   * the client, in these words.
+   */
+  Released: { readonly probe: Option.Option<string>; readonly refusal?: string | undefined }
 }>
 export const AttemptFailure = Data.taggedEnum<AttemptFailure>()
 
@@ -191,12 +293,22 @@ export interface FailRequest {
   readonly userUlid: UserUlid
   readonly attemptId: string
   readonly failure: AttemptFailure
+  readonly circuit?: CircuitRequest | undefined
+  /** So many users refused for good within the window, and more than half of all refreshes, put the brake on. */
+  readonly brake?: { readonly users: number; readonly window: Duration.Duration } | undefined
 }
 
 export type FailResult = Data.TaggedEnum<{
   Recorded: { readonly row: StoredRow }
   /** The attempt is no longer ours, or a fallback has come: nothing was written. */
   NotRecorded: { readonly row: Option.Option<StoredRow>; readonly attemptIsMine: boolean }
+  /** Not marked as terminal, because of the client's circuit. */
+  Spared: {
+    readonly row: StoredRow
+    readonly retryAfter: Duration.Duration
+    readonly cause: CircuitCause
+    readonly reason: string
+  }
 }>
 export const FailResult = Data.taggedEnum<FailResult>()
 
@@ -206,6 +318,8 @@ export interface ConnectRequest {
   readonly pair: TokenPair
   /** Take the Cal.com account from the user that has it; that user's connection is removed. */
   readonly replace?: boolean | undefined
+  /** Cal.com granted the pair just now, so nothing is wrong with this client: its circuit closes. */
+  readonly circuit?: CircuitRequest | undefined
 }
 
 export interface ListRequest {
@@ -249,6 +363,16 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly commit: (request: CommitRequest) => Read<CommitResult>
     /** Ends an attempt that brought no pair. */
     readonly fail: (request: FailRequest) => Read<FailResult>
+    /** Keeps an answer that came when its attempt was over; `false` when the user is gone. */
+    readonly seal: (request: SealRequest) => Effect.Effect<boolean, StorageUnavailable>
+    /**
+     * Sealed answers of so many users, in the order of their ULIDs: those after `after`. Empty at the end only; those that
+     * the keys do not open are passed over.
+     */
+    readonly sealed: (request: {
+      readonly after?: UserUlid | undefined
+      readonly limit: number
+    }) => Effect.Effect<ReadonlyArray<SealedAnswer & { readonly userUlid: UserUlid }>, StorageUnavailable>
     /** Stores a new connection, or a new pair for an existing one. */
     readonly connect: (
       request: ConnectRequest
@@ -257,7 +381,10 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly update: (userUlid: UserUlid, pair: TokenPair) => Read<Option.Option<StoredConnection>>
     /** Removes a connection with everything about it; `false` when there was none. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
-    /** The user an access token belongs (or recently belonged) to, by its SHA-256. */
+    /**
+     * The user an access token belongs (or recently belonged) to, by its SHA-256. Several may have the same one: of those
+     * who have it now, it is the one whose pair was stored last; else the one who had it last.
+     */
     readonly findByAccessToken: (
       hash: string
     ) => Effect.Effect<

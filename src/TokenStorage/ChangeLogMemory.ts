@@ -1,6 +1,7 @@
 /** The log of changes in memory, written by the storage beside it. Everything is visible in the order of its numbers. */
 import { randomInt, randomUUID } from "node:crypto"
 import { Duration, Effect, Option } from "effect"
+import type { UserUlid } from "../Token.js"
 import * as ChangeLog from "./ChangeLog.js"
 import { millis, type Row } from "./Rows.js"
 
@@ -19,6 +20,15 @@ export interface Log {
   readonly service: ChangeLog.ChangeLog
   /** A row was written. `kind`: what happened to its pair, if anything did. */
   readonly written: (before: Row | undefined, next: Row, now: number, kind?: ChangeLog.ChangeKind) => void
+  /**
+   * How many users for whom `isOurs` were refreshed, and how many refused for good, since an instant; `refused` is one
+   * more of those, each user once.
+   */
+  readonly refreshes: (
+    since: number,
+    isOurs: (userUlid: UserUlid) => boolean,
+    refused: UserUlid
+  ) => { readonly refused: number; readonly granted: number }
   /** A row is gone, and with it the need to reconnect. */
   readonly removed: (before: Row, now: number) => void
 }
@@ -102,6 +112,15 @@ export const make = (): Log => {
       add({ userUlid, kind: what, at: now, version, cause, since, reauthorized })
       if (isRequired) tell({ kind: "reauthorizationRequired", userUlid, at: now, cause: is.cause, since: is.since })
       if (reauthorized) tell({ kind: "reauthorized", userUlid, at: now, cause: was.cause, since: was.since })
+    },
+    refreshes: (since, isOurs, refused) => {
+      const counts = { granted: 0, refused: new Set([refused]) }
+      for (const { change } of entries) {
+        if (change.at <= since || !isOurs(change.userUlid)) continue
+        if (change.kind === "refreshed" || change.kind === "reissued") counts.granted++
+        if (change.kind === "reauthorizationRequired") counts.refused.add(change.userUlid)
+      }
+      return { granted: counts.granted, refused: counts.refused.size }
     },
     removed: ({ status, userUlid }, at) => {
       const [cause, since] = [undefined, undefined]

@@ -2,12 +2,26 @@
  * The storage port in memory: the transitions of `Rows.ts` over plain maps. Each call is one synchronous step, so it is
  * as atomic as a database statement. Good for tests and for a single process that may forget everything at its end.
  */
-import { Effect, Layer, Option, Stream } from "effect"
+import { Duration, Effect, Layer, Option, Order, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
-import { ClaimResult, CommitResult, FailResult, supersededLookup, TokenStorage } from "../TokenStorage.js"
+import {
+  type CircuitRequest,
+  ClaimResult,
+  type ClaimRequest,
+  CommitResult,
+  type Drift,
+  FailResult,
+  type FailRequest,
+  type NewSealedAnswer,
+  sealedFor,
+  type SealedAnswer,
+  supersededLookup,
+  TokenStorage
+} from "../TokenStorage.js"
 import type { ChangeKind } from "./ChangeLog.js"
 import * as ChangeLogMemory from "./ChangeLogMemory.js"
+import * as Circuits from "./Circuits.js"
 import * as Rows from "./Rows.js"
 
 /** Whose an access token is or was. */
@@ -25,8 +39,16 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const rows = new Map<UserUlid, Rows.Row>()
   const accounts = new Map<string, UserUlid>()
   /** By user, then by the access token's hash. */
-  const lookups = new Map<UserUlid, Map<string, Lookup>>()
-  const owners = new Map<string, UserUlid>()
+  const lookups = new Map<UserUlid, ReadonlyMap<string, Lookup>>()
+  /** By the access token's hash: whose look-ups have it. */
+  const owners = new Map<string, Set<UserUlid>>()
+  /** By user, then by the refresh token that was spent. */
+  const sealed = new Map<UserUlid, Map<string, SealedAnswer>>()
+  const circuits = new Map<string, Circuits.OpenCircuit>()
+  /** When a circuit closed last. */
+  const closedAt = new Map<string, number>()
+  /** When one of these closed last that was open because of an answer nobody understood. */
+  const driftEndedAt = new Map<string, number>()
   let lastVersion = 0
   const log = ChangeLogMemory.make()
 
@@ -43,25 +65,27 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     if (row.connection.calUserId !== undefined) accounts.set(accountKey(row.connection), row.userUlid)
   }
 
+  const replaceLookups = (userUlid: UserUlid, next: ReadonlyMap<string, Lookup>) => {
+    for (const key of lookups.get(userUlid)?.keys() ?? []) {
+      const users = owners.get(key)
+      users?.delete(userUlid)
+      if (users?.size === 0) owners.delete(key)
+    }
+    for (const key of next.keys()) owners.set(key, (owners.get(key) ?? new Set()).add(userUlid))
+    if (next.size === 0) lookups.delete(userUlid)
+    else lookups.set(userUlid, next)
+  }
+
   const setLookup = (row: Rows.Row, keepsOld: boolean, now: number) => {
-    const old = keepsOld ? [...(lookups.get(row.userUlid) ?? [])] : []
-    const superseded = old
-      .filter(([key]) => owners.get(key) === row.userUlid)
+    const current = hash(row.pair.accessToken)
+    const superseded = [...((keepsOld ? lookups.get(row.userUlid) : undefined) ?? [])]
+      .filter(([key]) => key !== current)
       .map(([key, lookup]) => [key, { ...lookup, supersededAt: lookup.supersededAt ?? now }] as const)
       .filter(([, lookup]) => isRecent(lookup.supersededAt, now))
-    const current = hash(row.pair.accessToken)
-    for (const key of lookups.get(row.userUlid)?.keys() ?? []) {
-      if (owners.get(key) === row.userUlid) owners.delete(key)
-    }
-    const kept = new Map<string, Lookup>([
-      [current, { version: row.version, supersededAt: null }],
-      ...superseded
-        .filter(([key]) => key !== current)
-        .sort(([, a], [, b]) => b.version - a.version)
-        .slice(0, supersededLookup.tokens)
-    ])
-    lookups.set(row.userUlid, kept)
-    for (const key of kept.keys()) owners.set(key, row.userUlid)
+      .sort(([, a], [, b]) => b.version - a.version)
+      .slice(0, supersededLookup.tokens)
+    const present: Lookup = { version: row.version, supersededAt: null }
+    replaceLookups(row.userUlid, new Map([[current, present], ...superseded]))
   }
 
   const remove = (userUlid: UserUlid, now: number): boolean => {
@@ -69,8 +93,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     if (row === undefined) return false
     log.removed(row, now)
     accounts.delete(accountKey(row.connection))
-    for (const key of lookups.get(userUlid)?.keys() ?? []) if (owners.get(key) === userUlid) owners.delete(key)
-    lookups.delete(userUlid)
+    replaceLookups(userUlid, new Map())
+    sealed.delete(userUlid)
     return rows.delete(userUlid)
   }
 
@@ -96,19 +120,164 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
       return Effect.succeed(result)
     })
 
+  const sealedOf = (userUlid: UserUlid, now: number) =>
+    [...(sealed.get(userUlid)?.values() ?? [])].filter(({ at }) => at + sealedFor > now).sort((a, b) => a.at - b.at)
+
+  const setCircuit = (request: Circuits.ClientKey, circuit: Circuits.OpenCircuit) => {
+    circuits.set(clientKey(request), circuit)
+  }
+
+  const openCircuit = (
+    request: CircuitRequest,
+    why: { readonly cause: Circuits.CircuitCause; readonly reason: string; readonly userUlid?: UserUlid },
+    now: number
+  ) => {
+    const circuit = Circuits.open(circuits.get(clientKey(request)), why, now, Rows.millis(request.interval))
+    setCircuit(request, circuit)
+    return circuit
+  }
+
+  const closeCircuit = (
+    request: Circuits.ClientKey | undefined,
+    close: typeof Circuits.granted,
+    claimedAt: number,
+    now: number
+  ) => {
+    const open = request === undefined ? undefined : circuits.get(clientKey(request))
+    if (request === undefined || open === undefined || close(open, claimedAt) !== undefined) return
+    circuits.delete(clientKey(request))
+    if (open.cause === "drift") driftEndedAt.set(clientKey(request), now)
+    closedAt.set(clientKey(request), now)
+  }
+
+  /** Keeps an answer beside its user's row, whatever state that is in. */
+  const keep = (
+    userUlid: UserUlid,
+    answer: NewSealedAnswer,
+    drift: Drift | undefined,
+    circuit: CircuitRequest | undefined,
+    now: number
+  ) => {
+    if (!rows.has(userUlid)) return false
+    sealed.set(userUlid, new Map(sealed.get(userUlid)).set(answer.spentHash, { ...answer, at: now }))
+    const isOthers = ([other, answers]: [UserUlid, Map<string, SealedAnswer>]) =>
+      other !== userUlid &&
+      [...answers.values()].some(
+        (it) => it.connection.clientId === answer.connection.clientId && it.at + sealedFor > now
+      )
+    if (drift !== undefined && circuit !== undefined && (drift.users === 1 || [...sealed].some(isOthers))) {
+      openCircuit({ ...circuit, clientId: answer.connection.clientId }, { cause: "drift", reason: drift.reason }, now)
+    }
+    return true
+  }
+
+  /** The claim as the row judges it, and then the client's circuit. */
+  const claimRow = (row: Rows.Row, request: ClaimRequest, now: number): readonly [ClaimResult, Rows.Row] => {
+    const [result, next] = claim(row, request, now)
+    if (result._tag === "Terminal") return [{ ...result, sealed: sealedOf(row.userUlid, now) }, next]
+    if (result._tag !== "Claimed") return [result, next]
+    const claimed = { ...result, sealed: sealedOf(row.userUlid, now) }
+    const { circuit, purpose } = request
+    if (circuit === undefined || purpose._tag === "Hold") return [claimed, next]
+    const isWaiting = purpose._tag === "Reissue" || request.expiredFor !== undefined
+    const user = { userUlid: row.userUlid, kind: row.connection._tag, isWaiting, hasSealed: claimed.sealed.length > 0 }
+    const key = clientKey(circuit)
+    const interval = Rows.millis(circuit.interval)
+    const admission = Circuits.admit(circuits.get(key), user, now, interval, driftEndedAt.get(key))
+    switch (admission._tag) {
+      case "Closed":
+        return [claimed, next]
+      case "Held": {
+        const { cause, reason, retryAfter, trialIn } = admission
+        const held = { row: result.row, retryAfter, trialIn, cause, reason, sealed: claimed.sealed }
+        return [ClaimResult.Held(held), row]
+      }
+      case "Trial":
+        setCircuit(circuit, admission.next)
+        return [{ ...claimed, trial: admission.reissue ? "reissue" : "refresh" }, next]
+    }
+  }
+
+  /** Whether the client's circuit spares a user from being marked for good; with what it says of that. */
+  const spares = ({ brake, circuit }: FailRequest, row: Rows.Row, now: number) => {
+    if (circuit === undefined || brake === undefined) return undefined
+    const present = circuits.get(clientKey(circuit))
+    const hasSealed = sealedOf(row.userUlid, now).length > 0
+    if (present?.cause === "drift") return hasSealed ? present : undefined
+    const isReading = Circuits.isReading(driftEndedAt.get(clientKey(circuit)), now)
+    if (present === undefined && isReading && hasSealed) {
+      return { cause: "drift", reason: Circuits.keptReason, trialAt: now + Rows.millis(circuit.interval) } as const
+    }
+    const counts = log.refreshes(
+      // What was refused before Cal.com granted something shows nothing any more.
+      Math.max(now - Rows.millis(brake.window), closedAt.get(clientKey(circuit)) ?? -Infinity),
+      (userUlid) => rows.get(userUlid)?.connection.clientId === circuit.clientId,
+      row.userUlid
+    )
+    if (present?.cause !== "brake" && !Circuits.isBraking(counts, brake.users)) return undefined
+    return openCircuit(circuit, { cause: "brake", reason: Circuits.brakeReason, userUlid: row.userUlid }, now)
+  }
+
+  const failRow = (row: Rows.Row, request: FailRequest, now: number): readonly [FailResult, Rows.Row] => {
+    const { circuit, failure } = request
+    if (failure._tag === "Unknown" && failure.sealed !== undefined) {
+      keep(row.userUlid, failure.sealed, failure.drift, circuit, now)
+    }
+    if (failure._tag === "Released" && failure.refusal !== undefined && circuit !== undefined) {
+      openCircuit(circuit, { cause: "client", reason: failure.refusal }, now)
+    }
+    const [result, next] = fail(row, request, now)
+    if (failure._tag !== "Terminal" || result._tag !== "Recorded") return [result, next]
+    const sparing = spares(request, row, now)
+    if (sparing === undefined) {
+      closeCircuit(circuit, Circuits.refused, row.attemptStartedAt ?? now, now)
+      return [result, next]
+    }
+    const spared = Rows.released(row, failure.probe)
+    const { cause, reason, trialAt } = sparing
+    const retryAfter = Duration.millis(Math.max(0, trialAt - now))
+    return [FailResult.Spared({ row: Rows.toStored(spared), retryAfter, cause, reason }), spared]
+  }
+
   return {
     find: (userUlid) => Effect.sync(() => Option.map(Option.fromNullable(rows.get(userUlid)), Rows.toStored)),
-    claim: (request) => change(request.userUlid, ClaimResult.NotFound(), (row, now) => claim(row, request, now)),
+    claim: (request) => change(request.userUlid, ClaimResult.NotFound(), (row, now) => claimRow(row, request, now)),
     spend: (request) => change(request.userUlid, Option.none(), (row) => spend(row, request)),
     fail: (request) =>
       change(request.userUlid, FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }), (row, now) =>
-        fail(row, request, now)
+        failRow(row, request, now)
+      ),
+    seal: ({ drift, userUlid, ...answer }) =>
+      step((now) => Effect.succeed(keep(userUlid, answer, drift, drift?.circuit, now))),
+    sealed: ({ after, limit }) =>
+      step((now) =>
+        Effect.succeed(
+          [...sealed.keys()]
+            .filter((userUlid) => after === undefined || userUlid > after)
+            .filter((userUlid) => sealedOf(userUlid, now).length > 0)
+            .sort()
+            .slice(0, limit)
+            .flatMap((userUlid) => sealedOf(userUlid, now).map((answer) => ({ ...answer, userUlid })))
+        )
       ),
     commit: (request) =>
       step((now) => {
         const row = rows.get(request.userUlid)
         if (row === undefined) return Effect.succeed(CommitResult.Discarded())
         const [result, next] = commit(row, request, now, lastVersion + 1, isFreeFor(row.userUlid))
+        const isMine = row.attemptId === request.attemptId
+        const claimedAt = isMine ? (row.attemptStartedAt ?? -Infinity) : -Infinity
+        if (request.unsealed !== undefined) sealed.get(row.userUlid)?.delete(request.unsealed)
+        if (CommitResult.$is("Stored")(result)) {
+          const { unread } = request
+          if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
+          for (const { at, spentHash } of sealedOf(row.userUlid, now)) {
+            if (at < claimedAt) sealed.get(row.userUlid)?.delete(spentHash)
+          }
+        }
+        // One that is not understood says nothing good of the client.
+        if (request.unread === undefined)
+          closeCircuit(request.circuit, Circuits.granted, request.unsealed === undefined ? claimedAt : Infinity, now)
         if (CommitResult.$is("Stored")(result))
           store(next, request.reissued === true ? "reissued" : "refreshed", true, now)
         else {
@@ -125,6 +294,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
           for (const owner of Option.toArray(Option.fromNullable(accounts.get(accountKey(connection)))))
             remove(owner, now)
         }
+        sealed.delete(userUlid)
+        closeCircuit(request.circuit, Circuits.granted, Infinity, now)
         const before = Option.fromNullable(rows.get(userUlid))
         const keepsOld = Option.exists(before, Rows.keepsAccount(connection))
         return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
@@ -133,6 +304,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
       step((now) => {
         const before = rows.get(userUlid)
         if (before === undefined) return Effect.succeed(Option.none())
+        sealed.delete(userUlid)
         const request = { userUlid, connection: before.connection, pair }
         const next = connect(Option.some(before), request, now, lastVersion + 1)
         return Effect.succeed(Option.some(store(next, "updated", Rows.keepsAccount(before.connection)(before), now)))
@@ -140,12 +312,17 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
     findByAccessToken: (key) =>
       step((now) => {
-        const userUlid = owners.get(key)
-        const lookup = userUlid === undefined ? undefined : lookups.get(userUlid)?.get(key)
+        const [first] = [...(owners.get(key) ?? [])]
+          .flatMap((userUlid) => {
+            const lookup = lookups.get(userUlid)?.get(key)
+            return lookup !== undefined && isRecent(lookup.supersededAt, now) ? [{ userUlid, ...lookup }] : []
+          })
+          .sort(latest)
         return Effect.succeed(
-          userUlid === undefined || lookup === undefined || !isRecent(lookup.supersededAt, now)
-            ? Option.none()
-            : Option.some({ userUlid, supersededAt: Option.fromNullable(lookup.supersededAt) })
+          Option.map(Option.fromNullable(first), ({ supersededAt, userUlid }) => ({
+            userUlid,
+            supersededAt: Option.fromNullable(supersededAt)
+          }))
         )
       }),
     list: ({ after, limit, status }) =>
@@ -166,8 +343,18 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
 /** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => make())
 
+const clientKey = ({ clientId, fingerprint }: Circuits.ClientKey): string => JSON.stringify([clientId, fingerprint])
+
 /** Names a Cal.com account; of a nameless one, nothing is stored under its key. */
 const accountKey = ({ _tag, calUserId, clientId }: Connection): string => JSON.stringify([_tag, clientId, calUserId])
+
+/** What is not superseded comes first, then what was superseded last, then the later pair. */
+const latest: Order.Order<Lookup> = Order.reverse(
+  Order.combine(
+    Order.mapInput(Order.number, ({ supersededAt }: Lookup) => supersededAt ?? Infinity),
+    Order.mapInput(Order.number, ({ version }: Lookup) => version)
+  )
+)
 
 const isRecent = (supersededAt: number | null, now: number): boolean =>
   supersededAt === null || supersededAt + supersededLookup.minutes * 60_000 > now

@@ -10,10 +10,13 @@ import type { Connection, TokenPair, UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
 import {
   AttemptFailure,
+  type CircuitRequest,
   ClaimResult,
   CommitResult,
+  type Drift,
   FailResult,
   type FailRequest,
+  type NewSealedAnswer,
   type StoredConnection,
   TokenStorage
 } from "../TokenStorage.js"
@@ -24,6 +27,7 @@ import * as Notifications from "./Postgres/Notifications.js"
 import * as Pool from "./Postgres/Pool.js"
 import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
+import type { CircuitCause } from "./Circuits.js"
 import { millis } from "./Rows.js"
 
 export interface Options extends Call.Options {
@@ -40,6 +44,11 @@ interface ClaimColumns extends Sealing.Columns {
   readonly journal: string | null
   readonly last_error: unknown
   readonly consecutive_failures: number
+  readonly sealed: ReadonlyArray<Sealing.SealedColumns> | null
+  readonly trial: "refresh" | "reissue" | null
+  readonly trial_in: number | null
+  readonly held_cause: CircuitCause | null
+  readonly held_reason: string | null
 }
 
 interface CommitColumns extends Sealing.Columns {
@@ -49,6 +58,9 @@ interface CommitColumns extends Sealing.Columns {
 interface FailColumns extends Sealing.Columns {
   readonly recorded: boolean
   readonly is_mine: boolean
+  readonly retry_after: number | null
+  readonly held_cause: CircuitCause | null
+  readonly held_reason: string | null
 }
 
 /** What is new in a row that was written. */
@@ -77,6 +89,8 @@ export const make = (
       "findByAccessToken",
       "find_by_access_token_1"
     )
+    const seal = call<{ readonly seal_1: boolean }>("seal", "seal_1")
+    const sealed = call<Sealing.SealedColumns & { readonly user_ulid: UserUlid }>("sealed", "sealed_1")
     const list = call<Sealing.Columns>("list", "list_1")
     const notify = statement(
       "notify",
@@ -98,9 +112,26 @@ export const make = (
     const openFirst = ([row]: ReadonlyArray<Sealing.Columns>) =>
       row === undefined ? Effect.succeedNone : Effect.asSome(open(row))
 
-    const failing = ({ attemptId, failure, userUlid }: FailRequest) => {
-      const none = { error: null, backoff: null, probeIn: null, cause: null, dead: "[]", probe: null }
-      const { backoff, cause, dead, error, probe, probeIn } = AttemptFailure.$match(failure, {
+    /** The parameters of an answer to be sealed, and of what it says about all users. */
+    const sealing = (userUlid: UserUlid, answer: NewSealedAnswer | undefined, drift: Drift | undefined) =>
+      answer === undefined
+        ? Effect.succeed([null, null, null, null, null])
+        : Effect.map(Sealing.sealAnswer(keys, userUlid, answer), (envelope) => [
+            answer.connection.clientId,
+            answer.spentHash,
+            envelope,
+            drift?.reason ?? null,
+            drift?.users ?? null
+          ])
+    const openAnswers = (userUlid: UserUlid, answers: ReadonlyArray<Sealing.SealedColumns> | null) =>
+      Effect.map(
+        Effect.forEach(answers ?? [], (answer) => Sealing.openAnswer(keys, userUlid, answer)),
+        (opened) => opened.flatMap(Option.toArray)
+      )
+
+    const failing = ({ attemptId, brake, circuit, failure, userUlid }: FailRequest) => {
+      const none = { error: null, backoff: null, probeIn: null, cause: null, dead: "[]", probe: null, refusal: null }
+      const { backoff, cause, dead, error, probe, probeIn, refusal } = AttemptFailure.$match(failure, {
         NotSpent: ({ backoff, error }) => ({ ...none, error: encodeError(error), backoff: millis(backoff) }),
         Unknown: ({ backoff, error, probeIn }) => ({
           ...none,
@@ -108,10 +139,28 @@ export const make = (
           backoff: millis(backoff),
           probeIn: millis(probeIn)
         }),
-        Terminal: ({ cause, dead }) => ({ ...none, cause, dead: JSON.stringify(dead) }),
-        Released: ({ probe }) => ({ ...none, probe: Option.getOrNull(probe) })
+        Terminal: ({ cause, dead, probe }) => ({
+          ...none,
+          cause,
+          dead: JSON.stringify(dead),
+          probe: Option.getOrNull(probe)
+        }),
+        Released: ({ probe, refusal = null }) => ({ ...none, probe: Option.getOrNull(probe), refusal })
       })
-      return fail([userUlid, attemptId, failure._tag, error, backoff, probeIn, cause, dead, probe], "now")
+      const [answer, drift] = failure._tag === "Unknown" ? [failure.sealed, failure.drift] : []
+      return Effect.flatMap(sealing(userUlid, answer, drift), (sealed) =>
+        fail(
+          [
+            ...[userUlid, attemptId, failure._tag, error, backoff, probeIn, cause, dead, probe, refusal],
+            circuit?.clientId ?? null,
+            ...sealed,
+            brake?.users ?? null,
+            optionalMillis(brake?.window),
+            ...circuitOf(circuit)
+          ],
+          "now"
+        )
+      )
     }
 
     return TokenStorage.of({
@@ -119,18 +168,23 @@ export const make = (
 
       claim: (request) =>
         Effect.gen(function* () {
-          const { attemptId, userUlid } = request
+          const { attemptId, circuit, purpose, userUlid } = request
+          const account = purpose._tag === "Reissue" ? purpose.account : undefined
           const [answer] = yield* claim(
             [
               userUlid,
               attemptId,
-              request.knownVersion,
-              request.reissue === true,
+              purpose._tag,
+              purpose._tag === "Hold" ? null : purpose.knownVersion,
+              account?.clientId ?? null,
+              account?.calUserId ?? null,
               millis(request.lease),
               millis(request.cooldownWindow),
               request.maxAttempts,
               optionalMillis(request.expiredFor),
-              optionalMillis(request.rejectedInterval)
+              purpose._tag === "Refresh" ? optionalMillis(purpose.rejectedInterval) : null,
+              circuit?.clientId ?? null,
+              ...circuitOf(circuit)
             ],
             "now"
           )
@@ -149,7 +203,9 @@ export const make = (
             case "Newer":
               return ClaimResult.Newer({ row })
             case "Terminal":
-              return ClaimResult.Terminal({ row })
+              return ClaimResult.Terminal({ row, sealed: yield* openAnswers(userUlid, answer.sealed) })
+            case "Moved":
+              return ClaimResult.Moved({ row })
             case "Busy":
               return ClaimResult.Busy({ row, retryAfter })
             case "RejectedRecently":
@@ -158,19 +214,48 @@ export const make = (
               return ClaimResult.CoolingDown({ row, retryAfter, lastError })
             case "ProbeLater":
               return ClaimResult.ProbeLater({ row, retryAfter, lastError, consecutiveFailures })
+            case "Held":
+              return ClaimResult.Held({
+                row,
+                retryAfter,
+                trialIn: Duration.millis(answer.trial_in ?? 0),
+                cause: answer.held_cause ?? "client",
+                reason: answer.held_reason ?? "",
+                sealed: yield* openAnswers(userUlid, answer.sealed)
+              })
             case "Claimed":
-              return ClaimResult.Claimed({ row, probe, consecutiveFailures })
+              return ClaimResult.Claimed({
+                row,
+                probe,
+                consecutiveFailures,
+                sealed: yield* openAnswers(userUlid, answer.sealed),
+                ...(answer.trial === null ? {} : { trial: answer.trial })
+              })
           }
         }),
 
       spend: ({ attemptId, dead, next, userUlid }) =>
         Effect.flatMap(spend([userUlid, attemptId, next, JSON.stringify(dead)]), openFirst),
 
-      commit: ({ attemptId, connection, dead, pair, reissued, seen, userUlid }) =>
+      commit: ({ attemptId, circuit, connection, dead, pair, reissued, seen, unread, unsealed, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, pair)
           const [answer] = yield* commit(
-            [userUlid, attemptId, ...accountOf(connection), ...sealed, seen, JSON.stringify(dead), reissued === true],
+            [
+              ...[
+                userUlid,
+                attemptId,
+                ...accountOf(connection),
+                ...sealed,
+                seen,
+                JSON.stringify(dead),
+                reissued === true
+              ],
+              unsealed ?? null,
+              optionalMillis(unread?.probeIn),
+              ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
+              ...circuitOf(circuit)
+            ],
             "now"
           )
           if (answer === undefined || answer.verdict === "Discarded") return CommitResult.Discarded()
@@ -192,18 +277,53 @@ export const make = (
           row === undefined
             ? Effect.succeed<FailResult>(FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }))
             : Effect.flatMap(open(row), (stored) =>
-                row.recorded
-                  ? Effect.as(tell(stored), FailResult.Recorded({ row: stored }))
-                  : Effect.succeed<FailResult>(
-                      FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
+                row.held_cause !== null
+                  ? Effect.succeed<FailResult>(
+                      FailResult.Spared({
+                        row: stored,
+                        retryAfter: Duration.millis(row.retry_after ?? 0),
+                        cause: row.held_cause,
+                        reason: row.held_reason ?? ""
+                      })
                     )
+                  : row.recorded
+                    ? Effect.as(tell(stored), FailResult.Recorded({ row: stored }))
+                    : Effect.succeed<FailResult>(
+                        FailResult.NotRecorded({ row: Option.some(stored), attemptIsMine: row.is_mine })
+                      )
               )
         ),
 
-      connect: ({ connection, pair, replace, userUlid }) =>
+      seal: ({ drift, userUlid, ...answer }) =>
+        Effect.gen(function* () {
+          const sealed = yield* sealing(userUlid, answer, drift)
+          const [row] = yield* seal([userUlid, ...sealed, ...circuitOf(drift?.circuit)], "now")
+          return row?.seal_1 === true
+        }),
+
+      sealed: ({ after, limit }) =>
+        Effect.gen(function* () {
+          for (let from = after; ;) {
+            const rows = yield* sealed([from ?? null, limit], "now")
+            const opened = yield* Effect.forEach(rows, (row) =>
+              Effect.map(
+                Sealing.openAnswer(keys, row.user_ulid, row),
+                Option.map((answer) => ({ ...answer, userUlid: row.user_ulid }))
+              )
+            )
+            const found = opened.flatMap(Option.toArray)
+            from = rows.at(-1)?.user_ulid
+            if (found.length > 0 || from === undefined) return found
+          }
+        }),
+
+      connect: ({ circuit, connection, pair, replace, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, pair)
-          const [row] = yield* connect([userUlid, ...accountOf(connection), ...sealed, replace === true], "now")
+          const [row] = yield* connect(
+            [userUlid, ...accountOf(connection), ...sealed, replace === true, circuit?.fingerprint ?? null],
+            "now"
+          )
           if (row === undefined) return yield* new CalAccountInUse({ userUlid })
           yield* tell({ userUlid, version: row.version }, ...(row.displaced === null ? [] : [gone(row.displaced)]))
           return written(userUlid, connection, pair, row)
@@ -312,6 +432,10 @@ export const layerConfig: Layer.Layer<
 const isSet = (url: Redacted.Redacted) => Redacted.value(url) !== ""
 
 const gone = (userUlid: UserUlid) => ({ userUlid })
+
+/** The parameters of a circuit besides its client. */
+const circuitOf = (circuit: CircuitRequest | undefined): ReadonlyArray<unknown> =>
+  circuit === undefined ? [null, null] : [circuit.fingerprint, millis(circuit.interval)]
 
 /** The parameters of an account, in their order. */
 const accountOf = (connection: Connection): ReadonlyArray<unknown> => [

@@ -40,6 +40,8 @@ export interface Row extends StoredRow {
   readonly nextAttemptAt: number | null
   readonly lastError: TokenError | null
   readonly rejectedRefreshAt: number | null
+  /** The version of the pair that a reissue brought last. */
+  readonly reissuedVersion: number | null
   /** What the open attempt's claim overwrote, for a release that leaves no trace. */
   readonly priorStartedAt: number | null
   readonly priorRejectedAt: number | null
@@ -61,6 +63,7 @@ const blank = {
   windowStartedAt: null,
   attempts: 0,
   rejectedRefreshAt: null,
+  reissuedVersion: null,
   priorStartedAt: null,
   priorRejectedAt: null
 } as const
@@ -98,25 +101,36 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   const until = (instant: number) => Duration.millis(instant - now)
   const lastError = Option.fromNullable(row.lastError)
 
-  if (request.reissue !== true && row.version > request.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
-  if (request.reissue !== true && row.status._tag !== "Active") return [ClaimResult.Terminal({ row: stored }), row]
+  const { purpose } = request
+  const isHold = purpose._tag === "Hold"
+  const rejectedInterval = purpose._tag === "Refresh" ? purpose.rejectedInterval : undefined
+  if (purpose._tag === "Refresh") {
+    if (row.version > purpose.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+    if (row.status._tag !== "Active") return [ClaimResult.Terminal({ row: stored, sealed: [] }), row]
+  }
+  if (purpose._tag === "Reissue") {
+    if (!isSameAccount(row.connection, purpose.account)) return [ClaimResult.Moved({ row: stored }), row]
+    if ((row.reissuedVersion ?? 0) > purpose.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+  }
   if (row.attemptId !== null && row.leaseUntil !== null && row.leaseUntil > now) {
     return [ClaimResult.Busy({ row: stored, retryAfter: until(row.leaseUntil) }), row]
   }
-  if (request.rejectedInterval !== undefined && row.rejectedRefreshAt !== null) {
-    const over = row.rejectedRefreshAt + millis(request.rejectedInterval)
+  if (rejectedInterval !== undefined && row.rejectedRefreshAt !== null) {
+    const over = row.rejectedRefreshAt + millis(rejectedInterval)
     if (over > now) return [ClaimResult.RejectedRecently({ row: stored, retryAfter: until(over) }), row]
   }
   // The token has expired since the last attempt started: what failed before must not postpone the next one.
   const unheld =
-    request.expiredFor !== undefined &&
-    (row.attemptStartedAt === null || row.attemptStartedAt < now - millis(request.expiredFor))
+    isHold ||
+    (request.expiredFor !== undefined &&
+      (row.attemptStartedAt === null || row.attemptStartedAt < now - millis(request.expiredFor)))
   if (!unheld && row.nextAttemptAt !== null && row.nextAttemptAt > now) {
     return [ClaimResult.CoolingDown({ row: stored, retryAfter: until(row.nextAttemptAt), lastError }), row]
   }
   const windowOver = row.windowStartedAt === null ? now : row.windowStartedAt + millis(request.cooldownWindow)
-  const counting = !unheld && windowOver > now
-  if (counting && row.attempts >= request.maxAttempts) {
+  // What is held is given back as it was, with its window.
+  const counting = isHold || (!unheld && windowOver > now)
+  if (!isHold && counting && row.attempts >= request.maxAttempts) {
     return [ClaimResult.CoolingDown({ row: stored, retryAfter: until(windowOver), lastError }), row]
   }
   const { consecutiveFailures } = row
@@ -131,13 +145,14 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
     leaseUntil: now + millis(request.lease),
     journal: row.journal ?? hash(row.pair.refreshToken),
     probeNotBefore: null,
-    windowStartedAt: counting ? row.windowStartedAt : now,
+    windowStartedAt: counting ? (row.windowStartedAt ?? now) : now,
     attempts: counting ? row.attempts + 1 : 1,
-    rejectedRefreshAt: request.rejectedInterval === undefined ? row.rejectedRefreshAt : now,
+    rejectedRefreshAt: rejectedInterval === undefined ? row.rejectedRefreshAt : now,
     priorStartedAt: row.attemptStartedAt,
     priorRejectedAt: row.rejectedRefreshAt
   }
-  return [ClaimResult.Claimed({ row: stored, probe: Option.fromNullable(row.journal), consecutiveFailures }), next]
+  const probe = Option.fromNullable(row.journal)
+  return [ClaimResult.Claimed({ row: stored, probe, consecutiveFailures, sealed: [] }), next]
 }
 
 export const spend = (row: Row, request: SpendRequest): Transition<Option.Option<StoredRow>> => {
@@ -173,6 +188,10 @@ export const commit = (
       pair: request.pair,
       fallbacks: without(row.fallbacks, [...request.dead, committed]),
       version,
+      reissuedVersion: request.reissued === true ? version : row.reissuedVersion,
+      ...(request.unread === undefined
+        ? {}
+        : { journal: committed, probeNotBefore: now + millis(request.unread.probeIn) }),
       status: active,
       updatedAt: now
     }
@@ -212,19 +231,22 @@ export const fail = (row: Row, request: FailRequest, now: number): Transition<Fa
       const status: Status = { _tag: "ReauthorizationRequired", cause, since: now }
       return { ...row, ...closed, fallbacks, status, nextAttemptAt: null, lastError: null, updatedAt: now }
     },
-    Released: ({ probe }): Row => ({
-      ...row,
-      ...closed,
-      journal: Option.getOrNull(probe),
-      attempts: Math.max(0, row.attempts - 1),
-      attemptStartedAt: row.priorStartedAt,
-      rejectedRefreshAt: row.priorRejectedAt
-    })
+    Released: ({ probe }) => released(row, probe)
   })
   return next === row
     ? [FailResult.NotRecorded({ row: Option.some(toStored(row)), attemptIsMine: true }), row]
     : [FailResult.Recorded({ row: toStored(next) }), next]
 }
+
+/** As before the claim. */
+export const released = (row: Row, probe: Option.Option<string>): Row => ({
+  ...row,
+  ...closed,
+  journal: Option.getOrNull(probe),
+  attempts: Math.max(0, row.attempts - 1),
+  attemptStartedAt: row.priorStartedAt,
+  rejectedRefreshAt: row.priorRejectedAt
+})
 
 /** The row after a person or a program handed in a pair; `row` is the user's present one, if any. */
 export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: number, version: number): Row => ({

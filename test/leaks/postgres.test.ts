@@ -6,7 +6,7 @@ import { Duration, Effect, Layer, Redacted } from "effect"
 import { UserUlid } from "../../src/Token.js"
 import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
-import { TokenStorage } from "../../src/TokenStorage.js"
+import { Purpose, TokenStorage } from "../../src/TokenStorage.js"
 import { layerDatabase } from "../support/Postgres.js"
 import * as Witness from "../support/Witness.js"
 
@@ -91,7 +91,7 @@ describe("PostgreSQL tells no token", () => {
               claim: storage.claim({
                 userUlid: user,
                 attemptId,
-                knownVersion: Number.MAX_SAFE_INTEGER,
+                purpose: Purpose.Refresh({ knownVersion: Number.MAX_SAFE_INTEGER }),
                 lease: Duration.seconds(30),
                 cooldownWindow: Duration.seconds(30),
                 maxAttempts: 3

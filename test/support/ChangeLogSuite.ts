@@ -51,7 +51,8 @@ const connected = (storage: Fixture.Storage) =>
     const { calUserId, userUlid } = Fixture.newUser()
     const connection = Fixture.managed(calUserId)
     const row = yield* storage.connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} one`) })
-    const attempt = (attemptId = "mine") => storage.claim(Fixture.claimOf(userUlid, { attemptId, reissue: true }))
+    const attempt = (attemptId = "mine") =>
+      storage.claim(Fixture.claimOf(userUlid, { attemptId, purpose: Fixture.reissue(calUserId) }))
     const fail = (failure: AttemptFailure) => storage.fail({ userUlid, attemptId: "mine", failure })
     const terminal = Effect.zipRight(attempt(), fail(Fixture.terminal([Fixture.refreshHash(`${userUlid} one`)])))
     const commit = (extra: Parameters<typeof Fixture.commitOf>[2] = {}) =>

@@ -6,6 +6,7 @@ import type { TokenError } from "../../src/TokenError.js"
 export interface Report {
   readonly accessToken: string
   readonly status: number
+  readonly isSecond?: true
 }
 
 export type Scripted = Effect.Effect<Advice, TokenError>
@@ -54,11 +55,11 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
             Effect.zipRight(Effect.flatten(Ref.get(token))),
             Effect.map(validToken)
           ),
-        reportRejected: (_, { accessToken, status }) =>
-          Ref.update(reports, (all) => [...all, { accessToken: Redacted.value(accessToken), status }]).pipe(
-            Effect.zipRight(Ref.modify(advices, ([first = giveUp, ...rest]) => [first, rest])),
-            Effect.flatten
-          ),
+        reportRejected: (_, { accessToken, isSecond, status }) =>
+          Ref.update(reports, (all) => [
+            ...all,
+            { accessToken: Redacted.value(accessToken), status, ...(isSecond === true ? { isSecond } : {}) }
+          ]).pipe(Effect.zipRight(Ref.modify(advices, ([first = giveUp, ...rest]) => [first, rest])), Effect.flatten),
         refresh: unused,
         connect: unused,
         connectWith: unused,

@@ -130,6 +130,7 @@ export const layerServices = Layer.unwrapEffect(
         ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
         connect: (...args) => answer("connect", args, Effect.succeed(info)),
+        connectWith: (...args) => answer("connectWith", args, Effect.succeed(info)),
         disconnect: (...args) => answer("disconnect", args, Effect.void),
         info: (...args) => answer("info", args, Ref.get(fake.connection))
       }),
@@ -154,6 +155,7 @@ export const layerServices = Layer.unwrapEffect(
       }),
       Layer.mock(CalClient, {
         apiUrl: "https://api.cal.com/v2",
+        fingerprint: () => "fake",
         now: Clock.currentTimeMillis,
         createManagedUser: (...args) =>
           answer(

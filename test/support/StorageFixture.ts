@@ -3,13 +3,14 @@
  * answers, for `Redacted` values of different content look alike to an assertion.
  */
 import { Duration, Effect, Option, Redacted, Schema, Struct } from "effect"
-import { type Connection, hash, type TokenPair, UserUlid } from "../../src/Token.js"
+import { type Connection, hash, type ManagedUser, type TokenPair, UserUlid } from "../../src/Token.js"
 import { CalUnavailable } from "../../src/TokenError.js"
 import {
   AttemptFailure,
   type ClaimRequest,
   type ClaimResult,
   type CommitRequest,
+  Purpose,
   type StoredConnection,
   type StoredRow,
   type TokenStorage
@@ -36,7 +37,8 @@ export const pair = (name: string, extra: Partial<TokenPair> = {}): TokenPair =>
 export const refreshHash = (name: string): string => hash(Redacted.make(`refresh-${name}`))
 export const accessHash = (name: string): string => hash(Redacted.make(`access-${name}`))
 
-export const managed = (calUserId: number): Connection => ({ _tag: "ManagedUser", clientId: "platform", calUserId })
+const managedUser = (calUserId: number): ManagedUser => ({ _tag: "ManagedUser", clientId: "platform", calUserId })
+export const managed = (calUserId: number): Connection => managedUser(calUserId)
 export const oauth = (calUserId?: number, scope?: string): Connection => ({
   _tag: "OAuth2",
   clientId: "oauth",
@@ -52,12 +54,18 @@ export const error = new CalUnavailable({ operation: "refresh", reason: "status 
 export const claimOf = (userUlid: UserUlid, request: Partial<ClaimRequest> = {}): ClaimRequest => ({
   userUlid,
   attemptId: "mine",
-  knownVersion: Number.MAX_SAFE_INTEGER,
+  purpose: refresh(),
   lease,
   cooldownWindow,
   maxAttempts: 1000,
   ...request
 })
+
+/** For a refresh of whatever pair there is, unless a version is known. */
+export const refresh = (knownVersion = Number.MAX_SAFE_INTEGER, rejectedInterval?: Duration.Duration): Purpose =>
+  Purpose.Refresh({ knownVersion, rejectedInterval })
+export const reissue = (calUserId: number, knownVersion = Number.MAX_SAFE_INTEGER): Purpose =>
+  Purpose.Reissue({ account: managedUser(calUserId), knownVersion })
 
 export const commitOf = (
   userUlid: UserUlid,
@@ -81,7 +89,7 @@ export const unknown = (
 ): AttemptFailure =>
   AttemptFailure.Unknown({ error, backoff: Duration.decode(backoff), probeIn: Duration.decode(probeIn) })
 export const terminal = (dead: ReadonlyArray<string> = [refreshHash("one")]): AttemptFailure =>
-  AttemptFailure.Terminal({ cause: "revoked", dead })
+  AttemptFailure.Terminal({ cause: "revoked", dead, probe: Option.none() })
 export const released = (probe: Option.Option<string> = Option.none()): AttemptFailure =>
   AttemptFailure.Released({ probe })
 
@@ -124,6 +132,8 @@ const stateOf = (result: ClaimResult): string => {
     case "Newer":
     case "Terminal":
     case "RejectedRecently":
+    case "Moved":
+    case "Held":
       return result._tag.toLowerCase()
   }
 }

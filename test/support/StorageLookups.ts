@@ -1,11 +1,54 @@
 /**
  * Which user an access token belongs to, how users are listed, and that every field comes back.
  */
+import type { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Option, Schema, TestClock } from "effect"
 import { hash, UserUlid } from "../../src/Token.js"
-import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import { supersededLookup, type ConnectionSummary } from "../../src/TokenStorage.js"
 import * as Fixture from "./StorageFixture.js"
+
+/** Where look-ups and rows do not say the same of who has which token, and who has more of the past than is kept: nowhere. */
+export const strayLookups = (sql: SqlClient.SqlClient) => sql`
+  with said as (
+    select user_ulid, access_hash, version from cal_tokens.connection
+  ), kept as (
+    select user_ulid, hash, version from cal_tokens.access_token_lookup where superseded_at is null
+  )
+  select 'without look-up' as problem, user_ulid from (select * from said except select * from kept) a
+  union all select 'without row', user_ulid from (select * from kept except select * from said) b
+  union all select 'too many', user_ulid from cal_tokens.access_token_lookup where superseded_at is not null
+    group by user_ulid having count(*) > ${supersededLookup.tokens}`
+
+/** Two users, who may have the same tokens: those are told apart by short names. */
+const twoUsers = (storage: Fixture.Storage) => {
+  const make = () => {
+    const { calUserId, userUlid } = Fixture.newUser()
+    return { userUlid, connection: Fixture.managed(calUserId), other: Fixture.oauth(calUserId) }
+  }
+  const [a, b] = [make(), make()]
+  const token = (name: string) => `${a.userUlid} ${name}`
+  const connect = (user: typeof a, name: string, connection = user.connection, replace = false) =>
+    storage.connect({ userUlid: user.userUlid, connection, pair: Fixture.pair(token(name)), replace })
+  /** From one token to another, by a refresh. */
+  const moveOn = (user: typeof a, from: string, to: string) =>
+    Effect.gen(function* () {
+      yield* storage.claim(Fixture.claimOf(user.userUlid))
+      const request = { pair: Fixture.pair(token(to)), seen: Fixture.refreshHash(token(from)) }
+      const result = yield* storage.commit(Fixture.commitOf(user.userUlid, user.connection, request))
+      assert.strictEqual(result._tag, "Stored")
+    })
+  const owner = (name: string) =>
+    Effect.map(
+      storage.findByAccessToken(Fixture.accessHash(token(name))),
+      Option.match({
+        onNone: () => "nobody",
+        onSome: ({ supersededAt, userUlid }) =>
+          `${userUlid === a.userUlid ? "a" : "b"} ${Option.match(supersededAt, { onNone: () => "now", onSome: (at) => `until ${at}` })}`
+      })
+    )
+  return { a, b, connect, moveOn, owner }
+}
 
 export const lookups = (storage: () => Fixture.Storage) => {
   it.effect("access tokens name their user, superseded ones for an hour and five at most", () =>
@@ -55,6 +98,88 @@ export const lookups = (storage: () => Fixture.Storage) => {
           Option.match(owner, { onNone: () => "none", onSome: ({ supersededAt }) => supersededAt._tag })
         )
       assert.deepStrictEqual([yield* found(a), yield* found(b)], ["None", "Some"])
+    })
+  )
+
+  it.effect("of users with one access token, who has it now comes first, then who had it last", () =>
+    Effect.gen(function* () {
+      const { a, b, connect, moveOn, owner } = twoUsers(storage())
+      assert.strictEqual(yield* owner("x"), "nobody")
+      yield* connect(a, "x")
+      yield* connect(b, "x")
+      assert.strictEqual(yield* owner("x"), "b now")
+      // Stored once more: the later one of the two.
+      yield* connect(a, "x")
+      assert.strictEqual(yield* owner("x"), "a now")
+      yield* TestClock.adjust(1000)
+      yield* moveOn(a, "x", "a's own")
+      assert.deepStrictEqual([yield* owner("x"), yield* owner("a's own")], ["b now", "a now"])
+      yield* TestClock.adjust(1000)
+      yield* moveOn(b, "x", "b's own")
+      assert.deepStrictEqual([yield* owner("x"), yield* owner("b's own")], ["b until 2000", "b now"])
+      // In the same instant, the later pair decides, not who was the first to move on.
+      yield* connect(a, "y")
+      yield* connect(b, "y")
+      yield* moveOn(b, "y", "z")
+      assert.strictEqual(yield* owner("y"), "a now")
+      yield* moveOn(a, "y", "z")
+      assert.deepStrictEqual([yield* owner("y"), yield* owner("z")], ["b until 2000", "a now"])
+      yield* TestClock.adjust(Duration.minutes(60).pipe(Duration.subtract("1 millis")))
+      assert.deepStrictEqual([yield* owner("x"), yield* owner("z")], ["b until 2000", "a now"])
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual([yield* owner("x"), yield* owner("y"), yield* owner("z")], ["nobody", "nobody", "a now"])
+    })
+  )
+
+  it.effect("of users with one access token, each is found when the other is gone or no longer counts", () =>
+    Effect.gen(function* () {
+      const { a, b, connect, moveOn, owner } = twoUsers(storage())
+      const both = Effect.zipRight(connect(a, "x"), connect(b, "x"))
+      // Whoever came first.
+      for (const [gone, left] of [
+        [a, "b now"],
+        [b, "a now"]
+      ] as const) {
+        yield* both
+        yield* storage().disconnect(gone.userUlid)
+        assert.strictEqual(yield* owner("x"), left)
+      }
+      yield* both
+      yield* connect(b, "b's own", b.other)
+      assert.strictEqual(yield* owner("x"), "a now")
+      yield* both
+      yield* moveOn(a, "x", "a's own")
+      yield* TestClock.adjust(1000)
+      yield* moveOn(b, "x", "b's own")
+      assert.strictEqual(yield* owner("x"), "b until 1000")
+      for (const n of [1, 2, 3, 4, 5]) yield* moveOn(b, n === 1 ? "b's own" : `b ${n - 1}`, `b ${n}`)
+      assert.strictEqual(yield* owner("x"), "a until 0")
+      yield* storage().disconnect(a.userUlid)
+      assert.strictEqual(yield* owner("x"), "nobody")
+    })
+  )
+
+  it.effect("a user who goes takes no look-up of another's along, and leaves none", () =>
+    Effect.gen(function* () {
+      const { a, b, connect, moveOn, owner } = twoUsers(storage())
+      for (const [how, leaving, left] of [
+        ["disconnected", storage().disconnect(b.userUlid), "a until 0"],
+        ["another account", connect(b, "b's new", b.other), "a until 0"],
+        ["a nameless account", connect(b, "b's new", Fixture.oauth()), "a until 0"],
+        // Whoever takes an account leaves one, too.
+        ["the account is taken", connect(a, "y", b.connection, true), "nobody"]
+      ] as const) {
+        for (const user of [a, b]) {
+          yield* storage().disconnect(user.userUlid)
+          yield* connect(user, "x")
+          yield* moveOn(user, "x", "y")
+        }
+        yield* moveOn(b, "y", "b's own")
+        const owners = Effect.forEach(["x", "y", "b's own"], owner)
+        assert.deepStrictEqual(yield* owners, ["b until 0", "a now", "b now"], how)
+        yield* leaving
+        assert.deepStrictEqual(yield* owners, [left, "a now", "nobody"], how)
+      }
     })
   )
 

@@ -20,30 +20,47 @@ import {
 import { afterAll, beforeAll } from "vitest"
 import type { Connection, UserUlid } from "../../src/Token.js"
 import { isTokenError } from "../../src/TokenError.js"
-import { type AttemptFailure, TokenStorage } from "../../src/TokenStorage.js"
+import {
+  AttemptFailure,
+  type CircuitRequest,
+  type NewSealedAnswer,
+  Purpose,
+  supersededLookup,
+  TokenStorage
+} from "../../src/TokenStorage.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { strays } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
+import { strayLookups } from "./StorageLookups.js"
 
 /** What a run is about: three users, two accounts and a nameless one, a handful of tokens, all its own. */
 interface World {
   readonly users: ReadonlyArray<UserUlid>
+  /** The last one before them. */
+  readonly before: UserUlid
   readonly connections: ReadonlyArray<Connection>
-  /** A user's own: Cal.com never gives two users one token, and storages may count on it. */
+  /** Of the client of them all, as two processes are configured. */
+  readonly circuit: (fingerprint: string | undefined) => CircuitRequest | undefined
+  /** A user's own, or one that all of them may have: a team's, or those of one second. */
   readonly token: (user: number, index: number) => string
 }
 
 const makeWorld = (): World => {
-  const [a, b, c] = [Fixture.newUser(), Fixture.newUser(), Fixture.newUser()]
+  const [before, a, b, c] = [Fixture.newUser(), Fixture.newUser(), Fixture.newUser(), Fixture.newUser()]
+  const clientId = `client of ${a.userUlid}`
   return {
     users: [a.userUlid, b.userUlid, c.userUlid],
+    before: before.userUlid,
     connections: [
       Fixture.managed(a.calUserId),
       Fixture.oauth(a.calUserId, "A"),
       Fixture.oauth(b.calUserId),
       Fixture.oauth(undefined, "B")
-    ],
-    token: (user, index) => `${at([a, b, c], user).userUlid} ${index}`
+    ].map((connection) => ({ ...connection, clientId })),
+    circuit: (fingerprint) =>
+      fingerprint === undefined ? undefined : { clientId, fingerprint, interval: Duration.seconds(30) },
+    token: (user, index) =>
+      index < 3 ? `${a.userUlid} shared ${index % 2}` : `${at([a, b, c], user).userUlid} ${index}`
   }
 }
 
@@ -57,17 +74,56 @@ const at = <A>(list: ReadonlyArray<A>, index: number): A => {
 
 const index = FastCheck.nat(5)
 const attemptId = FastCheck.constantFrom("mine", "other")
-const optional = (values: ReadonlyArray<Duration.Duration>) =>
+const optional = <A>(values: ReadonlyArray<A>) =>
   FastCheck.option(FastCheck.constantFrom(...values), { nil: undefined })
 const durations = [0, 1, 999, 1000, 5000, 29_999, 30_000, 60_000].map((ms) => Duration.millis(ms))
 const duration = FastCheck.constantFrom(...durations)
+/** Between two steps; now and then so long that superseded tokens are forgotten. */
+const pause = FastCheck.oneof(
+  { weight: 19, arbitrary: duration },
+  { weight: 1, arbitrary: FastCheck.constant(Duration.minutes(supersededLookup.minutes)) }
+)
 const tokens = FastCheck.array(index, { maxLength: 3 })
+
+/** What may be said beside an event: whose circuit it is, and what an answer told. */
+const beside = FastCheck.record({
+  circuit: optional(["one", "two"]),
+  brake: optional([{ users: 2, window: Duration.seconds(60) }]),
+  drift: optional([1, 2] as const).map((users) => (users === undefined ? undefined : { users, reason: "changed" })),
+  answer: FastCheck.option(index, { nil: undefined }),
+  flag: FastCheck.boolean(),
+  wait: duration
+})
+
+const sealedAnswer = (world: World, user: number, answer: number): NewSealedAnswer => ({
+  spentHash: Fixture.refreshHash(world.token(user, answer)),
+  operation: "refresh",
+  connection: at(world.connections, user),
+  answer: Redacted.make(new TextEncoder().encode(`answer ${answer}`)),
+  issuedAt: answer,
+  isWhole: true
+})
 
 const failure = (world: World, user: number): FastCheck.Arbitrary<AttemptFailure> =>
   FastCheck.oneof(
     duration.map((backoff) => Fixture.notSpent(backoff)),
     FastCheck.tuple(duration, duration).map(([probeIn, backoff]) => Fixture.unknown(probeIn, backoff)),
+    FastCheck.tuple(duration, index, beside).map(([probeIn, answer, { drift }]) =>
+      AttemptFailure.Unknown({
+        error: Fixture.error,
+        probeIn,
+        backoff: Duration.zero,
+        sealed: sealedAnswer(world, user, answer),
+        drift
+      })
+    ),
     tokens.map((dead) => Fixture.terminal(hashes(world, user, dead))),
+    index.map((token) =>
+      AttemptFailure.Released({
+        probe: Option.some(Fixture.refreshHash(world.token(user, token))),
+        refusal: "status 401"
+      })
+    ),
     FastCheck.option(index).map((token) =>
       Fixture.released(Option.map(Option.fromNullable(token), (n) => Fixture.refreshHash(world.token(user, n))))
     )
@@ -76,7 +132,25 @@ const failure = (world: World, user: number): FastCheck.Arbitrary<AttemptFailure
 const hashes = (world: World, user: number, dead: ReadonlyArray<number>) =>
   dead.map((n) => Fixture.refreshHash(world.token(user, n)))
 
-const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> = FastCheck.oneof(
+interface Named {
+  readonly name: string
+  readonly run: Step
+}
+
+const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(index, index, index, FastCheck.boolean()).map(
+  ([user, connection, pair, replace]) => ({
+    name: `connect ${JSON.stringify([user, connection, pair, replace])}`,
+    run: (world: World) => (storage: Fixture.Storage) =>
+      storage.connect({
+        userUlid: at(world.users, user),
+        connection: at(world.connections, connection),
+        pair: Fixture.pair(world.token(user, pair)),
+        replace
+      })
+  })
+)
+
+const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   {
     weight: 4,
     arbitrary: FastCheck.record({
@@ -86,13 +160,27 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
       maxAttempts: FastCheck.integer({ min: 1, max: 4 }),
       expiredFor: optional(durations),
       rejectedInterval: optional(durations),
-      reissue: FastCheck.boolean()
-    }).map(({ older, user, ...request }) => ({
-      name: `claim ${JSON.stringify({ user, older, ...request })}`,
-      run: (world: World) => (storage: Fixture.Storage) =>
-        storage.claim(
-          Fixture.claimOf(at(world.users, user), { ...request, knownVersion: older ? 0 : Number.MAX_SAFE_INTEGER })
+      purpose: FastCheck.constantFrom("refresh", "refresh", "reissue", "hold"),
+      account: index,
+      client: optional(["one", "two"])
+    }).map(({ account, client: circuit, older, purpose, rejectedInterval, user, ...request }) => ({
+      name: `claim ${JSON.stringify({ user, older, purpose, account, circuit, rejectedInterval, ...request })}`,
+      run: (world: World) => (storage: Fixture.Storage) => {
+        const known = older ? 0 : Number.MAX_SAFE_INTEGER
+        const connection = at(world.connections, account)
+        return storage.claim(
+          Fixture.claimOf(at(world.users, user), {
+            ...request,
+            circuit: world.circuit(circuit),
+            purpose:
+              purpose === "hold"
+                ? Purpose.Hold()
+                : purpose === "reissue" && connection._tag === "ManagedUser"
+                  ? Purpose.Reissue({ account: connection, knownVersion: known })
+                  : Fixture.refresh(known, rejectedInterval)
+          })
         )
+      }
     }))
   },
   FastCheck.tuple(index, attemptId, index, tokens).map(([user, attempt, next, dead]) => ({
@@ -107,9 +195,9 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
   })),
   {
     weight: 4,
-    arbitrary: FastCheck.tuple(index, attemptId, index, index, index, tokens).map(
-      ([user, attempt, connection, pair, seen, dead]) => ({
-        name: `commit ${JSON.stringify([user, attempt, connection, pair, seen, dead])}`,
+    arbitrary: FastCheck.tuple(index, attemptId, index, index, index, tokens, beside).map(
+      ([user, attempt, connection, pair, seen, dead, { answer, circuit, drift, flag, wait }]) => ({
+        name: `commit ${JSON.stringify([user, attempt, connection, pair, seen, dead, circuit, flag, answer])}`,
         run: (world: World) => (storage: Fixture.Storage) =>
           storage.commit({
             userUlid: at(world.users, user),
@@ -117,37 +205,49 @@ const steps: FastCheck.Arbitrary<{ readonly name: string; readonly run: Step }> 
             connection: at(world.connections, connection),
             pair: Fixture.pair(world.token(user, pair)),
             seen: Fixture.refreshHash(world.token(user, seen)),
-            dead: hashes(world, user, dead)
+            dead: hashes(world, user, dead),
+            circuit: world.circuit(circuit),
+            reissued: flag,
+            ...(answer === undefined
+              ? {}
+              : flag
+                ? { unsealed: sealedAnswer(world, user, answer).spentHash }
+                : { unread: { sealed: sealedAnswer(world, user, answer), drift, probeIn: wait } })
           })
       })
     )
   },
+  FastCheck.tuple(index, index, beside).map(([user, answer, { circuit, drift }]) => ({
+    name: `seal ${JSON.stringify([user, answer, drift, circuit])}`,
+    run: (world: World) => (storage: Fixture.Storage) => {
+      const whose = world.circuit(circuit)
+      return storage.seal({
+        userUlid: at(world.users, user),
+        ...sealedAnswer(world, user, answer),
+        ...(drift === undefined || whose === undefined ? {} : { drift: { ...drift, circuit: whose } })
+      })
+    }
+  })),
   {
-    weight: 2,
-    arbitrary: FastCheck.tuple(index, attemptId, FastCheck.nat(), FastCheck.nat(3)).map(
-      ([user, attempt, seed, size]) => ({
-        name: `fail ${JSON.stringify([user, attempt, seed, size])}`,
+    weight: 4,
+    arbitrary: FastCheck.tuple(index, attemptId, FastCheck.nat(), FastCheck.nat(3), beside).map(
+      ([user, attempt, seed, size, { brake, circuit }]) => ({
+        name: `fail ${JSON.stringify([user, attempt, seed, size, circuit, brake])}`,
         run: (world: World) => (storage: Fixture.Storage) => {
           const [chosen] = FastCheck.sample(failure(world, user), { seed, numRuns: 1 })
           assert(chosen !== undefined)
-          return storage.fail({ userUlid: at(world.users, user), attemptId: attempt, failure: chosen })
+          return storage.fail({
+            userUlid: at(world.users, user),
+            attemptId: attempt,
+            failure: chosen,
+            circuit: world.circuit(circuit),
+            brake
+          })
         }
       })
     )
   },
-  {
-    weight: 3,
-    arbitrary: FastCheck.tuple(index, index, index, FastCheck.boolean()).map(([user, connection, pair, replace]) => ({
-      name: `connect ${JSON.stringify([user, connection, pair, replace])}`,
-      run: (world: World) => (storage: Fixture.Storage) =>
-        storage.connect({
-          userUlid: at(world.users, user),
-          connection: at(world.connections, connection),
-          pair: Fixture.pair(world.token(user, pair)),
-          replace
-        })
-    }))
-  },
+  { weight: 3, arbitrary: connect },
   FastCheck.tuple(index, index).map(([user, pair]) => ({
     name: `update ${JSON.stringify([user, pair])}`,
     run: (world: World) => (storage: Fixture.Storage) =>
@@ -166,6 +266,7 @@ const plain = (value: unknown): unknown => {
   if (Option.isOption(value)) return Option.match(value, { onNone: () => "none", onSome: (some) => [plain(some)] })
   if (Either.isEither(value)) return Either.match(value, { onLeft: (left) => ({ left: plain(left) }), onRight: plain })
   if (isTokenError(value)) return `${value._tag}: ${value.message}`
+  if (value instanceof Uint8Array) return new TextDecoder().decode(value)
   if (Array.isArray(value)) return value.map(plain)
   return typeof value === "object" && value !== null
     ? Object.fromEntries(
@@ -174,6 +275,12 @@ const plain = (value: unknown): unknown => {
     : value
 }
 
+/** Most begin with users who are connected: without, there is little to see. */
+const sequences = FastCheck.tuple(
+  FastCheck.array(FastCheck.tuple(connect, pause), { maxLength: 5, size: "max" }),
+  FastCheck.array(FastCheck.tuple(steps, pause), { minLength: 1, maxLength: 20, size: "max" })
+).map((parts) => parts.flat())
+
 const everyone = [0, 1, 2]
 
 /** What can be seen of some users, and of some tokens of each user; of versions, their order. */
@@ -181,12 +288,13 @@ const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<numbe
   Effect.gen(function* () {
     const rows = yield* Effect.forEach(users, (user) => storage.find(at(world.users, user)))
     const owners = yield* Effect.forEach(
-      everyone.flatMap((user) => tokens.map((n) => world.token(user, n))),
+      new Set(everyone.flatMap((user) => tokens.map((n) => world.token(user, n)))),
       (token) => storage.findByAccessToken(Fixture.accessHash(token))
     )
     const versions = rows.flatMap(Option.toArray).map((row) => row.version)
     const order = versions.map((one) => versions.filter((other) => other < one).length)
-    return plain({ rows, owners, order })
+    const sealed = yield* storage.sealed({ after: world.before, limit: 2 })
+    return plain({ rows, owners, order, sealed })
   })
 
 export const compare = (
@@ -211,24 +319,23 @@ export const compare = (
       "answers any sequence of operations as the memory does",
       () =>
         FastCheck.assert(
-          FastCheck.asyncProperty(
-            FastCheck.array(FastCheck.tuple(steps, duration), { minLength: 1, maxLength: 20, size: "max" }),
-            (sequence) =>
-              Effect.gen(function* () {
-                const world = makeWorld()
-                for (const [step, [{ name, run }, wait]] of sequence.entries()) {
-                  const observe = (storage: Fixture.Storage) =>
-                    Effect.all([
-                      Effect.map(Effect.either(run(world)(storage)), plain),
-                      look(storage, world, [step], [step % 6])
-                    ])
-                  assert.deepStrictEqual(yield* observe(real), yield* observe(model), name)
-                  yield* TestClock.adjust(wait)
-                }
-                const all = (storage: Fixture.Storage) => look(storage, world, everyone, [0, 1, 2, 3, 4, 5])
-                assert.deepStrictEqual(yield* all(real), yield* all(model))
-                assert.deepStrictEqual(yield* strays(sql), [])
-              }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise)
+          FastCheck.asyncProperty(sequences, (sequence) =>
+            Effect.gen(function* () {
+              const world = makeWorld()
+              for (const [step, [{ name, run }, wait]] of sequence.entries()) {
+                const observe = (storage: Fixture.Storage) =>
+                  Effect.all([
+                    Effect.map(Effect.either(run(world)(storage)), plain),
+                    look(storage, world, [step], [0, 1, step % 6])
+                  ])
+                assert.deepStrictEqual(yield* observe(real), yield* observe(model), name)
+                yield* TestClock.adjust(wait)
+              }
+              const all = (storage: Fixture.Storage) => look(storage, world, everyone, [0, 1, 2, 3, 4, 5])
+              assert.deepStrictEqual(yield* all(real), yield* all(model))
+              assert.deepStrictEqual(yield* strays(sql), [])
+              assert.deepStrictEqual(yield* strayLookups(sql), [])
+            }).pipe(Effect.provide(TestContext.TestContext), Effect.runPromise)
           ),
           { numRuns }
         ),

@@ -37,7 +37,7 @@ const claims = (processes: () => TwoProcesses) => {
         const results = yield* all(
           Array.makeBy(50, (n) =>
             (n % 2 === 0 ? one : two).claim(
-              Fixture.claimOf(userUlid, { attemptId: `${round}.${n}`, knownVersion: row.version })
+              Fixture.claimOf(userUlid, { attemptId: `${round}.${n}`, purpose: Fixture.refresh(row.version) })
             )
           )
         )
@@ -68,7 +68,7 @@ const commits = (processes: () => TwoProcesses) => {
         const { connection, row, seen, userUlid } = yield* connected(processes())
         yield* one.claim(Fixture.claimOf(userUlid))
         const commit = Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(`${userUlid} 1`), seen })
-        const claim = Fixture.claimOf(userUlid, { attemptId: `next ${round}`, knownVersion: row.version })
+        const claim = Fixture.claimOf(userUlid, { attemptId: `next ${round}`, purpose: Fixture.refresh(row.version) })
         const [first, claimed, again] = yield* Effect.all([one.commit(commit), two.claim(claim), two.commit(commit)], {
           concurrency: "unbounded"
         })

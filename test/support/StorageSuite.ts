@@ -9,6 +9,7 @@ import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage 
 import { accounts } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
 import { lookups } from "./StorageLookups.js"
+import { sealed } from "./StorageSealed.js"
 import { table } from "./StorageTable.js"
 
 /** Runs the suite on one storage that all its tests share, each with users of its own. */
@@ -29,6 +30,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("attempts", () => attempts(storage))
     describe("accounts", () => accounts(storage))
     describe("lookups and lists", () => lookups(storage))
+    describe("sealed answers", () => sealed(storage))
   })
 }
 
@@ -70,8 +72,8 @@ const boundaries = (storage: () => Fixture.Storage) => {
       held: "CoolingDown"
     },
     "rejections reported": {
-      before: [{ rejectedInterval: Duration.seconds(20) }, Fixture.notSpent()],
-      claim: { rejectedInterval: Duration.seconds(20) },
+      before: [{ purpose: Fixture.refresh(undefined, Duration.seconds(20)) }, Fixture.notSpent()],
+      claim: { purpose: Fixture.refresh(undefined, Duration.seconds(20)) },
       limit: 20_000,
       held: "RejectedRecently"
     }
@@ -134,12 +136,13 @@ const boundaries = (storage: () => Fixture.Storage) => {
 const attempts = (storage: () => Fixture.Storage) => {
   it.effect("a newer pair answers before everything but a reissue", () =>
     Effect.gen(function* () {
-      const { row, userUlid } = yield* connected(storage())
+      const { connection, row, userUlid } = yield* connected(storage())
+      const calUserId = connection.calUserId ?? 0
       const claim = (request: Partial<ClaimRequest>) => storage().claim(Fixture.claimOf(userUlid, request))
-      assert.strictEqual((yield* claim({ knownVersion: row.version - 1 }))._tag, "Newer")
-      assert.strictEqual((yield* claim({ knownVersion: row.version, attemptId: "holder" }))._tag, "Claimed")
-      assert.strictEqual((yield* claim({ knownVersion: row.version - 1 }))._tag, "Newer")
-      assert.strictEqual((yield* claim({ knownVersion: row.version - 1, reissue: true }))._tag, "Busy")
+      assert.strictEqual((yield* claim({ purpose: Fixture.refresh(row.version - 1) }))._tag, "Newer")
+      assert.strictEqual((yield* claim({ purpose: Fixture.refresh(row.version), attemptId: "holder" }))._tag, "Claimed")
+      assert.strictEqual((yield* claim({ purpose: Fixture.refresh(row.version - 1) }))._tag, "Newer")
+      assert.strictEqual((yield* claim({ purpose: Fixture.reissue(calUserId, row.version - 1) }))._tag, "Busy")
     })
   )
 
@@ -148,11 +151,15 @@ const attempts = (storage: () => Fixture.Storage) => {
       const { connection, userUlid } = yield* connected(storage())
       yield* storage().claim(Fixture.claimOf(userUlid))
       yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.terminal() })
-      assert.strictEqual((yield* storage().claim(Fixture.claimOf(userUlid, { reissue: true })))._tag, "Claimed")
+      assert.strictEqual(
+        (yield* storage().claim(Fixture.claimOf(userUlid, { purpose: Fixture.reissue(connection.calUserId ?? 0) })))
+          ._tag,
+        "Claimed"
+      )
       assert.strictEqual((yield* storage().claim(Fixture.claimOf(userUlid)))._tag, "Terminal")
       yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() })
       assert.strictEqual((yield* storage().claim(Fixture.claimOf(userUlid)))._tag, "Terminal")
-      yield* storage().claim(Fixture.claimOf(userUlid, { reissue: true }))
+      yield* storage().claim(Fixture.claimOf(userUlid, { purpose: Fixture.reissue(connection.calUserId ?? 0) }))
       assert.strictEqual((yield* storage().commit(Fixture.commitOf(userUlid, connection)))._tag, "Stored")
       assert.strictEqual(yield* Fixture.observe(storage(), userUlid), "idle")
     })
@@ -227,7 +234,11 @@ const attempts = (storage: () => Fixture.Storage) => {
       const { userUlid } = yield* connected(storage())
       const interval = Duration.seconds(20)
       for (const attemptId of ["first", "second", "third"]) {
-        const claim = Fixture.claimOf(userUlid, { attemptId, maxAttempts: 1, rejectedInterval: interval })
+        const claim = Fixture.claimOf(userUlid, {
+          attemptId,
+          maxAttempts: 1,
+          purpose: Fixture.refresh(undefined, interval)
+        })
         assert.strictEqual((yield* storage().claim(claim))._tag, "Claimed")
         const repeated = { userUlid, attemptId, failure: Fixture.released() }
         assert.strictEqual((yield* storage().fail(repeated))._tag, "Recorded")

@@ -4,7 +4,8 @@ import { StorageUnavailable } from "../../src/TokenError.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 
-export type Operation = "find" | "claim" | "spend" | "commit" | "fail" | "connect" | "update" | "disconnect"
+export type Operation =
+  "find" | "claim" | "spend" | "commit" | "fail" | "seal" | "sealed" | "connect" | "update" | "disconnect"
 
 interface Rule {
   readonly operation: Operation
@@ -91,6 +92,8 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       spend: (request) => tapped("spend", raw.spend(request)),
       commit: (request) => tapped("commit", raw.commit(request)),
       fail: (request) => tapped("fail", raw.fail(request)),
+      seal: (request) => tapped("seal", raw.seal(request)),
+      sealed: (request) => tapped("sealed", raw.sealed(request)),
       connect: (request) => tapped("connect", raw.connect(request)),
       update: (userUlid, pair) => tapped("update", raw.update(userUlid, pair)),
       disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid))

@@ -210,7 +210,7 @@ export const peek = (userUlid: UserUlid = user()) =>
     const result = yield* raw.claim({
       userUlid,
       attemptId,
-      knownVersion: row.version,
+      purpose: TokenStorage.Purpose.Refresh({ knownVersion: row.version }),
       lease: TokenConfig.defaults.lease,
       cooldownWindow: TokenConfig.defaults.cooldownWindow,
       maxAttempts: TokenConfig.defaults.maxAttempts,

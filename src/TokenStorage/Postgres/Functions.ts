@@ -1,6 +1,7 @@
 /** The functions in the database, and how they are called. */
 import * as Attempts from "./Functions/Attempts.js"
 import * as Beside from "./Functions/Beside.js"
+import * as Circuits from "./Functions/Circuits.js"
 import * as Changes from "./Functions/Changes.js"
 import * as Connections from "./Functions/Connections.js"
 import type { Definition } from "./Functions/Parts.js"
@@ -11,6 +12,7 @@ export { create } from "./Functions/Parts.js"
 /** In the order in which they are installed. */
 export const definitions: ReadonlyArray<Definition> = [
   ...Beside.definitions,
+  ...Circuits.definitions,
   ...Attempts.definitions,
   ...Connections.definitions,
   ...Reads.definitions,

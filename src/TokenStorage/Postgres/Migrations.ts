@@ -63,6 +63,7 @@ export const migrations: Migrations = {
         next_attempt_at bigint,
         last_error jsonb,
         rejected_refresh_at bigint,
+        reissued_version bigint,
         prior_started_at bigint,
         prior_rejected_at bigint
       ) with (fillfactor = 80)`
@@ -83,15 +84,43 @@ export const migrations: Migrations = {
           references cal_tokens.connection (user_ulid, kind, client_id, cal_user_id) on delete cascade
       )`
     yield* sql`create index cal_account_user on cal_tokens.cal_account (user_ulid)`
+    // Several users may have one access token: of one team, or issued in one second. One without an end is the user's now.
     yield* sql`
       create table cal_tokens.access_token_lookup (
-        hash text primary key,
+        hash text not null,
         user_ulid text collate "C" not null references cal_tokens.connection on delete cascade,
         version bigint not null,
-        superseded_at bigint
+        superseded_at bigint,
+        primary key (hash, user_ulid)
       )`
     yield* sql`
       create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid, version)`
+    // Open circuits; without a cause it is closed.
+    yield* sql`
+      create table cal_tokens.client (
+        client_id text not null,
+        fingerprint text not null,
+        cause text check (cause in ('client', 'brake', 'drift')),
+        reason text,
+        opened_at bigint,
+        closed_at bigint,
+        drift_ended_at bigint,
+        trial_at bigint,
+        risk_at bigint,
+        risks integer not null default 0,
+        tried jsonb not null default '[]',
+        primary key (client_id, fingerprint)
+      )`
+    yield* sql`
+      create table cal_tokens.sealed_answer (
+        user_ulid text collate "C" not null references cal_tokens.connection on delete cascade,
+        spent_hash text not null,
+        client_id text not null,
+        at bigint not null,
+        envelope text not null,
+        primary key (user_ulid, spent_hash)
+      )`
+    yield* sql`create index sealed_answer_client on cal_tokens.sealed_answer (client_id, at)`
     // Its users may have no connection yet, and rows live for minutes: nothing refers to anything.
     yield* sql`
       create table cal_tokens.connect_flow (
@@ -144,6 +173,8 @@ export const migrations: Migrations = {
 
 const comments = {
   connection: "one row per user; instants in ms since the epoch; pairs encrypted",
+  client: "what is wrong with a client for all of its users; instants in ms since the epoch",
+  sealed_answer: "answers of Cal.com that could not be read; instants in ms since the epoch; encrypted",
   connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; codes encrypted",
   change: "what happened within a day; instants in ms since the epoch",
   transition: "users who have, or no longer have, to reconnect, until that is delivered"

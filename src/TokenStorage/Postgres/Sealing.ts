@@ -2,9 +2,16 @@
  * Between the domain and what is written: a pair becomes one envelope, and a row's columns become a connection again.
  */
 import { Effect, Option, Redacted, Schema } from "effect"
-import { type Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
+import { Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
-import type { ConnectionSummary, Status, StoredConnection, StoredRow } from "../../TokenStorage.js"
+import type {
+  ConnectionSummary,
+  NewSealedAnswer,
+  SealedAnswer,
+  Status,
+  StoredConnection,
+  StoredRow
+} from "../../TokenStorage.js"
 import type { KeyRing } from "../../KeyRing.js"
 
 /** A pair as it is written, in the order of the functions' parameters: sealed, with what is compared or listed beside it. */
@@ -83,6 +90,42 @@ export const around = (
     ...common(row),
     pair
   }))
+
+/** What the database answers of a sealed answer. */
+export interface SealedColumns {
+  readonly spent_hash: string
+  readonly at: number
+  readonly envelope: string
+}
+
+const Answer = Schema.parseJson(
+  Schema.Struct({
+    operation: Schema.Literal("refresh", "reissue"),
+    connection: Connection,
+    answer: Schema.Redacted(Schema.Uint8ArrayFromBase64),
+    issuedAt: Schema.Number,
+    isWhole: Schema.Boolean
+  })
+)
+const encodeAnswer = Schema.encodeSync(Answer)
+const decodeAnswer = Schema.decodeOption(Answer)
+
+/** Seals an answer that nobody could read. */
+export const sealAnswer = (keys: KeyRing["Type"], userUlid: UserUlid, answer: NewSealedAnswer): Effect.Effect<string> =>
+  keys.seal({ userUlid, purpose: "sealed-answer" }, Redacted.make(encodeAnswer(answer)))
+
+/** Opens it again; one that the keys do not open is left for a process that has the key. */
+export const openAnswer = (
+  keys: KeyRing["Type"],
+  userUlid: UserUlid,
+  { at, envelope, spent_hash: spentHash }: SealedColumns
+): Effect.Effect<Option.Option<SealedAnswer>> =>
+  keys.open({ userUlid, purpose: "sealed-answer" }, envelope).pipe(
+    Effect.map((text) =>
+      Option.map(decodeAnswer(Redacted.value(text)), (answer): SealedAnswer => ({ ...answer, spentHash, at }))
+    ),
+    Effect.catchAll(() => Effect.succeedNone)
+  )
 
 /** What of a row can be shown without opening it. */
 export const summary = (row: Columns): ConnectionSummary => ({

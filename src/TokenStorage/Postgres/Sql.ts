@@ -3,7 +3,8 @@
  * fails with {@link StorageUnavailable} alone. The driver's errors stay here, for they carry rows and parameters.
  */
 import { Migrator, SqlClient, SqlError } from "@effect/sql"
-import { Context, Deferred, Duration, Effect, Fiber, type Scope } from "effect"
+import { Context, Duration, Effect, Fiber, type Scope } from "effect"
+import { awaiting, type Deadline, make as makeDeadline } from "../../Fibers/Deadline.js"
 import { StorageUnavailable } from "../../TokenError.js"
 
 export interface RunOptions {
@@ -24,9 +25,10 @@ export type Run = <A>(
  * (deadlock, serialization, an account that changed hands meanwhile) is repeated at once: each is atomic, so the failed
  * one left nothing behind.
  */
-export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.map(
+export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
+  makeDeadline(),
   Effect.scope,
-  (scope): Run =>
+  (deadline, scope): Run =>
     (call, { operation, timeout }) =>
       call.pipe(
         Effect.retry({ times: 10, while: isLostRace }),
@@ -36,7 +38,7 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.map(
         outsideTransaction,
         // The driver's spans would end with its errors.
         Effect.withTracerEnabled(false),
-        (effect) => bounded(effect, { operation, timeout }, scope),
+        (effect) => bounded(effect, { operation, timeout }, { deadline, scope }),
         Effect.withSpan(`TokenStorage.${operation}`, {
           kind: "client",
           attributes: { "db.system.name": "postgresql" },
@@ -102,24 +104,16 @@ const outsideTransaction = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A,
 const bounded = <A, E>(
   effect: Effect.Effect<A, E>,
   { operation, timeout }: RunOptions,
-  scope: Scope.Scope
+  { deadline, scope }: { readonly deadline: Deadline; readonly scope: Scope.Scope }
 ): Effect.Effect<A, E | StorageUnavailable> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      const answer = yield* Deferred.make<A, E | StorageUnavailable>()
       const work = yield* Effect.forkIn(Effect.interruptible(effect), scope)
-      // Also of work that never began, because the scope is closed.
-      work.addObserver((exit) => Deferred.unsafeDone(answer, exit))
-      const late = new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
-      const timer = yield* Effect.sleep(timeout).pipe(
-        Effect.zipRight(Deferred.fail(answer, late)),
-        Effect.zipRight(Fiber.interruptFork(work)),
-        Effect.interruptible,
-        Effect.forkIn(scope)
+      const onLate = () => new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
+      const giveUp = Effect.suspend(() => (work.unsafePoll() === null ? Fiber.interruptFork(work) : Effect.void))
+      const exit = yield* restore(awaiting(deadline, work, { longest: Duration.toMillis(timeout), onLate })).pipe(
+        Effect.ensuring(giveUp)
       )
-      return yield* restore(Deferred.await(answer)).pipe(
-        Effect.onInterrupt(() => Fiber.interruptFork(work)),
-        Effect.ensuring(Fiber.interruptFork(timer))
-      )
+      return yield* exit
     })
   )

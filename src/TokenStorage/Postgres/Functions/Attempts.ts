@@ -1,6 +1,8 @@
 /** The writes of an attempt: the table at the head of `TokenStorage`, event by event. */
 import { maxFallbacks } from "../../../TokenStorage.js"
+import { brakeReason, keptReason, readingTime } from "../../Circuits.js"
 import { withoutDead } from "./Beside.js"
+import * as Circuits from "./Circuits.js"
 import * as Parts from "./Parts.js"
 
 const row: Parts.Field = ["r", "cal_tokens.connection"]
@@ -11,27 +13,54 @@ const claim: Parts.Definition = {
   parameters: [
     ["user", "text"],
     ["attempt", "text"],
+    ["purpose", "text"],
     ["known_version", "float8"],
-    ["reissue", "boolean"],
+    ["account_client_id", "text"],
+    ["account_cal_user_id", "bigint"],
     ["lease", "bigint"],
     ["window", "bigint"],
     ["max_attempts", "integer"],
     ["expired_for", "bigint"],
     ["rejected_interval", "bigint"],
+    ["client_id", "text"],
+    ...Circuits.circuitParameters,
     ["now", "bigint"]
   ],
   returns: `table (verdict text, retry_after float8, journal text, last_error jsonb, consecutive_failures integer,
-    ${Parts.storedFields})`,
-  declare: [row, instant, ["v_unheld", "boolean"], ["v_window_over", "bigint"], ["v_over", "bigint"]],
+    sealed jsonb, trial text, trial_in float8, held_cause text, held_reason text, ${Parts.storedFields})`,
+  declare: [
+    row,
+    instant,
+    ["k", "cal_tokens.client"],
+    ["v_hold", "boolean"],
+    ["v_unheld", "boolean"],
+    ["v_counting", "boolean"],
+    ["v_window_over", "bigint"],
+    ["v_over", "bigint"],
+    ["v_risk", "boolean"],
+    ["v_waiting", "boolean"],
+    ["v_trial_at", "bigint"],
+    ["v_wait", "bigint"],
+    ["v_longest", "bigint"]
+  ],
   body: `
   ${Parts.lock}
   -- The token has expired since the last attempt started: what failed before must not postpone the next one.
-  v_unheld := p_expired_for is not null and coalesce(r.attempt_started_at < v_now - p_expired_for, true);
+  v_hold := p_purpose = 'Hold';
+  v_unheld := v_hold
+    or (p_expired_for is not null and coalesce(r.attempt_started_at < v_now - p_expired_for, true));
   v_window_over := coalesce(r.window_started_at + p_window, v_now);
-  if not p_reissue and r.version > p_known_version then
+  -- What is held is given back as it was, with its window.
+  v_counting := v_hold or (not v_unheld and v_window_over > v_now);
+  if p_purpose = 'Refresh' and r.version > p_known_version then
     verdict := 'Newer';
-  elsif not p_reissue and r.status <> 'active' then
+  elsif p_purpose = 'Refresh' and r.status <> 'active' then
     verdict := 'Terminal';
+  elsif p_purpose = 'Reissue' and (r.kind, r.client_id, r.cal_user_id) is distinct from
+    ('ManagedUser', p_account_client_id, p_account_cal_user_id) then
+    verdict := 'Moved';
+  elsif p_purpose = 'Reissue' and r.reissued_version > p_known_version then
+    verdict := 'Newer';
   elsif r.attempt_id is not null and r.lease_until > v_now then
     verdict := 'Busy';
     v_over := r.lease_until;
@@ -41,7 +70,7 @@ const claim: Parts.Definition = {
   elsif not v_unheld and r.next_attempt_at > v_now then
     verdict := 'CoolingDown';
     v_over := r.next_attempt_at;
-  elsif not v_unheld and v_window_over > v_now and r.attempts >= p_max_attempts then
+  elsif not v_hold and v_counting and r.attempts >= p_max_attempts then
     verdict := 'CoolingDown';
     v_over := v_window_over;
   elsif r.journal is not null and r.probe_not_before > v_now then
@@ -49,11 +78,58 @@ const claim: Parts.Definition = {
     v_over := r.probe_not_before;
   else
     verdict := 'Claimed';
+    if not v_hold and p_fingerprint is not null then
+      select * into k from cal_tokens.client c
+      where c.client_id = p_client_id and c.fingerprint = p_fingerprint and c.cause is not null for no key update;
+      if found then
+        v_risk := k.cause = 'drift' and r.kind = 'OAuth2';
+        v_trial_at := case when v_risk then k.risk_at else k.trial_at end;
+        v_wait := v_trial_at - v_now + case when not v_risk and k.tried ? p_user then p_interval else 0 end;
+        -- Further away than that only after the clock was put back.
+        v_longest := case when v_risk then ${Circuits.riskDelay("k.risks")} else p_interval end;
+        v_waiting := p_purpose = 'Reissue' or p_expired_for is not null;
+        -- Nobody's token that still serves is put at risk, and one that was spent for an answer would show nothing.
+        if k.cause = 'drift' and (not v_waiting or v_risk and ${Circuits.hasSealed("p_user")}) then
+          verdict := 'Held';
+          v_over := v_now + greatest(v_wait, p_interval);
+        elsif v_wait > 0 and v_trial_at - v_now <= v_longest then
+          verdict := 'Held';
+          v_over := v_now + v_wait;
+        end if;
+        if verdict = 'Held' then
+          trial_in := greatest(0, v_trial_at - v_now);
+          held_cause := k.cause;
+          held_reason := k.reason;
+        else
+          trial := case when k.cause = 'drift' and r.kind = 'ManagedUser' then 'reissue' else 'refresh' end;
+          update cal_tokens.client c set
+            trial_at = case when v_risk then c.trial_at else v_now + p_interval end,
+            risk_at = case when v_risk then v_now + ${Circuits.riskDelay("c.risks + 1")} else c.risk_at end,
+            risks = case when v_risk then c.risks + 1 else c.risks end
+          where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
+        end if;
+      elsif r.kind = 'OAuth2' and ${Circuits.hasSealed("p_user")} then
+        -- Not locked: a drift that ends just now was open for all who ask while it does.
+        select * into k from cal_tokens.client c where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
+        if found and k.cause is null and ${Circuits.isReading("k.drift_ended_at")} then
+          verdict := 'Held';
+          v_over := v_now + least(p_interval, k.drift_ended_at + ${readingTime} - v_now);
+          trial_in := 0;
+          held_cause := 'drift';
+          held_reason := ${Parts.text(keptReason)};
+        end if;
+      end if;
+    end if;
+  end if;
+  if verdict in ('Claimed', 'Terminal', 'Held') then
+    sealed := ${Circuits.sealedOf("p_user")};
+  end if;
+  if verdict = 'Claimed' then
     ${Parts.durable}
     update cal_tokens.connection c set attempt_id = p_attempt, attempt_started_at = v_now,
       lease_until = v_now + p_lease, journal = coalesce(r.journal, r.refresh_hash), probe_not_before = null,
-      window_started_at = case when not v_unheld and v_window_over > v_now then r.window_started_at else v_now end,
-      attempts = case when not v_unheld and v_window_over > v_now then r.attempts + 1 else 1 end,
+      window_started_at = case when v_counting then coalesce(r.window_started_at, v_now) else v_now end,
+      attempts = case when v_counting then r.attempts + 1 else 1 end,
       rejected_refresh_at = case when p_rejected_interval is null then r.rejected_refresh_at else v_now end,
       prior_started_at = r.attempt_started_at, prior_rejected_at = r.rejected_refresh_at
     where c.user_ulid = p_user;
@@ -99,6 +175,10 @@ const commit: Parts.Definition = {
     ["seen", "text"],
     ["dead", "jsonb"],
     ["reissued", "boolean"],
+    ["unsealed", "text"],
+    ["probe_in", "bigint"],
+    ...Circuits.sealedParameters,
+    ...Circuits.circuitParameters,
     ["now", "bigint"]
   ],
   returns: `table (verdict text, ${Parts.storedFields})`,
@@ -107,11 +187,17 @@ const commit: Parts.Definition = {
     instant,
     ["v_cal_user_id", "bigint"],
     ["v_displaced", "text"],
+    ["v_version", "bigint"],
+    ["v_claimed_at", "bigint"],
     ["v_cause", "text"],
     ["v_since", "bigint"]
   ],
   body: `
   ${Parts.lock}
+  v_claimed_at := case when r.attempt_id = p_attempt then r.attempt_started_at else -1 end;
+  if p_unsealed is not null then
+    delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.spent_hash = p_unsealed;
+  end if;
   if r.attempt_id = p_attempt then
     verdict := 'Stored';
   elsif r.refresh_hash = p_refresh_hash then
@@ -130,6 +216,7 @@ const commit: Parts.Definition = {
   if verdict = 'Stored' then
     ${Parts.durable}
     v_displaced := r.access_hash;
+    v_version := nextval('cal_tokens.version');
     -- The first name of an account, unless it is somebody else's: a pair is never lost for its name.
     if r.cal_user_id is null and r.kind = 'OAuth2' and p_kind = 'OAuth2' and not exists (
       select from cal_tokens.cal_account a
@@ -137,13 +224,21 @@ const commit: Parts.Definition = {
     ) then
       v_cal_user_id := p_cal_user_id;
     end if;
-    update cal_tokens.connection c set ${Parts.closed}, ${Parts.unharmed}, ${Parts.active}, ${Parts.newPair},
-      cal_user_id = coalesce(c.cal_user_id, v_cal_user_id),
+    update cal_tokens.connection c set attempt_id = null, lease_until = null, ${Parts.unharmed}, ${Parts.active},
+      ${Parts.newPair}, cal_user_id = coalesce(c.cal_user_id, v_cal_user_id),
       scope = case when c.kind = 'OAuth2' and p_kind = 'OAuth2' then coalesce(p_scope, c.scope) else c.scope end,
       fallbacks = ${withoutDead("c.fallbacks", "p_dead || to_jsonb(p_refresh_hash)")},
-      version = nextval('cal_tokens.version'), updated_at = v_now
+      version = v_version, updated_at = v_now,
+      reissued_version = case when p_reissued then v_version else c.reissued_version end,
+      -- Of a pair whose refresh token was spent for the access token, the successor is still to be found.
+      journal = case when p_probe_in is not null then p_refresh_hash end, probe_not_before = v_now + p_probe_in
     where c.user_ulid = p_user
     returning * into r;
+    if p_envelope is not null then
+      perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_envelope, p_drift_reason, p_drift_users,
+        p_fingerprint, p_interval, v_now);
+    end if;
+    delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.at < v_claimed_at;
     if v_cal_user_id is not null then
       insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
       values (r.kind, r.client_id, r.cal_user_id, p_user);
@@ -164,6 +259,10 @@ const commit: Parts.Definition = {
       perform cal_tokens.log_1(v_now, p_user, 'reauthorized', r.version, null, null, v_cause, v_since);
     end if;
   end if;
+  -- An answer that is not understood says nothing good of the client.
+  if p_envelope is null then
+    ${Circuits.close("p_client_id", "p_unsealed is not null or c.opened_at < v_claimed_at")}
+  end if;
   ${Parts.answer}`
 }
 
@@ -179,17 +278,76 @@ const fail: Parts.Definition = {
     ["cause", "text"],
     ["dead", "jsonb"],
     ["probe", "text"],
+    ["refusal", "text"],
+    ["client_id", "text"],
+    ...Circuits.sealedParameters,
+    ["brake_users", "integer"],
+    ["brake_window", "bigint"],
+    ...Circuits.circuitParameters,
     ["now", "bigint"]
   ],
-  returns: `table (recorded boolean, is_mine boolean, ${Parts.storedFields})`,
-  declare: [row, instant],
+  returns: `table (recorded boolean, is_mine boolean, retry_after float8, held_cause text, held_reason text,
+    ${Parts.storedFields})`,
+  declare: [
+    row,
+    instant,
+    ["k", "cal_tokens.client"],
+    ["v_failure", "text"],
+    ["v_granted", "bigint"],
+    ["v_refused", "bigint"]
+  ],
   body: `
   ${Parts.lock}
+  if p_envelope is not null then
+    perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_envelope, p_drift_reason, p_drift_users,
+      p_fingerprint, p_interval, v_now);
+  end if;
+  if p_refusal is not null and p_fingerprint is not null then
+    perform cal_tokens.open_circuit_1(p_client_id, p_fingerprint, 'client', p_refusal, null, p_interval, v_now);
+  end if;
+  v_failure := p_failure;
   is_mine := coalesce(r.attempt_id = p_attempt, false);
   recorded := is_mine and (p_failure <> 'Terminal' or ${withoutDead("r.fallbacks", "p_dead")} = '[]');
   if recorded then
     ${Parts.durable}
-    case p_failure
+    if p_failure = 'Terminal' and p_fingerprint is not null then
+      -- Under the circuit's row: of many who are refused at once, each sees those before it.
+      insert into cal_tokens.client (client_id, fingerprint) values (p_client_id, p_fingerprint) on conflict do nothing;
+      select * into k from cal_tokens.client c
+      where c.client_id = p_client_id and c.fingerprint = p_fingerprint for no key update;
+      if k.cause = 'drift' then
+        if ${Circuits.hasSealed("p_user")} then
+          v_failure := 'Spared';
+        end if;
+      elsif k.cause is null and ${Circuits.isReading("k.drift_ended_at")} and ${Circuits.hasSealed("p_user")} then
+        v_failure := 'Spared';
+        k.cause := 'drift';
+        k.reason := ${Parts.text(keptReason)};
+        k.trial_at := v_now + p_interval;
+      else
+        select count(*) filter (where g.kind in ('refreshed', 'reissued')),
+          1 + count(distinct g.user_ulid) filter (where g.kind = 'reauthorizationRequired' and g.user_ulid <> p_user)
+        into v_granted, v_refused
+        from cal_tokens.change g join cal_tokens.connection o on o.user_ulid = g.user_ulid
+        -- What was refused before Cal.com granted something shows nothing any more.
+        where g.at > greatest(v_now - p_brake_window, k.closed_at) and o.client_id = p_client_id;
+        if k.cause = 'brake' or (v_refused >= p_brake_users and v_refused > v_granted) then
+          v_failure := 'Spared';
+          k := cal_tokens.open_circuit_1(p_client_id, p_fingerprint, 'brake', ${Parts.text(brakeReason)}, p_user, p_interval, v_now);
+        elsif k.cause = 'client' and r.attempt_started_at > k.opened_at then
+          -- Cal.com looks at a user only after it accepted the client.
+          update cal_tokens.client c set cause = null, closed_at = v_now
+          where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
+        end if;
+      end if;
+      if v_failure = 'Spared' then
+        retry_after := greatest(0, k.trial_at - v_now);
+        held_cause := k.cause;
+        held_reason := k.reason;
+        v_failure := 'Released';
+      end if;
+    end if;
+    case v_failure
       when 'NotSpent' then
         update cal_tokens.connection c set ${Parts.closed}, consecutive_failures = c.consecutive_failures + 1,
           last_error = p_error, next_attempt_at = case when p_backoff > 0 then v_now + p_backoff end

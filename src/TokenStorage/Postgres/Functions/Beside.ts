@@ -30,7 +30,7 @@ const without: Definition = {
 
 /**
  * The user's access token is this one now. `displaced` is the one before, which stays known for a while; without it all
- * older ones are forgotten.
+ * older ones of this user are forgotten. What the same tokens say of other users stays as it is.
  */
 const lookUp: Definition = {
   name: "look_up_1",
@@ -45,14 +45,13 @@ const lookUp: Definition = {
   body: `
   insert into cal_tokens.access_token_lookup as l (hash, user_ulid, version, superseded_at)
   values (p_hash, p_user, p_version, null)
-  on conflict (hash) do update set user_ulid = excluded.user_ulid, superseded_at = null, version = excluded.version;
+  on conflict (hash, user_ulid) do update set superseded_at = null, version = excluded.version;
   if p_displaced <> p_hash then
-    insert into cal_tokens.access_token_lookup as l (hash, user_ulid, version, superseded_at)
-    values (p_displaced, p_user, p_version - 1, p_at)
-    on conflict (hash) do update set superseded_at = excluded.superseded_at where l.user_ulid = excluded.user_ulid;
+    update cal_tokens.access_token_lookup l set superseded_at = p_at
+    where l.hash = p_displaced and l.user_ulid = p_user;
   end if;
   delete from cal_tokens.access_token_lookup l
-  where l.user_ulid = p_user and l.hash <> p_hash and l.hash is distinct from p_displaced
+  where l.user_ulid = p_user and l.hash <> p_hash
     and (p_displaced is null
       or l.superseded_at + ${lookupMillis} <= p_at
       or (select count(*) from cal_tokens.access_token_lookup o

@@ -1,5 +1,6 @@
 /** What people and programs do to a user's row: connect, update, disconnect. */
 import { withoutDead } from "./Beside.js"
+import { close } from "./Circuits.js"
 import * as Parts from "./Parts.js"
 
 const row: Parts.Field = ["r", "cal_tokens.connection"]
@@ -35,6 +36,7 @@ const connect: Parts.Definition = {
     ["scope", "text"],
     ...Parts.pairParameters,
     ["replace", "boolean"],
+    ["fingerprint", "text"],
     ["now", "bigint"]
   ],
   returns: "table (version float8, updated_at float8, displaced text)",
@@ -95,6 +97,8 @@ const connect: Parts.Definition = {
     values (p_kind, p_client_id, p_cal_user_id, p_user);
   end if;
   perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
+  ${close("p_client_id", "true")}
   perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
   ${written}`
 }
@@ -118,6 +122,7 @@ const update: Parts.Definition = {
   where c.user_ulid = p_user
   returning * into r;
   perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   perform cal_tokens.log_1(v_now, p_user, 'updated', r.version, null, null, v_cause, v_since);
   kind := r.kind;
   client_id := r.client_id;

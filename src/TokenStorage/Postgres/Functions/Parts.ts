@@ -50,6 +50,9 @@ export const durable = `
     perform set_config('synchronous_commit', 'on', true);
   end if;`
 
+/** A text as SQL has it. */
+export const text = (value: string) => `'${value.replaceAll("'", "''")}'`
+
 /** Locks the user's row into `r`; without one, the function answers nothing. */
 export const lock = `
   select * into r from cal_tokens.connection c where c.user_ulid = p_user for no key update;
@@ -66,7 +69,7 @@ export const unharmed = "consecutive_failures = 0, next_attempt_at = null, last_
 
 /** A row as new. */
 export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_started_at = null, attempts = 0,
-  rejected_refresh_at = null, prior_started_at = null, prior_rejected_at = null`
+  rejected_refresh_at = null, reissued_version = null, prior_started_at = null, prior_rejected_at = null`
 
 export const active = "status = 'active', cause = null, since = null"
 

@@ -1,5 +1,4 @@
 /** What is read of the rows. */
-import { supersededLookup } from "../../../TokenStorage.js"
 import { lookupMillis } from "./Beside.js"
 import * as Parts from "./Parts.js"
 
@@ -11,6 +10,7 @@ const find: Parts.Definition = {
   return query select ${Parts.storedColumns("c")} from cal_tokens.connection c where c.user_ulid = p_user;`
 }
 
+/** Of several users, those who have the token now come first, and then the later pair. */
 const findByAccessToken: Parts.Definition = {
   name: "find_by_access_token_1",
   parameters: [
@@ -22,12 +22,9 @@ const findByAccessToken: Parts.Definition = {
   body: `
   v_now := ${Parts.now};
   return query
-    select l.user_ulid, case when c.access_hash <> l.hash then l.superseded_at::float8 end
-    from cal_tokens.access_token_lookup l join cal_tokens.connection c on c.user_ulid = l.user_ulid
-    where l.hash = p_hash and (c.access_hash = l.hash or (
-      l.superseded_at + ${lookupMillis} > v_now
-      and (select count(*) from cal_tokens.access_token_lookup o where o.user_ulid = l.user_ulid
-        and o.superseded_at is not null and o.version > l.version) < ${supersededLookup.tokens}));`
+    select l.user_ulid, l.superseded_at::float8 from cal_tokens.access_token_lookup l
+    where l.hash = p_hash and (l.superseded_at is null or l.superseded_at + ${lookupMillis} > v_now)
+    order by l.superseded_at desc nulls first, l.version desc limit 1;`
 }
 
 /** A page after a user, with a condition that an index may serve. */
