@@ -9,20 +9,31 @@ import * as CalTime from "./CalHttp/CalTime.js"
 import * as Outcome from "./CalClient/Outcome.js"
 import * as RateLimits from "./CalHttp/RateLimits.js"
 import * as Requests from "./CalClient/Requests.js"
+import * as Secrets from "./CalClient/Secrets.js"
 import * as Transport from "./CalHttp/Transport.js"
 import * as TokenAnswer from "./CalClient/TokenAnswer.js"
 import * as Departure from "./CalClient/TokenAnswer/Departure.js"
 import * as Wire from "./CalClient/Wire.js"
-import type { Connection, ManagedUser, TokenPair } from "./Token.js"
+import { type Connection, hash, type ManagedUser, type TokenPair } from "./Token.js"
 import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
 
 export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
+export type { ClientSecret } from "./CalClient/Secrets.js"
 export type { Departure, Grant, Kept, Unread } from "./CalClient/TokenAnswer.js"
 export type { RateLimit } from "./CalHttp/RateLimits.js"
 export {
   /** Why a call to a token endpoint brought no pair: what that means for the refresh token. */
   CallFailure
 } from "./CalClient/Outcome.js"
+
+/** What a call knows of the user and of whoever makes it. */
+export interface Asked extends TokenAnswer.Kept {
+  /**
+   * Until when whoever asks waits for the answer, in milliseconds by our clock. After that no request is sent with the
+   * client's other secret: somebody else may spend the token by then.
+   */
+  readonly deadline?: number | undefined
+}
 
 export class CalClient extends Context.Tag("cal-tokens/CalClient")<
   CalClient,
@@ -37,17 +48,16 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
     readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimits.RateLimit>>
-    /** Spends a refresh token. `kept` is what is known of the user's tokens besides: Cal.com's answer is judged by it. */
+    /** Spends a refresh token. What is `asked` with it is known of the user's tokens besides: the answer is judged by it. */
     readonly refresh: (
       connection: Connection,
       refreshToken: Redacted.Redacted,
-      kept?: TokenAnswer.Kept
+      asked?: Asked
     ) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
-    /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. `kept` as for a refresh. */
-    readonly reissue: (
-      connection: ManagedUser,
-      kept?: TokenAnswer.Kept
-    ) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
+    /** Cal.com's force-refresh: deletes every token of a managed user and grants a new pair. `asked` as for a refresh. */
+    readonly reissue: (connection: ManagedUser, asked?: Asked) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
+    /** Of a client's secrets, in any order, and Cal.com's address, as they are configured here; none can be read from it. */
+    readonly fingerprint: (clientId: string) => string
     /** Exchanges an authorization code (OAuth2). */
     readonly exchange: (input: {
       readonly code: Redacted.Redacted
@@ -83,14 +93,27 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
     const rateLimits = yield* RateLimits.make
     const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)
 
-    const call = (call: Outcome.Call, request: HttpClientRequest.HttpClientRequest, expected: Caller.Expected) =>
-      caller.send(call, request, expected).pipe(
-        Effect.flatMap((reply) => caller.grant(call, reply, expected)),
-        Caller.span(call)
-      )
+    const managed = options.managed && {
+      ...options.managed,
+      secrets: Secrets.make(options.managed.clientId, ...Secrets.list(options.managed.clientSecret))
+    }
+    const oauth2 = options.oauth2 && { ...options.oauth2, secrets: oauth2Secrets(options.oauth2) }
 
-    const refresh: Service["refresh"] = (connection, refreshToken, kept) => {
-      const { managed, oauth2 } = options
+    const call = <Secret>(
+      call: Outcome.Call,
+      { secrets }: { readonly secrets: Secrets.Secrets<Secret> },
+      request: (clientSecret: Secret) => HttpClientRequest.HttpClientRequest,
+      expected: Caller.Expected,
+      deadline?: number
+    ) =>
+      secrets
+        .use((secret) => caller.send(call, request(secret), expected), deadline)
+        .pipe(
+          Effect.flatMap((reply) => caller.grant(call, reply, expected)),
+          Caller.span(call)
+        )
+
+    const refresh: Service["refresh"] = (connection, refreshToken, { deadline, ...kept } = {}) => {
       const { clientId } = connection
       const expected = { ...expectedOf(connection, kept), sent: refreshToken }
       if (connection._tag === "ManagedUser") {
@@ -98,50 +121,62 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
           ? Effect.fail(Outcome.notConfigured(clientId))
           : call(
               { operation: "refresh", clientId, secrets: secrets(managed, refreshToken) },
-              Requests.refreshManaged(apiUrl, managed, refreshToken),
-              expected
+              managed,
+              (clientSecret) => Requests.refreshManaged(apiUrl, { clientId, clientSecret }, refreshToken),
+              expected,
+              deadline
             )
       }
       return oauth2?.clientId !== clientId
         ? Effect.fail(Outcome.notConfigured(clientId))
         : call(
             { operation: "refresh", clientId, secrets: secrets(oauth2, refreshToken) },
-            Requests.refreshOAuth2(apiUrl, oauth2, refreshToken),
-            expected
+            oauth2,
+            (clientSecret) => Requests.refreshOAuth2(apiUrl, { clientId, clientSecret }, refreshToken),
+            expected,
+            deadline
           )
     }
 
-    const reissue: Service["reissue"] = (user, kept) =>
-      options.managed?.clientId !== user.clientId
-        ? Effect.fail(Outcome.notConfigured(user.clientId))
+    const reissue: Service["reissue"] = (user, { deadline, ...kept } = {}) => {
+      const { calUserId, clientId } = user
+      return managed?.clientId !== clientId
+        ? Effect.fail(Outcome.notConfigured(clientId))
         : call(
-            { operation: "reissue", clientId: user.clientId, secrets: secrets(options.managed) },
-            Requests.reissue(apiUrl, options.managed, user.calUserId),
-            expectedOf(user, kept)
+            { operation: "reissue", clientId, secrets: secrets(managed) },
+            managed,
+            (clientSecret) => Requests.reissue(apiUrl, { clientId, clientSecret }, calUserId),
+            expectedOf(user, kept),
+            deadline
           )
+    }
 
     const exchange: Service["exchange"] = ({ code, codeVerifier }) =>
       Effect.gen(function* () {
-        const client = yield* configured(options.oauth2, "no OAuth2 client is configured")
-        const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL is configured", client.clientId)
+        const client = yield* configured(oauth2, "no OAuth2 client is configured")
+        const { clientId } = client
+        const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL is configured", clientId)
         if (client.clientSecret === undefined && codeVerifier === undefined) {
           return yield* new InvalidInput({ field: "codeVerifier", expected: "is required for a public client" })
         }
         return yield* call(
-          { operation: "exchange", clientId: client.clientId, secrets: secrets(client, code, codeVerifier) },
-          Requests.exchange(apiUrl, { ...client, redirectUrl }, code, codeVerifier),
-          { kind: "oauth2", clientId: client.clientId }
+          { operation: "exchange", clientId, secrets: secrets(client, code, codeVerifier) },
+          client,
+          (clientSecret) => Requests.exchange(apiUrl, { clientId, clientSecret, redirectUrl }, code, codeVerifier),
+          { kind: "oauth2", clientId }
         ).pipe(Effect.mapError(({ error }) => error))
       })
 
     const createManagedUser: Service["createManagedUser"] = (user) =>
       Effect.gen(function* () {
-        const client = yield* configured(options.managed, "no platform client is configured")
+        const client = yield* configured(managed, "no platform client is configured")
         const { clientId } = client
         const details: Outcome.Call = { operation: "createManagedUser", clientId, secrets: secrets(client) }
         const created = Effect.gen(function* () {
           const expected = { kind: "managed", clientId } as const
-          const reply = yield* caller.send(details, Requests.createManagedUser(apiUrl, client, user), expected)
+          const reply = yield* client.secrets.use((clientSecret) =>
+            caller.send(details, Requests.createManagedUser(apiUrl, { clientId, clientSecret }, user), expected)
+          )
           const existing = Wire.existingUserId(reply)
           if (Option.isSome(existing)) return { _tag: "Exists" as const, calUserId: existing.value }
           const named = TokenAnswer.createdUserId(Redacted.value(reply.body))
@@ -181,6 +216,11 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
       rateLimit: rateLimits.get,
       refresh,
       reissue,
+      fingerprint: (clientId) => {
+        const client = [managed, oauth2].find((each) => each?.clientId === clientId)
+        const sorted = client === undefined ? [] : secrets(client).map(Redacted.value).sort()
+        return hash(Redacted.make(JSON.stringify([clientId, apiUrl, ...sorted]))).slice(0, 16)
+      },
       exchange,
       createManagedUser,
       me
@@ -216,11 +256,18 @@ export const readAgain = (
 const noUserId = (call: Outcome.Call) =>
   Effect.fail(Outcome.CallFailure.Unknown({ error: Outcome.undecodable(call, "data.user.id is missing") }))
 
+const oauth2Secrets = ({
+  clientId,
+  clientSecret
+}: Requests.OAuth2Client): Secrets.Secrets<Redacted.Redacted | undefined> =>
+  clientSecret === undefined ? Secrets.make(clientId, undefined) : Secrets.make(clientId, ...Secrets.list(clientSecret))
+
 /** What no error of a call may show. */
 const secrets = (
-  client: Requests.ManagedClient | Requests.OAuth2Client,
+  { clientSecret }: Requests.ManagedClient | Requests.OAuth2Client,
   ...others: ReadonlyArray<Redacted.Redacted | undefined>
-): ReadonlyArray<Redacted.Redacted> => [client.clientSecret, ...others].filter(Predicate.isNotUndefined)
+): ReadonlyArray<Redacted.Redacted> =>
+  [...(clientSecret === undefined ? [] : Secrets.list(clientSecret)), ...others].filter(Predicate.isNotUndefined)
 
 const configured = <A>(value: A | undefined, reason: string, clientId = noClient) =>
   value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId, reason })) : Effect.succeed(value)

@@ -122,6 +122,28 @@ describe("settings", () => {
   )
 })
 
+describe("the secret of a client", () => {
+  const clientOf = (variables: Record<string, string>) =>
+    Effect.map(load({ ...real, ...variables }), ({ cal }) => {
+      assert(cal._tag === "Client")
+      return cal.options
+    })
+  const [one, other] = [Redacted.make("one"), Redacted.make("other")]
+
+  it.effect("is one, or two with a comma between them", () =>
+    Effect.gen(function* () {
+      const { managed, oauth2 } = yield* clientOf({
+        CAL_CLIENT_SECRET: "one,other",
+        CAL_OAUTH_CLIENT_ID: "oauth",
+        CAL_OAUTH_CLIENT_SECRET: " other , one "
+      })
+      assert.deepStrictEqual(managed?.clientSecret, [one, other])
+      assert.deepStrictEqual(oauth2?.clientSecret, [other, one])
+      assert.deepStrictEqual((yield* clientOf({ CAL_CLIENT_SECRET: "one" })).managed?.clientSecret, one)
+    })
+  )
+})
+
 describe("a wrong or missing variable is one line without its value", () => {
   const cases: ReadonlyArray<readonly [Record<string, string>, RegExp]> = [
     [{ PORT: "SECRET" }, /^PORT must be a whole number from 0 to 65535$/],
@@ -133,6 +155,15 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_CLIENT_SECRET: "SECRET" }, /^CAL_CLIENT_ID is required with CAL_CLIENT_SECRET: /],
     [{ ...real, CAL_CLIENT_ID: "a/b" }, /^CAL_CLIENT_ID must be letters, digits, - and _$/],
     [{ ...real, CAL_CLIENT_SECRET: "SECRET with spaces" }, /^CAL_CLIENT_SECRET must be printable text/],
+    ...[",SECRET", "SECRET,", "SECRET,,SECRET", ",", "SECRET,SECRET2,SECRET3", "SECRET,with spaces"].flatMap(
+      (value): typeof cases => [
+        [
+          { ...real, CAL_CLIENT_SECRET: value },
+          /^CAL_CLIENT_SECRET must be printable text without spaces, or two such with a comma between them$/
+        ],
+        [{ ...real, CAL_OAUTH_CLIENT_ID: "o", CAL_OAUTH_CLIENT_SECRET: value }, /^CAL_OAUTH_CLIENT_SECRET must be /]
+      ]
+    ),
     [{ CAL_OAUTH_CLIENT_SECRET: "SECRET" }, /^CAL_OAUTH_CLIENT_ID is required with CAL_OAUTH_CLIENT_SECRET: /],
     [{ ...real, CAL_OAUTH_REDIRECT_URL: "https://a.example" }, /^CAL_OAUTH_CLIENT_ID is required with/],
     [{ ...real, CAL_API_URL: "http://api.cal.com/v2" }, /^CAL_API_URL must be an https URL without query \(http only/],

@@ -1,5 +1,5 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
-import { Clock, Effect, Option, Redacted } from "effect"
+import { Clock, Effect, Option, Random, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
 import * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
@@ -63,7 +63,7 @@ export const make = (
       ),
     grant: (call, reply, expected) =>
       Effect.gen(function* () {
-        if (!isSuccess(reply)) return yield* Effect.fail(Outcome.fromReply(call, reply))
+        if (!isSuccess(reply)) return yield* Effect.fail(Outcome.fromReply(call, reply, yield* Random.next))
         const now = yield* calTime.now
         const issuedAt = Option.getOrElse(CalTime.dateOf(reply.headers, now), () => now)
         const reading = TokenAnswer.read(Redacted.value(reply.body), { ...expected, issuedAt, isWhole: reply.isWhole })

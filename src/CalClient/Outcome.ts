@@ -34,7 +34,8 @@ export type CallFailure = Data.TaggedEnum<{
   NotSpent: { readonly error: TokenError }
   Rejected: { readonly error: TokenError }
   UserGone: { readonly error: TokenError }
-  ClientWide: { readonly error: TokenError }
+  /** `isOwn`: a fault of this process, which others need not share; else Cal.com's own words. */
+  ClientWide: { readonly error: TokenError; readonly isOwn: boolean }
   Unknown: { readonly error: TokenError }
   Unreadable: { readonly error: TokenError; readonly answer: Unread }
 }>
@@ -49,14 +50,17 @@ export interface Call {
 
 /** A client that is not configured here: no call is made for it. */
 export const notConfigured = (clientId: string): CallFailure =>
-  CallFailure.ClientWide({ error: new CalClientMisconfigured({ clientId, reason: "this client is not configured" }) })
+  CallFailure.ClientWide({
+    isOwn: true,
+    error: new CalClientMisconfigured({ clientId, reason: "this client is not configured" })
+  })
 
 /** No answer at all. */
 export const fromNoReply = (call: Call, { phase, reason }: Transport.NoReply): CallFailure => {
   switch (phase) {
     case "impossible":
       // Nothing of a token is in the URL or the headers of a token call: it is the configuration that is wrong.
-      return misconfigured(call, "the request cannot be built: check the API URL and the secret")
+      return misconfigured(call, "the request cannot be built: check the API URL and the secret", true)
     case "notConnected":
       return CallFailure.NotSpent({ error: new CalUnavailable({ operation: call.operation, reason }) })
     case "unknown":
@@ -78,8 +82,8 @@ export const undecodable = ({ operation }: Call, issue: Issue): CalProtocolError
 export const unreadable = (call: Call, answer: Unread): CallFailure =>
   CallFailure.Unreadable({ error: undecodable(call, answer.reason), answer })
 
-/** An answer that is no success. */
-export const fromReply = (call: Call, reply: Transport.Reply): CallFailure => {
+/** An answer that is no success. `random`, from 0 to 1, makes the waits differ that all users of a client meet at once. */
+export const fromReply = (call: Call, reply: Transport.Reply, random: number): CallFailure => {
   const body = errorBody(Transport.textOf(reply))
   const error = toError(call, reply, body)
   const { status } = reply
@@ -87,10 +91,12 @@ export const fromReply = (call: Call, reply: Transport.Reply): CallFailure => {
   if (status >= 500) return CallFailure.Unknown({ error })
   // A token endpoint never redirects: a wrong host or scheme does. It is answered instead of being processed, and not
   // followed, because the body holds the token.
-  if (status >= 300 && status < 400) return misconfigured(call, `status ${status}, a redirect: check the API URL`)
-  if (isNotApproved(body)) return CallFailure.NotSpent({ error: notApproved(call, status) })
-  if (status === 401 || status === 403) return misconfigured(call, refusal(call, status, body))
-  if (refusedUnread.has(status)) return CallFailure.ClientWide({ error })
+  if (status >= 300 && status < 400) return misconfigured(call, `status ${status}, a redirect: check the API URL`, true)
+  if (isNotApproved(body)) return CallFailure.NotSpent({ error: notApproved(call, status, random) })
+  // Not in Cal.com's words: something on this process's way to it.
+  const isOwn = body._tag === "Foreign"
+  if (status === 401 || status === 403) return misconfigured(call, refusal(call, status, body), isOwn)
+  if (refusedUnread.has(status)) return CallFailure.ClientWide({ error, isOwn })
   switch (body._tag) {
     case "Platform":
       return fromPlatform(call, status, body.message, misconfigured(call, refusal(call, status, body)), error)
@@ -98,9 +104,35 @@ export const fromReply = (call: Call, reply: Transport.Reply): CallFailure => {
       return fromOAuth2(body, misconfigured(call, refusal(call, status, body)), error)
     case "Foreign":
       // Cal.com wraps its own 404s, so this one came from another server, or from another part of it.
-      return status === 404 ? misconfigured(call, "status 404: check the API URL") : CallFailure.Unknown({ error })
+      return status === 404
+        ? misconfigured(call, "status 404: check the API URL", true)
+        : CallFailure.Unknown({ error })
   }
 }
+
+/**
+ * Whether it is the client's secret that Cal.com refuses. It looks at that before it looks at a token (API v2,
+ * `ApiAuthStrategy`, `OAuthFlowService`, `OAuthService`), so nothing was spent.
+ */
+export const refusesSecret = (reply: Transport.Reply): boolean => {
+  const { status } = reply
+  if (status !== 400 && status !== 401) return false
+  const body = errorBody(Transport.textOf(reply))
+  switch (body._tag) {
+    case "OAuth2":
+      // No secret helps a client that is not known.
+      return body.error === "invalid_client" && !body.description.startsWith("client_not_found")
+    case "Platform":
+      return status === 401
+        ? body.message.startsWith("ApiAuthStrategy - oAuth client - Invalid client secret")
+        : body.message.startsWith(invalidCredentials)
+    case "Foreign":
+      return false
+  }
+}
+
+/** The platform's second look at the client, right before the token. */
+const invalidCredentials = "Invalid OAuthClient credentials"
 
 /**
  * The client waits for approval, as it does again after most changes to it. Its owner is exempt, and Cal.com looks at the
@@ -109,16 +141,16 @@ export const fromReply = (call: Call, reply: Transport.Reply): CallFailure => {
 const isNotApproved = (body: ErrorBody): boolean =>
   body._tag === "OAuth2" && body.error === "unauthorized_client" && body.description.startsWith("client_not_approved")
 
-/** Nobody approves within seconds. */
-const approvalWait = Duration.minutes(5)
+/** Nobody approves within seconds. Half of the wait is jitter: users who were refused together do not come back together. */
+const approvalWait = (random: number) => Duration.millis(Math.round(300_000 * (1 + random)))
 
-const notApproved = ({ operation }: Call, status: number) =>
+const notApproved = ({ operation }: Call, status: number, random: number) =>
   new CalRequestRejected({
     operation,
     status,
     reason:
       "client_not_approved: Cal.com has yet to approve this OAuth2 client, or to approve it again after a change of its name, logo, website, redirect URLs or scopes; only the client's owner is served meanwhile",
-    retryAfter: approvalWait
+    retryAfter: approvalWait(random)
   })
 
 /** Statuses with which a server turns a request away by its line or headers, which are the same for every user. */
@@ -137,9 +169,9 @@ const fromPlatform = (
 ): CallFailure => {
   if (status === 400) {
     if (message.startsWith("Invalid refresh token")) return CallFailure.Rejected({ error })
-    if (message.startsWith("Invalid OAuthClient credentials")) return misconfigured
+    if (message.startsWith(invalidCredentials)) return misconfigured
     if (message.startsWith("Bad Request Exception") || message.startsWith("Validation failed")) {
-      return CallFailure.ClientWide({ error })
+      return CallFailure.ClientWide({ error, isOwn: false })
     }
   }
   if (status === 404) {
@@ -172,14 +204,14 @@ const fromOAuth2 = (
     case "unsupported_grant_type":
     case "invalid_scope":
       // As for the platform's validation: refused before the token was looked at.
-      return CallFailure.ClientWide({ error })
+      return CallFailure.ClientWide({ error, isOwn: false })
     default:
       return CallFailure.Unknown({ error })
   }
 }
 
-const misconfigured = (call: Call, reason: string): CallFailure =>
-  CallFailure.ClientWide({ error: new CalClientMisconfigured({ clientId: call.clientId, reason }) })
+const misconfigured = (call: Call, reason: string, isOwn = false): CallFailure =>
+  CallFailure.ClientWide({ isOwn, error: new CalClientMisconfigured({ clientId: call.clientId, reason }) })
 
 const refusal = (call: Call, status: number, body: ErrorBody): string =>
   `status ${status}: ${scrub(errorText(body), call.secrets)}`

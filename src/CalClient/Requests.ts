@@ -5,17 +5,18 @@
  */
 import { Redacted } from "effect"
 import { HttpClientRequest } from "@effect/platform"
+import type { ClientSecret } from "./Secrets.js"
 
 /** A platform client: it owns managed users and authenticates with its secret. */
 export interface ManagedClient {
   readonly clientId: string
-  readonly clientSecret: Redacted.Redacted
+  readonly clientSecret: ClientSecret
 }
 
 /** An OAuth2 client. Without a secret it is a public one, which uses PKCE. */
 export interface OAuth2Client {
   readonly clientId: string
-  readonly clientSecret?: Redacted.Redacted | undefined
+  readonly clientSecret?: ClientSecret | undefined
   readonly redirectUrl?: string | undefined
 }
 
@@ -40,35 +41,43 @@ export interface NewManagedUser {
 
 type Request = HttpClientRequest.HttpClientRequest
 
+/** A client with the one of its secrets that a request carries. */
+interface WithSecret<Secret> {
+  readonly clientId: string
+  readonly clientSecret: Secret
+}
+type Platform = WithSecret<Redacted.Redacted>
+type OAuth2 = WithSecret<Redacted.Redacted | undefined>
+
 /** Counts the call in the client's rate limit (500 a minute) instead of that of our address (120 a minute). */
 const countedFor = ({ clientId }: { readonly clientId: string }) => ({ "x-cal-client-id": clientId })
 
-const platform = (apiUrl: string, client: ManagedClient, path: string): Request =>
+const platform = (apiUrl: string, client: Platform, path: string): Request =>
   HttpClientRequest.post(`${apiUrl}${path}`, {
     headers: { "x-cal-secret-key": Redacted.value(client.clientSecret), ...countedFor(client) }
   })
 
-const usersPath = ({ clientId }: ManagedClient) => `/oauth-clients/${encodeURIComponent(clientId)}/users`
+const usersPath = ({ clientId }: Platform) => `/oauth-clients/${encodeURIComponent(clientId)}/users`
 
 /** Spends a managed user's refresh token. */
-export const refreshManaged = (apiUrl: string, client: ManagedClient, refreshToken: Redacted.Redacted): Request =>
+export const refreshManaged = (apiUrl: string, client: Platform, refreshToken: Redacted.Redacted): Request =>
   platform(apiUrl, client, `/oauth/${encodeURIComponent(client.clientId)}/refresh`).pipe(
     HttpClientRequest.bodyUnsafeJson({ refreshToken: Redacted.value(refreshToken) })
   )
 
 /** Force-refresh: no body. */
-export const reissue = (apiUrl: string, client: ManagedClient, calUserId: number): Request =>
+export const reissue = (apiUrl: string, client: Platform, calUserId: number): Request =>
   platform(apiUrl, client, `${usersPath(client)}/${calUserId}/force-refresh`)
 
 /** Creates a managed user. Fields without a value are left out: Cal.com has defaults for them. */
-export const createManagedUser = (apiUrl: string, client: ManagedClient, user: NewManagedUser): Request => {
+export const createManagedUser = (apiUrl: string, client: Platform, user: NewManagedUser): Request => {
   const { avatarUrl, bio, email, locale, metadata, name, timeFormat, timeZone, weekStart } = user
   return platform(apiUrl, client, usersPath(client)).pipe(
     HttpClientRequest.bodyUnsafeJson({ email, name, timeFormat, weekStart, timeZone, locale, avatarUrl, bio, metadata })
   )
 }
 
-const oauth2Token = (apiUrl: string, client: OAuth2Client, fields: Readonly<Record<string, string>>): Request =>
+const oauth2Token = (apiUrl: string, client: OAuth2, fields: Readonly<Record<string, string>>): Request =>
   HttpClientRequest.post(`${apiUrl}/auth/oauth2/token`, { headers: countedFor(client) }).pipe(
     HttpClientRequest.bodyUrlParams({
       client_id: client.clientId,
@@ -78,13 +87,13 @@ const oauth2Token = (apiUrl: string, client: OAuth2Client, fields: Readonly<Reco
   )
 
 /** Spends an OAuth2 refresh token. */
-export const refreshOAuth2 = (apiUrl: string, client: OAuth2Client, refreshToken: Redacted.Redacted): Request =>
+export const refreshOAuth2 = (apiUrl: string, client: OAuth2, refreshToken: Redacted.Redacted): Request =>
   oauth2Token(apiUrl, client, { grant_type: "refresh_token", refresh_token: Redacted.value(refreshToken) })
 
 /** Exchanges an authorization code. The verifier is left out for a confidential client: Cal.com takes one or the other. */
 export const exchange = (
   apiUrl: string,
-  client: OAuth2Client & { readonly redirectUrl: string },
+  client: OAuth2 & { readonly redirectUrl: string },
   code: Redacted.Redacted,
   codeVerifier: Redacted.Redacted | undefined
 ): Request =>

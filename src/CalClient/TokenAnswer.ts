@@ -29,6 +29,8 @@ export interface Unread {
    * a maintenance page, or one user's matter; `never`, because the connection broke.
    */
   readonly drift: "now" | "secondUser" | "never"
+  /** When Cal.com answered, in its time, in milliseconds. */
+  readonly issuedAt: number
 }
 
 /** What a token endpoint granted. */
@@ -78,7 +80,8 @@ export const read = (bytes: Uint8Array, context: Context): Reading => {
   const unread = (reason: string, drift: Unread["drift"] = "now"): Unread => ({
     bytes: Redacted.make(bytes.slice(0, maxKept)),
     reason,
-    drift
+    drift,
+    issuedAt: context.issuedAt
   })
   const unreadable = (reason: string, drift?: Unread["drift"]) => Reading.Unreadable({ answer: unread(reason, drift) })
 

@@ -1,6 +1,7 @@
 /** Single environment variables: an optional text of a known form. A refusal names the form and never shows the text. */
 import { isIP } from "node:net"
 import { Config, ConfigError, Duration, Either, Option, Redacted } from "effect"
+import type { ClientSecret } from "../CalClient.js"
 
 /** A form of text: what people are told to write, and how it is read or what is wrong with it. */
 export interface Form<A> {
@@ -47,7 +48,21 @@ const redacted = (self: Form<string>): Form<Redacted.Redacted> => ({
 
 export const text = matching("printable text without spaces", /^[\x21-\x7e]{1,512}$/)
 
-export const secret = redacted(text)
+/**
+ * The secret of a Cal.com client, or two with a comma between them while one replaces the other. Cal.com's own have no
+ * comma in them: a platform client's is a JWT, an OAuth2 client's is hexadecimal (its `generateSecret`).
+ */
+export const clientSecret: Form<ClientSecret> = form(
+  `${text.expected}, or two such with a comma between them`,
+  (value) => {
+    const parts = value.split(",").map((part) => Either.getRight(text.parse(part.trim())))
+    return Option.flatMap(Option.all(parts), ([first, other, ...more]) =>
+      first === undefined || more.length > 0
+        ? Option.none()
+        : Option.some(other === undefined ? Redacted.make(first) : [Redacted.make(first), Redacted.make(other)])
+    )
+  }
+)
 
 export const path = matching("a path", /^[^\0]+$/)
 

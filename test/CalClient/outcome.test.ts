@@ -1,6 +1,6 @@
 import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Redacted, TestClock } from "effect"
+import { Duration, Effect, Layer, Random, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import { notConnected } from "../../src/CalHttp/Transport.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
@@ -285,8 +285,25 @@ describe("an OAuth2 client that waits for approval", () => {
     Effect.gen(function* () {
       const { _tag, error } = yield* outcome("oauth2", oauth2(401, "unauthorized_client", "client_not_approved"))
       assert(_tag === "NotSpent" && error._tag === "CalRequestRejected" && error.retryAfter !== undefined)
-      assert.strictEqual(Duration.toMinutes(error.retryAfter), 5)
+      assert.isTrue(Duration.between(error.retryAfter, { minimum: "5 minutes", maximum: "10 minutes" }))
       assert.include(error.message, "approve")
+    })
+  )
+
+  it.effect("which differs from user to user, between 5 and 10 minutes, and comes from Effect's Random", () =>
+    Effect.gen(function* () {
+      const waitOf = (seed: number) =>
+        outcome("oauth2", oauth2(401, "unauthorized_client", "client_not_approved")).pipe(
+          Effect.map(({ error }) => ("retryAfter" in error && error.retryAfter) || assert.fail()),
+          Effect.map(Duration.toMillis),
+          Effect.withRandom(Random.make(seed))
+        )
+      const seeds = Array.from({ length: 50 }, (_, seed) => seed)
+      const waits = yield* Effect.forEach(seeds, waitOf)
+      assert.isTrue(waits.every((wait) => wait >= 300_000 && wait <= 600_000))
+      assert.isBelow(Math.min(...waits), 330_000)
+      assert.isAbove(Math.max(...waits), 570_000)
+      assert.strictEqual(yield* waitOf(7), waits[7])
     })
   )
 })

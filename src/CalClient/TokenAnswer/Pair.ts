@@ -27,10 +27,14 @@ export const whole = (found: Found, access: Candidate, refresh: Candidate, conte
   ...refreshTokenEnd(found, context)
 })
 
-/** The stored access token, which ends when it ended before, beside a new refresh token. */
+/**
+ * The stored access token beside a new refresh token. It ends when it ended before, unless no refresh token was sent: a
+ * reissue has ended it by now.
+ */
 export const withStored = (found: Found, refresh: Candidate, stored: TokenPair, context: Context): TokenPair => ({
   accessToken: stored.accessToken,
-  accessTokenExpiresAt: stored.accessTokenExpiresAt,
+  accessTokenExpiresAt:
+    context.sent === undefined ? Math.min(stored.accessTokenExpiresAt, context.issuedAt) : stored.accessTokenExpiresAt,
   ...(stored.issuedAt === undefined ? {} : { issuedAt: stored.issuedAt }),
   refreshToken: Redacted.make(refresh.text),
   ...refreshTokenEnd(found, context)
