@@ -5,6 +5,7 @@
 import { Clock, Context, Effect, Layer, Option, type Scope, type Stream } from "effect"
 import { CalClient } from "./CalClient.js"
 import * as Account from "./CalTokens/Account.js"
+import * as Deadline from "./Fibers/Deadline.js"
 import * as Commit from "./CalTokens/Commit.js"
 import * as Changes from "./CalTokens/Changes.js"
 import * as Circuit from "./CalTokens/Circuit.js"
@@ -20,12 +21,13 @@ import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
+import * as Sealed from "./CalTokens/Sealed.js"
 import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
 import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
-import { NotManagedUser, type TokenError, TokensNotFound } from "./TokenError.js"
+import { type TokenError, TokensNotFound } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 import { type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
@@ -119,6 +121,8 @@ export const makeWith = (
     yield* notices.follow(storage.notices)
     // Before the fibers that publish to it, so that it closes after them.
     const pubsub = yield* Changes.pubsub
+    // Before the fibers that it ends waits of, so that it closes after them.
+    const deadline = yield* Deadline.make()
     const owned = yield* Owned.make({
       shutdownWait: config.shutdownWait,
       onAbandoned: reportLost
@@ -126,9 +130,9 @@ export const makeWith = (
     const changes = yield* Changes.make(owned, pubsub)
     const publish: Changes.Changes["publish"] = (change) =>
       Effect.zipRight(notices.learned(change.userUlid, change.version), changes.publish(change))
-    const circuit = Circuit.make(config)
+    const circuit = Circuit.make(config, client.fingerprint)
     const cooldowns = Cooldowns.make()
-    const reader = Reader.make({ memory, storage, owned, now: client.now })
+    const reader = Reader.make({ memory, storage, owned, deadline, now: client.now })
     const commits = Commit.make({ config, storage, memory, notices, owned, publish })
     const publishTerminal = (row: StoredConnection) =>
       publish({
@@ -138,11 +142,13 @@ export const makeWith = (
         cause: row.status._tag === "Active" ? undefined : row.status.cause
       })
 
-    const endings = Ending.make({ config, storage, client, circuit, memory, publish: publishTerminal })
-    const attempt = Attempt.make({ config, storage, client, circuit, owned, commits, endings, plan })
-    const claim = Claim.make({ config, storage, client, memory, cooldowns, attempt })
+    const sealed = Sealed.make({ storage, commits, owned, circuit })
+    const endings = Ending.make({ config, storage, client, circuit, sealed, memory, publish: publishTerminal })
+    const attempt = Attempt.make({ config, storage, client, circuit, owned, deadline, commits, endings, sealed, plan })
+    const claim = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
     const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
-    const flights = SingleFlight.make<StoredConnection, TokenError>(owned)
+    yield* Effect.forkScoped(sealed.readAlways)
+    const flights = SingleFlight.make<StoredConnection, TokenError>({ deadline, owned })
     const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly })
 
     const info = (entry: Memory.Entry) =>
@@ -176,29 +182,31 @@ export const makeWith = (
       userUlid: UserUlid,
       wanted: Account.NewConnection,
       input: TokenInput.PairInput,
-      options: { readonly replace?: boolean | undefined } | undefined
+      options: { readonly replace?: boolean | undefined; readonly isGranted?: boolean } | undefined
     ) =>
       Effect.gen(function* () {
         const decoded = yield* TokenInput.pair(input, yield* client.now)
         const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
-        const row = yield* storage.connect({ userUlid, connection, pair: decoded.pair, replace: options?.replace })
+        const row = yield* storage.connect({
+          userUlid,
+          connection,
+          pair: decoded.pair,
+          replace: options?.replace,
+          circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
+        })
         return yield* adopt(row, "connected")
       })
 
     return CalTokens.of({
       ensureValid: Effect.fn("CalTokens.ensureValid")(function* (userUlid, options) {
         if (options?.forceRefresh === true) return yield* serving.force(userUlid)
-        return yield* serving.serve(yield* serving.load(userUlid))
+        return yield* serving.serve(yield* reader.load(userUlid))
       }),
 
       refresh: Effect.fn("CalTokens.refresh")(function* (userUlid, options) {
-        if (options?.reissue === true) {
-          const entry = yield* reader.reload(userUlid)
-          if (entry.row.connection._tag !== "ManagedUser") return yield* Effect.fail(new NotManagedUser({ userUlid }))
-          return Serving.valid(yield* serving.join(entry, { reissue: true }), true)
-        }
+        if (options?.reissue === true) return yield* serving.reissue(userUlid)
         if (options?.forceRefresh === true) return yield* serving.force(userUlid)
-        const entry = yield* serving.load(userUlid)
+        const entry = yield* reader.load(userUlid)
         const age = freshness(entry.row.pair, yield* client.now, config.windows)
         const isSoon = age === "expiringSoon" && !entry.refused && entry.row.status._tag === "Active"
         return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
@@ -212,7 +220,7 @@ export const makeWith = (
 
       connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
         const store = (connection: Account.NewConnection, pair: TokenInput.PairInput) =>
-          Effect.map(connect(userUlid, connection, pair, options), ({ row }) => row)
+          Effect.map(connect(userUlid, connection, pair, { ...options, isGranted: true }), ({ row }) => row)
         const work = Connecting.run(
           { config, storage, circuit, owned, notices, connect: store },
           { userUlid, obtain, since: yield* Clock.currentTimeMillis }

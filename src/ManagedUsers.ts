@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
 import { CalClient, type NewManagedUser } from "./CalClient.js"
 import { CalTokens } from "./CalTokens.js"
+import * as Deadline from "./Fibers/Deadline.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
 import * as Owned from "./Fibers/Owned.js"
 import type { UserUlid } from "./Token.js"
@@ -41,8 +42,9 @@ export const make: Effect.Effect<
   const tokens = yield* CalTokens
   const storage = yield* TokenStorage
   const { callTimeout, shutdownWait } = yield* TokenConfig
+  const deadline = yield* Deadline.make()
   const owned = yield* Owned.make({ shutdownWait, onAbandoned: () => Effect.void })
-  const flights = SingleFlight.make<Account, TokenError>(owned)
+  const flights = SingleFlight.make<Account, TokenError>({ deadline, owned })
 
   /** The account that the user has and that serves. From the storage: another process may have connected it just now. */
   const connected = (userUlid: UserUlid) =>
@@ -101,13 +103,14 @@ export const make: Effect.Effect<
         return meanwhile.value
       }
       if (answer._tag === "Exists") return yield* takeUp(userUlid, answer.calUserId)
-      yield* tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: answer.calUserId }, answer.pair)
+      const connection = { _tag: "ManagedUser", calUserId: answer.calUserId } as const
+      yield* tokens.connectWith(userUlid, Effect.succeed({ connection, pair: answer.pair }))
       return { calUserId: answer.calUserId, origin: "created" }
     })
 
   return ManagedUsers.of({
     create: Effect.fn("ManagedUsers.create")(function* (userUlid, user) {
-      return yield* flights.share(userUlid, "create", create(userUlid, user))
+      return yield* flights.share(userUlid, create(userUlid, user))
     })
   })
 })

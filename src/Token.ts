@@ -151,3 +151,10 @@ export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => 
     ...(calUserId === undefined ? {} : { calUserId })
   }
 }
+
+/**
+ * By both tokens: OAuth2 access tokens of one second are equal, an OAuth2 server may let a refresh token live on (RFC 6749
+ * §6), and a pair gets a version only when it is stored.
+ */
+export const isSamePair = (one: TokenPair, other: TokenPair): boolean =>
+  hash(one.refreshToken) === hash(other.refreshToken) && hash(one.accessToken) === hash(other.accessToken)

@@ -136,8 +136,10 @@ export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()
 /** Cal.com's answer does not have the shape its contract promises. */
 export class CalProtocolError extends Schema.TaggedError<CalProtocolError>()("CalProtocolError", {
   operation: Schema.String,
-  /** Where the answer departs, as field paths; never values. */
-  issue: Schema.String
+  /** Where the answer departs, in plain words or as field paths; never values. */
+  issue: Schema.String,
+  /** When the next refresh is let through, where all answers are like that. */
+  retryAfter: Schema.optional(Schema.DurationFromMillis)
 }) {
   override get message() {
     return `Cal.com's answer to ${this.operation} is not understood: ${this.issue}.`

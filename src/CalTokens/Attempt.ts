@@ -2,11 +2,12 @@
  * One attempt, from the claim to its end: carries out what `Plan` says, and commits what Cal.com grants. It runs where
  * nothing interrupts it.
  */
-import { Clock, Duration, Effect, Option } from "effect"
-import { CallFailure, type CalClient, type Grant } from "../CalClient.js"
+import { Cause, Clock, Duration, Effect, Exit, Option } from "effect"
+import { CallFailure, type CalClient, type Grant, type Unread } from "../CalClient.js"
+import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
-import { hash } from "../Token.js"
+import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type TokenError } from "../TokenError.js"
 import type { StoredConnection, StoredRow, TokenStorage } from "../TokenStorage.js"
@@ -15,6 +16,7 @@ import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
 import { type Claimed, type Finish, type LookAgain, lookAgain } from "./Ending.js"
 import * as Plan from "./Plan.js"
+import * as Sealed from "./Sealed.js"
 
 /** What Cal.com's answer is judged by: what is there already is no news. */
 const kept = ({ row }: Plan.State) => ({
@@ -36,11 +38,13 @@ export const make = (deps: {
   readonly client: typeof CalClient.Service
   readonly circuit: Circuit
   readonly owned: Owned
+  readonly deadline: Deadline
   readonly commits: Commits
   readonly endings: Finish
+  readonly sealed: Sealed.Sealed
   readonly plan: typeof Plan.next
 }): Attempt => {
-  const { circuit, client, commits, config, endings, plan, storage } = deps
+  const { circuit, client, commits, config, endings, plan, sealed, storage } = deps
 
   return (claimed) => {
     // From the claim on: whoever slept since then may have lost the lease, and sends nothing any more.
@@ -49,15 +53,42 @@ export const make = (deps: {
     const { clientId } = claimed.row.connection
     const seen = hash(claimed.row.pair.refreshToken)
 
-    const commit = ({ purpose, refused, row }: Plan.State, grant: Grant, spent: ReadonlyArray<string>) =>
+    /** What is sealed of an answer that nobody understands. */
+    const toSeal = ({ row, spending }: Plan.State, unread: Unread) =>
+      Sealed.toSeal(row, unread, {
+        operation: spending === undefined ? "reissue" : "refresh",
+        spentHash: spending ?? seen
+      })
+
+    const commit = (state: Plan.State, grant: Grant, spent: ReadonlyArray<string>) =>
       Effect.map(
         commits.commit({
-          row,
+          row: state.row,
           grant,
-          request: { userUlid, attemptId, seen, dead: [...new Set([...refused, ...spent])] },
-          reissued: purpose === "reissue"
+          request: {
+            userUlid,
+            attemptId,
+            seen,
+            dead: [...new Set([...state.refused, ...spent])],
+            circuit: circuit.keyOf(clientId),
+            ...(grant.unread === undefined
+              ? {}
+              : {
+                  unread: {
+                    sealed: toSeal(state, grant.unread),
+                    drift: Sealed.driftOf(grant.unread),
+                    probeIn: config.probeDelayValid
+                  }
+                })
+          },
+          reissued: state.spending === undefined
         }),
-        Option.match({ onNone: () => lookAgain, onSome: (row): Landed | LookAgain => ({ _tag: "Landed", row }) })
+        Option.match({
+          onNone: () => lookAgain,
+          // A reissue ended every other pair: one that was stored meanwhile is no answer to it.
+          onSome: (row): Landed | LookAgain =>
+            state.spending === undefined && !isSamePair(row.pair, grant.pair) ? lookAgain : { _tag: "Landed", row }
+        })
       )
 
     /** One call to a token endpoint, within the time the attempt has left; `spent` are the tokens it kills. */
@@ -65,26 +96,38 @@ export const make = (deps: {
       operation: "refresh" | "reissue",
       state: Plan.State,
       spent: ReadonlyArray<string>,
-      request: Effect.Effect<Grant, CallFailure>
+      request: (deadline: number) => Effect.Effect<Grant, CallFailure>
     ): Effect.Effect<Landed | LookAgain | Plan.Outcome> =>
       Effect.gen(function* () {
-        const elapsed = Math.max(0, (yield* Clock.currentTimeMillis) - startedAt)
+        const now = yield* Clock.currentTimeMillis
+        const elapsed = Math.max(0, now - startedAt)
         const left = Duration.subtract(config.attemptTimeout, Duration.millis(elapsed))
         if (Duration.lessThanOrEqualTo(left, Duration.zero)) {
           const error = new CalUnavailable({ operation, reason: "the attempt ran out of time" })
           return yield* Effect.fail(CallFailure.NotSpent({ error }))
         }
-        const granted = Effect.tap(request, () => circuit.granted(clientId))
-        return yield* Call.bounded(deps.owned, granted, {
+        const timeout = Duration.min(left, config.callTimeout)
+        const granted = Effect.tap(request(now + Duration.toMillis(timeout)), () => circuit.granted(clientId))
+        return yield* Call.bounded(deps, granted, {
           operation,
           userUlid,
-          timeout: Duration.min(left, config.callTimeout),
+          timeout,
           lateWait: config.lateAnswerWait,
-          onLate: (grant) =>
-            Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(state, grant, spent)).pipe(
-              Effect.asVoid,
-              Effect.annotateLogs({ userUlid, operation })
-            )
+          onLate: (answer) =>
+            Exit.matchEffect(answer, {
+              onSuccess: (grant) =>
+                Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(state, grant, spent)),
+              onFailure: (cause) => {
+                const failure = Option.getOrUndefined(Cause.failureOption(cause))
+                if (failure?._tag !== "Unreadable") return Effect.void
+                const drift = Sealed.driftOf(failure.answer)
+                return sealed.offer({
+                  userUlid,
+                  ...toSeal(state, failure.answer),
+                  ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuit.keyOf(clientId) } })
+                })
+              }
+            }).pipe(Effect.asVoid, Effect.annotateLogs({ userUlid, operation }))
         }).pipe(Metrics.calCall(operation))
       }).pipe(
         Effect.matchEffect({
@@ -97,13 +140,19 @@ export const make = (deps: {
     const journal = ({ refused }: Plan.State, next: string) =>
       storage.spend({ userUlid, attemptId, next, dead: [...refused] })
 
+    const send = (state: Plan.State, { hash, pair }: Plan.Candidate) =>
+      Effect.map(
+        call("refresh", state, [hash], (deadline) =>
+          client.refresh(state.row.connection, pair.refreshToken, { ...kept(state), deadline })
+        ),
+        (outcome) => ({ state, outcome })
+      )
+
     const spend = (state: Plan.State, { candidate, isJournalled }: Extract<Plan.Step, { _tag: "Spend" }>) =>
       Effect.gen(function* () {
         const row = isJournalled ? Option.some(state.row) : yield* journal(state, candidate.hash)
         if (Option.isNone(row)) return { state, outcome: lookAgain }
-        const now = { ...state, row: row.value }
-        const request = client.refresh(now.row.connection, candidate.pair.refreshToken, kept(now))
-        return { state: now, outcome: yield* call("refresh", now, [candidate.hash], request) }
+        return yield* send({ ...state, row: row.value }, candidate)
       })
 
     /** Reissuing kills a newer pair, so the row is looked at right before. */
@@ -113,9 +162,12 @@ export const make = (deps: {
         if (Option.isNone(row) || row.value.connection._tag === "OAuth2") return { state, outcome: lookAgain }
         const now = { ...state, row: row.value }
         const spent = Plan.candidates(now).map((candidate) => candidate.hash)
+        const { connection } = row.value
         return {
           state: now,
-          outcome: yield* call("reissue", now, spent, client.reissue(row.value.connection, kept(now)))
+          outcome: yield* call("reissue", now, spent, (deadline) =>
+            client.reissue(connection, { ...kept(now), deadline })
+          )
         }
       })
 
@@ -134,6 +186,10 @@ export const make = (deps: {
 
     const take = Plan.Step.$match({
       Spend: (step) => (state: Plan.State) => spend(state, step),
+      SpendAgain:
+        ({ candidate }) =>
+        (state: Plan.State) =>
+          Effect.delay(send(state, candidate), config.youngTokenDelay),
       Reissue: () => reissue,
       AwaitLatePair: () => awaitLatePair,
       End:
@@ -143,7 +199,7 @@ export const make = (deps: {
     })
 
     return Effect.gen(function* () {
-      yield* Effect.tapError(circuit.enter(clientId, userUlid), () => endings.release(claimed, claimed.probe))
+      yield* Effect.tapError(circuit.enter(clientId), () => endings.release(claimed, claimed.probe))
       let [step, state] = plan(Plan.begin(claimed), Plan.Outcome.Claimed())
       while (true) {
         const taken = yield* take(step)(state)

@@ -3,10 +3,11 @@
  * itself is not cut at the deadline: Cal.com may have rotated the token, and then the answer holds the only live one. It
  * is listened for a while longer and handed over when it comes.
  */
-import { Deferred, Duration, Effect, Exit } from "effect"
+import { Deferred, Duration, Effect, type Exit } from "effect"
 import { CallFailure, type Grant } from "../CalClient.js"
 import { CalUnavailable } from "../TokenError.js"
 import type { UserUlid } from "../Token.js"
+import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
 
 const timedOut = (operation: string, after: Duration.Duration) =>
@@ -14,16 +15,16 @@ const timedOut = (operation: string, after: Duration.Duration) =>
     error: new CalUnavailable({ operation, reason: `no answer within ${Duration.toSeconds(after)} s` })
   })
 
-/** Runs `call` in a fiber of the service. `onLate` gets a grant that arrives after `timeout` but within `lateWait` of it. */
+/** Runs `call` in a fiber of the service. `onLate` gets an answer that arrives after `timeout` but within `lateWait` of it. */
 export const bounded = (
-  owned: Owned,
+  { deadline, owned }: { readonly owned: Owned; readonly deadline: Deadline },
   call: Effect.Effect<Grant, CallFailure>,
   options: {
     readonly operation: string
     readonly userUlid: UserUlid
     readonly timeout: Duration.Duration
     readonly lateWait: Duration.Duration
-    readonly onLate: (grant: Grant) => Effect.Effect<void>
+    readonly onLate: (answer: Exit.Exit<Grant, CallFailure>) => Effect.Effect<void>
   }
 ): Effect.Effect<Grant, CallFailure> =>
   Effect.gen(function* () {
@@ -44,15 +45,12 @@ export const bounded = (
           Effect.exit
         )
         const inTime = yield* Deferred.done(answer, exit)
-        if (!inTime && Exit.isSuccess(exit)) yield* options.onLate(exit.value)
+        if (!inTime) yield* options.onLate(exit)
       }),
       options.userUlid
     )
-    const deadline = owned.runToEnd(
-      Effect.zipRight(
-        Effect.sleep(options.timeout),
-        Deferred.fail(answer, timedOut(options.operation, options.timeout))
-      )
+    const cancel = deadline.after(Duration.toMillis(options.timeout), () =>
+      Deferred.unsafeDone(answer, Effect.fail(timedOut(options.operation, options.timeout)))
     )
-    return yield* Effect.ensuring(Deferred.await(answer), deadline.interruptAsFork(deadline.id()))
+    return yield* Effect.ensuring(Deferred.await(answer), Effect.sync(cancel))
   })

@@ -1,118 +1,97 @@
 /**
- * One circuit per client and process. A client-wide refusal opens it, so that a wrong secret costs one call per interval
- * instead of one per user. The brake opens it too, when users are refused for good in a number that looks like a wrong
- * key or URL: then nobody is told to reconnect for it.
+ * The circuits of clients as this process sees them. One is the fleet's and belongs to the storage, which opens and closes
+ * it (`TokenStorage/Circuits.ts`); here it is only remembered until its next trial, so that those who wait need not ask.
+ * The other is this process's own, for faults that are its own: a client that is not configured, or a URL that leads
+ * elsewhere.
  */
 import { Clock, Duration, Effect } from "effect"
-import type { UserUlid } from "../Token.js"
-import { CalClientMisconfigured, type TokenError } from "../TokenError.js"
+import { CalClientMisconfigured, CalProtocolError, type TokenError } from "../TokenError.js"
 import type { Options } from "../TokenConfig.js"
+import type { CircuitRequest } from "../TokenStorage.js"
+import type { CircuitCause } from "../TokenStorage/Circuits.js"
 
-interface State {
-  /** Milliseconds since the epoch; `undefined` while closed. */
-  openUntil: number | undefined
-  reason: string
-  /** Opened by the brake, and not because Cal.com refuses the client. */
-  braked: boolean
-  /** Whose refusals keep the brake on: the next trial is somebody else's, if anybody else comes. */
-  readonly tried: Set<UserUlid>
-  /** Answered refreshes of the last `brakeWindow`: instants, and who was refused for good, each of those once. */
-  answers: Array<{ readonly at: number; readonly refused: UserUlid | undefined }>
+/** Why a client's circuit is open. */
+export interface Fault {
+  readonly cause: CircuitCause
+  readonly reason: string
+  readonly retryAfter: Duration.Duration
 }
+
+export type CircuitError = CalClientMisconfigured | CalProtocolError
 
 export interface Circuit {
-  /** Fails while open and no trial is due for this user. Takes nothing. */
-  readonly look: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
-  /** The same right before a call: passes while closed, and once per interval while open. */
-  readonly enter: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
-  /** Cal.com granted a pair. */
+  /** Whose circuit the storage reads and writes in the same step as a user's row. */
+  readonly keyOf: (clientId: string) => CircuitRequest
+  /** Fails while a circuit is open and no trial is due. Takes nothing. */
+  readonly look: (clientId: string) => Effect.Effect<void, CircuitError>
+  /** The same of this process's own right before a call: passes while closed, and once per interval while open. */
+  readonly enter: (clientId: string) => Effect.Effect<void, CircuitError>
+  /** Cal.com granted a pair: nothing is wrong with this process. */
   readonly granted: (clientId: string) => Effect.Effect<void>
-  /** Cal.com refuses the client. */
+  /** The storage said that the fleet's circuit is open; `trialIn`: until anybody's next trial. */
+  readonly heard: (clientId: string, fault: Fault, trialIn: Duration.Duration) => Effect.Effect<CircuitError>
+  /** A fault of this process. */
   readonly misconfigured: (clientId: string, error: TokenError) => Effect.Effect<CalClientMisconfigured>
-  /** Cal.com refuses a user for good. A failure means that too many were, and that nobody should be marked. */
-  readonly refused: (clientId: string, userUlid: UserUlid) => Effect.Effect<void, CalClientMisconfigured>
 }
 
-const closed = (): State => ({ openUntil: undefined, reason: "", braked: false, tried: new Set(), answers: [] })
+interface Held {
+  readonly fault: Omit<Fault, "retryAfter">
+  /** Milliseconds since the epoch, by our clock. */
+  readonly since: number
+  until: number
+}
 
-export const make = (config: Pick<Options, "brakeRejections" | "brakeWindow" | "circuitInterval">): Circuit => {
-  const clients = new Map<string, State>()
+/** What callers are told of it. */
+export const errorOf = (clientId: string, { cause, reason, retryAfter }: Fault): CircuitError =>
+  cause === "drift"
+    ? new CalProtocolError({ operation: "refresh", issue: reason, retryAfter })
+    : new CalClientMisconfigured({ clientId, reason, retryAfter })
+
+/** `fingerprint`: of a client's secrets and Cal.com's address, as this process has them. */
+export const make = (config: Pick<Options, "circuitInterval">, fingerprint: (clientId: string) => string): Circuit => {
+  const fleet = new Map<string, Held>()
+  const own = new Map<string, Held>()
   const interval = Duration.toMillis(config.circuitInterval)
-  const window = Duration.toMillis(config.brakeWindow)
 
-  const at = <A, E>(clientId: string, use: (state: State, now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const state = clients.get(clientId) ?? closed()
-      clients.set(clientId, state)
-      return use(state, now)
-    })
+  /** Not while our clock was put back since. */
+  const holds = ({ since, until }: Held, now: number) => now >= since && now < until
 
-  /** Users of whom the brake's trials were wait one interval longer, so that a healthy one gets a turn. */
-  const holds = (state: State, userUlid: UserUlid, now: number) => {
-    if (state.openUntil === undefined) return false
-    const until = state.openUntil + (state.tried.has(userUlid) ? interval : 0)
-    // Further away than that only after our clock was put back.
-    return now < until && now >= state.openUntil - interval
-  }
-
-  const misconfigured = (clientId: string, state: State, now: number) =>
-    new CalClientMisconfigured({
-      clientId,
-      reason: state.reason,
-      ...(state.openUntil === undefined ? {} : { retryAfter: Duration.millis(Math.max(0, state.openUntil - now)) })
-    })
-
-  const open = (clientId: string, state: State, now: number, reason: string, braked: boolean) => {
-    state.openUntil = now + interval
-    state.reason = reason
-    state.braked = braked
-    return misconfigured(clientId, state, now)
-  }
-
-  const record = (state: State, now: number, refused?: UserUlid) => {
-    state.answers = state.answers.filter(
-      (answer) => answer.at > now - window && (refused === undefined || answer.refused !== refused)
-    )
-    state.answers.push({ at: now, refused })
-  }
+  const failIfHeld = (clientId: string, held: Held | undefined, now: number) =>
+    held !== undefined && holds(held, now)
+      ? Effect.fail(errorOf(clientId, { ...held.fault, retryAfter: Duration.millis(held.until - now) }))
+      : Effect.void
 
   return {
-    look: (clientId, userUlid) =>
-      at(clientId, (state, now) =>
-        holds(state, userUlid, now) ? Effect.fail(misconfigured(clientId, state, now)) : Effect.void
+    keyOf: (clientId) => ({ clientId, fingerprint: fingerprint(clientId), interval: config.circuitInterval }),
+    look: (clientId) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.zipRight(failIfHeld(clientId, own.get(clientId), now), failIfHeld(clientId, fleet.get(clientId), now))
       ),
-    enter: (clientId, userUlid) =>
-      at(clientId, (state, now) => {
-        if (holds(state, userUlid, now)) return Effect.fail(misconfigured(clientId, state, now))
-        if (state.openUntil !== undefined) state.openUntil = now + interval
+    enter: (clientId) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const held = own.get(clientId)
+        if (held === undefined || holds(held, now)) return failIfHeld(clientId, held, now)
+        own.set(clientId, { ...held, since: now, until: now + interval })
         return Effect.void
       }),
     granted: (clientId) =>
-      at(clientId, (state, now) => {
-        if (state.openUntil !== undefined) state.answers = []
-        state.openUntil = undefined
-        state.tried.clear()
-        record(state, now)
-        return Effect.void
+      Effect.sync(() => {
+        own.delete(clientId)
+        fleet.delete(clientId)
       }),
-    misconfigured: (clientId, error) =>
-      at(clientId, (state, now) => {
-        state.tried.clear()
-        const reason = error._tag === "CalClientMisconfigured" ? error.reason : error.message
-        return Effect.succeed(open(clientId, state, now, reason, false))
+    heard: (clientId, fault, trialIn) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const { cause, reason } = fault
+        // Not for longer than the usual time between two trials: somebody else may close it meanwhile.
+        const until = now + Math.min(Duration.toMillis(trialIn), interval)
+        fleet.set(clientId, { fault: { cause, reason }, since: now, until })
+        return errorOf(clientId, fault)
       }),
-    refused: (clientId, userUlid) =>
-      at(clientId, (state, now) => {
-        // Cal.com looks at a user only after it accepted the client: a refusal of that is over.
-        if (!state.braked) state.openUntil = undefined
-        const trial = state.openUntil !== undefined
-        record(state, now, userUlid)
-        const refusals = state.answers.filter((answer) => answer.refused !== undefined).length
-        const braking = refusals >= config.brakeRejections && refusals * 2 > state.answers.length
-        if (!trial && !braking) return Effect.void
-        state.tried.add(userUlid)
-        const reason = "it refused many users within a short time, which looks like a wrong client or URL"
-        return Effect.fail(open(clientId, state, now, reason, true))
+    misconfigured: (clientId, failure) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const reason = failure._tag === "CalClientMisconfigured" ? failure.reason : failure.message
+        own.set(clientId, { fault: { cause: "client", reason }, since: now, until: now + interval })
+        return new CalClientMisconfigured({ clientId, reason, retryAfter: config.circuitInterval })
       })
   }
 }

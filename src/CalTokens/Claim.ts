@@ -2,19 +2,21 @@
 import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { CalClient } from "../CalClient.js"
-import { isExpired } from "../Token.js"
+import { isExpired, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, RefreshCoolingDown, type TokenError, TokensNotFound } from "../TokenError.js"
-import { ClaimResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { CalUnavailable, NotManagedUser, RefreshCoolingDown, type TokenError, TokensNotFound } from "../TokenError.js"
+import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Attempt, Landed } from "./Attempt.js"
-import type { Cooldowns } from "./Cooldowns.js"
+import { type Circuit, errorOf } from "./Circuit.js"
+import type { Cooldown, Cooldowns } from "./Cooldowns.js"
 import { type LookAgain, lookAgain, reauthorizationRequired } from "./Ending.js"
 import type { Entry, Memory } from "./Memory.js"
+import type { Sealed } from "./Sealed.js"
 
 export interface Request {
   /** What the caller knows: anything newer satisfies it. */
   readonly entry: Entry
-  readonly reissue: boolean
+  readonly purpose: "refresh" | "reissue"
   /** Cal.com rejected the token although it does not look expired. */
   readonly rejected: boolean
 }
@@ -22,6 +24,7 @@ export interface Request {
 /** What a flight has learned so far. */
 export interface Progress {
   row: StoredConnection
+  purpose: Request["purpose"]
   /** Only a pair with a higher version is news. */
   knownVersion: number
   waitedForHolder: boolean
@@ -51,9 +54,11 @@ export const make = (deps: {
   readonly client: typeof CalClient.Service
   readonly memory: Memory
   readonly cooldowns: Cooldowns
+  readonly circuit: Circuit
+  readonly sealed: Sealed
   readonly attempt: Attempt
 }): Claim => {
-  const { client, config, cooldowns, memory, storage } = deps
+  const { circuit, client, config, cooldowns, memory, sealed, storage } = deps
 
   /** For how long the row's access token has been expired, if it is. */
   const expiredFor = (row: StoredConnection) =>
@@ -64,14 +69,31 @@ export const make = (deps: {
   const newer = (progress: Progress, { row }: Verdict<"Newer">): Effect.Effect<Turn> =>
     Effect.zipWith(memory.put(row), client.now, (_, now) => {
       progress.knownVersion = row.version
-      // A pair can be handed in expired: that one has to be refreshed in its turn.
+      // A pair can be handed in expired, and a reissue can bring one: that one has to be refreshed in its turn.
+      progress.purpose = "refresh"
       return isExpired(row.pair, now) ? lookAgain : { _tag: "Landed", row }
     })
 
-  const terminal = ({ row }: Verdict<"Terminal">): Effect.Effect<never, TokenError> =>
-    Effect.zipRight(
-      memory.put(row),
-      Effect.fail(reauthorizationRequired(row) ?? new TokensNotFound({ userUlid: row.userUlid }))
+  /** Cal.com shall not reissue an account that is nobody's here, nor one that nobody asked for. */
+  const moved = (progress: Progress, { row }: Verdict<"Moved">): Effect.Effect<Turn, NotManagedUser> => {
+    progress.purpose = "refresh"
+    return row.connection._tag === "OAuth2"
+      ? Effect.fail(new NotManagedUser({ userUlid: row.userUlid }))
+      : Effect.succeed(lookAgain)
+  }
+
+  /** Nobody is asked to reconnect while an answer that can be read by now holds the pair. */
+  const terminal = ({ row, sealed: answers }: Verdict<"Terminal">): Effect.Effect<Turn, TokenError> =>
+    Effect.flatMap(
+      sealed.read(row, answers),
+      Option.match({
+        onSome: (row) => Effect.succeed<Turn>({ _tag: "Landed", row }),
+        onNone: () =>
+          Effect.zipRight(
+            memory.put(row),
+            Effect.fail(reauthorizationRequired(row) ?? new TokensNotFound({ userUlid: row.userUlid }))
+          )
+      })
     )
 
   const busy = (progress: Progress, { retryAfter }: Verdict<"Busy">): Effect.Effect<Turn> =>
@@ -87,12 +109,30 @@ export const make = (deps: {
     })
 
   /** Spares the storage the next questions about this pair. */
-  const mirror = (row: StoredConnection, left: Duration.Duration, lastError: string | undefined) =>
+  const mirror = (
+    row: StoredConnection,
+    left: Duration.Duration,
+    lastError: string | undefined,
+    told?: Cooldown["told"]
+  ) =>
     Effect.gen(function* () {
       const since = yield* Clock.currentTimeMillis
       const until = since + Duration.toMillis(left)
       const expired = isExpired(row.pair, yield* client.now)
-      yield* cooldowns.set(row.userUlid, { since, until, version: row.version, expired, lastError })
+      yield* cooldowns.set(row.userUlid, { since, until, version: row.version, expired, lastError, told })
+    })
+
+  const held = ({ row, sealed: answers, trialIn, ...fault }: Verdict<"Held">) =>
+    Effect.gen(function* () {
+      if (Option.isSome(yield* sealed.read(row, answers))) return lookAgain
+      if (fault.cause === "drift") sealed.heardOfDrift()
+      const error = yield* circuit.heard(row.connection.clientId, fault, trialIn)
+      // Held though a trial is due: it is not this user's while the token serves, or an answer is kept that holds the next.
+      if (Duration.equals(trialIn, Duration.zero)) {
+        const told = (retryAfter: Duration.Duration) => errorOf(row.connection.clientId, { ...fault, retryAfter })
+        yield* mirror(row, fault.retryAfter, error._tag, told)
+      }
+      return yield* Effect.fail(error)
     })
 
   /** Who waited for the holder of the lease gets the holder's failure. */
@@ -130,39 +170,52 @@ export const make = (deps: {
 
   return (request, progress) =>
     Effect.gen(function* () {
-      const { reissue, rejected } = request
-      const { userUlid } = request.entry.row
+      const { entry, rejected } = request
+      const { connection, userUlid, version } = entry.row
       const attemptId = randomUUID()
       const startedAt = yield* Clock.currentTimeMillis
       const result = yield* storage.claim({
         userUlid,
         attemptId,
-        knownVersion: progress.knownVersion,
+        purpose:
+          progress.purpose === "reissue" && connection._tag === "ManagedUser"
+            ? Purpose.Reissue({ account: connection, knownVersion: version })
+            : Purpose.Refresh({
+                knownVersion: progress.knownVersion,
+                rejectedInterval: rejected ? config.rejectedInterval : undefined
+              }),
         lease: config.lease,
         cooldownWindow: config.cooldownWindow,
         maxAttempts: config.maxAttempts,
         expiredFor: Option.getOrUndefined(yield* expiredFor(progress.row)),
-        rejectedInterval: rejected ? config.rejectedInterval : undefined,
-        reissue
+        circuit: circuit.keyOf(progress.row.connection.clientId)
       })
       if (result._tag !== "NotFound") progress.row = result.row
       return yield* ClaimResult.$match(result, {
         NotFound: (): Effect.Effect<Turn, TokenError> =>
           Effect.zipRight(memory.remove(userUlid), new TokensNotFound({ userUlid })),
         Newer: (verdict) => newer(progress, verdict),
+        Moved: (verdict) => moved(progress, verdict),
         Terminal: terminal,
         Busy: (verdict) => busy(progress, verdict),
         RejectedRecently: ({ retryAfter }) => new RefreshCoolingDown({ userUlid, retryAfter }),
         CoolingDown: (verdict) => coolingDown(progress, verdict),
         ProbeLater: (verdict) => probeLater(request, progress, verdict),
-        Claimed: ({ consecutiveFailures, probe, row }) =>
-          deps.attempt({
-            attemptId,
-            startedAt,
-            row,
-            probe,
-            consecutiveFailures,
-            purpose: reissue ? "reissue" : "refresh"
+        Held: held,
+        Claimed: ({ consecutiveFailures, probe, row, sealed: answers, trial }) =>
+          Effect.gen(function* () {
+            const found = yield* sealed.read(row, answers)
+            if (Option.isSome(found)) {
+              if (!isSamePair(found.value.pair, row.pair)) return { _tag: "Landed", row: found.value } as const
+              // It is kept beside the row's: the next claim sees it.
+              const failure = AttemptFailure.Released({ probe })
+              yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
+              return lookAgain
+            }
+            const { issuedAt = -Infinity } = row.pair
+            const isYoung = (yield* client.now) - issuedAt < Duration.toMillis(config.youngToken)
+            const purpose = trial === "reissue" ? "reissue" : progress.purpose
+            return yield* deps.attempt({ attemptId, startedAt, row, probe, consecutiveFailures, purpose, isYoung })
           })
       })
     })

@@ -10,7 +10,7 @@ import type { UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type TokenError } from "../TokenError.js"
 import type * as TokenInput from "../TokenInput.js"
-import { AttemptFailure, ClaimResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { NewConnection } from "./Account.js"
 import type { Circuit } from "./Circuit.js"
 import type { Notices, Watch } from "./Notices.js"
@@ -106,9 +106,7 @@ export const run = (
         lease: config.lease,
         cooldownWindow: config.cooldownWindow,
         maxAttempts: config.maxAttempts,
-        knownVersion: Number.MAX_SAFE_INTEGER,
-        expiredFor: Duration.zero,
-        reissue: true
+        purpose: Purpose.Hold()
       })
       .pipe(Effect.catchTag("TokenUnreadable", () => Effect.succeed(ClaimResult.NotFound())))
     const go = (lease: Lease) => Effect.map(obtainAndStore(lease, startedAt), (row) => ({ _tag: "Done" as const, row }))

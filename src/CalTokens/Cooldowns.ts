@@ -4,6 +4,7 @@
  */
 import { Clock, Duration, Effect, HashMap, Option, Ref } from "effect"
 import type { UserUlid } from "../Token.js"
+import type { TokenError } from "../TokenError.js"
 
 /** Until when, by our clock, refreshing a certain pair is pointless. */
 export interface Cooldown {
@@ -17,6 +18,8 @@ export interface Cooldown {
   readonly expired: boolean
   /** The tag of the failure that started it. */
   readonly lastError: string | undefined
+  /** What callers are told in place of a cooldown: it is not the user's own. */
+  readonly told?: ((retryAfter: Duration.Duration) => TokenError) | undefined
 }
 
 export interface Cooldowns {

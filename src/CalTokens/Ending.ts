@@ -1,6 +1,6 @@
 /** The ways an attempt ends without a pair, and what each writes. */
 import { Duration, Effect, Option, Random } from "effect"
-import type { CalClient } from "../CalClient.js"
+import type { CalClient, Unread } from "../CalClient.js"
 import { hash } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
@@ -10,13 +10,20 @@ import {
   type TokenError,
   TokenUnreadable
 } from "../TokenError.js"
-import { AttemptFailure, type StoredConnection, type StoredRow, type TokenStorage } from "../TokenStorage.js"
+import {
+  AttemptFailure,
+  type CircuitRequest,
+  type StoredConnection,
+  type StoredRow,
+  type TokenStorage
+} from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Memory } from "./Memory.js"
+import * as Sealed from "./Sealed.js"
 import { type Ending, Ending as Endings, openProbe, Outcome, type State } from "./Plan.js"
 
 /** A claim that was granted. */
-export interface Claimed extends Pick<State, "purpose" | "row" | "probe"> {
+export interface Claimed extends Pick<State, "purpose" | "row" | "probe" | "isYoung"> {
   readonly attemptId: string
   /** When it was asked for, by our clock, in milliseconds: the lease is not older. */
   readonly startedAt: number
@@ -65,16 +72,17 @@ export const make = (deps: {
   readonly storage: typeof TokenStorage.Service
   readonly client: typeof CalClient.Service
   readonly circuit: Circuit
+  readonly sealed: Sealed.Sealed
   readonly memory: Memory
   /** Tells of a user who has to reconnect. */
   readonly publish: (row: StoredConnection) => Effect.Effect<void>
 }): Finish => {
-  const { circuit, client, config, memory, storage } = deps
+  const { circuit, client, config, memory, sealed, storage } = deps
 
   /** Writes how the attempt failed. A storage that does not answer leaves the claim to lapse, which says the same. */
-  const record = ({ attemptId, row: { userUlid } }: Claimed, failure: AttemptFailure) =>
+  const record = ({ attemptId, row: { userUlid } }: Claimed, failure: AttemptFailure, circuit?: CircuitRequest) =>
     storage
-      .fail({ userUlid, attemptId, failure })
+      .fail({ userUlid, attemptId, failure, circuit })
       .pipe(
         Effect.catchAll((error) =>
           Effect.logWarning("The end of a refresh attempt was not recorded; its lease will lapse").pipe(
@@ -93,8 +101,19 @@ export const make = (deps: {
       return yield* Effect.fail(error)
     })
 
-  const unknown = (claimed: Claimed, error: TokenError): Ended =>
+  const unknown = (claimed: Claimed, state: State, error: TokenError, unread: Unread | undefined): Ended =>
     Effect.gen(function* () {
+      const { attemptId, row } = claimed
+      const { userUlid } = row
+      const circuitRequest = circuit.keyOf(row.connection.clientId)
+      const drift = unread === undefined ? undefined : Sealed.driftOf(unread)
+      const answer =
+        unread === undefined
+          ? undefined
+          : Sealed.toSeal(state.row, unread, {
+              operation: state.spending === undefined ? "reissue" : "refresh",
+              spentHash: state.spending ?? hash(row.pair.refreshToken)
+            })
       const isFirst = claimed.consecutiveFailures === 0
       const left = Duration.millis(Math.max(0, claimed.row.pair.accessTokenExpiresAt - (yield* client.now)))
       const probeIn = Duration.max(config.probeDelayExpired, Duration.min(config.probeDelayValid, left))
@@ -102,9 +121,19 @@ export const make = (deps: {
         error,
         // The probe's own delay is pause enough after a first failure.
         backoff: isFirst ? Duration.zero : yield* pause(claimed, error),
-        probeIn: Duration.max(probeIn, wish(error))
+        probeIn: Duration.max(probeIn, wish(error)),
+        sealed: answer,
+        drift
       })
-      yield* record(claimed, failure)
+      yield* answer === undefined
+        ? record(claimed, failure)
+        : Effect.catchAll(storage.fail({ userUlid, attemptId, failure, circuit: circuitRequest }), () =>
+            sealed.offer({
+              userUlid,
+              ...answer,
+              ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuitRequest } })
+            })
+          )
       // The next claim says when the token is probed, and whether that is worth waiting for.
       return isFirst ? lookAgain : yield* Effect.fail(error)
     })
@@ -112,16 +141,35 @@ export const make = (deps: {
   const release = (claimed: Claimed, probe: Option.Option<string>) =>
     Effect.asVoid(record(claimed, AttemptFailure.Released({ probe })))
 
+  /** Cal.com refuses the client for the whole fleet, unless it is a fault of this process. */
+  const clientWide = (claimed: Claimed, probe: Option.Option<string>, error: TokenError, isOwn: boolean): Ended =>
+    Effect.gen(function* () {
+      const { clientId } = claimed.row.connection
+      if (isOwn) {
+        yield* release(claimed, probe)
+        return yield* Effect.flatMap(circuit.misconfigured(clientId, error), Effect.fail)
+      }
+      const reason = error._tag === "CalClientMisconfigured" ? error.reason : error.message
+      yield* record(claimed, AttemptFailure.Released({ probe, refusal: reason }), circuit.keyOf(clientId))
+      const retryAfter = config.circuitInterval
+      return yield* Effect.flatMap(
+        circuit.heard(clientId, { cause: "client", reason, retryAfter }, retryAfter),
+        Effect.fail
+      )
+    })
+
   const terminal = (claimed: Claimed, state: State, cause: ReauthorizationCause): Ended =>
     Effect.gen(function* () {
       const { attemptId, row } = claimed
       const { userUlid } = row
-      yield* Effect.tapError(circuit.refused(row.connection.clientId, userUlid), () =>
-        release(claimed, openProbe(state))
-      )
       const dead = new Set([...state.refused, ...hashes(state.row)])
-      const failure = AttemptFailure.Terminal({ cause, dead: [...dead] })
-      const result = yield* storage.fail({ userUlid, attemptId, failure })
+      const failure = AttemptFailure.Terminal({ cause, dead: [...dead], probe: openProbe(state) })
+      const { clientId } = row.connection
+      const brake = { users: config.brakeRejections, window: config.brakeWindow }
+      const result = yield* storage.fail({ userUlid, attemptId, failure, brake, circuit: circuit.keyOf(clientId) })
+      if (result._tag === "Spared") {
+        return yield* Effect.flatMap(circuit.heard(clientId, result, result.retryAfter), Effect.fail)
+      }
       if (result._tag === "Recorded") {
         yield* deps.publish(result.row)
         yield* memory.put(result.row)
@@ -139,12 +187,8 @@ export const make = (deps: {
     finish: (claimed, state, ending) =>
       Endings.$match(ending, {
         NotSpent: ({ error }): Ended => notSpent(claimed, error),
-        Unknown: ({ error }) => unknown(claimed, error),
-        ClientWide: ({ error }): Ended =>
-          Effect.zipRight(
-            release(claimed, openProbe(state)),
-            Effect.flatMap(circuit.misconfigured(claimed.row.connection.clientId, error), Effect.fail)
-          ),
+        Unknown: ({ error, unread }) => unknown(claimed, state, error, unread),
+        ClientWide: ({ error, isOwn }) => clientWide(claimed, openProbe(state), error, isOwn),
         Terminal: ({ cause }) => terminal(claimed, state, cause)
       })
   }

@@ -39,9 +39,16 @@ export const make = (deps: {
     Effect.fnUntraced(function* (watch: Watch) {
       const startedAt = yield* Clock.currentTimeMillis
       const { row } = request.entry
-      const progress: Progress = { row, knownVersion: row.version, waitedForHolder: false, waitedForProbe: false }
+      const progress: Progress = {
+        row,
+        purpose: request.purpose,
+        knownVersion: row.version,
+        waitedForHolder: false,
+        waitedForProbe: false
+      }
       yield* isOpen
-      yield* circuit.look(row.connection.clientId, row.userUlid)
+      // No circuit keeps a pair from somebody who would have to reconnect without it: it may be in an answer that is kept.
+      if (row.status._tag === "Active") yield* circuit.look(row.connection.clientId)
       while (true) {
         yield* isOpen
         watch.forget()
@@ -60,6 +67,7 @@ export const make = (deps: {
           // Whoever slept on it landed an expired pair, which has to be refreshed in its turn.
           progress.row = step.row
           progress.knownVersion = step.row.version
+          progress.purpose = "refresh"
         }
         const elapsed = (yield* Clock.currentTimeMillis) - startedAt
         const left = Duration.toMillis(config.callerWait) - elapsed
@@ -75,9 +83,12 @@ export const make = (deps: {
     })
 
   return (request) => {
-    const { userUlid } = request.entry.row
-    return notices.watching(userUlid, fly(request)).pipe(
-      Metrics.refresh(request.reissue ? "reissued" : "refreshed"),
+    const { row } = request.entry
+    const flown = notices.watching(row.userUlid, fly(request))
+    // Who has to reconnect was told of when it came to that; what is tried here is whether it still is so.
+    if (row.status._tag !== "Active") return flown
+    return flown.pipe(
+      Metrics.refresh(request.purpose === "reissue" ? "reissued" : "refreshed"),
       Effect.tapError((error) =>
         Effect.logWarning("Refresh failed").pipe(
           Effect.annotateLogs({
@@ -87,8 +98,8 @@ export const make = (deps: {
           })
         )
       ),
-      Effect.annotateLogs({ userUlid, operation: "refresh" }),
-      Effect.withSpan("CalTokens.refresh", { attributes: { "cal_tokens.user_ulid": userUlid } })
+      Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),
+      Effect.withSpan("CalTokens.refresh", { attributes: { "cal_tokens.user_ulid": row.userUlid } })
     )
   }
 }

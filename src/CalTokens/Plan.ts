@@ -6,16 +6,18 @@
  * | After                                    | still untried tokens | managed user, all refused | OAuth2 user, all refused               |
  * | ---------------------------------------- | -------------------- | ------------------------- | -------------------------------------- |
  * | the claim, or a token that is `Rejected` | `Spend` the next     | `Reissue`                 | `AwaitLatePair` if another process may hold a pair, else `End` Terminal |
+ * | the first refusal of a pair that is seconds old | `SpendAgain`, once |                          |                                        |
  * | the wait for a late pair                 |                      |                           | `End` Terminal                         |
  * | a token that turned up at the end        | `Spend` it           | `Reissue`                 | as above                               |
  * | a reissue with an unknown outcome        |                      | `Reissue` once more, then `End` Unknown |                          |
  * | a reissue of a user who is gone          |                      | `End` Terminal (`calUserGone`) |                                   |
+ * | an answer that nobody understands        | `End` Unknown, with the answer                                                    |||
  * | any other failure of a call              | `End`: NotSpent (Unknown while a probe is open), Unknown, ClientWide              |||
  *
  * A granted pair needs no plan: it is committed, and that is the end.
  */
 import { Data, Option } from "effect"
-import { CallFailure } from "../CalClient.js"
+import { CallFailure, type Unread } from "../CalClient.js"
 import { hash, type TokenPair } from "../Token.js"
 import type { ReauthorizationCause, TokenError } from "../TokenError.js"
 import type { StoredRow } from "../TokenStorage.js"
@@ -31,6 +33,8 @@ export interface State {
   readonly refused: ReadonlySet<string>
   /** The token that is spent, while one is. */
   readonly spending: string | undefined
+  /** The row's own pair was issued so short a time ago that a replica of Cal.com's may not know it. */
+  readonly isYoung: boolean
   /** How often Cal.com was asked to reissue. */
   readonly reissues: number
 }
@@ -44,6 +48,8 @@ export interface Candidate {
 export type Step = Data.TaggedEnum<{
   /** Send this token. The claim has journalled it already if it is the first one; else that comes first. */
   Spend: { readonly candidate: Candidate; readonly isJournalled: boolean }
+  /** Send the same token once more, a little later: Cal.com reads from replicas, and one may not know it yet. */
+  SpendAgain: { readonly candidate: Candidate }
   /** Have Cal.com issue a new pair with the client's secret. */
   Reissue: {}
   /** A pair that a refused token was spent for may be on its way into the storage. */
@@ -56,10 +62,10 @@ export const Step = Data.taggedEnum<Step>()
 export type Ending = Data.TaggedEnum<{
   /** Nothing was spent. */
   NotSpent: { readonly error: TokenError }
-  /** A token may have been spent; it is probed later. */
-  Unknown: { readonly error: TokenError }
+  /** A token may have been spent; it is probed later. `unread`: the answer in which its successor may be. */
+  Unknown: { readonly error: TokenError; readonly unread?: Unread | undefined }
   /** Cal.com refuses the client: the user has nothing to do with it. */
-  ClientWide: { readonly error: TokenError }
+  ClientWide: { readonly error: TokenError; readonly isOwn: boolean }
   /** Every token is refused for good. */
   Terminal: { readonly cause: ReauthorizationCause }
 }>
@@ -78,7 +84,7 @@ export const Outcome = Data.taggedEnum<Outcome>()
 export type Next = readonly [step: Step, state: State]
 
 /** The state of an attempt whose claim was granted. */
-export const begin = (claim: Pick<State, "purpose" | "row" | "probe">): State => ({
+export const begin = (claim: Pick<State, "purpose" | "row" | "probe" | "isYoung">): State => ({
   ...claim,
   refused: new Set(),
   spending: undefined,
@@ -137,16 +143,19 @@ const afterFailure = (state: State, failure: CallFailure): Next => {
     // A probe that was not even processed leaves the outcome as unknown as it was.
     NotSpent: ({ error }) =>
       end(state, Option.isSome(openProbe(state)) ? Ending.Unknown({ error }) : Ending.NotSpent({ error })),
-    ClientWide: ({ error }) => end(state, Ending.ClientWide({ error })),
+    ClientWide: ({ error, isOwn }) => end(state, Ending.ClientWide({ error, isOwn })),
     // One that answers another call than was made says nothing about the token.
-    Rejected: ({ error }) =>
-      spending === undefined
-        ? end(state, Ending.Unknown({ error }))
-        : choose({ ...state, refused: new Set(state.refused).add(spending) }),
+    Rejected: ({ error }): Next => {
+      if (spending === undefined) return end(state, Ending.Unknown({ error }))
+      const own = candidates(state).find((candidate) => candidate.hash === spending)
+      return state.isYoung && own?.pair === state.row.pair
+        ? [Step.SpendAgain({ candidate: own }), { ...state, isYoung: false }]
+        : choose({ ...state, refused: new Set(state.refused).add(spending) })
+    },
     UserGone: ({ error }) =>
       end(state, spending === undefined ? Ending.Terminal({ cause: "calUserGone" }) : Ending.Unknown({ error })),
-    // Its answer is not kept yet, so it is lost, as one that never came.
-    Unreadable: ({ error }) => end(state, Ending.Unknown({ error })),
+    // Asked again, Cal.com would end the pair that may be in the answer.
+    Unreadable: ({ answer, error }) => end(state, Ending.Unknown({ error, unread: answer })),
     Unknown: ({ error }) =>
       spending === undefined && state.reissues === 1 ? reissue(state) : end(state, Ending.Unknown({ error }))
   })

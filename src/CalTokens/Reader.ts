@@ -5,6 +5,7 @@ import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from ".
 import type { TokenStorage } from "../TokenStorage.js"
 import * as SingleFlight from "../Fibers/SingleFlight.js"
 import type { Entry, Memory } from "./Memory.js"
+import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
 
 type ReadError = StorageUnavailable | TokenUnreadable | TokensNotFound
@@ -14,6 +15,8 @@ export interface Reader {
   readonly load: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
   /** The entry as the storage has it now (or as it is held in memory, if that is newer). */
   readonly reload: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
+  /** The same by a read that begins now: not by one that is under way, which may have seen what is over. */
+  readonly anew: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
   /** Waits for a read that is under way, so that what it finds is not newer than what comes next. */
   readonly settle: (userUlid: UserUlid) => Effect.Effect<void>
 }
@@ -22,11 +25,12 @@ export const make = (deps: {
   readonly memory: Memory
   readonly storage: typeof TokenStorage.Service
   readonly owned: Owned
+  readonly deadline: Deadline
   /** Cal.com's time in milliseconds. */
   readonly now: Effect.Effect<number>
 }): Reader => {
   const { memory, storage } = deps
-  const reads = SingleFlight.make<Entry, ReadError>(deps.owned)
+  const reads = SingleFlight.make<Entry, ReadError>(deps)
 
   const read = (userUlid: UserUlid) =>
     Effect.gen(function* () {
@@ -43,7 +47,7 @@ export const make = (deps: {
         Option.filter(memory.get(userUlid), (entry) => entry.pending),
         {
           onSome: Effect.succeed,
-          onNone: () => reads.share(userUlid, "read", read(userUlid))
+          onNone: () => reads.share(userUlid, read(userUlid))
         }
       )
     )
@@ -74,6 +78,7 @@ export const make = (deps: {
           )
       }),
     reload,
+    anew: (userUlid) => Effect.zipRight(reads.idle(userUlid), reload(userUlid)),
     settle: reads.idle
   }
 }

@@ -15,6 +15,11 @@ export interface Refusal {
   readonly accessToken: Redacted.Redacted
   /** The HTTP status: 498, 401 or 403. */
   readonly status: number
+  /**
+   * The request was sent twice already. It is worth a third time only with the same token, where that is so young that a
+   * replica may not know it yet; so nothing is refreshed, and no other token advised.
+   */
+  readonly isSecond?: boolean | undefined
 }
 
 export type Advice = Data.TaggedEnum<{
@@ -54,16 +59,17 @@ export const make = ({
     )
     const { pair } = entry.row
     const now = yield* client.now
-    if (!isToken(entry.row, refusal)) return retry(yield* serving.serve(entry))
-    if (refusal.status === tokenExpiredStatus) yield* memory.markRefused(userUlid, entry.row.version)
-    if (refusal.status === tokenExpiredStatus || Serving.isDead(entry, now)) {
-      return retry(yield* serving.serve({ ...entry, refused: true }))
-    }
-    if (pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)) {
-      return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
-    }
+    const isCurrent = isToken(entry.row, refusal)
+    const isExpired = refusal.status === tokenExpiredStatus
+    if (isCurrent && isExpired) yield* memory.markRefused(userUlid, entry.row.version)
+    const isDead = isExpired || Serving.isDead(entry, now)
+    const isYoung = pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)
+    if (isCurrent && !isDead && isYoung) return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
+    if (refusal.isSecond === true) return Advice.GiveUp()
+    if (!isCurrent) return retry(yield* serving.serve(entry))
+    if (isDead) return retry(yield* serving.serve({ ...entry, refused: true }))
     const terminal = reauthorizationRequired(entry.row)
-    if (terminal !== undefined) return retry(yield* serving.giveUp(terminal))
+    if (terminal !== undefined) return retry(yield* serving.giveUp(entry, terminal))
     return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
       Effect.map((row) => retry(Serving.valid(row, true))),
       Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))

@@ -1,10 +1,17 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
 import { Clock, Duration, Effect, Option, type Redacted } from "effect"
-import { freshness, hash, isExpired, type UserUlid } from "../Token.js"
+import { freshness, isExpired, isSamePair, type UserUlid } from "../Token.js"
 import type { CalClient } from "../CalClient.js"
+import type { Wait } from "../Fibers/Deadline.js"
 import type { SingleFlight } from "../Fibers/SingleFlight.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, type ReauthorizationRequired, RefreshCoolingDown, type TokenError } from "../TokenError.js"
+import {
+  CalUnavailable,
+  NotManagedUser,
+  type ReauthorizationRequired,
+  RefreshCoolingDown,
+  type TokenError
+} from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import type { Commits } from "./Commit.js"
 import * as Cooldowns from "./Cooldowns.js"
@@ -21,6 +28,8 @@ export interface ValidToken {
   readonly version: number
   /** Whether this call was answered by a refresh, its own or one it joined. */
   readonly refreshed: boolean
+  /** When it makes sense to force a refresh again, where too many have just been. */
+  readonly retryAfter?: Duration.Duration | undefined
 }
 
 export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
@@ -33,20 +42,9 @@ export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => 
 /** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
 export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
 
-/**
- * By both tokens: OAuth2 access tokens of one second are equal, an OAuth2 server may let a refresh token live on (RFC 6749
- * §6), and a pair gets a version only when it is stored.
- */
-const isSamePair = ({ pair: one }: StoredConnection, { pair: other }: StoredConnection) =>
-  hash(one.refreshToken) === hash(other.refreshToken) && hash(one.accessToken) === hash(other.accessToken)
-
-/** Refreshes of one kind are shared; a reissue is no answer to a refresh, nor the other way round. */
-const kinds = { refresh: "refresh", reissue: "reissue" } as const
-
-export interface JoinOptions {
-  readonly reissue?: boolean
-  readonly rejected?: boolean
-}
+/** What keeps a client or a process from refreshing is not what a user waits for who has to reconnect. */
+const isOfRefreshing = ({ _tag }: TokenError) =>
+  _tag === "CalClientMisconfigured" || _tag === "CalProtocolError" || _tag === "RefreshCoolingDown"
 
 export type Serving = ReturnType<typeof make>
 
@@ -59,9 +57,11 @@ export const make = (deps: {
   readonly reader: Reader
   readonly flights: SingleFlight<StoredConnection, TokenError>
   /** Refreshes, by whichever process. */
-  readonly fly: (
-    request: Required<JoinOptions> & { readonly entry: Entry }
-  ) => Effect.Effect<StoredConnection, TokenError>
+  readonly fly: (request: {
+    readonly entry: Entry
+    readonly purpose: "refresh" | "reissue"
+    readonly rejected: boolean
+  }) => Effect.Effect<StoredConnection, TokenError>
 }) => {
   const { client, config, cooldowns, flights, memory, reader } = deps
 
@@ -71,10 +71,11 @@ export const make = (deps: {
       const { userUlid, version } = entry.row
       const cooldown = yield* cooldowns.get(userUlid)
       if (Option.isNone(cooldown)) return
-      const { lastError } = cooldown.value
+      const { lastError, told } = cooldown.value
       const pair = { version, expired: isDead(entry, yield* client.now) }
       const left = Cooldowns.remaining(cooldown.value, pair, yield* Clock.currentTimeMillis)
       if (Option.isNone(left)) return
+      if (told !== undefined) return yield* Effect.fail(told(left.value))
       return yield* new RefreshCoolingDown({
         userUlid,
         retryAfter: left.value,
@@ -82,15 +83,13 @@ export const make = (deps: {
       })
     })
 
-  const work = (entry: Entry, { reissue = false, rejected = false }: JoinOptions = {}) =>
-    Effect.zipRight(admit(entry), deps.fly({ entry, reissue, rejected }))
+  const work = (entry: Entry, purpose: "refresh" | "reissue" = "refresh", rejected = false) =>
+    Effect.zipRight(admit(entry), deps.fly({ entry, purpose, rejected }))
 
-  const board = (entry: Entry, options: JoinOptions = {}) =>
-    flights.share(entry.row.userUlid, options.reissue === true ? kinds.reissue : kinds.refresh, work(entry, options))
-
-  const waiting = Effect.timeoutFail({
-    duration: config.callerWait,
-    onTimeout: () =>
+  /** Callers only wait, and not for ever. */
+  const wait = (longest: number): Wait<TokenError> => ({
+    longest,
+    onLate: () =>
       new CalUnavailable({
         operation: "refresh",
         reason: "no result in time; the refresh goes on",
@@ -98,24 +97,28 @@ export const make = (deps: {
       })
   })
 
-  /** Joins or starts the user's refresh; the caller only waits, and not for ever. */
-  const join = (entry: Entry, options?: JoinOptions) => waiting(board(entry, options))
+  /** Joins or starts the user's refresh. */
+  const join = (entry: Entry, longest = config.callerWait) =>
+    flights.share(entry.row.userUlid, work(entry), wait(Duration.toMillis(longest)))
 
   /** The same, for another pair than the entry's: a flight that was under way may end with just that one. */
-  const joinForNewer = (entry: Entry, options?: JoinOptions) =>
-    waiting(
-      Effect.iterate(entry, {
-        while: ({ row }) => isSamePair(row, entry.row),
-        body: (known) => Effect.map(board(known, options), (row): Entry => ({ ...known, row }))
-      })
-    ).pipe(Effect.map(({ row }) => row))
+  const joinForNewer = (entry: Entry, { longest = config.callerWait, rejected = false } = {}) =>
+    Effect.gen(function* () {
+      const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(longest)
+      let { row } = entry
+      while (isSamePair(row.pair, entry.row.pair)) {
+        const left = wait(until - (yield* Clock.currentTimeMillis))
+        row = yield* flights.share(row.userUlid, work({ ...entry, row }, "refresh", rejected), left)
+      }
+      return row
+    })
 
   /** Refreshes behind the caller's back, unless Cal.com's rate limit is better left to people who wait. */
   const refreshInBackground = (entry: Entry) =>
     Effect.gen(function* () {
       const limit = yield* client.rateLimit(entry.row.connection.clientId)
       if (Option.exists(limit, ({ limit, remaining }) => remaining < limit * config.backgroundReserve)) return
-      yield* flights.start(entry.row.userUlid, kinds.refresh, work(entry))
+      yield* flights.start(entry.row.userUlid, work(entry))
     })
 
   /** The token of an entry, as fresh as its age demands. */
@@ -124,8 +127,9 @@ export const make = (deps: {
       const now = yield* client.now
       const terminal = reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
-      if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(terminal)
-      const landed = Effect.map(entry.refused ? joinForNewer(entry) : join(entry), (row) => valid(row, true))
+      if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(entry, terminal)
+      const landed = (longest = config.callerWait) =>
+        Effect.map(entry.refused ? joinForNewer(entry, { longest }) : join(entry, longest), (row) => valid(row, true))
       switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
         case "fresh":
           return valid(entry.row, false)
@@ -135,30 +139,30 @@ export const make = (deps: {
         case "due": {
           // A token that does not outlive the wait is no answer at its end.
           const outlives = entry.row.pair.accessTokenExpiresAt - now > Duration.toMillis(config.dueWait)
-          return yield* landed.pipe(
-            Effect.timeoutFail({
-              duration: outlives ? config.dueWait : config.callerWait,
-              onTimeout: () =>
-                new CalUnavailable({ operation: "refresh", reason: "no result in time; the refresh goes on" })
-            }),
-            Effect.catchAll((error) => stillValid(entry, error))
+          return yield* Effect.catchAll(landed(outlives ? config.dueWait : config.callerWait), (error) =>
+            stillValid(entry, error)
           )
         }
         case "expired":
           // Cal.com's refusal may be what tells that our clock is ahead of its own.
-          return yield* entry.refused ? landed : Effect.catchAll(landed, (error) => stillValid(entry, error))
+          return yield* entry.refused ? landed() : Effect.catchAll(landed(), (error) => stillValid(entry, error))
       }
     })
 
   /**
    * Tells that the user has to reconnect, unless this process has a pair on its way into the storage, which did not know
-   * of it when it was asked.
+   * of it when it was asked, or the storage knows better by now: somebody may have reconnected the user elsewhere, and an
+   * answer of Cal.com's that could not be read may be readable.
    */
-  const giveUp = (terminal: ReauthorizationRequired): Effect.Effect<ValidToken, TokenError> =>
+  const giveUp = (entry: Entry, terminal: ReauthorizationRequired): Effect.Effect<ValidToken, TokenError> =>
     Effect.flatMap(
       deps.commits.land(terminal.userUlid),
       Option.match({
-        onNone: () => Effect.fail(terminal),
+        onNone: () =>
+          Effect.mapBoth(join(entry), {
+            onFailure: (error) => (isOfRefreshing(error) ? terminal : error),
+            onSuccess: (row) => valid(row, true)
+          }),
         onSome: (row) => Effect.flatMap(memory.put(row), serve)
       })
     )
@@ -172,17 +176,35 @@ export const make = (deps: {
         : Effect.succeed(valid(latest.row, false))
     })
 
-  /** Any pair stored after the call arrived will do: what is stored at that moment is read first. */
-  const force = (userUlid: UserUlid) =>
-    Effect.flatMap(reader.reload(userUlid), (entry) => Effect.map(joinForNewer(entry), (row) => valid(row, true)))
-
-  /** A user in a terminal state may have been reconnected elsewhere; that is worth a read before saying no. */
-  const load = (userUlid: UserUlid) =>
+  /**
+   * Any pair stored after the call arrived will do: what is stored at that moment is read first. Where nothing failed and
+   * only the number of attempts holds it, what they brought is the answer.
+   */
+  const force = (userUlid: UserUlid): Effect.Effect<ValidToken, TokenError> =>
     Effect.gen(function* () {
-      const entry = yield* reader.load(userUlid)
-      const isDeadEnd = entry.row.status._tag !== "Active" && isDead(entry, yield* client.now)
-      return isDeadEnd ? yield* reader.reload(userUlid) : entry
+      const entry = yield* reader.anew(userUlid)
+      const landed = yield* Effect.either(joinForNewer(entry))
+      if (landed._tag === "Right") return valid(landed.right, true)
+      const error = landed.left
+      const latest = Option.getOrElse(memory.get(userUlid), () => entry)
+      return error._tag === "RefreshCoolingDown" && error.lastError === undefined && !isDead(latest, yield* client.now)
+        ? { ...valid(latest.row, false), retryAfter: error.retryAfter }
+        : yield* Effect.fail(error)
     })
+
+  /**
+   * Has Cal.com issue a new pair. A refresh is no answer to it; a reissue that is stored since it was asked for is. One
+   * that this process holds was there before: it gets its version first.
+   */
+  const reissue = (userUlid: UserUlid): Effect.Effect<ValidToken, TokenError> =>
+    Effect.flatMap(Effect.zipRight(deps.commits.land(userUlid), reader.anew(userUlid)), (entry) =>
+      entry.row.connection._tag === "ManagedUser"
+        ? Effect.map(
+            flights.alone(userUlid, work(entry, "reissue"), wait(Duration.toMillis(config.callerWait))),
+            (row) => valid(row, true)
+          )
+        : Effect.fail(new NotManagedUser({ userUlid }))
+    )
 
   /** Waits for the refresh of a token that only expires soon; it may fail without harm. */
   const refreshSoon = (entry: Entry) =>
@@ -191,5 +213,5 @@ export const make = (deps: {
       (error) => stillValid(entry, error)
     )
 
-  return { join, joinForNewer, serve, giveUp, force, load, refreshSoon }
+  return { joinForNewer, serve, giveUp, force, reissue, refreshSoon }
 }

@@ -37,7 +37,7 @@ const outcomes = {
   rejected: Plan.Outcome.Failed({ failure: CallFailure.Rejected({ error: refusal }) }),
   unknown: Plan.Outcome.Failed({ failure: CallFailure.Unknown({ error: unavailable }) }),
   "not spent": Plan.Outcome.Failed({ failure: CallFailure.NotSpent({ error: limited }) }),
-  "client-wide": Plan.Outcome.Failed({ failure: CallFailure.ClientWide({ error: refusal }) }),
+  "client-wide": Plan.Outcome.Failed({ failure: CallFailure.ClientWide({ error: refusal, isOwn: false }) }),
   gone: Plan.Outcome.Failed({ failure: CallFailure.UserGone({ error: refusal }) }),
   waited: Plan.Outcome.Waited()
 } as const
@@ -45,6 +45,7 @@ const outcomes = {
 const say = Plan.Step.$match({
   Spend: ({ candidate, isJournalled }) =>
     `${isJournalled ? "send" : "journal and send"} ${Redacted.value(candidate.pair.refreshToken)}`,
+  SpendAgain: ({ candidate }) => `wait a little and send ${Redacted.value(candidate.pair.refreshToken)} again`,
   Reissue: () => "reissue",
   AwaitLatePair: () => "wait",
   End: ({ ending }) => `end: ${ending._tag}${ending._tag === "Terminal" ? ` ${ending.cause}` : ""}`
@@ -56,16 +57,17 @@ interface Attempt {
   /** The row's own refresh token, then its fallbacks. */
   readonly tokens?: ReadonlyArray<string>
   readonly probe?: string
+  readonly isYoung?: boolean
 }
 
 /** All that an attempt does while these are what comes of it. */
 const told = (
-  { of, probe, purpose = "refresh", tokens = ["own"] }: Attempt,
+  { isYoung = false, of, probe, purpose = "refresh", tokens = ["own"] }: Attempt,
   ...events: ReadonlyArray<keyof typeof outcomes>
 ): ReadonlyArray<string> => {
   const row = rowOf(of, tokens)
   let [step, state] = Plan.next(
-    Plan.begin({ purpose, row, probe: Option.map(Option.fromNullable(probe), hashOf) }),
+    Plan.begin({ purpose, row, isYoung, probe: Option.map(Option.fromNullable(probe), hashOf) }),
     Plan.Outcome.Claimed()
   )
   const said = [say(step)]
@@ -120,6 +122,14 @@ const table: Readonly<Record<string, readonly [told: ReadonlyArray<string>, expe
     told({ of: oauth2, probe: "own" }, "not spent"),
     ["send own", "end: Unknown"]
   ],
+  "a pair that is seconds old is believed dead at the second refusal": [
+    told({ of: oauth2, isYoung: true }, "rejected", "rejected"),
+    ["send own", "wait a little and send own again", "end: Terminal revoked"]
+  ],
+  "its fallbacks, which are older, at the first": [
+    told({ of: managed, tokens: ["own", "b"], isYoung: true }, "rejected", "rejected", "rejected"),
+    ["send own", "wait a little and send own again", "journal and send b", "reissue"]
+  ],
   "displaced tokens that are refused: whoever spent them may hold the pair": [
     told({ of: oauth2, tokens: ["own", "b"] }, "rejected", "rejected", "waited"),
     ["send own", "journal and send b", "wait", "end: Terminal revoked"]
@@ -134,7 +144,7 @@ describe("an attempt", () => {
   it("a token that turned up in the last moment is tried, also after a wait, and the refused ones are not again", () => {
     const row = rowOf(oauth2, ["own", "late"])
     let [, state] = Plan.next(
-      Plan.begin({ purpose: "refresh", row: rowOf(oauth2, ["own"]), probe: Option.none() }),
+      Plan.begin({ purpose: "refresh", row: rowOf(oauth2, ["own"]), probe: Option.none(), isYoung: false }),
       Plan.Outcome.Claimed()
     )
     ;[, state] = Plan.next(state, outcomes.rejected)

@@ -36,7 +36,8 @@ scenario(
         yield* tokens.update(user(), yield* sandbox.grantManaged({ calUserId: grant.calUserId }))
         secrets.push(reveal(grant.accessToken), reveal((yield* World.stored()).pair.refreshToken))
         yield* sandbox.deleteUser(grant.calUserId)
-        yield* Effect.flip(tokens.refresh(user(), { forceRefresh: true }))
+        // Refused twice: a replica of Cal.com's may not know a pair that is so young.
+        yield* World.passTime(Effect.flip(tokens.refresh(user(), { forceRefresh: true })), 10_000)
         yield* tokens.disconnect(user())
       })
     )
@@ -50,7 +51,11 @@ scenario(
       versions
     )
     assert.strictEqual(changes[4]?.cause, "calUserGone")
-    assert.isTrue(changes.every(({ at, userUlid }) => at === World.epoch && userUlid === user()))
+    assert.deepStrictEqual(
+      changes.map(({ at }) => at - World.epoch),
+      [0, 0, 0, 0, 500, 500]
+    )
+    assert.isTrue(changes.every(({ userUlid }) => userUlid === user()))
     for (const secret of secrets) assert.notInclude(JSON.stringify(changes), secret)
   })
 )

@@ -1,10 +1,9 @@
 /** What is wrong with the client is no user's fault: one circuit for the client, no user marked. */
-import { assert, describe, it } from "@effect/vitest"
-import { Effect, Redacted, TestClock } from "effect"
+import { assert, describe } from "@effect/vitest"
+import { Clock, Duration, Effect, Fiber, Layer, Random, Redacted, TestClock } from "effect"
+import type * as CalClient from "../../src/CalClient.js"
 import { CalTokens } from "../../src/CalTokens.js"
-import * as Circuit from "../../src/CalTokens/Circuit.js"
-import { demoOAuth2, Sandbox } from "../../src/Sandbox.js"
-import * as TokenConfig from "../../src/TokenConfig.js"
+import { demoManaged, demoOAuth2, Fault, Sandbox } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
 const { scenario, user, users } = World
@@ -56,23 +55,186 @@ for (const { broken, kind, mended } of [
   })
 }
 
+const secrets = [Redacted.make("old-secret"), Redacted.make("new-secret")] as const
+const [oldSecret, newSecret] = secrets
+
+/** A deployment whose clients have two secrets at Cal.com, and know of these. */
+const withSecrets = (known: CalClient.ClientSecret): World.Options => ({
+  sandbox: {
+    managed: { ...demoManaged, clientSecret: secrets },
+    oauth2: { ...demoOAuth2, clientSecret: secrets }
+  },
+  client: clientWith(known)
+})
+const clientWith = (clientSecret: CalClient.ClientSecret): CalClient.Options => ({
+  apiUrl: World.apiUrl,
+  managed: { clientId: demoManaged.clientId, clientSecret },
+  oauth2: { clientId: demoOAuth2.clientId, clientSecret }
+})
+
+for (const kind of World.kinds) {
+  describe(`${kind}, two secrets`, () => {
+    scenario(
+      "one of them is revoked: everybody is served, for one call more in each process, and no circuit opens",
+      Effect.gen(function* () {
+        const { refreshes, tokens } = yield* World.allExpired(kind, 3)
+        yield* World.turn({ revokedSecrets: [oldSecret] })
+        const other = (yield* World.anotherNode({}, clientWith([newSecret, oldSecret]))).tokens
+        for (const userUlid of users(2)) assert.isTrue((yield* tokens.ensureValid(userUlid)).refreshed)
+        assert.strictEqual(yield* refreshes, 3)
+        assert.isTrue((yield* other.ensureValid(user(3))).refreshed)
+        assert.strictEqual(yield* refreshes, 4)
+        assert.deepStrictEqual(yield* statuses(3), ["Active", "Active", "Active"])
+      }),
+      withSecrets(secrets)
+    )
+
+    scenario(
+      "both are revoked: one circuit, also for a process that lists them the other way round, and nobody is marked",
+      Effect.gen(function* () {
+        const { refreshes, tokens } = yield* World.allExpired(kind, 2)
+        yield* World.turn({ revokedSecrets: secrets })
+        const other = (yield* World.anotherNode({}, clientWith([newSecret, oldSecret]))).tokens
+        assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(1))))._tag, "CalClientMisconfigured")
+        assert.strictEqual(yield* refreshes, 2)
+        assert.strictEqual((yield* Effect.flip(other.ensureValid(user(2))))._tag, "CalClientMisconfigured")
+        assert.strictEqual(yield* refreshes, 2)
+        assert.deepStrictEqual(yield* statuses(2), ["Active", "Active"])
+      }),
+      withSecrets(secrets)
+    )
+
+    scenario(
+      "a refusal that comes after the call's deadline is not answered with the other one: the token is probed later",
+      Effect.gen(function* () {
+        const { refresh, refreshes, sandbox, tokens } = yield* World.expired(kind)
+        yield* World.turn({ revokedSecrets: [oldSecret] })
+        yield* sandbox.inject(Fault.delayBefore("9 seconds", refresh))
+        const fiber = yield* World.start(Effect.either(tokens.ensureValid(user())))
+        yield* TestClock.adjust("9 seconds")
+        assert.strictEqual(yield* refreshes, 1)
+        yield* TestClock.adjust("3 seconds")
+        assert.strictEqual(yield* refreshes, 1)
+        const answer = yield* World.landed(fiber, 10_000)
+        assert.isTrue(answer._tag === "Right" && answer.right.refreshed)
+        assert.strictEqual(yield* refreshes, 3)
+        assert.isTrue(yield* World.isStoredPairLive())
+      }),
+      withSecrets(secrets)
+    )
+  })
+}
+
 scenario(
-  "a client that waits for approval opens no circuit: each user who meets it is held for minutes, and nobody is marked",
+  "four processes with one wrong secret make one call every 30 s together",
+  Effect.gen(function* () {
+    const { refreshes, tokens } = yield* World.allExpired("oauth2", 20)
+    const others = yield* Effect.forEach([2, 3, 4], () => Effect.map(World.anotherNode(), ({ tokens }) => tokens))
+    yield* World.turn({ oauth2SecretRejected: true })
+    for (let second = 0; second < 120; second += 5) {
+      for (const node of [tokens, ...others]) {
+        const errors = yield* Effect.forEach(users(20), (userUlid) => Effect.flip(node.ensureValid(userUlid)))
+        assert.deepStrictEqual([...new Set(errors.map(({ _tag }) => _tag))], ["CalClientMisconfigured"])
+      }
+      assert.strictEqual(yield* refreshes, Math.floor(second / 30) + 1)
+      yield* TestClock.adjust("5 seconds")
+    }
+    assert.deepStrictEqual([...new Set(yield* statuses(20))], ["Active"])
+  })
+)
+
+scenario(
+  "a grant of an attempt that was claimed before it opened does not close it",
+  Effect.gen(function* () {
+    const { refresh, refreshes, sandbox, tokens } = yield* World.allExpired("oauth2", 3)
+    const other = (yield* World.anotherNode()).tokens
+    yield* sandbox.inject(Fault.delayAfter("3 seconds", refresh))
+    const slow = yield* World.start(tokens.ensureValid(user(1)))
+    yield* TestClock.adjust("1 second")
+    yield* World.turn({ oauth2SecretRejected: true })
+    yield* Effect.flip(other.ensureValid(user(2)))
+    yield* TestClock.adjust("2 seconds")
+    assert.isTrue((yield* Fiber.join(slow)).refreshed)
+    for (const node of [tokens, other]) {
+      assert.strictEqual((yield* Effect.flip(node.ensureValid(user(3))))._tag, "CalClientMisconfigured")
+    }
+    assert.strictEqual(yield* refreshes, 2)
+  })
+)
+
+scenario(
+  "a process whose client is not configured, or whose URL leads elsewhere, holds nobody but itself",
+  Effect.gen(function* () {
+    const { refreshes, tokens } = yield* World.allExpired("oauth2", 3)
+    const { apiUrl } = World.clientOptions()
+    const unconfigured = (yield* World.anotherNode({}, { apiUrl })).tokens
+    const astray = (yield* World.anotherNode({}, { ...World.clientOptions(), apiUrl: `${apiUrl}/nowhere` })).tokens
+    for (const node of [unconfigured, astray]) {
+      assert.strictEqual((yield* Effect.flip(node.ensureValid(user(1))))._tag, "CalClientMisconfigured")
+    }
+    const before = yield* refreshes
+    for (const userUlid of users(3)) assert.isTrue((yield* tokens.ensureValid(userUlid)).refreshed)
+    assert.strictEqual((yield* refreshes) - before, 3)
+    yield* TestClock.adjust("6 seconds")
+    // What the others stored serves there as well.
+    for (const node of [unconfigured, astray]) assert.isFalse((yield* node.ensureValid(user(1))).refreshed)
+  })
+)
+
+scenario(
+  "an answer in nobody's words may be one process's alone: others with the same client go on",
+  Effect.gen(function* () {
+    const { refresh, refreshes, sandbox, tokens } = yield* World.allExpired("oauth2", 3)
+    const other = (yield* World.anotherNode()).tokens
+    yield* sandbox.inject(Fault.status(302, { ...refresh, headers: { location: "https://example.com/" } }))
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(1))))._tag, "CalClientMisconfigured")
+    assert.strictEqual((yield* Effect.flip(tokens.ensureValid(user(2))))._tag, "CalClientMisconfigured")
+    for (const userUlid of users(3)) assert.isTrue((yield* other.ensureValid(userUlid)).refreshed)
+    assert.strictEqual(yield* refreshes, 4)
+  })
+)
+
+scenario(
+  "a reissue is made with the other secret, too",
+  Effect.gen(function* () {
+    const { sandbox, tokens } = yield* World.connected("managed")
+    yield* World.turn({ revokedSecrets: [oldSecret] })
+    assert.isTrue((yield* tokens.refresh(user(), { reissue: true })).refreshed)
+    assert.strictEqual(yield* sandbox.count("forceRefresh"), 2)
+    assert.isTrue(yield* World.isStoredPairLive())
+  }),
+  withSecrets(secrets)
+)
+
+scenario(
+  "a client that waits for approval opens no circuit: each user who meets it is held for 5 to 10 minutes, and nobody is marked",
   Effect.gen(function* () {
     const { refreshes, tokens } = yield* World.allExpired("oauth2", 3)
     yield* World.turn({ oauth2ClientStatus: "PENDING" })
-    const ask = Effect.forEach(users(3), (userUlid) =>
-      Effect.map(Effect.flip(tokens.ensureValid(userUlid)), ({ _tag }) => _tag)
-    )
-    assert.deepStrictEqual(yield* ask, Array<string>(3).fill("CalRequestRejected"))
+    const ask = Effect.forEach(users(3), (userUlid) => Effect.flip(tokens.ensureValid(userUlid)))
+    const tagsOf = Effect.map(ask, (errors) => errors.map(({ _tag }) => _tag))
+    const start = yield* Clock.currentTimeMillis
+    const waits = (yield* ask).map((error) => {
+      assert(error._tag === "CalRequestRejected" && error.retryAfter !== undefined)
+      return Duration.toMillis(error.retryAfter)
+    })
     yield* TestClock.adjust("299 seconds")
-    assert.deepStrictEqual(yield* ask, Array<string>(3).fill("RefreshCoolingDown"))
+    assert.deepStrictEqual(yield* tagsOf, Array<string>(3).fill("RefreshCoolingDown"))
     assert.strictEqual(yield* refreshes, 3)
     assert.deepStrictEqual([...new Set(yield* statuses(3))], ["Active"])
     yield* World.turn({ oauth2ClientStatus: "APPROVED" })
-    yield* TestClock.adjust("1 second")
-    for (const userUlid of users(3)) assert.isTrue((yield* tokens.ensureValid(userUlid)).refreshed)
-  })
+    // Each of them is held for as long as the error said, and not a moment longer.
+    const held = users(3).map((userUlid, n) => ({ userUlid, until: start + (waits[n] ?? 0) }))
+    for (const { until, userUlid } of held.sort((one, other) => one.until - other.until)) {
+      yield* TestClock.setTime(until - 1)
+      assert.strictEqual((yield* Effect.flip(tokens.ensureValid(userUlid)))._tag, "RefreshCoolingDown")
+      yield* TestClock.setTime(until)
+      assert.isTrue((yield* tokens.ensureValid(userUlid)).refreshed)
+    }
+    assert.isAtMost(Math.max(...waits), 600_000)
+    assert.isAbove(Math.max(...waits) - Math.min(...waits), 10_000)
+  }),
+  { around: Layer.setRandom(Random.make("approval")) }
 )
 
 scenario(
@@ -153,15 +315,6 @@ scenario(
     yield* TestClock.adjust("30 seconds")
     assert.isTrue((yield* tokens.ensureValid(user(6))).refreshed)
     assert.isTrue((yield* tokens.ensureValid(user(7))).refreshed)
-  })
-)
-
-it.effect("one user who is refused again and again does not open it, five users do", () =>
-  Effect.gen(function* () {
-    const circuit = Circuit.make(TokenConfig.defaults)
-    for (let i = 0; i < 10; i++) yield* circuit.refused("C", user(1))
-    for (const n of [2, 3, 4]) yield* circuit.refused("C", user(n))
-    assert.strictEqual((yield* Effect.flip(circuit.refused("C", user(5))))._tag, "CalClientMisconfigured")
   })
 )
 
@@ -252,8 +405,7 @@ scenario(
     const second = yield* Effect.flip(tokens.refresh(user(), { reissue: true }))
     for (const error of [first, second]) {
       assert.strictEqual(error._tag, "CalClientMisconfigured")
-      const secret = World.clientOptions().managed?.clientSecret ?? Redacted.make("?")
-      assert.notInclude(JSON.stringify(error) + error.message, Redacted.value(secret))
+      assert.notInclude(JSON.stringify(error) + error.message, Redacted.value(demoManaged.clientSecret))
     }
     assert.strictEqual(yield* sandbox.count("forceRefresh"), 0)
   })

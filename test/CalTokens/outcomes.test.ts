@@ -1,6 +1,7 @@
 /** Every way in which Cal.com can answer, or not: what is written, what is sent again, and what the caller hears. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Option, TestClock } from "effect"
+import { Duration, Effect, Fiber, Option, TestClock } from "effect"
+import { CalTokens } from "../../src/CalTokens.js"
 import { Fault } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
@@ -375,25 +376,94 @@ describe("reissue", () => {
   )
 
   scenario(
-    "S17: two processes reissue the same user at once: what is stored in the end is live at Cal.com",
+    "S17: processes that reissue a user at once share one: everybody is handed the token that lives",
     Effect.gen(function* () {
       const { sandbox, tokens } = yield* World.connected("managed")
-      const other = (yield* World.anotherNode()).tokens
-      yield* sandbox.inject(Fault.delayAfter("1 second", { kind: "forceRefresh" }))
-      const both = yield* World.start(
-        Effect.all([tokens.refresh(user(), { reissue: true }), other.refresh(user(), { reissue: true })], {
-          concurrency: 2
-        })
+      const nodes = [tokens, (yield* World.anotherNode()).tokens, (yield* World.anotherNode()).tokens]
+      yield* sandbox.inject(Fault.delayAfter("1 second", { kind: "forceRefresh", times: Infinity }))
+      const asking = Effect.forEach(
+        nodes,
+        (node, i) =>
+          node.refresh(user(), { reissue: true }).pipe(
+            Effect.delay(Duration.millis(i * 300)),
+            Effect.tap(({ accessToken }) =>
+              Effect.map(sandbox.isAccessLive(accessToken), (isLive) => assert.isTrue(isLive))
+            )
+          ),
+        { concurrency: "unbounded" }
       )
-      yield* World.untilDone(both, 20_000)
-      yield* both.await
+      const answers = yield* World.passTime(asking, 20_000)
       assert.isTrue(yield* World.isStoredPairLive())
-      yield* TestClock.adjust("5 seconds")
-      for (const node of [tokens, other]) {
-        assert.isTrue(yield* sandbox.isAccessLive((yield* node.ensureValid(user())).accessToken))
-      }
+      const current = reveal((yield* World.stored()).pair.accessToken)
+      assert.deepStrictEqual([...new Set(answers.map(({ accessToken }) => reveal(accessToken)))], [current])
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
     })
   )
+
+  scenario(
+    "an ordinary refresh is no answer to a reissue that was asked for meanwhile in another process",
+    Effect.gen(function* () {
+      const { sandbox, tokens } = yield* World.expired("managed")
+      const other = (yield* World.anotherNode()).tokens
+      yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: "refresh" }))
+      const ordinary = yield* World.start(tokens.ensureValid(user()))
+      const reissue = yield* World.start(other.refresh(user(), { reissue: true }))
+      yield* World.untilDone(reissue, 10_000)
+      yield* Fiber.join(ordinary)
+      const { accessToken } = yield* Fiber.join(reissue)
+      assert.isTrue(yield* sandbox.isAccessLive(accessToken))
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
+      assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  for (const where of ["this process", "another process"] as const) {
+    scenario(
+      `while it is under way, ${where} connects the user through OAuth2: that connection is nobody's business here`,
+      Effect.gen(function* () {
+        const { sandbox, tokens } = yield* World.connected("managed")
+        const node = where === "this process" ? tokens : (yield* World.anotherNode()).tokens
+        yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind: "forceRefresh" }))
+        const reissue = yield* World.start(Effect.flip(tokens.refresh(user(), { reissue: true })))
+        yield* TestClock.adjust("1 second")
+        const grant = yield* sandbox.grantOAuth2({ email: "ada@example.com" })
+        const connection = { _tag: "OAuth2", calUserId: grant.calUserId } as const
+        const accessTokenExpiresAt = (yield* sandbox.now) + grant.expiresIn * 1000
+        yield* node.connect(user(), connection, { ...grant, accessTokenExpiresAt })
+        yield* World.untilDone(reissue, 60_000)
+        assert.strictEqual((yield* Fiber.join(reissue))._tag, "NotManagedUser")
+        const row = yield* World.stored()
+        assert.deepStrictEqual([row.status._tag, row.connection._tag], ["Active", "OAuth2"])
+        assert.strictEqual(reveal(row.pair.refreshToken), reveal(grant.refreshToken))
+        assert.deepStrictEqual(
+          (yield* sandbox.calls).map(({ kind }) => kind),
+          ["forceRefresh"]
+        )
+        assert.isTrue(yield* World.isStoredPairLive())
+      })
+    )
+
+    scenario(
+      `while it is under way, ${where} connects another managed account: that one is not reissued unasked`,
+      Effect.gen(function* () {
+        const { grant, sandbox, tokens } = yield* World.connected("managed")
+        const node = where === "this process" ? tokens : (yield* World.anotherNode()).tokens
+        yield* sandbox.inject(Fault.delayAfter("3 seconds", { kind: "forceRefresh" }))
+        const reissue = yield* World.start(tokens.refresh(user(), { reissue: true }))
+        yield* TestClock.adjust("1 second")
+        const other = yield* sandbox.grantManaged({ email: "other@example.com" })
+        yield* node.connect(user(), { _tag: "ManagedUser", calUserId: other.calUserId }, other)
+        yield* World.untilDone(reissue, 60_000)
+        yield* reissue.await
+        assert.deepStrictEqual(
+          (yield* sandbox.calls).map(({ calUserId, kind }) => [kind, calUserId]),
+          [["forceRefresh", grant.calUserId]]
+        )
+        assert.strictEqual(reveal((yield* World.stored()).pair.refreshToken), reveal(other.refreshToken))
+        assert.isTrue(yield* World.isStoredPairLive())
+      })
+    )
+  }
 
   scenario(
     "S17: their commits arrive in the other order: the stored pair is live, or heals without a person",
@@ -426,4 +496,41 @@ describe("reissue", () => {
       assert.isTrue(yield* World.isStoredPairLive())
     })
   )
+})
+
+describe("a pair that is seconds old", () => {
+  for (const kind of World.kinds) {
+    const forced = Effect.flatMap(CalTokens, (tokens) => tokens.refresh(user(), { forceRefresh: true }))
+
+    scenario(
+      `is refused only when it is refused twice, half a second apart: a replica may not know it (${kind})`,
+      Effect.gen(function* () {
+        const { refreshes, sandbox } = yield* World.connected(kind)
+        yield* forced
+        yield* World.turn({ refreshReplicaLag: "400 millis" })
+        const answer = yield* World.timed(World.passTime(forced, 10_000))
+        assert.isTrue(answer.result.refreshed)
+        assert.strictEqual(answer.took, 500)
+        assert.deepStrictEqual([yield* refreshes, yield* sandbox.count("forceRefresh")], [3, 0])
+        assert.isTrue(yield* World.isStoredPairLive())
+      })
+    )
+
+    for (const [age, sends] of [
+      ["9 seconds", 2],
+      ["10 seconds", 1]
+    ] as const) {
+      scenario(
+        `that is refused for good is sent ${sends === 1 ? "once" : "twice"} when it is ${age} old (${kind})`,
+        Effect.gen(function* () {
+          const { grant, refreshes, sandbox } = yield* World.connected(kind)
+          yield* forced
+          yield* TestClock.adjust(age)
+          yield* sandbox.revokeRefreshTokens(grant.calUserId)
+          yield* World.passTime(Effect.either(forced), 10_000)
+          assert.strictEqual(yield* refreshes, 1 + sends)
+        })
+      )
+    }
+  }
 })

@@ -9,6 +9,9 @@ import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
 
+/** A client's circuit does not hold for long. */
+const brief = { circuitInterval: Duration.seconds(1) }
+
 const me = Effect.flatMap(CalApi, (api) => api.send(user(), { method: "GET", path: "/me" }))
 
 const apiCalls = Effect.flatMap(Sandbox, (sandbox) => sandbox.count("api"))
@@ -92,16 +95,67 @@ describe("through CalApi", () => {
   )
 
   scenario(
-    "S13: a 401 that no refresh cures, on a 5 s old token: one repetition, then Cal.com's answer",
+    "S13: a 401 that no refresh cures, on a 5 s old token: two repetitions of it, then Cal.com's answer",
     Effect.gen(function* () {
       const { sandbox } = yield* World.connected("managed")
       yield* TestClock.adjust("5 seconds")
       yield* World.turn({ replicaLag: 3_600_000 })
       for (let i = 1; i <= 3; i++) {
         assert.strictEqual((yield* World.passTime(me, 5000)).status, 401)
-        assert.strictEqual(yield* apiCalls, 2 * i)
+        assert.strictEqual(yield* apiCalls, 3 * i)
       }
       assert.strictEqual(yield* sandbox.count("refresh"), 0)
+    })
+  )
+
+  scenario(
+    "S14: a pair that was refreshed for the request, and that a replica does not know for 400 ms: a third send",
+    Effect.gen(function* () {
+      const { grant, sandbox } = yield* World.connected("managed")
+      yield* TestClock.adjust("1 minute")
+      yield* sandbox.expireAccessTokens(grant.calUserId)
+      const { result, took } = yield* World.passTime(World.timed(me), 5000)
+      assert.strictEqual(result.status, 200)
+      assert.strictEqual(took, 500)
+      assert.strictEqual(yield* sandbox.count("refresh"), 1)
+      assert.strictEqual(yield* apiCalls, 3)
+    }),
+    { sandbox: { switches: { replicaLag: "400 millis" } } }
+  )
+
+  for (const [age, sends] of [
+    [9499, 3],
+    [9500, 2]
+  ] as const) {
+    scenario(
+      `S14: refused for the second time when the pair is ${age + 500} ms old: ${sends} sends, and no refresh`,
+      Effect.gen(function* () {
+        const { sandbox } = yield* World.connected("managed")
+        yield* TestClock.adjust(age)
+        yield* World.turn({ replicaLag: 3_600_000 })
+        const { result, took } = yield* World.passTime(World.timed(me), 5000)
+        assert.strictEqual(result.status, 401)
+        assert.strictEqual(took, (sends - 1) * 500)
+        assert.strictEqual(yield* apiCalls, sends)
+        assert.strictEqual(yield* sandbox.count("refresh"), 0)
+      })
+    )
+  }
+
+  scenario(
+    "a second refusal, of an older pair that was stored meanwhile, is the caller's: nothing is refreshed for it",
+    Effect.gen(function* () {
+      const { sandbox, tokens } = yield* World.connected("managed")
+      const other = (yield* World.anotherNode()).tokens
+      yield* TestClock.adjust("1 minute")
+      yield* tokens.ensureValid(user())
+      yield* other.refresh(user(), { forceRefresh: true })
+      // This process remembers the old token for 5 s, and its request takes long.
+      yield* World.turn({ replicaLag: 3_600_000 })
+      yield* sandbox.inject(Fault.delayBefore("15 seconds", { kind: "api" }))
+      assert.strictEqual((yield* World.passTime(me, 20_000)).status, 401)
+      assert.strictEqual(yield* apiCalls, 2)
+      assert.strictEqual(yield* sandbox.count("refresh"), 1)
     })
   )
 
@@ -163,6 +217,41 @@ describe("reportRejected", () => {
       })
     )
   }
+
+  for (const [what, age, status, expected] of [
+    ["young", 9999, 401, "Retry"],
+    ["young, at the guard", 9999, 403, "Retry"],
+    ["old", 10_000, 401, "GiveUp"],
+    ["young and expired", 0, 498, "GiveUp"]
+  ] as const) {
+    scenario(
+      `the second refusal of a request, of a pair that is ${what}: ${expected}, and no refresh`,
+      Effect.gen(function* () {
+        const { grant, sandbox, tokens } = yield* World.connected("managed")
+        yield* TestClock.adjust(age)
+        const { accessToken } = grant
+        const advice = yield* tokens.reportRejected(user(), { accessToken, status, isSecond: true })
+        assert.strictEqual(advice._tag, expected)
+        if (advice._tag === "Retry") {
+          assert.strictEqual(Duration.toMillis(advice.delay), 500)
+          assert.strictEqual(reveal(advice.token.accessToken), reveal(accessToken))
+        }
+        assert.strictEqual(yield* sandbox.count("refresh"), 0)
+        // Whoever comes next is not given what is known to be dead.
+        assert.strictEqual((yield* tokens.ensureValid(user())).refreshed, status === 498)
+      })
+    )
+  }
+
+  scenario(
+    "nor is another token advised at the second refusal",
+    Effect.gen(function* () {
+      const { grant, tokens } = yield* World.connected("managed")
+      yield* tokens.refresh(user(), { forceRefresh: true })
+      const refusal = { accessToken: grant.accessToken, status: 401, isSecond: true }
+      assert.strictEqual((yield* tokens.reportRejected(user(), refusal))._tag, "GiveUp")
+    })
+  )
 
   scenario(
     "401 on a token of unknown age is refreshed: nobody can say that it is young",
@@ -281,9 +370,11 @@ describe("reportRejected", () => {
       const refusal = { accessToken: grant.accessToken, status: 401 }
       yield* Effect.flip(tokens.reportRejected(user(), refusal))
       yield* World.turn({ managedSecretRejected: false })
-      const other = (yield* World.anotherNode()).tokens
+      yield* TestClock.adjust("1 second")
+      const other = (yield* World.anotherNode(brief)).tokens
       assert.strictEqual((yield* other.reportRejected(user(), refusal))._tag, "Retry")
       assert.isTrue(Option.isSome(yield* tap.raw.find(user())))
-    })
+    }),
+    { config: brief }
   )
 })

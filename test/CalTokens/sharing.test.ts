@@ -1,6 +1,7 @@
 /** Any number of callers, in one process and in several: one refresh, everybody's result, nobody's loss. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, TestClock } from "effect"
+import { Purpose } from "../../src/TokenStorage.js"
 import { CalClient } from "../../src/CalClient.js"
 import { CalTokens, layer as layerTokens } from "../../src/CalTokens.js"
 import { Fault, layer as layerSandbox, Sandbox } from "../../src/Sandbox.js"
@@ -196,7 +197,7 @@ describe("several processes over one storage", () => {
       yield* tap.raw.claim({
         userUlid: user(),
         attemptId: "dead",
-        knownVersion: row.version,
+        purpose: Purpose.Refresh({ knownVersion: row.version }),
         lease: Duration.seconds(30),
         cooldownWindow: Duration.seconds(30),
         maxAttempts: 3

@@ -1,6 +1,7 @@
 /** The end of the service: what was sent to Cal.com is awaited and stored, for at most 30 s. */
 import { assert } from "@effect/vitest"
 import { Cause, Context, Duration, Effect, Exit, Fiber, HashMap, Layer, Logger, Option, Scope, TestClock } from "effect"
+import { Purpose } from "../../src/TokenStorage.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
@@ -115,7 +116,7 @@ scenario(
     yield* tap.raw.claim({
       userUlid: user(),
       attemptId: "elsewhere",
-      knownVersion: row.version,
+      purpose: Purpose.Refresh({ knownVersion: row.version }),
       lease: Duration.seconds(30),
       cooldownWindow: Duration.seconds(30),
       maxAttempts: 3

@@ -1,0 +1,157 @@
+/**
+ * Answers of Cal.com in which this program found no pair. The refresh token that was sent is spent by then, and the next
+ * one may be in there, under a name that nobody knew. So they are kept, sealed, beside the user's row, and read again
+ * whenever a token of that user would be spent or a person asked to reconnect: by then another program may be running.
+ */
+import { randomUUID } from "node:crypto"
+import { Chunk, Duration, Effect, Option, Schedule, Stream } from "effect"
+import { readAgain, type Unread } from "../CalClient.js"
+import type { Owned } from "../Fibers/Owned.js"
+import { hash } from "../Token.js"
+import type {
+  Drift,
+  NewSealedAnswer,
+  SealedAnswer,
+  SealRequest,
+  StoredConnection,
+  StoredRow,
+  TokenStorage
+} from "../TokenStorage.js"
+import type { Circuit } from "./Circuit.js"
+import type { Commits } from "./Commit.js"
+
+/** What an answer that nobody understands says about all users of the client. */
+export const driftOf = ({ drift, reason }: Unread): Drift | undefined =>
+  drift === "never" ? undefined : { reason: `Cal.com's answers changed: ${reason}`, users: drift === "now" ? 1 : 2 }
+
+/** What is kept of an answer; `spentHash`: of the token that was spent for it, or that the row had when it was reissued. */
+export const toSeal = (
+  { connection }: StoredConnection,
+  { bytes, drift, issuedAt }: Unread,
+  call: Pick<NewSealedAnswer, "operation" | "spentHash">
+): NewSealedAnswer => ({ ...call, connection, answer: bytes, issuedAt, isWhole: drift !== "never" })
+
+export interface Sealed {
+  /** Keeps an answer that no statement could take yet, and offers it until one does. */
+  readonly offer: (request: SealRequest) => Effect.Effect<void>
+  /** Reads answers again. A pair that is found is stored as one that came late, and the row is answered. */
+  readonly read: (
+    row: StoredRow,
+    answers: ReadonlyArray<SealedAnswer>
+  ) => Effect.Effect<Option.Option<StoredConnection>>
+  /**
+   * Reads all that are stored: what a newer program does first, and again when it may be needed. Older ones may run beside
+   * it, whose users' next tokens are in answers that came since. Never ends.
+   */
+  readonly readAlways: Effect.Effect<never>
+  /** The client's answers are not understood, by somebody. */
+  readonly heardOfDrift: () => void
+}
+
+/** How many users' answers are looked at in one read. */
+const page = 100
+
+export const make = (deps: {
+  readonly storage: typeof TokenStorage.Service
+  readonly commits: Commits
+  readonly owned: Owned
+  readonly circuit: Pick<Circuit, "keyOf">
+}): Sealed => {
+  const { circuit, commits, owned, storage } = deps
+
+  const pause = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")).pipe(
+    Schedule.whileInput(() => !owned.isAbandoned())
+  )
+
+  const isNeeded = Effect.unsafeMakeLatch(true)
+
+  const readOne = (row: StoredRow, sealed: SealedAnswer) =>
+    Effect.gen(function* () {
+      const { refreshToken } = row.pair
+      const grant = readAgain(sealed.connection, sealed.answer, {
+        at: sealed.issuedAt,
+        stored: row.pair,
+        known: [sealed.spentHash, ...row.fallbacks.map((pair) => hash(pair.refreshToken))],
+        ...(hash(refreshToken) === sealed.spentHash ? { sent: refreshToken } : {})
+      })
+      if (Option.isNone(grant)) return Option.none<StoredConnection>()
+      yield* Effect.logInfo("An answer that could not be read before holds a pair").pipe(
+        Effect.annotateLogs({ userUlid: row.userUlid })
+      )
+      // A circuit that closes for this one holds nobody any more: the rest are to be read before anybody probes their tokens.
+      isNeeded.unsafeOpen()
+      return yield* commits.commit({
+        // As whose it came: another account's pair is not stored.
+        row: { ...row, connection: sealed.connection },
+        grant: grant.value,
+        request: {
+          userUlid: row.userUlid,
+          // Nobody's attempt: it takes its place as a pair that comes late.
+          attemptId: randomUUID(),
+          seen: sealed.spentHash,
+          dead: [sealed.spentHash],
+          unsealed: sealed.spentHash,
+          circuit: circuit.keyOf(row.connection.clientId)
+        },
+        reissued: sealed.operation === "reissue"
+      })
+    })
+
+  const read: Sealed["read"] = (row, answers) =>
+    Effect.reduce(answers, Option.none<StoredConnection>(), (found, sealed) =>
+      Effect.map(readOne(row, sealed), (next) => Option.orElse(next, () => found))
+    )
+
+  const readAll = Stream.paginateChunkEffect(undefined as StoredConnection["userUlid"] | undefined, (after) =>
+    Effect.map(
+      storage.sealed({ after, limit: page }),
+      (found) =>
+        [Chunk.unsafeFromArray(found), Option.map(Option.fromNullable(found.at(-1)), (last) => last.userUlid)] as const
+    )
+  ).pipe(
+    Stream.runForEach((sealed) =>
+      storage.find(sealed.userUlid).pipe(
+        Effect.flatMap(
+          Option.match({ onNone: () => Effect.void, onSome: (row) => Effect.asVoid(read(row, [sealed])) })
+        ),
+        // Those whose keys another process has are its business.
+        Effect.catchTag("TokenUnreadable", () => Effect.void),
+        Effect.uninterruptible
+      )
+    ),
+    Effect.retry(Schedule.spaced(again)),
+    Effect.ignore
+  )
+
+  return {
+    offer: (request) =>
+      storage.seal(request).pipe(
+        Effect.asVoid,
+        Effect.catchAll(() =>
+          Effect.sync(() => {
+            owned.runToEnd(
+              Effect.ignore(Effect.retry(storage.seal(request), pause)).pipe(
+                Effect.annotateLogs({ userUlid: request.userUlid })
+              ),
+              request.userUlid
+            )
+          })
+        )
+      ),
+    read,
+    readAlways: Effect.forever(
+      isNeeded.await.pipe(
+        Effect.zipRight(isNeeded.close),
+        Effect.zipRight(readAll),
+        Effect.zipRight(Effect.sleep(pauseBetween))
+      )
+    ),
+    heardOfDrift: () => isNeeded.unsafeOpen()
+  }
+}
+
+/** How long a new process waits before it looks for answers again that it could not look for. */
+const again = Duration.seconds(30)
+
+/** Reading all is not begun more often. */
+const pauseBetween = Duration.seconds(1)
