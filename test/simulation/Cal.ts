@@ -6,10 +6,11 @@
 import type { HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import { Effect } from "effect"
 import type { CalClient, CallFailure } from "../../src/CalClient.js"
-import { hash } from "../../src/Token.js"
+import { type Connection, hash } from "../../src/Token.js"
+import { holds, type Holds, type Name } from "./Answers.js"
 import type { CalFault, CalOp } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
-import type { Node, World } from "./World.js"
+import type { Mishap, Node, World } from "./World.js"
 
 /** A pair as Cal.com hands it to a person or a platform. */
 export interface Authorised {
@@ -40,11 +41,22 @@ export interface Cal {
   readonly connect: (node: Node) => typeof CalClient.Service
 }
 
+/** How much of a grant this node finds in an odd answer. */
+export const holdsFor = (node: Node, name: Name): Holds =>
+  node.isNewer && holds(name) === "sealed" ? "pair" : holds(name)
+
+/** What Cal.com granted, and how much of it is in its answer. */
+export interface Given {
+  readonly grant: Grant
+  readonly holds: Holds
+}
+
 /** What an exchange with Cal.com needs to know of its kind of message. */
 export interface Exchange<A, E> {
   readonly op: CalOp
-  /** Does the work at Cal.com and answers once; the grant, if there is one. */
-  readonly execute: (fault: CalFault | undefined, answer: (reply: Effect.Effect<A, E>, grant?: Grant) => void) => void
+  readonly kind: "managed" | "oauth2"
+  /** Does the work at Cal.com and answers once; what it gave, if it gave anything. */
+  readonly execute: (mishap: Mishap | undefined, answer: (reply: Effect.Effect<A, E>, given?: Given) => void) => void
   readonly refused: Effect.Effect<never, E>
   readonly reset: Effect.Effect<never, E>
   /** How long the caller listens at the least. */
@@ -52,7 +64,7 @@ export interface Exchange<A, E> {
 }
 
 /** Faults whose answer arrives, but is not the pair. */
-const damaged: ReadonlySet<CalFault> = new Set(["status500Committed", "garbage", "truncated"])
+const damaged: ReadonlySet<CalFault> = new Set(["status500Committed"])
 /** Faults under which Cal.com never sees the request. */
 const unseen: ReadonlySet<CalFault> = new Set(["refused", "dropBefore", "silentBefore"])
 
@@ -62,9 +74,9 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
     const { driver, oracle, plan } = world
     const process = node.process
     if (process === undefined) return
-    const incident = world.calFault()
+    const incident = world.calFault(options.kind)
     const fault = incident?.fault
-    if (fault !== undefined) world.count("fault", `Cal.com ${fault}`)
+    if (fault !== undefined) world.count("fault", `Cal.com ${incident?.odd?.answer ?? fault}`)
     const sentAt = driver.now
     let isListening = true
     const hear = (reply: Effect.Effect<A, E>) => {
@@ -78,8 +90,10 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
     if (fault === "dropBefore") driver.after(there, process, () => hear(options.reset))
     if (fault === undefined || !unseen.has(fault)) {
       driver.after(fault === "slowBefore" ? (incident?.millis ?? 0) : there, world.server, () =>
-        options.execute(fault, (reply, grant) => {
+        options.execute(incident, (reply, given) => {
           world.reach(node, "executed", options.op)
+          const grant = given?.grant
+          if (grant !== undefined) grant.origin = options.op
           const lose = (why: string) => grant !== undefined && oracle.lost(grant, why)
           if (fault === "silentAfter") return lose("Cal.com's answer got lost")
           const back = fault === "slowAfter" ? (incident?.millis ?? 0) : world.delay(plan.latency.cal)
@@ -95,6 +109,8 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
               }
               if (!isListening) return lose("the answer came when nobody listened any more")
               if (fault !== undefined && damaged.has(fault)) lose("the answer was damaged")
+              else if (given?.holds === "nothing") lose("the answer held nothing of it")
+              else if (given?.holds === "accessToken") lose("the answer held no refresh token")
               else if (grant !== undefined) oracle.arrived(grant, process)
               // Its date tells Cal.com's time as exactly as it was quick.
               node.clockError = Math.min(node.clockError, driver.now - sentAt)
@@ -114,7 +130,10 @@ export const exchange = <A, E>(world: World, node: Node, options: Exchange<A, E>
 
 /** Watches a client's token calls: what is sent, in whose name, and what its sender learned. */
 export const watched = (world: World, node: Node, client: typeof CalClient.Service): typeof CalClient.Service => {
-  const { oracle } = world
+  const { circuits, oracle } = world
+  const note = ({ _tag }: CallFailure, { clientId }: Connection) => {
+    if (_tag === "ClientWide") circuits.heard(`${clientId} ${client.fingerprint(clientId)}`)
+  }
   return {
     ...client,
     refresh: (connection, refreshToken, kept) =>
@@ -129,6 +148,7 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
           Effect.tapBoth({
             onFailure: (failure: CallFailure) =>
               Effect.sync(() => {
+                note(failure, connection)
                 world.note(node.name, `hears that ${oracle.nameOf(token)} is ${failure._tag}`)
                 world.count("call", `refreshes: ${failure._tag}`)
                 end(outcomes[failure._tag])
@@ -137,9 +157,11 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
               Effect.sync(() => {
                 world.note(
                   node.name,
-                  `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} for ${oracle.nameOf(token)}`
+                  `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} for ${oracle.nameOf(token)}${grant.news === "pair" ? "" : ` (${grant.news})`}`
                 )
-                end("granted")
+                // Alone, an access token leaves the other one in use, or its outcome unknown.
+                if (grant.news === "accessToken") end(grant.unread === undefined ? "kept" : "unknown")
+                else end("granted")
               })
           }),
           Effect.onInterrupt(() => Effect.sync(() => end("unknown")))
@@ -148,9 +170,24 @@ export const watched = (world: World, node: Node, client: typeof CalClient.Servi
     reissue: (connection, kept) =>
       Effect.suspend(() => {
         world.note(node.name, "asks Cal.com to reissue")
+        const { calUserId } = connection
+        const isAsked = ({
+          asked = calUserId,
+          claimed
+        }: {
+          readonly asked: number | undefined
+          readonly claimed: number | undefined
+        }) => asked === calUserId && claimed === calUserId
+        if (![...node.claims.values()].some(isAsked)) {
+          oracle.report("reissue", `${node.name} has account ${calUserId} reissued, which nobody asked for`)
+        }
         world.count("call", "reissues")
         return Effect.tapBoth(client.reissue(connection, kept), {
-          onFailure: (failure: CallFailure) => Effect.sync(() => world.note(node.name, `reissue: ${failure._tag}`)),
+          onFailure: (failure: CallFailure) =>
+            Effect.sync(() => {
+              note(failure, connection)
+              world.note(node.name, `reissue: ${failure._tag}`)
+            }),
           onSuccess: (grant) =>
             Effect.sync(() => world.note(node.name, `gets ${oracle.nameOf(hash(grant.pair.refreshToken))} reissued`))
         })

@@ -12,8 +12,10 @@ import { type Node, statementTimeout, type World } from "./World.js"
 export interface User {
   readonly index: number
   readonly userUlid: UserUlid
-  readonly kind: "managed" | "oauth2"
-  /** The Cal.com account, and those it had before. */
+  /** Of the account that is stored, as far as anybody knows, and since when it is that. */
+  kind: "managed" | "oauth2"
+  movedAt: number
+  /** The Cal.com account, and all that it ever had or may have. */
   account: number
   readonly accounts: Set<number>
   /** Cal.com itself ended the grant: a person has to help. */
@@ -25,7 +27,7 @@ export type Outcome =
   | { readonly _tag: "Status"; readonly status: number }
   | { readonly _tag: "Done" }
 
-export const connectionOf = (user: User): Connection =>
+export const connectionOf = (user: Pick<User, "account" | "kind">): Connection =>
   user.kind === "managed"
     ? { _tag: "ManagedUser", clientId: managedClientId, calUserId: user.account }
     : { _tag: "OAuth2", clientId: oauth2ClientId, calUserId: user.account }
@@ -66,16 +68,23 @@ export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.E
         ({ status }): Outcome => ({ _tag: "Status", status })
       )
     case "connect":
+    case "moveToManaged":
+    case "moveToOAuth2":
     case "update":
       return Effect.suspend(() => {
         const { cal, world } = site
-        if (!cal.hasAccount(user.account)) return Effect.succeed<Outcome>({ _tag: "Done" })
-        const authorised = cal.authorise(user.account)
+        const kind = op === "moveToManaged" ? "managed" : op === "moveToOAuth2" ? "oauth2" : user.kind
+        const account = op === "connect" || op === "update" ? user.account : cal.createAccount(kind)
+        user.accounts.add(account)
+        if (!cal.hasAccount(account)) return Effect.succeed<Outcome>({ _tag: "Done" })
+        const authorised = cal.authorise(account)
         // It is the caller's until it is stored.
         authorised.grant.holder = node.process
         const input = pairInput(authorised)
         const store =
-          op === "connect" ? tokens.connect(userUlid, connectionOf(user), input) : tokens.update(userUlid, input)
+          op === "update"
+            ? tokens.update(userUlid, input)
+            : tokens.connect(userUlid, connectionOf({ account, kind }), input)
         // Whoever hands in a pair tries again a few times: it exists nowhere else.
         return done(
           store.pipe(
@@ -102,6 +111,8 @@ export const patience = (op: CallerOp, callerWait: number): number => {
     case "api":
       return 2 * callerWait + 2 * reads + 10_000
     case "connect":
+    case "moveToManaged":
+    case "moveToOAuth2":
     case "update":
       return 5 * (2 * statementTimeout + reads)
     case "disconnect":

@@ -86,7 +86,7 @@ const matrix = (title: string, rows: ReadonlyArray<readonly [string, number]>): 
   const operations = [...new Set(parts.map(([operation]) => operation))]
   const outcomes = [...new Set(parts.map(([, outcome]) => outcome))].sort()
   const line = (head: string, values: ReadonlyArray<string>) =>
-    `  ${head.padEnd(26)}${values.map((value) => value.padStart(11)).join("")}`
+    `  ${head.padEnd(26)}${values.map((value) => value.padStart(14)).join("")}`
   return [
     "",
     line(title, operations),

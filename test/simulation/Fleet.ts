@@ -14,6 +14,8 @@ import type { Node, World } from "./World.js"
 export interface Variant {
   readonly config?: Partial<TokenConfig.Options> | undefined
   readonly storage?: ((storage: TokenStorage["Type"]) => TokenStorage["Type"]) | undefined
+  /** The storage as one node speaks with it. */
+  readonly storageOf?: ((node: Node, storage: TokenStorage["Type"]) => TokenStorage["Type"]) | undefined
   readonly client?:
     ((world: World, node: Node, client: typeof CalClient.Service) => typeof CalClient.Service) | undefined
   /** The caller gave up. */
@@ -39,7 +41,12 @@ export class Fleet {
         hear: () => undefined,
         isStopping: false,
         incarnation: 0,
+        hasWrongSecret: false,
+        fingerprint: () => "",
+        isNewer: false,
+        isNewerNext: false,
         attempts: new Map(),
+        claims: new Map(),
         seen: new Map(),
         rejected: new Set(),
         clockError: 0,
@@ -64,14 +71,23 @@ export class Fleet {
     )
     node.process = process
     node.isStopping = false
+    node.isNewer = node.isNewerNext
+    node.hasWrongSecret =
+      !world.healed &&
+      world.plan.incidents.some(({ kind, ...it }) => kind === "wrongNode" && "node" in it && it.node === node.index)
     node.attempts = new Map()
+    node.claims = new Map()
     node.seen = new Map()
     node.rejected = new Set()
     node.clockError = Math.abs(nodes[node.index] ?? 0)
     node.lastStorageFailure = 0
     const client = this.cal.connect(node)
+    node.fingerprint = client.fingerprint
     const context = Context.empty().pipe(
-      Context.add(TokenStorage, Store.connect(world, node, this.storage)),
+      Context.add(
+        TokenStorage,
+        Store.connect(world, node, this.variant.storageOf?.(node, this.storage) ?? this.storage, client)
+      ),
       Context.add(CalClient, this.variant.client?.(world, node, client) ?? client),
       Context.add(TokenConfig.TokenConfig, this.config)
     )
@@ -84,7 +100,7 @@ export class Fleet {
     node.tokens = exit.value
     node.api = Api.connect(world, node, this.cal, { tokens: exit.value, client, scope })
     node.close = Scope.close(scope, Exit.void)
-    world.note(node.name, "starts")
+    world.note(node.name, node.isNewer ? "starts, with a newer program" : "starts")
   }
 
   /** The end of a process, without a word; another one takes its place later. */
@@ -96,6 +112,12 @@ export class Fleet {
     node.process = undefined
     node.tokens = undefined
     this.world.driver.after(this.world.healed ? 0 : restartAfter, undefined, () => this.start(node))
+  }
+
+  /** From its next start on, a node's program is a newer one. */
+  release(node: Node, restartAfter: number): void {
+    node.isNewerNext = true
+    this.stop(node, restartAfter)
   }
 
   /** An orderly shutdown: it may lose nothing without saying so. */

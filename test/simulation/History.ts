@@ -31,6 +31,8 @@ const graceCalls = [1000, 35_000, 70_000, 140_000]
 const grace = 200_000
 /** Tries to bring every user to a good end. */
 const settleTries = 8
+/** The same while Cal.com's answers are not understood, and a token still serves. */
+const patientTries = 150
 
 export const run = (plan: Plan, stats: Stats, variant: Variant = {}, traces = false): Result => {
   const history = new History(plan, stats, variant, traces)
@@ -71,8 +73,16 @@ class History {
       const account = this.cal.createAccount(kind)
       const userUlid = ulids[index]
       if (userUlid === undefined) throw new Error("too many users")
-      return { index, userUlid, kind, account, accounts: new Set([account]), isRevoked: false }
+      return { index, userUlid, kind, movedAt: 0, account, accounts: new Set([account]), isRevoked: false }
     })
+    this.world.onConnected = (userUlid, { _tag, calUserId }) => {
+      const user = this.users.find((each) => each.userUlid === userUlid)
+      if (user === undefined || calUserId === undefined || calUserId === user.account) return
+      user.account = calUserId
+      user.kind = _tag === "ManagedUser" ? "managed" : "oauth2"
+      user.movedAt = this.world.driver.now
+      user.isRevoked = false
+    }
     this.world.onIncident = (incident) => this.happen(incident)
     this.fleet = new Fleet(this.world, this.cal, this.storage, config, variant)
   }
@@ -141,6 +151,7 @@ class History {
         at(incident.at, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         at(incident.at + incident.millis, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         return
+      case "release":
       case "stop":
       case "accessDies":
       case "revoked":
@@ -149,7 +160,9 @@ class History {
         return
       case "accessRefused":
       case "calDown":
+      case "drift":
       case "storageDown":
+      case "wrongNode":
         return this.world.count("fault", incident.kind)
       case "cal":
       case "storage":
@@ -174,6 +187,7 @@ class History {
         node.process.pause(incident.millis)
       }
       if (incident.kind === "stop") fleet.stop(node, incident.restartAfter)
+      if (incident.kind === "release") fleet.release(node, incident.restartAfter)
     }
     if (user === undefined) return
     world.note("Cal.com", `${incident.kind} user${user.index}`)
@@ -188,7 +202,13 @@ class History {
     this.world.healed = true
     this.world.note("plan", "from here on nothing goes wrong")
     this.cal.setSecretRejected(false)
-    for (const node of this.world.nodes) this.fleet.start(node)
+    // What Cal.com says from now on has to be understood in the end.
+    const isForGood = this.plan.incidents.some((incident) => incident.kind === "drift" && incident.isForGood)
+    for (const node of this.world.nodes) {
+      if (isForGood && !node.isNewer) this.fleet.release(node, 0)
+      if (node.hasWrongSecret) this.fleet.stop(node, 0)
+      this.fleet.start(node)
+    }
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -220,6 +240,7 @@ class History {
     world.oracle.stored(grant.hash, exit.value.version)
     world.oracle.versioned(user.userUlid, exit.value.version)
     world.oracle.handedIn(user.userUlid, grant.hash)
+    world.oracle.unsealed(user.userUlid)
     world.announce(user.userUlid, exit.value.version)
     user.isRevoked = false
   }
@@ -282,27 +303,42 @@ class History {
   private settle(user: Callers.User): void {
     const { driver, oracle } = this.world
     let last = "nothing"
-    for (let i = 0; i < settleTries; i++) {
+    let tries = settleTries
+    for (let i = 0; i < tries; i++) {
       let exit: Exit.Exit<Callers.Outcome, TokenError> | undefined
-      this.callAt({ at: 0, node: this.anyNode(), user: user.index, op: "force" }, (result) => {
+      const node = this.anyNode()
+      // Nothing but need is a reason to try a token while Cal.com's answers are not understood.
+      const op = last === "CalProtocolError" ? "ensure" : "force"
+      this.callAt({ at: 0, node, user: user.index, op }, (result) => {
         exit = result
       })
       driver.run(driver.now + 60_000, () => this.observe() || exit !== undefined)
       if (exit === undefined) return oracle.report("quiet", `nobody answers for user${user.index}`)
+      let pause: Option.Option<Duration.Duration> = Option.none()
       if (Exit.isSuccess(exit)) {
         const token = exit.value._tag === "Token" ? Redacted.value(exit.value.token.accessToken) : ""
         if (this.cal.api(token) === 200) return
-        return oracle.report("recovery", `user${user.index} ends with a token that Cal.com refuses`)
+        if (op === "force") {
+          return oracle.report("recovery", `user${user.index} ends with a token that Cal.com refuses`)
+        }
+      } else {
+        const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
+        last = error?._tag ?? "a defect"
+        if (error === undefined) break
+        if (last === "CalProtocolError") tries = patientTries
+        // Where nobody reads what Cal.com answered, only a person can help who knows nothing of it.
+        const isStuck = error._tag === "CalProtocolError" && i > 1 && this.judge.sealed(user).length > 0
+        if (isStuck && this.nodeFor(node)?.isNewer === true && oracle.isSealed(user.userUlid)) {
+          return oracle.report("newer program", `user${user.index} is not helped by the pair in a sealed answer`)
+        }
+        if (error._tag === "ReauthorizationRequired" || error._tag === "TokensNotFound" || isStuck) {
+          this.world.count("call", "a person reconnects in the end")
+          this.handIn(user)
+        }
+        pause = retryAfter(error)
       }
-      const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
-      last = error?._tag ?? "a defect"
-      if (error === undefined) break
-      if (error._tag === "ReauthorizationRequired" || error._tag === "TokensNotFound") {
-        this.world.count("call", "a person reconnects in the end")
-        this.handIn(user)
-      }
-      const pause = Option.getOrElse(retryAfter(error), () => Duration.seconds(5))
-      driver.run(driver.now + Duration.toMillis(pause) + 10, this.observe)
+      const millis = Duration.toMillis(Option.getOrElse(pause, () => Duration.seconds(5)))
+      driver.run(driver.now + millis + 10, this.observe)
     }
     oracle.report("recovery", `user${user.index} does not recover: ${last}`)
   }

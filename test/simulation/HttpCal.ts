@@ -3,6 +3,7 @@
  * in short, with the same mishaps.
  */
 import {
+  HttpBody,
   HttpClient,
   HttpClientError,
   HttpClientRequest,
@@ -16,7 +17,8 @@ import * as Sandbox from "../../src/Sandbox.js"
 import * as InProcess from "../../src/Sandbox/InProcess.js"
 import * as Wire from "../../src/Sandbox/Wire.js"
 import { hash, unverifiedClaims } from "../../src/Token.js"
-import { type Authorised, type Cal, exchange, watched } from "./Cal.js"
+import * as Answers from "./Answers.js"
+import { type Authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
 import type { CalFault } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { World } from "./World.js"
@@ -31,6 +33,14 @@ const clientOptions: CalClient.Options = {
     clientSecret: Sandbox.demoOAuth2.clientSecret,
     redirectUrl: Sandbox.demoOAuth2.redirectUris[0]
   }
+}
+
+const wrong = { clientSecret: Redacted.make("not the secret that Cal.com knows") }
+
+const wrongOptions: CalClient.Options = {
+  ...clientOptions,
+  managed: { ...Sandbox.demoManaged, ...wrong },
+  oauth2: { ...clientOptions.oauth2, clientId: Sandbox.demoOAuth2.clientId, ...wrong }
 }
 
 export const make = (world: World, patience: number): Cal => {
@@ -60,21 +70,39 @@ export const make = (world: World, patience: number): Cal => {
       hash: hash(Redacted.make(refreshToken)),
       account,
       // An OAuth2 token carries whole seconds.
-      expiresAt: kinds.get(account) === "managed" ? expiresAt : Math.floor(driver.now / 1000) * 1000 + plan.lifetime
+      expiresAt: endOf(accessToken, expiresAt)
     })
     world.note("Cal.com", `grants ${grant.name}`)
     return grant
   }
 
   /** The pair in an answer, if there is one. */
-  const granted = (body: string): Grant | undefined => {
-    const json: unknown = JSON.parse(body)
-    const pair = (isRecord(json) && isRecord(json["data"]) ? json["data"] : json) as Record<string, unknown>
+  const granted = (body: string, request: HttpClientRequest.HttpClientRequest): Grant | undefined => {
+    const pair = fieldsOf(body)
     const access = pair["accessToken"] ?? pair["access_token"]
     const refresh = pair["refreshToken"] ?? pair["refresh_token"]
-    return typeof access === "string" && typeof refresh === "string"
-      ? grantOf(access, refresh, Number(pair["accessTokenExpiresAt"] ?? 0))
-      : undefined
+    const expiresAt = Number(pair["accessTokenExpiresAt"] ?? 0)
+    if (typeof access === "string" && typeof refresh === "string") return grantOf(access, refresh, expiresAt)
+    if (typeof access === "string") {
+      const sent = sentToken(request)
+      oracle.renewed(hash(Redacted.make(sent)), { accessToken: access, expiresAt: endOf(access, expiresAt) })
+    }
+    return undefined
+  }
+
+  const endOf = (accessToken: string, expiresAt: number): number =>
+    kinds.get(unverifiedClaims(Redacted.make(accessToken)).calUserId ?? 0) === "managed"
+      ? expiresAt
+      : Math.floor(driver.now / 1000) * 1000 + plan.lifetime
+
+  /** A live pair of somebody whom nobody here knows, in place of the one in the answer. */
+  const somebodyElses = (body: string): string => {
+    const { grant } = authorise(createAccount("refresh_token" in fieldsOf(body) ? "oauth2" : "managed"))
+    oracle.lost(grant, "it was given to somebody else")
+    const pair = fieldsOf(body)
+    const access = pair["accessToken"] ?? pair["access_token"]
+    const refresh = pair["refreshToken"] ?? pair["refresh_token"]
+    return body.replace(String(access), grant.accessToken).replace(String(refresh), grant.refreshToken)
   }
 
   /** What arrives in place of Cal.com's own answer, and whether Cal.com did its work nevertheless. */
@@ -93,14 +121,8 @@ export const make = (world: World, patience: number): Cal => {
         return failed(503, false)
       case "status500Committed":
         return failed(500, true)
-      case "garbage":
-        return { commits: true, response: HttpServerResponse.text('{"status":', { headers: { date } }) }
-      case "truncated":
-        return {
-          commits: true,
-          response: HttpServerResponse.text('{"status":"success","data":{', { headers: { date } })
-        }
       case undefined:
+      case "odd":
       case "refused":
       case "dropBefore":
       case "dropAfter":
@@ -130,13 +152,15 @@ export const make = (world: World, patience: number): Cal => {
     return { grant, accessToken: grant.accessToken, refreshToken: grant.refreshToken, expiresAt: grant.expiresAt }
   }
 
+  const createAccount = (kind: "managed" | "oauth2"): number => {
+    const { calUserId } = kind === "managed" ? now(sandbox.grantManaged()) : now(sandbox.grantOAuth2())
+    now(sandbox.revokeRefreshTokens(calUserId))
+    kinds.set(calUserId, kind)
+    return calUserId
+  }
+
   return {
-    createAccount: (kind) => {
-      const { calUserId } = kind === "managed" ? now(sandbox.grantManaged()) : now(sandbox.grantOAuth2())
-      now(sandbox.revokeRefreshTokens(calUserId))
-      kinds.set(calUserId, kind)
-      return calUserId
-    },
+    createAccount,
     authorise,
     isLive: (token) => now(sandbox.isLive(token)),
     respond: (request) => Effect.orDie(calCom.execute(request)),
@@ -166,16 +190,33 @@ export const make = (world: World, patience: number): Cal => {
             cause: Object.assign(new Error(code), { code })
           })
         )
-      const http = HttpClient.make((request) =>
-        exchange<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>(world, node, {
-          op: request.url.includes("force-refresh") ? "reissue" : "refresh",
+      const http = HttpClient.make((request) => {
+        const op = request.url.includes("force-refresh") ? "reissue" : "refresh"
+        return exchange<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>(world, node, {
+          op,
+          kind: request.url.includes("/auth/oauth2/") ? "oauth2" : "managed",
           patience,
           refused: transport(request, "ECONNREFUSED"),
           reset: transport(request, "ECONNRESET"),
-          execute: (fault, answer) => {
-            const other = instead(fault)
-            if (other !== undefined && !other.commits)
-              return answer(InProcess.make(Effect.succeed(other.response)).execute(request))
+          execute: (mishap, answer) => {
+            const other = instead(mishap?.fault)
+            const odd = mishap?.odd
+            const show = (response: HttpServerResponse.HttpServerResponse, given?: Given) =>
+              answer(InProcess.make(Effect.succeed(response)).execute(request), given)
+            /** An odd answer travels like any other, until it is cut. */
+            const showOdd = ({ bytes, isWhole, response }: Answers.Sent, given?: Given) => {
+              const { contentType } = response.body
+              const body = HttpBody.uint8Array(Answers.understood(bytes), contentType)
+              if (isWhole) return show(node.isNewer ? HttpServerResponse.setBody(response, body) : response, given)
+              const broken = Effect.map(HttpServerRequest.HttpServerRequest, (served) =>
+                Wire.truncate(served, response, bytes.length)
+              )
+              answer(InProcess.make(broken).execute(request), given)
+            }
+            if (other !== undefined && !other.commits) return show(other.response)
+            if (odd?.isDone === false) return showOdd(Answers.send(odd.answer, "", driver.now))
+            // Cal.com itself has a part in this one.
+            if (odd?.answer === "refreshTokenKept" && op === "refresh") now(sandbox.inject(keepToken))
             world.server.fork(
               Effect.flatMap(calCom.execute(request), (response) =>
                 Effect.map(response.text, (body) => ({ response, body }))
@@ -183,21 +224,48 @@ export const make = (world: World, patience: number): Cal => {
               (exit) => {
                 if (Exit.isFailure(exit)) return answer(Effect.failCause(exit.cause))
                 const { body, response } = exit.value
-                const grant = response.status === 200 ? granted(body) : undefined
-                if (other === undefined) return answer(Effect.succeed(response), grant)
-                const broken = Effect.map(HttpServerRequest.HttpServerRequest, (served) =>
-                  fault === "truncated" ? Wire.truncate(served, other.response) : other.response
+                const grant = response.status === 200 ? granted(body, request) : undefined
+                if (other !== undefined) return show(other.response, grant && { grant, holds: "pair" })
+                if (odd === undefined || response.status !== 200) {
+                  return answer(Effect.succeed(response), grant && { grant, holds: "pair" })
+                }
+                const text = odd.answer === "otherUser" ? somebodyElses(body) : body
+                showOdd(
+                  Answers.send(odd.answer, text, driver.now),
+                  grant && { grant, holds: holdsFor(node, odd.answer) }
                 )
-                answer(InProcess.make(broken).execute(request), grant)
               }
             )
           }
         })
+      })
+      const client = now(
+        Effect.provideService(
+          CalClient.make(node.hasWrongSecret ? wrongOptions : clientOptions),
+          HttpClient.HttpClient,
+          http
+        )
       )
-      const client = now(Effect.provideService(CalClient.make(clientOptions), HttpClient.HttpClient, http))
       return watched(world, node, client)
     }
   }
+}
+
+/** The next refresh leaves its refresh token in use. */
+const keepToken = Sandbox.Fault.odd("refreshTokenKept")
+
+/** Where a token answer has its tokens. */
+const fieldsOf = (body: string): Record<string, unknown> => {
+  const json: unknown = JSON.parse(body)
+  return (isRecord(json) && isRecord(json["data"]) ? json["data"] : json) as Record<string, unknown>
+}
+
+/** The refresh token in a request. */
+const sentToken = ({ body }: HttpClientRequest.HttpClientRequest): string => {
+  const text = body._tag === "Uint8Array" ? new TextDecoder().decode(body.body) : ""
+  const form = new URLSearchParams(text)
+  const token = text.startsWith("{") ? (JSON.parse(text) as Record<string, unknown>)["refreshToken"] : undefined
+  return typeof token === "string" ? token : (form.get("refresh_token") ?? "")
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null

@@ -1,9 +1,10 @@
 /** What may be said of an answer, and of the system when it is quiet. */
 import { Cause, Duration, Exit, Option, Redacted } from "effect"
-import { hash } from "../../src/Token.js"
 import type * as TokenConfig from "../../src/TokenConfig.js"
 import type { TokenError } from "../../src/TokenError.js"
-import { AttemptFailure, type StoredRow, type TokenStorage } from "../../src/TokenStorage.js"
+import { hash } from "../../src/Token.js"
+import { Purpose, AttemptFailure, type StoredRow, type TokenStorage } from "../../src/TokenStorage.js"
+import { textOf } from "./Answers.js"
 import type { Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import type { Process } from "./Driver.js"
@@ -30,8 +31,10 @@ const clockNoise = 3000
 
 export class Judge {
   private readonly mayLoseAccess: boolean
-  private readonly mayDisconnect: boolean
-  private readonly mayBeRevoked: boolean
+  private readonly mayDie: boolean
+  /** By their numbers. */
+  private readonly disconnected: ReadonlySet<number>
+  private readonly revoked: ReadonlySet<number>
   private readonly isCalm: boolean
   /** How old what a node knows may be, in milliseconds: its memory, and a read that was slow. */
   private readonly stale: number
@@ -45,10 +48,17 @@ export class Judge {
     const { callers, incidents, raceWindow } = world.plan
     this.mayLoseAccess =
       incidents.some(({ kind }) => kind === "accessDies" || kind === "accessRefused") ||
+      // After a reissue the access token that was stored is dead, and there may be no other.
+      incidents.some((incident) => "odd" in incident && incident.odd?.answer === "accessTokenMissing") ||
       callers.some(({ op }) => op === "reissue")
+    this.mayDie = incidents.some(({ kind }) => kind === "accessDies" || kind === "userDeleted")
     this.stale = Duration.toMillis(config.memoryMaxAge) + statementTimeout
-    this.mayDisconnect = callers.some(({ op }) => op === "disconnect")
-    this.mayBeRevoked = incidents.some(({ kind }) => kind === "revoked" || kind === "userDeleted")
+    this.disconnected = new Set(callers.filter(({ op }) => op === "disconnect").map(({ user }) => user))
+    this.revoked = new Set(
+      incidents.flatMap((incident) =>
+        incident.kind === "revoked" || incident.kind === "userDeleted" ? [incident.user] : []
+      )
+    )
     this.isCalm = incidents.length === 0 && raceWindow === 0
   }
 
@@ -84,25 +94,40 @@ export class Judge {
     }
     const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
     if (failure === undefined) return this.report("no defects", call, Cause.pretty(exit.cause))
-    if (failure._tag === "TokensNotFound" && !this.mayDisconnect) this.report("P5", call, "the user is unknown")
+    if (failure._tag === "TokensNotFound" && !this.disconnected.has(call.user.index))
+      this.report("P5", call, "the user is unknown")
+    // Who moved was perhaps told of the account before.
+    const isSettled = call.user.movedAt < call.startedAt - this.stale
     if (
       failure._tag === "ReauthorizationRequired" &&
+      isSettled &&
       call.user.kind === "managed" &&
       this.cal.hasAccount(call.user.account)
     ) {
       this.report("managed users recover", call, `told to reconnect (${failure.cause})`)
     }
-    if (failure._tag === "ReauthorizationRequired" && call.user.kind === "oauth2" && !this.mayReconnect(call)) {
+    if (
+      failure._tag === "ReauthorizationRequired" &&
+      isSettled &&
+      call.user.kind === "oauth2" &&
+      !this.mayReconnect(call)
+    ) {
       this.report("P9", call, `told to reconnect (${failure.cause}) although no pair was lost`)
     }
-    if (this.isCalm && !this.mayDisconnect && failure._tag !== "RefreshCoolingDown") {
+    if (this.isCalm && !this.disconnected.has(call.user.index) && failure._tag !== "RefreshCoolingDown") {
       this.report("calm", call, `failed with ${failure._tag}: ${failure.message}`)
+    }
+    if (failure._tag === "CalClientMisconfigured") {
+      const { clientId } = failure
+      if (!this.world.circuits.wasRefused(`${clientId} ${call.node.fingerprint(clientId)}`)) {
+        this.report("circuit", call, "is told of a refusal that nobody with its secret met")
+      }
     }
     if (call.op === "ensure") this.failedWhileValid(call, failure)
   }
 
   /** Whether an answer with a pair, or the grant itself, was ever lost, or is with a process that sleeps. */
-  private mayReconnect({ process: own, user }: OpenCall): boolean {
+  private mayReconnect({ node, process: own, user }: OpenCall): boolean {
     const { now } = this.world.driver
     const isDrowsy = (holder: Process) => holder.isPaused || (holder.wokeAt > 0 && now - holder.wokeAt < 20_000)
     const isAway = ({ holder, state, writtenBy }: Grant) => {
@@ -112,11 +137,15 @@ export class Judge {
       return isDrowsy(writtenBy.process) && now - writtenBy.at <= statementTimeout
     }
     return (
-      this.mayDisconnect ||
-      this.mayBeRevoked ||
+      this.disconnected.has(user.index) ||
+      this.revoked.has(user.index) ||
       [...this.world.oracle.grants.values()].some(
         (grant) =>
-          user.accounts.has(grant.account) && (grant.state === "lost" || grant.state === "flying" || isAway(grant))
+          user.accounts.has(grant.account) &&
+          (grant.state === "lost" ||
+            grant.state === "flying" ||
+            (grant.state === "sealed" && !node.isNewer) ||
+            isAway(grant))
       )
     )
   }
@@ -125,8 +154,9 @@ export class Judge {
   private failedWhileValid(call: OpenCall, failure: TokenError): void {
     const { driver, oracle } = this.world
     const row = this.row(call.user)
-    if (row === undefined || this.mayLoseAccess || this.mayDisconnect || call.node.isStopping) return
-    const grant = oracle.grants.get(hash(row.pair.refreshToken))
+    if (row === undefined || this.mayLoseAccess || this.disconnected.has(call.user.index) || call.node.isStopping)
+      return
+    const [grant] = oracle.byAccess.get(Redacted.value(row.pair.accessToken)) ?? []
     // A pair that another process stored just now may not be known here yet.
     const stored = oracle.versionBefore(call.user.userUlid, call.startedAt - this.stale)
     if (grant === undefined || stored?.version !== row.version || failure._tag === "StorageUnavailable") return
@@ -145,6 +175,7 @@ export class Judge {
     )
     if (grant === undefined) return this.report("P10", call, "got a token that nobody granted")
     if (!user.accounts.has(grant.account)) this.report("P10", call, `got ${grant.name} of another user`)
+    if (call.op === "reissue" && user.movedAt < call.startedAt) this.reissued(call, candidates)
     const overdue = driver.now - grant.expiresAt
     if (overdue > this.clockError(node)) this.report("valid", call, `got ${grant.name}, expired for ${overdue} ms`)
     if (call.rejected.has(grant.accessToken)) this.report("P6", call, `got ${grant.name}, which Cal.com refused`)
@@ -163,6 +194,27 @@ export class Judge {
     node.seen.set(user.userUlid, Math.max(grant.version, node.seen.get(user.userUlid) ?? 0))
   }
 
+  /** Only a reissue answers who asks for one, and one that was stored since. */
+  private reissued(call: OpenCall, candidates: ReadonlyArray<Grant>): void {
+    const { driver, oracle } = this.world
+    const before = oracle.versionBefore(call.user.userUlid, call.startedAt)?.version ?? 0
+    const reissuedAs = oracle.reissuedVersion(call.user.userUlid)
+    // A pair that a refresh brought since then stands for it, and beside one that was handed in it is a fallback.
+    const isAnswer = ({ origin, version = Infinity }: Grant) =>
+      version > before && (origin !== "refresh" || (reissuedAs > before && version >= reissuedAs))
+    const [grant] = candidates
+    if (grant === undefined) return
+    if (!candidates.some(isAnswer)) this.report("reissue", call, `got ${grant.name}, of a ${grant.origin}`)
+    // A person's pair of a managed account is one that was reissued, too.
+    const isKilled = [...oracle.grants.values()].some(
+      (other) =>
+        other !== grant && other.account === grant.account && other.origin !== "refresh" && other.at >= grant.at
+    )
+    if (!isKilled && !this.mayDie && driver.now <= grant.expiresAt && this.cal.api(grant.accessToken) !== 200) {
+      this.report("reissue", call, `got ${grant.name}, which is dead`)
+    }
+  }
+
   /** Nobody waits longer than allowed, in the time of a node that is awake. */
   waited(call: OpenCall): void {
     const elapsed = call.process.awake - call.awakeAt
@@ -170,7 +222,8 @@ export class Judge {
     if (elapsed > most + 100) this.report("deadline", call, `took ${elapsed} ms`)
     if (call.interruptedAt === undefined) return
     const after = call.process.awake - call.interruptedAt
-    const mayFinish = call.op === "connect" || call.op === "update" || call.op === "disconnect"
+    const mayFinish =
+      call.op.startsWith("moveTo") || call.op === "connect" || call.op === "update" || call.op === "disconnect"
     if (!mayFinish && after > 10) this.report("P2", call, `went on for ${after} ms after its caller gave up`)
   }
 
@@ -183,10 +236,18 @@ export class Judge {
     if (row === undefined || account === undefined) return
     const name = `user${user.index}`
     const isLive = (token: string) => cal.isLive(token)
+    for (const { refreshToken } of [row.pair, ...row.fallbacks]) {
+      const grant = oracle.grants.get(hash(refreshToken))
+      if (grant !== undefined && grant.account !== account) oracle.report("P10", `${name} has ${grant.name} of another`)
+    }
     const isStoredLive = [row.pair, ...row.fallbacks].some((pair) => isLive(Redacted.value(pair.refreshToken)))
     if (!isStoredLive) {
       const missing = oracle.liveWithoutExcuse(account, (grant) => isLive(grant.refreshToken))
+      const sealed = missing.some(({ state }) => state === "sealed") ? this.sealed(user) : []
       for (const grant of missing) {
+        if (sealed.some((text) => text.includes(grant.refreshToken))) continue
+        // Answers to two reissues share one place, and who read the first clears it for both. Another reissue helps.
+        if (grant.state === "sealed" && grant.origin === "reissue") continue
         oracle.report("P3/P5", `${name}: ${grant.name} is live, is not stored, and was not lost (${grant.state})`)
       }
     }
@@ -194,11 +255,19 @@ export class Judge {
     // Lost, or thrown away because somebody asked for that: one who disconnects and hands in a pair at the same time.
     const lost = [...oracle.grants.values()].some(
       ({ account: owner, refreshToken, state }) =>
-        owner === account && (state === "lost" || state === "discarded") && isLive(refreshToken)
+        owner === account && (state === "lost" || state === "sealed" || state === "discarded") && isLive(refreshToken)
     )
-    if (user.kind === "managed" ? cal.hasAccount(account) : !lost && !user.isRevoked) {
+    if (row.connection._tag === "ManagedUser" ? cal.hasAccount(account) : !lost && !user.isRevoked) {
       oracle.report("P9", `${name} is asked to reconnect (${row.status.cause}) although no live pair was lost`)
     }
+  }
+
+  /** The answers of a user that nobody could read. */
+  sealed({ userUlid }: Callers.User): ReadonlyArray<string> {
+    const exit = this.world.runSync(this.storage.sealed({ limit: 1000 }))
+    return Exit.isFailure(exit)
+      ? []
+      : exit.value.filter((each) => each.userUlid === userUlid).map(({ answer }) => textOf(Redacted.value(answer)))
   }
 
   /** At the very end no lease is held and no journal is open. */
@@ -211,7 +280,7 @@ export class Judge {
       this.storage.claim({
         userUlid: user.userUlid,
         attemptId,
-        knownVersion: row.version,
+        purpose: Purpose.Refresh({ knownVersion: row.version }),
         lease: Duration.seconds(1),
         cooldownWindow: Duration.zero,
         maxAttempts: Infinity,
@@ -221,7 +290,9 @@ export class Judge {
     if (Exit.isFailure(exit)) return oracle.report("quiet", `user${user.index}: ${Cause.pretty(exit.cause)}`)
     const result = exit.value
     const isOpen = result._tag === "Claimed" ? Option.isSome(result.probe) : result._tag !== "Terminal"
-    if (isOpen) oracle.report("quiet", `user${user.index}: an attempt is still open (${result._tag})`)
+    // Behind an answer that nobody could read, an outcome stays unknown.
+    if (isOpen && this.sealed(user).length === 0)
+      oracle.report("quiet", `user${user.index}: an attempt is still open (${result._tag})`)
     const failure = AttemptFailure.Released({ probe: Option.none() })
     if (result._tag === "Claimed")
       this.world.runSync(this.storage.fail({ userUlid: user.userUlid, attemptId, failure }))

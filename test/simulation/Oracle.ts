@@ -20,20 +20,25 @@ export interface Grant {
   readonly account: number
   /** Of the access token, on Cal.com's clock. */
   readonly expiresAt: number
-  /** On its way, in a process that lives, written, gone for good, or given away by rule. */
-  state: "flying" | "held" | "stored" | "lost" | "discarded"
+  /** When Cal.com granted it, and for what. */
+  readonly at: number
+  origin: "person" | "refresh" | "reissue"
+  /** On its way, in a process that lives, written, written unread within its answer, gone for good, or given away by rule. */
+  state: "flying" | "held" | "stored" | "sealed" | "lost" | "discarded"
   why: string
   holder: Process | undefined
   /** Who had it in hand before it was written, and when that was over. */
   writtenBy: { readonly process: Process; readonly at: number } | undefined
   /** Of the row, once it was written as the row's pair. */
   version: number | undefined
+  /** In whose name its answer is sealed. */
+  sealedFor: string | undefined
 }
 
 interface Send {
   readonly by: Process
   readonly at: number
-  outcome: "pending" | "granted" | "notSpent" | "rejected" | "unknown"
+  outcome: "pending" | "granted" | "kept" | "notSpent" | "rejected" | "unknown"
   endedAt: number
 }
 
@@ -52,6 +57,7 @@ export class Oracle {
   readonly byAccess = new Map<string, Array<Grant>>()
   private readonly sends = new Map<string, Array<Send>>()
   private readonly refused = new Set<string>()
+  private readonly reissues = new Map<string, number>()
   private readonly claims = new Map<string, Array<number>>()
   private readonly resets = new Map<string, Array<number>>()
   private readonly rejectedClaims = new Map<string, number>()
@@ -79,15 +85,26 @@ export class Oracle {
     const grant: Grant = {
       ...pair,
       name: `pair${++this.grantCount}`,
+      at: this.driver.now,
+      origin: "person",
       state: "flying",
       why: "",
       holder: undefined,
       writtenBy: undefined,
-      version: undefined
+      version: undefined,
+      sealedFor: undefined
     }
     this.grants.set(grant.hash, grant)
     this.byAccess.set(grant.accessToken, [...(this.byAccess.get(grant.accessToken) ?? []), grant])
     return grant
+  }
+
+  /** Cal.com issued an access token alone: the refresh token that was there before stays. */
+  renewed(hash: string, pair: Pick<Grant, "accessToken" | "expiresAt">): void {
+    const before = this.grants.get(hash)
+    if (before === undefined) return
+    const grant = { ...before, ...pair, version: undefined }
+    this.byAccess.set(grant.accessToken, [...(this.byAccess.get(grant.accessToken) ?? []), grant])
   }
 
   nameOf(hash: string | undefined): string {
@@ -106,13 +123,51 @@ export class Oracle {
     grant.why = why
   }
 
-  stored(hash: string, version: number | undefined): void {
+  /** A pair is written. `accessToken`: the one it serves, which may be an earlier or a later one than it came with. */
+  stored(hash: string, version: number | undefined, accessToken?: string): void {
+    for (const other of accessToken === undefined ? [] : (this.byAccess.get(accessToken) ?? [])) {
+      if (version !== undefined) other.version = Math.max(version, other.version ?? 0)
+    }
     const grant = this.grants.get(hash)
     if (grant === undefined) return
     if (grant.holder !== undefined) grant.writtenBy = { process: grant.holder, at: this.driver.now }
     grant.state = "stored"
     grant.holder = undefined
     if (version !== undefined) grant.version = version
+  }
+
+  /** An answer was written that nobody can read, or not even that, because its user is gone. */
+  sealed(user: string, text: string, isKept: boolean): void {
+    for (const grant of this.grants.values()) {
+      if ((grant.state !== "held" && grant.state !== "flying") || !text.includes(grant.refreshToken)) continue
+      grant.state = isKept ? "sealed" : "discarded"
+      grant.sealedFor = user
+      grant.holder = undefined
+    }
+  }
+
+  /** A reissue brought the pair of this version. */
+  reissued(user: string, version: number): void {
+    this.reissues.set(user, version)
+  }
+
+  reissuedVersion(user: string): number {
+    return this.reissues.get(user) ?? 0
+  }
+
+  wasRefused(hash: string): boolean {
+    return this.refused.has(hash)
+  }
+
+  isSealed(user: string): boolean {
+    return [...this.grants.values()].some(({ sealedFor, state }) => state === "sealed" && sealedFor === user)
+  }
+
+  /** Whoever hands in a pair, or disconnects, has no use for what is sealed. */
+  unsealed(user: string): void {
+    for (const grant of this.grants.values()) {
+      if (grant.state === "sealed" && grant.sealedFor === user) grant.state = "discarded"
+    }
   }
 
   /** A row has this version now. */
@@ -195,6 +250,8 @@ export class Oracle {
       send.outcome = outcome
       send.endedAt = this.driver.now
       if (outcome === "rejected") this.refused.add(hash)
+      // It stays in use (RFC 6749 section 6), whatever became of it before.
+      if (outcome === "kept") this.sends.delete(hash)
     }
   }
 
@@ -231,5 +288,6 @@ export class Oracle {
     resets.push(this.driver.now)
     this.resets.set(user, resets)
     this.rejectedClaims.delete(user)
+    this.reissues.delete(user)
   }
 }

@@ -2,9 +2,21 @@
  * A history before it happens: who calls what when, and what goes wrong. A plan is data, so that a failing one can be
  * printed, made smaller, and run again.
  */
+import type * as Answers from "./Answers.js"
 import * as Prng from "./Prng.js"
 
-export type CallerOp = "ensure" | "force" | "reissue" | "api" | "connect" | "update" | "disconnect" | "info"
+export type CallerOp =
+  | "ensure"
+  | "force"
+  | "reissue"
+  | "api"
+  | "connect"
+  /** Connects another Cal.com account of that kind. */
+  | "moveToManaged"
+  | "moveToOAuth2"
+  | "update"
+  | "disconnect"
+  | "info"
 
 /** Somebody who asks a node for something. Instants are milliseconds from the start. */
 export interface Caller {
@@ -42,17 +54,29 @@ export type CalFault =
   | "status500"
   | "status500Committed"
   | "status503"
-  | "garbage"
-  | "truncated"
+  /** An answer that the contract does not know. */
+  | "odd"
 
 /** What can happen to one call to the storage. `zombie`: executed after the caller was told that it failed. */
 export type StorageFault = "refused" | "silentBefore" | "silentAfter" | "dropAfter" | "slow" | "zombie"
+
+/** An odd answer; `isDone`: whether Cal.com did what it was asked to. */
+export interface Odd {
+  readonly answer: Answers.Name
+  readonly isDone: boolean
+}
 
 export type Incident =
   | { readonly kind: "crash"; readonly node: number; readonly trigger: Trigger; readonly restartAfter: number }
   | { readonly kind: "pause"; readonly node: number; readonly trigger: Trigger; readonly millis: number }
   | { readonly kind: "stop"; readonly node: number; readonly at: number; readonly restartAfter: number }
-  | { readonly kind: "cal"; readonly fault: CalFault; readonly nth: number; readonly millis: number }
+  | {
+      readonly kind: "cal"
+      readonly fault: CalFault
+      readonly nth: number
+      readonly millis: number
+      readonly odd?: Odd | undefined
+    }
   | { readonly kind: "calDown"; readonly at: number; readonly millis: number; readonly fault: CalFault }
   | {
       readonly kind: "storage"
@@ -63,6 +87,19 @@ export type Incident =
     }
   | { readonly kind: "storageDown"; readonly at: number; readonly millis: number; readonly fault: StorageFault }
   | { readonly kind: "wrongSecret"; readonly at: number; readonly millis: number }
+  /** One node alone has a wrong secret, until somebody mends that in the end. */
+  | { readonly kind: "wrongNode"; readonly node: number }
+  /** Cal.com's answers of a kind look otherwise for a while; `isForGood`: and from then on. */
+  | {
+      readonly kind: "drift"
+      readonly at: number
+      readonly millis: number
+      readonly client: "managed" | "oauth2" | "both"
+      readonly answer: Answers.Name
+      readonly isForGood: boolean
+    }
+  /** A node is replaced by one whose program is newer: it reads what ours cannot. */
+  | { readonly kind: "release"; readonly node: number; readonly at: number; readonly restartAfter: number }
   /** Access tokens die at Cal.com before their time. */
   | { readonly kind: "accessDies"; readonly at: number; readonly user: number }
   /** Cal.com refuses every access token of every user. */
@@ -116,9 +153,38 @@ const calFaults: ReadonlyArray<CalFault> = [
   "status500",
   "status500Committed",
   "status503",
-  "garbage",
-  "truncated"
+  "odd",
+  "odd"
 ]
+const oddAnswers: ReadonlyArray<Answers.Name> = [
+  "expiryMissing",
+  "expiryMissing",
+  "expiryText",
+  "expiryIso",
+  "expiryZero",
+  "expiryNull",
+  "nested",
+  "flat",
+  "otherCase",
+  "accessTokenMissing",
+  "refreshTokenMissing",
+  "refreshTokenKept",
+  "otherUser",
+  "otherUser",
+  "tokensMissing",
+  "tokensRenamed",
+  "errorBeside",
+  "idTokenBeside",
+  "gzip",
+  "br",
+  "deflate",
+  "cut",
+  "cutAfterRefreshToken",
+  "maintenancePage",
+  "garbage"
+]
+/** They come without Cal.com's having done anything as well. */
+const pages: ReadonlySet<Answers.Name> = new Set(["maintenancePage", "garbage"])
 const outages: ReadonlyArray<CalFault> = [
   "refused",
   "dropBefore",
@@ -142,12 +208,13 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
   const prng = Prng.make(seed, "plan")
   const nodeCount = Math.min(limits.nodes ?? 4, prng.pick([1, 2, 2, 2, 3, 3, 4]))
   const nodes = Array.from({ length: nodeCount }, () => (prng.chance(0.3) ? prng.int(-120, 120) * second : 0))
-  const users = Array.from({ length: prng.pick([1, 1, 1, 2, 3]) }, () =>
-    prng.chance(0.5) ? ("managed" as const) : ("oauth2" as const)
+  const calm = prng.chance(limits.calm ?? 0.15)
+  const drifts = !calm && prng.chance(0.12)
+  const users = Array.from({ length: drifts ? prng.pick([1, 2, 2, 3, 4]) : prng.pick([1, 1, 1, 2, 3]) }, () =>
+    prng.chance(drifts ? 0.35 : 0.5) ? ("managed" as const) : ("oauth2" as const)
   )
   const lifetime = prng.pick([60, 90, 120, 300, 600]) * second
   const activeFor = Math.round(lifetime * (0.6 + prng.next()))
-  const calm = prng.chance(limits.calm ?? 0.15)
 
   /** Mostly around the moments at which tokens become due or expire. */
   const instant = (): number => {
@@ -164,7 +231,10 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     const at = instant()
     const who = user()
     const op = pickOp(prng, calm, users[who] ?? "managed")
-    const many = op === "connect" || op === "update" || op === "disconnect" ? 1 : prng.pick([1, 1, 2, 3, 5])
+    const many =
+      op.startsWith("moveTo") || op === "connect" || op === "update" || op === "disconnect"
+        ? 1
+        : prng.pick([1, 1, 2, 3, 5])
     for (let j = 0; j < many; j++) {
       const deadline = prng.chance(0.2) ? prng.pick([0, 5, 20, 100, 1000, 6000]) : undefined
       callers.push({ at: at + prng.pick([0, 0, 1, 5, 300]) * j, node: node(), user: who, op, deadline })
@@ -209,6 +279,25 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     callers.push({ at: connectAt, node: node(), user: who, op: prng.pick(["connect", "connect", "update"]) })
     callers.push({ at: connectAt + prng.int(20, 3000), node: node(), user: who, op: "force" })
   }
+  // Somebody moves to another account while theirs is reissued, for one who asks or because nothing else helps.
+  if (!calm && prng.chance(0.1)) {
+    const from = prng.pick([0.5, 1]) * lifetime + prng.int(0, 5) * second
+    const who = user()
+    const step = prng.pick([5, 50, 500, 2 * second])
+    const asks = prng.int(1, 3)
+    for (let i = 0; i < asks; i++)
+      callers.push({ at: from + prng.int(0, step), node: node(), user: who, op: "reissue" })
+    const moves = prng.int(0, 2)
+    for (let i = 0; i < moves; i++) {
+      const op = prng.pick(["moveToManaged", "moveToOAuth2"] as const)
+      callers.push({ at: from + prng.int(0, step), node: node(), user: who, op })
+    }
+    if (prng.chance(0.5)) incidents.push({ kind: "revoked", at: from - 1, user: who })
+    callers.push({ at: from, node: node(), user: who, op: "force" })
+    callers.push({ at: from + step, node: node(), user: who, op: prng.pick(["ensure", "reissue"]) })
+  }
+  if (drifts) drawDrift(prng, { lifetime, node, users: users.length }, callers, incidents)
+  if (!calm && nodeCount > 1 && prng.chance(0.06)) incidents.push({ kind: "wrongNode", node: node() })
   const count = calm ? 0 : prng.pick([1, 1, 2, 2, 3, 4, 6])
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
@@ -229,10 +318,18 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     ]),
     shuffles: prng.chance(0.5),
     yieldAfter: prng.pick([2048, 2048, 200, 30]),
-    callers: callers.sort((a, b) => a.at - b.at),
+    callers: callers.map(withoutRace(callers)).sort((a, b) => a.at - b.at),
     incidents
   }
 }
+
+/** An update that meets a move in the storage writes the pair of one account into the row of the other: none does here. */
+const withoutRace =
+  (callers: ReadonlyArray<Caller>) =>
+  (caller: Caller): Caller =>
+    caller.op === "update" && callers.some(({ op, user }) => op.startsWith("moveTo") && user === caller.user)
+      ? { ...caller, op: "connect" }
+      : caller
 
 const pickOp = (prng: Prng.Prng, calm: boolean, kind: "managed" | "oauth2"): CallerOp => {
   if (prng.chance(0.55)) return "ensure"
@@ -243,9 +340,45 @@ const pickOp = (prng: Prng.Prng, calm: boolean, kind: "managed" | "oauth2"): Cal
     "api",
     "api",
     "info",
-    ...(calm ? [] : (["connect", "connect", "update", "disconnect", "reissue"] as const))
+    ...(calm ? [] : (["connect", "connect", "update", "disconnect", "moveToManaged", "moveToOAuth2"] as const)),
+    ...(calm ? [] : (["reissue", "reissue"] as const))
   ])
-  return op === "reissue" && kind === "oauth2" ? "force" : op
+  return op === "reissue" && kind === "oauth2" && prng.chance(0.7) ? "force" : op
+}
+
+/** Cal.com's answers change when tokens expire, and somebody may bring a program that knows them. */
+const drawDrift = (
+  prng: Prng.Prng,
+  fleet: { readonly lifetime: number; readonly node: () => number; readonly users: number },
+  callers: Array<Caller>,
+  incidents: Array<Incident>
+): void => {
+  const { lifetime, node } = fleet
+  const from = lifetime + prng.int(-5, 2) * second
+  const answer = prng.pick(["tokensRenamed", "tokensRenamed", "tokensRenamed", "errorBeside", "tokensMissing"] as const)
+  incidents.push({
+    kind: "drift",
+    at: from,
+    millis: prng.pick([10, 40, 90, 240, 600]) * second,
+    client: prng.pick(["both", "both", "managed", "oauth2"]),
+    answer,
+    isForGood: answer !== "tokensMissing" && prng.chance(0.4)
+  })
+  for (let user = 0; user < fleet.users; user++) {
+    const at = from + prng.pick([0, second, 3 * second, 20 * second, 40 * second])
+    callers.push({ at, node: node(), user, op: prng.pick(["ensure", "ensure", "force"]) })
+    for (const later of [35, 65, 130, 250, 400]) {
+      if (prng.chance(0.5)) continue
+      const at = from + later * second + prng.int(0, 10) * 500
+      callers.push({ at, node: node(), user, op: prng.pick(["ensure", "ensure", "ensure", "force", "api"]) })
+    }
+  }
+  if (prng.chance(0.5)) incidents.push({ kind: "revoked", at: from - second, user: prng.int(0, fleet.users - 1) })
+  const releases = prng.pick([0, 1, 1, 2])
+  for (let i = 0; i < releases; i++) {
+    const at = from + prng.pick([-20, 5, 30, 70, 200]) * second
+    incidents.push({ kind: "release", node: node(), at, restartAfter: prng.pick([0, second, 10 * second]) })
+  }
 }
 
 const drawIncident = (
@@ -263,7 +396,7 @@ const drawIncident = (
   }
   const restartAfter = () => prng.pick([0, 100, second, 10 * second, 40 * second])
   const at = draw.instant()
-  switch (prng.int(0, 19)) {
+  switch (prng.int(0, 21)) {
     case 0:
     case 1:
     case 2:
@@ -301,7 +434,9 @@ const drawIncident = (
         37 * second,
         45 * second
       ])
-      return { kind: "cal", fault: prng.pick(calFaults), nth: prng.pick([1, 1, 2, 2, 3, 4]), millis }
+      const fault = prng.pick(calFaults)
+      const nth = prng.pick([1, 1, 2, 2, 3, 4])
+      return fault === "odd" ? drawOdd(prng, nth) : { kind: "cal", fault, nth, millis }
     }
     case 12:
       return { kind: "calDown", at, millis: prng.int(1, 90) * second, fault: prng.pick(outages) }
@@ -316,6 +451,9 @@ const drawIncident = (
       const fault = prng.pick<StorageFault>(["refused", "silentBefore", "silentAfter", "dropAfter", "slow"])
       return { kind: "storageDown", at, millis: prng.int(1, 60) * second, fault }
     }
+    case 20:
+    case 21:
+      return drawOdd(prng, prng.pick([1, 1, 1, 2, 2, 3]))
     case 17:
       return { kind: "wrongSecret", at, millis: prng.int(1, 90) * second }
     case 18:
@@ -327,4 +465,9 @@ const drawIncident = (
         ? { kind: "revoked", at, user: draw.user() }
         : { kind: "userDeleted", at, user: draw.user() }
   }
+}
+
+const drawOdd = (prng: Prng.Prng, nth: number): Incident => {
+  const answer = prng.pick(oddAnswers)
+  return { kind: "cal", fault: "odd", nth, millis: 0, odd: { answer, isDone: !pages.has(answer) || prng.chance(0.5) } }
 }

@@ -5,10 +5,11 @@
  */
 import { Headers } from "@effect/platform"
 import { Duration, Effect, Either, Option, Redacted } from "effect"
-import { CallFailure, type Grant as ClientGrant } from "../../src/CalClient.js"
+import { CallFailure, type Grant as ClientGrant, type Kept } from "../../src/CalClient.js"
+import * as TokenAnswer from "../../src/CalClient/TokenAnswer.js"
 import * as CalTime from "../../src/CalHttp/CalTime.js"
 import { demoManaged, demoOAuth2 } from "../../src/Sandbox.js"
-import { hash } from "../../src/Token.js"
+import { type Connection, hash } from "../../src/Token.js"
 import {
   CalClientMisconfigured,
   CalProtocolError,
@@ -16,14 +17,21 @@ import {
   CalRequestRejected,
   CalUnavailable
 } from "../../src/TokenError.js"
+import * as Answers from "./Answers.js"
 import * as Api from "./Api.js"
-import { type Authorised, type Cal, exchange, watched } from "./Cal.js"
-import type { CalFault } from "./Plan.js"
+import { type Authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
+import type { Odd } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
-import type { Node, World } from "./World.js"
+import type { Mishap, Node, World } from "./World.js"
 
 export const managedClientId = demoManaged.clientId
 export const oauth2ClientId = demoOAuth2.clientId
+
+/** An access token without a refresh token. */
+interface Renewal {
+  readonly accessToken: string
+  readonly expiresAt: number
+}
 
 interface Account {
   readonly kind: "managed" | "oauth2"
@@ -40,23 +48,24 @@ export const make = (world: World, patience: number): Cal => {
   let lastAccount = 1000
   let lastToken = 0
 
-  const issue = (account: number, { access, kind, refresh }: Account): Grant => {
+  const issueAccess = (account: number, { access, kind }: Account) => {
     const { now } = driver
-    const expiresAt = now + plan.lifetime
-    const claims = { iat: Math.floor(now / 1000), userId: account, jti: ++lastToken }
+    const iat = Math.floor(now / 1000)
+    const expiresAt = kind === "managed" ? now + plan.lifetime : iat * 1000 + plan.lifetime
+    const end = kind === "managed" ? { expiresAt } : { exp: expiresAt / 1000 }
+    const claims = { iat, userId: account, jti: ++lastToken, ...end }
     const accessToken = `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.a`
-    const refreshToken = `refresh-${lastToken}`
-    access.set(accessToken, kind === "managed" ? expiresAt : claims.iat * 1000 + plan.lifetime)
-    refresh.add(refreshToken)
-    owners.set(refreshToken, account)
+    access.set(accessToken, expiresAt)
     owners.set(accessToken, account)
-    const grant = oracle.granted({
-      refreshToken,
-      accessToken,
-      hash: hash(Redacted.make(refreshToken)),
-      account,
-      expiresAt: access.get(accessToken) ?? expiresAt
-    })
+    return { accessToken, expiresAt }
+  }
+
+  const issue = (account: number, record: Account): Grant => {
+    const access = issueAccess(account, record)
+    const refreshToken = `refresh-token-of-cal-${lastToken}`
+    record.refresh.add(refreshToken)
+    owners.set(refreshToken, account)
+    const grant = oracle.granted({ ...access, refreshToken, hash: hash(Redacted.make(refreshToken)), account })
     world.note("Cal.com", `grants ${grant.name}`)
     return grant
   }
@@ -79,6 +88,7 @@ export const make = (world: World, patience: number): Cal => {
   }
 
   const misconfigured = CallFailure.ClientWide({
+    isOwn: false,
     error: new CalClientMisconfigured({ clientId: managedClientId, reason: "status 401" })
   })
   const unavailable = (reason: string, status?: number) =>
@@ -96,9 +106,9 @@ export const make = (world: World, patience: number): Cal => {
 
   /** What the caller hears instead of the answer; and whether Cal.com did its work nevertheless. */
   const instead = (
-    fault: CalFault | undefined
+    mishap: Mishap | undefined
   ): { readonly failure: CallFailure; readonly commits: boolean } | undefined => {
-    switch (fault) {
+    switch (mishap?.fault) {
       case "status429":
         return {
           failure: CallFailure.NotSpent({
@@ -111,14 +121,8 @@ export const make = (world: World, patience: number): Cal => {
         return { failure: CallFailure.Unknown({ error: unavailable("status", 503) }), commits: false }
       case "status500Committed":
         return { failure: CallFailure.Unknown({ error: unavailable("status", 500) }), commits: true }
-      case "garbage":
-        return {
-          failure: CallFailure.Unknown({ error: new CalProtocolError({ operation: "refresh", issue: "not JSON" }) }),
-          commits: true
-        }
-      case "truncated":
-        return { failure: CallFailure.Unknown({ error: unavailable("the answer broke off", 200) }), commits: true }
       case undefined:
+      case "odd":
       case "refused":
       case "dropBefore":
       case "dropAfter":
@@ -130,16 +134,25 @@ export const make = (world: World, patience: number): Cal => {
     }
   }
 
-  type Answer = (result: Either.Either<Grant, CallFailure>) => void
+  /** A refresh token that stays is no grant, and nothing else is in its answer. */
+  type Answer = (result: Either.Either<Grant | Renewal, CallFailure>) => void
+
+  const renew = (account: number, record: Account, token: string): Renewal => {
+    const renewal = issueAccess(account, record)
+    oracle.renewed(hash(Redacted.make(token)), renewal)
+    return renewal
+  }
 
   /** One request at Cal.com, from its arrival on. */
-  const answerRefresh = (token: string, answer: Answer) => {
+  const answerRefresh = (token: string, odd: Odd | undefined, answer: Answer) => {
     if (secretRejected) return answer(Either.left(misconfigured))
     const account = owners.get(token) ?? 0
     const record = accounts.get(account)
     if (record === undefined || !record.refresh.has(token)) return answer(Either.left(rejected))
     const finish = () => {
       if (accounts.get(account) !== record) return answer(Either.left(rejected))
+      if (odd?.answer === "refreshTokenKept" && record.refresh.has(token))
+        return answer(Either.right(renew(account, record, token)))
       const grant = rotate(account, record, token)
       answer(grant === undefined ? Either.left(rejected) : Either.right(grant))
     }
@@ -153,12 +166,33 @@ export const make = (world: World, patience: number): Cal => {
     answer(record === undefined ? Either.left(gone) : Either.right(reissue(account, record)))
   }
 
+  /** A live pair of another account, one of the fleet's if there is any. */
+  const somebodyElse = (kind: Account["kind"], account: number | undefined): Grant => {
+    const [other, record] = [...accounts].find(([id, record]) => id !== account && record.kind === kind) ?? [
+      createAccount(kind),
+      undefined
+    ]
+    const grant = issue(other, record ?? accountOf(other))
+    oracle.lost(grant, "it was given to somebody else")
+    return grant
+  }
+
+  const accountOf = (account: number): Account => {
+    const record = accounts.get(account)
+    if (record === undefined) throw new Error("no such account")
+    return record
+  }
+
+  const createAccount = (kind: Account["kind"]): number => {
+    accounts.set(++lastAccount, { kind, refresh: new Set(), access: new Map() })
+    return lastAccount
+  }
+
   const reset = Effect.fail(CallFailure.Unknown({ error: unavailable("connection reset") }))
   const refused = Effect.fail(CallFailure.NotSpent({ error: unavailable("connection refused") }))
 
   const authorise = (account: number): Authorised => {
-    const record = accounts.get(account)
-    if (record === undefined) throw new Error("no such account")
+    const record = accountOf(account)
     const grant = record.kind === "managed" ? reissue(account, record) : issue(account, record)
     return { grant, accessToken: grant.accessToken, refreshToken: grant.refreshToken, expiresAt: grant.expiresAt }
   }
@@ -172,10 +206,7 @@ export const make = (world: World, patience: number): Cal => {
   }
 
   return {
-    createAccount: (kind) => {
-      accounts.set(++lastAccount, { kind, refresh: new Set(), access: new Map() })
-      return lastAccount
-    },
+    createAccount,
     authorise,
     isLive: (token) => accounts.get(owners.get(token) ?? 0)?.refresh.has(token) === true,
     respond: (request) => Api.answer(request, api(Api.tokenOf(request)), driver.now),
@@ -196,41 +227,90 @@ export const make = (world: World, patience: number): Cal => {
     },
     connect: (node) => {
       const calTime = Effect.runSync(CalTime.make)
-      const call = (op: "refresh" | "reissue", perform: (answer: Answer) => void, kind: "managed" | "oauth2") =>
+      const { hasWrongSecret } = node
+      interface Asked {
+        readonly op: "refresh" | "reissue"
+        readonly connection: Connection
+        readonly kept: Kept | undefined
+        readonly sent?: Redacted.Redacted
+      }
+      const call = (asked: Asked, perform: (odd: Odd | undefined, answer: Answer) => void) =>
         Effect.suspend(() => {
+          const { connection, kept, op, sent } = asked
+          const kind = connection._tag === "ManagedUser" ? ("managed" as const) : ("oauth2" as const)
           const sentAt = driver.now + skewOf(world, node)
-          return exchange<readonly [grant: Grant, date: number], CallFailure>(world, node, {
+          return exchange<ClientGrant, CallFailure>(world, node, {
             op,
+            kind,
             patience,
             refused,
             reset,
-            execute: (fault, answer) => {
-              const other = instead(fault)
+            execute: (mishap, answer) => {
+              const other = instead(mishap)
+              const odd = mishap?.odd
               const failed = (failure: CallFailure) =>
                 Effect.zipRight(calTime.observe(dated(driver.now), sentAt), Effect.fail(failure))
               if (other !== undefined && !other.commits) return answer(failed(other.failure))
-              perform((result) => {
-                const grant = Option.getOrUndefined(Either.getRight(result))
-                if (other !== undefined) return answer(failed(other.failure), grant)
+              const date = Math.floor(driver.now / 1000) * 1000
+              /** Reads bytes as the product does. */
+              const read = ({ bytes, isWhole }: Answers.Sent) =>
+                Effect.zipRight(
+                  calTime.observe(dated(driver.now), sentAt),
+                  Effect.suspend((): Effect.Effect<ClientGrant, CallFailure> => {
+                    const reading = TokenAnswer.read(node.isNewer ? Answers.understood(bytes) : bytes, {
+                      ...kept,
+                      kind,
+                      clientId: connection.clientId,
+                      calUserId: connection.calUserId,
+                      sent,
+                      issuedAt: date,
+                      isWhole
+                    })
+                    switch (reading._tag) {
+                      case "Granted":
+                        return Effect.succeed(reading.grant)
+                      case "BrokenOff":
+                        return Effect.fail(CallFailure.Unknown({ error: unavailable("the answer broke off", 200) }))
+                      case "Unreadable": {
+                        const error = new CalProtocolError({ operation: op, issue: reading.answer.reason })
+                        return Effect.fail(CallFailure.Unreadable({ error, answer: reading.answer }))
+                      }
+                    }
+                  })
+                )
+              if (odd?.isDone === false) return answer(read(Answers.send(odd.answer, "", driver.now)))
+              if (hasWrongSecret) return answer(failed(misconfigured))
+              perform(odd, (result) => {
+                const right = Option.getOrUndefined(Either.getRight(result))
+                const grant = right !== undefined && "hash" in right ? right : undefined
+                const given = (holds: Given["holds"] = "pair") => grant && { grant, holds }
+                if (other !== undefined) return answer(failed(other.failure), given())
                 if (Either.isLeft(result)) return answer(failed(result.left))
-                const date = Math.floor(driver.now / 1000) * 1000
-                answer(Effect.as(calTime.observe(dated(date), sentAt), [result.right, date] as const), grant)
+                if (odd !== undefined) {
+                  const shown = odd.answer === "otherUser" ? somebodyElse(kind, connection.calUserId) : result.right
+                  const sent = Answers.send(odd.answer, textOf(kind, shown, plan.lifetime), driver.now)
+                  return answer(read(sent), given(holdsFor(node, odd.answer)))
+                }
+                const client = grantOf(kind, grant, date)
+                answer(Effect.as(calTime.observe(dated(date), sentAt), client), given())
               })
             }
           })
-        }).pipe(
-          Effect.map(([grant, date]): ClientGrant => ({
-            pair: {
-              accessToken: Redacted.make(grant.accessToken),
-              refreshToken: Redacted.make(grant.refreshToken),
-              accessTokenExpiresAt: kind === "managed" ? grant.expiresAt : date + plan.lifetime,
-              issuedAt: date
-            },
-            news: "pair",
-            calUserId: grant.account,
-            departures: []
-          }))
-        )
+        })
+      const grantOf = (kind: Account["kind"], grant: Grant | undefined, date: number): ClientGrant => {
+        if (grant === undefined) throw new Error("only an odd answer holds no pair")
+        return {
+          pair: {
+            accessToken: Redacted.make(grant.accessToken),
+            refreshToken: Redacted.make(grant.refreshToken),
+            accessTokenExpiresAt: kind === "managed" ? grant.expiresAt : date + plan.lifetime,
+            issuedAt: date
+          },
+          news: "pair",
+          calUserId: grant.account,
+          departures: []
+        }
+      }
       const none = Effect.die("not part of a simulation")
       return watched(world, node, {
         apiUrl: "https://api.cal.com/v2",
@@ -239,19 +319,29 @@ export const make = (world: World, patience: number): Cal => {
         now: calTime.now,
         observeDate: calTime.observe,
         rateLimit: () => Effect.succeedNone,
-        refresh: (connection, refreshToken) =>
-          call(
-            "refresh",
-            (answer) => answerRefresh(Redacted.value(refreshToken), answer),
-            connection._tag === "ManagedUser" ? "managed" : "oauth2"
+        fingerprint: () => (hasWrongSecret ? "wrong" : "right"),
+        refresh: (connection, refreshToken, kept) =>
+          call({ op: "refresh", connection, kept, sent: refreshToken }, (odd, answer) =>
+            answerRefresh(Redacted.value(refreshToken), odd, answer)
           ),
-        reissue: (connection) => call("reissue", (answer) => answerReissue(connection.calUserId, answer), "managed"),
+        reissue: (connection, kept) =>
+          call({ op: "reissue", connection, kept }, (_odd, answer) => answerReissue(connection.calUserId, answer)),
         exchange: () => none,
         createManagedUser: () => none,
         me: () => none
       })
     }
   }
+}
+
+/** An answer as the contract has it. */
+const textOf = (kind: Account["kind"], { accessToken, expiresAt, ...other }: Grant | Renewal, lifetime: number) => {
+  const refreshToken = "refreshToken" in other ? other.refreshToken : undefined
+  return JSON.stringify(
+    kind === "managed"
+      ? { status: "success", data: { accessToken, refreshToken, accessTokenExpiresAt: expiresAt } }
+      : { access_token: accessToken, token_type: "bearer", refresh_token: refreshToken, expires_in: lifetime / 1000 }
+  )
 }
 
 /** The header that tells Cal.com's time. */

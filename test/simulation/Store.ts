@@ -1,23 +1,31 @@
 /** The storage as a node sees it: somebody else's process, reached by messages that may be slow or lost. */
-import { Effect, Exit, Option, Predicate, Queue, Redacted, Stream } from "effect"
+import { Duration, Effect, Exit, Option, Predicate, Queue, Redacted, Stream } from "effect"
+import type { CalClient } from "../../src/CalClient.js"
 import { hash } from "../../src/Token.js"
 import type { TokenPair, UserUlid } from "../../src/Token.js"
+import * as TokenConfig from "../../src/TokenConfig.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import type {
   ClaimRequest,
   ClaimResult,
   CommitResult,
+  Drift,
+  NewSealedAnswer,
   Notice,
+  SealedAnswer,
   StoredConnection,
   StoredRow,
   TokenStorage
 } from "../../src/TokenStorage.js"
 import { millis } from "../../src/TokenStorage/Rows.js"
+import { textOf, understood } from "./Answers.js"
 import type { Attempt } from "./Oracle.js"
 import type { StorageOp } from "./Plan.js"
 import { type Node, statementTimeout, type World } from "./World.js"
 
 type Service = TokenStorage["Type"]
+
+const circuitInterval = Duration.toMillis(TokenConfig.defaults.circuitInterval)
 
 /** When things happen to one statement, in milliseconds from now; `undefined`: they do not. */
 interface Fate {
@@ -51,10 +59,34 @@ const fateOf = (world: World, op: StorageOp): Fate => {
   }
 }
 
-export const connect = (world: World, node: Node, storage: Service): Service => {
-  const { driver, oracle } = world
+export const connect = (
+  world: World,
+  node: Node,
+  storage: Service,
+  { fingerprint }: Pick<typeof CalClient.Service, "fingerprint">
+): Service => {
+  const { circuits, driver, oracle } = world
   const process = node.process
   if (process === undefined) throw new Error("a node that is down has no storage")
+
+  /** When it was claimed from here. */
+  const claims = new Map<string, ReadonlyArray<number>>()
+  const keyOf = (clientId: string) => `${clientId} ${fingerprint(clientId)}`
+  /** What a newer program makes of sealed answers. */
+  const seen = <A extends SealedAnswer>(answers: ReadonlyArray<A>): ReadonlyArray<A> =>
+    node.isNewer
+      ? answers.map((each) => ({ ...each, answer: Redacted.make(understood(Redacted.value(each.answer))) }))
+      : answers
+  /** The storage took an answer that nobody understands: is that news of all users of the client? */
+  const drifted = (userUlid: UserUlid, { connection: { clientId } }: NewSealedAnswer, drift: Drift | undefined) => {
+    if (drift === undefined) return
+    const all = world.runSync(storage.sealed({ limit: 1000 }))
+    const isOthers = (each: SealedAnswer & { readonly userUlid: UserUlid }) =>
+      each.userUlid !== userUlid && each.connection.clientId === clientId
+    if (drift.users === 1 || (Exit.isSuccess(all) && all.value.some(isOthers))) {
+      circuits.opened(keyOf(clientId), "drift", driver.now, circuitInterval)
+    }
+  }
 
   const heard = Effect.runSync(Queue.sliding<Notice>(64))
   node.hear = (notice) => void Queue.unsafeOffer(heard, notice)
@@ -122,6 +154,9 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       leaseUntil: executedAt + millis(request.lease)
     }
     lastAttempt.set(request.userUlid, attempt)
+    const { purpose, userUlid } = request
+    const asked = purpose._tag === "Reissue" ? purpose.account.calUserId : undefined
+    node.claims.set(userUlid, { asked, claimed: result.row.connection.calUserId })
     maySend(result.row)
   }
   const lastAttempt = new Map<string, Pick<Attempt, "probe" | "leaseUntil">>()
@@ -135,13 +170,18 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
   const keep = (row: StoredRow | undefined) => {
     if (row === undefined) return
     oracle.versioned(row.userUlid, row.version)
-    oracle.stored(hash(row.pair.refreshToken), row.version)
+    oracle.stored(hash(row.pair.refreshToken), row.version, Redacted.value(row.pair.accessToken))
     for (const pair of row.fallbacks) oracle.stored(hash(pair.refreshToken), undefined)
   }
   /** Whoever hands in a pair says that it works. */
   const handedIn = (userUlid: string, { accessToken, refreshToken }: TokenPair) => {
     oracle.handedIn(userUlid, hash(refreshToken))
     for (const other of world.nodes) other.rejected.delete(Redacted.value(accessToken))
+  }
+  const sealed = (userUlid: UserUlid, answer: NewSealedAnswer | undefined, isKept: boolean) => {
+    if (answer === undefined) return
+    world.count("call", "answers sealed")
+    oracle.sealed(userUlid, textOf(Redacted.value(answer.answer)), isKept)
   }
   const tellRow = (row: StoredConnection | StoredRow) =>
     `v${row.version} ${[row.pair, ...("fallbacks" in row ? row.fallbacks : [])].map((pair) => oracle.nameOf(hash(pair.refreshToken))).join(" + ")} ${
@@ -156,19 +196,33 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       }),
     claim: (request) => {
       let executedAt = 0
+      const recent = (claims.get(request.userUlid) ?? []).filter((at) => at > driver.now - 5000)
+      claims.set(request.userUlid, [...recent, driver.now])
+      // Twice as often as anybody who polls alone, and notices besides.
+      if (recent.length > 120) oracle.report("storm", `${node.name} claims ${recent.length} times in 5 s`)
       return call("claim", nameOf(request.userUlid), storage.claim(request), {
         executed: (result) => {
           executedAt = driver.now
+          if (request.circuit !== undefined && "row" in result) {
+            const { connection, userUlid } = result.row
+            circuits.claimed(keyOf(connection.clientId), request, result, driver.now, nameOf(userUlid))
+          }
           if (result._tag !== "Claimed") return
-          const interval = request.rejectedInterval === undefined ? 0 : millis(request.rejectedInterval)
-          oracle.claimed(request.userUlid, request.rejectedInterval !== undefined, interval)
+          const { purpose } = request
+          if (purpose._tag === "Reissue" && oracle.reissuedVersion(request.userUlid) > purpose.knownVersion) {
+            oracle.report("reissue", `${nameOf(request.userUlid)} is reissued again for who was answered already`)
+          }
+          const rejected = purpose._tag === "Refresh" ? purpose.rejectedInterval : undefined
+          oracle.claimed(request.userUlid, rejected !== undefined, rejected === undefined ? 0 : millis(rejected))
         },
         answered: (result) => opened(request, result, executedAt),
         tell: (result) =>
           result._tag === "Claimed"
             ? `claimed ${tellRow(result.row)}${Option.isSome(result.probe) ? ` to probe ${oracle.nameOf(result.probe.value)}` : ""}`
             : result._tag
-      })
+      }).pipe(
+        Effect.map((result): ClaimResult => ("sealed" in result ? { ...result, sealed: seen(result.sealed) } : result))
+      )
     },
     spend: (request) =>
       call("spend", nameOf(request.userUlid), storage.spend(request), {
@@ -189,7 +243,18 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
               onSome: ({ connection }) => connection.calUserId !== request.connection.calUserId
             })
             if (grant !== undefined && other) grant.state = "discarded"
-          } else keep(Option.getOrUndefined(after))
+          } else {
+            keep(Option.getOrUndefined(after))
+            if (result._tag === "Stored") sealed(request.userUlid, request.unread?.sealed, true)
+            if (result._tag === "Stored" && request.reissued === true) {
+              oracle.reissued(request.userUlid, result.row.version)
+            }
+          }
+          const { circuit, unread, unsealed } = request
+          if (unread !== undefined) drifted(request.userUlid, unread.sealed, unread.drift)
+          else if (circuit !== undefined) {
+            circuits.granted(keyOf(circuit.clientId), unsealed === undefined ? request.attemptId : undefined)
+          }
         },
         tell: ({ result }) =>
           `${oracle.nameOf(hash(request.pair.refreshToken))} ${result._tag} ${"row" in result ? tellRow(result.row) : ""}`
@@ -198,15 +263,41 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       call("fail", nameOf(request.userUlid), storage.fail(request), {
         writes: request.userUlid,
         executed: (result) => {
-          if (result._tag === "Recorded" && request.failure._tag === "Released") oracle.released(request.userUlid)
+          const { failure } = request
+          if (result._tag === "Recorded" && failure._tag === "Released") oracle.released(request.userUlid)
+          const isThere = result._tag !== "NotRecorded" || Option.isSome(result.row)
+          if (failure._tag === "Unknown") sealed(request.userUlid, failure.sealed, isThere)
+          if (failure._tag === "Unknown" && failure.sealed !== undefined && isThere) {
+            drifted(request.userUlid, failure.sealed, failure.drift)
+          }
+          if (request.circuit === undefined || !isThere) return
+          const key = keyOf(request.circuit.clientId)
+          if (failure._tag === "Released" && failure.refusal !== undefined) {
+            circuits.opened(key, "client", driver.now, circuitInterval)
+          }
+          if (failure._tag === "Terminal" && result._tag === "Recorded") {
+            if (circuits.isDrifting(key) && oracle.isSealed(request.userUlid)) {
+              oracle.report("drift", `${nameOf(request.userUlid)} is marked while an answer is sealed`)
+            }
+            const { connection, pair } = result.row
+            if (connection._tag === "OAuth2" && !oracle.wasRefused(hash(pair.refreshToken))) {
+              oracle.report("P9", `${nameOf(request.userUlid)} is marked though Cal.com never refused the token`)
+            }
+            circuits.rejected(key, request.attemptId)
+          }
         },
         tell: (result) => `${request.failure._tag} ${result._tag}`
       }),
     connect: (request) =>
       call("connect", nameOf(request.userUlid), withRow(storage, request.userUlid, storage.connect(request)), {
         writes: request.userUlid,
-        executed: ({ after }) => {
+        executed: ({ after, before }) => {
+          world.onConnected(request.userUlid, request.connection)
+          const earlier = Option.getOrUndefined(before)?.connection.calUserId
+          if (earlier !== request.connection.calUserId) oracle.givenAway(earlier)
           handedIn(request.userUlid, request.pair)
+          oracle.unsealed(request.userUlid)
+          if (request.circuit !== undefined) circuits.granted(keyOf(request.circuit.clientId), undefined)
           keep(Option.getOrUndefined(after))
         },
         tell: ({ result }) => tellRow(result)
@@ -216,6 +307,7 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
         writes: userUlid,
         executed: ({ after }) => {
           handedIn(userUlid, pair)
+          oracle.unsealed(userUlid)
           keep(Option.getOrUndefined(after))
         },
         tell: ({ result }) => Option.match(result, { onNone: () => "no row", onSome: tellRow })
@@ -224,9 +316,25 @@ export const connect = (world: World, node: Node, storage: Service): Service => 
       call("disconnect", nameOf(userUlid), withRow(storage, userUlid, storage.disconnect(userUlid)), {
         writes: userUlid,
         // Somebody gave these pairs away, also if an older one is handed in afterwards.
-        executed: ({ before }) => oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId),
+        executed: ({ before }) => {
+          oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId)
+          oracle.unsealed(userUlid)
+        },
         tell: ({ result }) => `was there: ${result}`
       }).pipe(Effect.map(({ result }) => result)),
+    seal: (request) =>
+      call("fail", nameOf(request.userUlid), storage.seal(request), {
+        executed: (isKept) => {
+          sealed(request.userUlid, request, isKept)
+          if (isKept) drifted(request.userUlid, request, request.drift)
+        },
+        tell: (isKept) => (isKept ? "sealed" : "no row")
+      }),
+    sealed: (request) =>
+      Effect.map(
+        call("find", "sealed answers", storage.sealed(request), { tell: ({ length }) => String(length) }),
+        seen
+      ),
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
     ping: storage.ping,

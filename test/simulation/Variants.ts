@@ -1,14 +1,35 @@
 /** The system with one rule left out, to see whether the simulator misses it. Nothing in `src` knows of this. */
 import { Deferred, Duration, Effect, Option } from "effect"
 import { CallFailure, type CalClient, type Grant } from "../../src/CalClient.js"
-import { CalUnavailable } from "../../src/TokenError.js"
-import { AttemptFailure, CommitResult, type TokenStorage } from "../../src/TokenStorage.js"
+import { CalProtocolError, CalUnavailable } from "../../src/TokenError.js"
+import {
+  AttemptFailure,
+  type CircuitRequest,
+  ClaimResult,
+  type CommitRequest,
+  CommitResult,
+  Purpose,
+  type StoredRow,
+  type TokenStorage
+} from "../../src/TokenStorage.js"
 import * as Memory from "../../src/TokenStorage/Memory.js"
 import * as Rows from "../../src/TokenStorage/Rows.js"
+import type { ManagedUser } from "../../src/Token.js"
 import type { Variant } from "./Fleet.js"
 import type { Node, World } from "./World.js"
 
 type Storage = TokenStorage["Type"]
+
+/** The pair that a row has already, as if it had been read in a sealed answer: all it does is to close a circuit. */
+const nothingNew = ({ connection, pair, userUlid }: StoredRow): CommitRequest => ({
+  userUlid,
+  connection,
+  pair,
+  attemptId: "nobody's",
+  seen: "none",
+  dead: [],
+  unsealed: "none"
+})
 
 const rows = (replaced: Partial<Memory.Transitions>): Variant => ({ storage: () => Memory.make(replaced) })
 
@@ -21,8 +42,28 @@ const refresh = (
 ): Variant => ({
   client: (_world: World, _node: Node, client) => ({
     ...client,
-    refresh: (connection, token) => replace(client, connection, client.refresh(connection, token))
+    refresh: (connection, token, kept) => replace(client, connection, client.refresh(connection, token, kept))
   })
+})
+
+/** Circuits under other keys than the client and its secret. */
+const circuitsBy = (keyOf: (node: string, fingerprint: string) => string): Variant => ({
+  storageOf: ({ name }, storage) => {
+    const own = <A extends { readonly circuit?: CircuitRequest | undefined }>(request: A): A => {
+      const { circuit } = request
+      return circuit === undefined
+        ? request
+        : { ...request, circuit: { ...circuit, fingerprint: keyOf(name, circuit.fingerprint) } }
+    }
+    return {
+      ...storage,
+      claim: (request) => storage.claim(own(request)),
+      commit: (request) => storage.commit(own(request)),
+      fail: (request) => storage.fail(own(request)),
+      connect: (request) => storage.connect(own(request)),
+      seal: (request) => storage.seal(request.drift === undefined ? request : { ...request, drift: own(request.drift) })
+    }
+  }
 })
 
 /** Calls of a node fail when a caller of that node gives up. */
@@ -32,12 +73,12 @@ const singleFlight = (): Variant => {
   return {
     client: (_world, node, client) => ({
       ...client,
-      refresh: (connection, token) =>
+      refresh: (connection, token, kept) =>
         Effect.gen(function* () {
           const given = yield* Deferred.make<never, CallFailure>()
           const calls = running.get(node) ?? new Set()
           running.set(node, calls.add(given))
-          return yield* Effect.raceFirst(client.refresh(connection, token), Deferred.await(given)).pipe(
+          return yield* Effect.raceFirst(client.refresh(connection, token, kept), Deferred.await(given)).pipe(
             Effect.ensuring(Effect.sync(() => calls.delete(given)))
           )
         })
@@ -95,18 +136,98 @@ export const variants: Readonly<Record<string, () => Variant>> = {
         )
       )
     ),
+  "a decoder that insists on the expiry": () =>
+    refresh((_client, _connection, outcome) =>
+      Effect.filterOrFail(
+        outcome,
+        ({ departures }) => !departures.includes("expiry"),
+        () => CallFailure.Unknown({ error: new CalProtocolError({ operation: "refresh", issue: "no expiry" }) })
+      )
+    ),
+  "a decoder that does not ask whose a pair is": () => ({
+    client: (_world, _node, client) => ({
+      ...client,
+      refresh: (connection, token, kept) =>
+        connection._tag === "OAuth2"
+          ? client.refresh({ _tag: "OAuth2", clientId: connection.clientId }, token)
+          : client.refresh(connection, token, kept)
+    })
+  }),
+  "an answer that is thrown away where it cannot be read": () => ({
+    storage: (storage: Storage): Storage => ({
+      ...storage,
+      seal: () => Effect.succeed(true),
+      fail: (request) =>
+        storage.fail(
+          request.failure._tag === "Unknown"
+            ? { ...request, failure: { ...request.failure, sealed: undefined } }
+            : request
+        )
+    })
+  }),
+  "a sealed answer that is read after the probe": () => ({
+    storageOf: (_node, storage) => ({
+      ...storage,
+      sealed: () => Effect.succeed([]),
+      claim: (request) =>
+        Effect.map(storage.claim(request), (result) =>
+          result._tag === "Claimed" || result._tag === "Held" ? { ...result, sealed: [] } : result
+        )
+    })
+  }),
+  "a circuit per process": () => circuitsBy((name, fingerprint) => `${name} ${fingerprint}`),
+  "a circuit for whatever secret a process has": () => circuitsBy(() => "all"),
+  "drift that a rejection closes": () => ({
+    storage: (storage: Storage): Storage => ({
+      ...storage,
+      fail: (request) =>
+        Effect.tap(storage.fail(request), (result) =>
+          request.failure._tag === "Terminal" && result._tag !== "NotRecorded"
+            ? storage.commit({ ...nothingNew(result.row), circuit: request.circuit })
+            : Effect.void
+        )
+    })
+  }),
+  "a claim that ignores its account": () =>
+    rows({
+      claim: (row, request, now) =>
+        Rows.claim(
+          row,
+          request.purpose._tag === "Reissue"
+            ? { ...request, purpose: { ...request.purpose, account: row.connection as ManagedUser } }
+            : request,
+          now
+        )
+    }),
+  "a refresh that answers who asks for a reissue": () =>
+    rows({
+      claim: (row, request, now) =>
+        request.purpose._tag === "Reissue" && row.version > request.purpose.knownVersion
+          ? [ClaimResult.Newer({ row: Rows.toStored(row) }), row]
+          : Rows.claim(row, request, now)
+    }),
+  "a reissue that no other answers": () =>
+    rows({ claim: (row, request, now) => Rows.claim({ ...row, reissuedVersion: null }, request, now) }),
   "a failure written without its condition": () =>
     rows({ fail: (row, request, now) => Rows.fail({ ...row, attemptId: request.attemptId }, request, now) }),
   "a cooldown only in memory": () => ({
     storage: (storage: Storage): Storage => ({
       ...storage,
-      claim: (request) => storage.claim({ ...request, maxAttempts: Infinity, rejectedInterval: undefined }),
+      claim: (request) =>
+        storage.claim({
+          ...request,
+          maxAttempts: Infinity,
+          purpose:
+            request.purpose._tag === "Refresh"
+              ? Purpose.Refresh({ knownVersion: request.purpose.knownVersion })
+              : request.purpose
+        }),
       fail: (request) =>
         storage.fail({
           ...request,
           failure: AttemptFailure.$match(request.failure, {
-            NotSpent: ({ error }) => AttemptFailure.NotSpent({ error, backoff: Duration.zero }),
-            Unknown: ({ error, probeIn }) => AttemptFailure.Unknown({ error, probeIn, backoff: Duration.zero }),
+            NotSpent: (failure) => ({ ...failure, backoff: Duration.zero }),
+            Unknown: (failure) => ({ ...failure, backoff: Duration.zero }),
             Terminal: (failure) => failure,
             Released: (failure) => failure
           })

@@ -2,12 +2,13 @@
 import { Duration, type Effect, type Exit, Runtime } from "effect"
 import type * as CalApi from "../../src/CalApi.js"
 import type * as CalTokens from "../../src/CalTokens.js"
-import type { UserUlid } from "../../src/Token.js"
+import type { Connection, UserUlid } from "../../src/Token.js"
 import type { Options } from "../../src/TokenConfig.js"
 import { Notice } from "../../src/TokenStorage.js"
+import { Circuits } from "./Circuits.js"
 import { Driver, Process } from "./Driver.js"
 import { type Attempt, Oracle } from "./Oracle.js"
-import type { CalFault, CalOp, Incident, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
+import type { CalFault, CalOp, Incident, Odd, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
 import * as Prng from "./Prng.js"
 
 /** A full minute, like the sandbox's tests. */
@@ -29,8 +30,17 @@ export interface Node {
   hear: (notice: Notice) => void
   isStopping: boolean
   incarnation: number
+  /** Another secret than Cal.com knows is configured here. */
+  hasWrongSecret: boolean
+  /** Of a client as this process has it. */
+  fingerprint: (clientId: string) => string
+  /** Its program reads what ours cannot; the next one's will. */
+  isNewer: boolean
+  isNewerNext: boolean
   /** Incarnation-wide knowledge, for the checks. */
   attempts: Map<string, Attempt>
+  /** By user: the managed account that was to be reissued, if any was, and the one that was claimed. */
+  claims: Map<string, { readonly asked: number | undefined; readonly claimed: number | undefined }>
   seen: Map<UserUlid, number>
   rejected: Set<string>
   /** How wrong its idea of Cal.com's time may be at most, in milliseconds. */
@@ -47,10 +57,18 @@ export interface Stats {
   readonly events: Map<string, number>
 }
 
+/** What happens to one call to Cal.com. */
+export interface Mishap {
+  readonly fault: CalFault
+  readonly millis: number
+  readonly odd?: Odd | undefined
+}
+
 export class World {
   readonly driver: Driver
   readonly server: Process
   readonly oracle: Oracle
+  readonly circuits: Circuits
   readonly latency: Prng.Prng
   private readonly gossip: Prng.Prng
   readonly nodes: Array<Node> = []
@@ -61,6 +79,8 @@ export class World {
   /** Incidents of the plan that wait for a message. */
   private armed: Array<Extract<Incident, { kind: "crash" | "pause" }>>
   onIncident: (incident: Incident) => void = () => undefined
+  /** The storage took a connection. */
+  onConnected: (userUlid: UserUlid, connection: Connection) => void = () => undefined
 
   constructor(
     readonly plan: Plan,
@@ -79,6 +99,7 @@ export class World {
       Duration.toMillis(callTimeout),
       plan.incidents.length === 0 && plan.raceWindow === 0
     )
+    this.circuits = new Circuits((rule, detail) => this.oracle.report(rule, detail))
     this.armed = plan.incidents.filter(
       (incident): incident is Extract<Incident, { kind: "crash" | "pause" }> =>
         (incident.kind === "crash" || incident.kind === "pause") && incident.trigger.on !== "time"
@@ -138,14 +159,26 @@ export class World {
   }
 
   /** The mishap of the next call to Cal.com, if it has one. */
-  calFault(): { readonly fault: CalFault; readonly millis: number } | undefined {
+  calFault(kind: "managed" | "oauth2"): Mishap | undefined {
     const n = this.nth("cal")
-    if (this.healed) return undefined
+    const drift = this.drift(kind)
+    if (this.healed) return drift
     for (const incident of this.plan.incidents) {
       if (incident.kind === "cal" && incident.nth === n) return incident
       if (incident.kind === "calDown" && this.isDuring(incident)) return { fault: incident.fault, millis: 0 }
     }
-    return undefined
+    return drift
+  }
+
+  /** How Cal.com's answers look by now, if not as ever. */
+  private drift(kind: "managed" | "oauth2"): Mishap | undefined {
+    const drift = this.plan.incidents.find(
+      (incident): incident is Extract<Incident, { kind: "drift" }> =>
+        incident.kind === "drift" &&
+        (incident.client === "both" || incident.client === kind) &&
+        (this.isDuring(incident) || (incident.isForGood && this.elapsed >= incident.at))
+    )
+    return drift && { fault: "odd", millis: 0, odd: { answer: drift.answer, isDone: true } }
   }
 
   storageFault(op: StorageOp): { readonly fault: StorageFault; readonly millis: number } | undefined {

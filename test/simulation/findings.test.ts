@@ -1,12 +1,11 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Option, Redacted, Ref, TestClock } from "effect"
+import { Effect, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
-import * as Circuit from "../../src/CalTokens/Circuit.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
-import { CalClientMisconfigured } from "../../src/TokenError.js"
+import { StorageUnavailable } from "../../src/TokenError.js"
 import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
 import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import * as World from "../support/World.js"
@@ -24,21 +23,6 @@ describe("a clock that is ahead of Cal.com's", () => {
       const token = yield* World.passTime(tokens.ensureValid(World.user()), 60_000)
       assert.isFalse(token.refreshed)
     }).pipe(Effect.provide(World.layer()))
-  )
-})
-
-describe("a client that was refused and is accepted again", () => {
-  it.effect("is not held up by a user whom Cal.com does not know any more", () =>
-    Effect.gen(function* () {
-      const circuit = Circuit.make(TokenConfig.defaults)
-      yield* circuit.misconfigured("C", new CalClientMisconfigured({ clientId: "C", reason: "status 401" }))
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(circuit.enter("C", World.user()))))
-      yield* TestClock.adjust("30 seconds")
-      yield* circuit.enter("C", World.user())
-      // The trial fell to the dead user, who is marked; nobody else waits for another trial.
-      yield* circuit.refused("C", World.user())
-      yield* circuit.enter("C", World.user())
-    })
   )
 })
 
@@ -103,5 +87,57 @@ describe("a process that sleeps between its claim and its call", () => {
       assert.isTrue(token.refreshed)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
     }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("a reissue that is asked for while the pair of the last one is held in memory", () => {
+  /** The storage takes the pair, and what it says of that gets lost twice. */
+  const storage = Layer.sync(TokenStorage, () => {
+    const memory = StorageMemory.make()
+    let losses = 2
+    return {
+      ...memory,
+      commit: (request) =>
+        Effect.flatMap(memory.commit(request), (result) =>
+          losses-- > 0
+            ? Effect.fail(new StorageUnavailable({ operation: "commit", reason: "no answer" }))
+            : Effect.succeed(result)
+        )
+    }
+  })
+  const layer = CalTokens.layer.pipe(
+    Layer.provideMerge(World.clientLayer),
+    Layer.provideMerge(storage),
+    Layer.provideMerge(Sandbox.layer())
+  )
+
+  it.effect("is not answered by that pair", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(World.epoch)
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      yield* World.connectManaged()
+      const reissue = World.passTime(tokens.refresh(World.user(), { reissue: true }), 50)
+      const first = yield* reissue
+      const second = yield* reissue
+      yield* World.passTime(Effect.sleep("1 second"), 2000)
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 2)
+      assert.notStrictEqual(World.reveal(second.accessToken), World.reveal(first.accessToken))
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("a reissue whose answer holds a refresh token alone", () => {
+  it.effect("is followed by a refresh, because it ended the access token that is stored", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      yield* World.connectManaged()
+      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "forceRefresh" }))
+      const token = yield* World.passTime(tokens.refresh(World.user(), { reissue: true }), 1000)
+      assert.isTrue(yield* sandbox.isAccessLive(token.accessToken))
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
+      assert.strictEqual(yield* sandbox.count("refresh"), 1)
+    }).pipe(Effect.provide(World.layer()))
   )
 })

@@ -24,6 +24,10 @@ describe("a fleet", () => {
       "fault Cal.com silentAfter",
       "fault storage zombie",
       "fault notice lost",
+      "fault Cal.com expiryMissing",
+      "call answers sealed",
+      "fault drift",
+      "fault release",
       "call reissues"
     ]) {
       assert.isAbove(times(event), 5, event)
