@@ -28,6 +28,26 @@ const tapping = (placed: Set<string>): Esbuild.Plugin => ({
     })
 })
 
+/** What an answer's fields are called, and who reads more of them than the sources do. */
+const names = here("../../src/CalClient/TokenAnswer/Names.ts")
+const spelling = "export const plain ="
+
+const learning: Esbuild.Plugin = {
+  name: "learning",
+  setup: (build) =>
+    build.onLoad({ filter: /\/TokenAnswer\/Names\.ts$/ }, ({ path }) => {
+      const source = Fs.readFileSync(path, "utf8")
+      if (path !== names || !source.includes(spelling)) throw new Error("Names are read otherwise: nothing is learned")
+      const learned = `import { learned } from ${JSON.stringify(here("node/NewNames.ts"))}
+${source.replace(spelling, "const known =")}
+export const plain = learned(known)`
+      return { contents: learned, loader: "ts", resolveDir: Path.dirname(path) }
+    })
+}
+
+/** `newer`: a program that reads the sandbox's `tokensRenamed` besides, of which the sources know nothing. */
+export type Release = "current" | "newer"
+
 /** Directories are named after the process that made them: those of processes that are gone are removed. */
 const cache = here("../../node_modules/.cache/fleet")
 
@@ -48,9 +68,9 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-const build = async (): Promise<string> => {
+const build = async (release: Release): Promise<string> => {
   const directory = newDirectory()
-  const file = Path.join(directory, "dist", "node.mjs")
+  const file = Path.join(directory, "dist", `${release}.mjs`)
   const placed = new Set<string>()
   await Esbuild.build({
     entryPoints: [here("node/main.ts")],
@@ -63,14 +83,19 @@ const build = async (): Promise<string> => {
     // Some packages are CommonJS.
     banner: { js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);` },
     logLevel: "warning",
-    plugins: [tapping(placed)]
+    plugins: [tapping(placed), ...(release === "newer" ? [learning] : [])]
   })
   if (placed.size < taps.size) throw new Error(`The service is wired otherwise: tapped only ${[...placed].join(", ")}`)
   Fs.copyFileSync(here("../../package.json"), Path.join(directory, "package.json"))
   return file
 }
 
-let built: Promise<string> | undefined
+const built = new Map<Release, Promise<string>>()
 
-/** The program's path; made once for all tests of a run. */
-export const make: Effect.Effect<string> = Effect.promise(() => (built ??= build()))
+/** A program's path; made once for all tests of a run. */
+export const make = (release: Release = "current"): Effect.Effect<string> =>
+  Effect.promise(() => {
+    const program = built.get(release) ?? build(release)
+    built.set(release, program)
+    return program
+  })

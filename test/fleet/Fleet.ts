@@ -51,6 +51,11 @@ export class Fleet extends Context.Tag("test/Fleet")<
     /** The database as the service sees it, though past a pooler. */
     readonly storage: typeof TokenStorage.Service
     readonly sql: PgClient.PgClient
+    /** One more process, with these changes to its environment, or of another release. */
+    readonly start: (
+      changes?: Readonly<Record<string, string>>,
+      release?: Bundle.Release
+    ) => Effect.Effect<Node.Node, never, Scope.Scope>
     /** One more process, which dies (or falls asleep) at this step. */
     readonly startDoomed: (step: Step, signal?: Signal) => Effect.Effect<Node.Node, never, Scope.Scope>
     /** So many users of Cal.com that are connected here; `isExpired`: with access tokens that are past their time. */
@@ -68,7 +73,6 @@ const secret = () => randomBytes(32).toString("base64url")
 
 const make = (options: Options) =>
   Effect.gen(function* () {
-    const program = yield* Bundle.make
     const database = yield* options.database
     const url = options.route.isPooled ? yield* PgBouncer.through(database) : database
     const cal = yield* Cal.make
@@ -86,8 +90,8 @@ const make = (options: Options) =>
       CAL_TOKENS_API_KEYS: `fleet:${key}:manage+read-token+proxy`,
       [speedVariable]: String(options.speed / slowness)
     }
-    const start = (changes: Readonly<Record<string, string>> = {}) =>
-      Node.make({ program, key, env: { ...env, ...changes } })
+    const start = (changes: Readonly<Record<string, string>> = {}, release: Bundle.Release = "current") =>
+      Effect.flatMap(Bundle.make(release), (program) => Node.make({ program, key, env: { ...env, ...changes } }))
     const nodes = yield* Effect.all(
       Array.from({ length: options.nodes }, () => start()),
       { concurrency: "unbounded" }
@@ -126,6 +130,7 @@ const make = (options: Options) =>
       storage: Context.get(context, TokenStorage),
       sql: Context.get(context, PgClient.PgClient),
       connect,
+      start,
       startDoomed: (step, signal = "SIGKILL") => start({ [deathVariable]: step, [signalVariable]: signal }),
       newUsers: (kind, count, isExpired = false) =>
         Effect.forEach(
