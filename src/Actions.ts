@@ -39,6 +39,7 @@ import * as Repeat from "./Actions/Repeat.js"
 import type { CalApi } from "./CalApi.js"
 import { Advice, CalTokens, type ValidToken } from "./CalTokens.js"
 import { iso, type UserUlid } from "./Token.js"
+import { toSeconds } from "./TokenError.js"
 
 export { type Failure, isFailure } from "./Actions/Failure.js"
 
@@ -72,6 +73,11 @@ export interface RefreshedToken {
   readonly refreshed: boolean
   /** ISO 8601. */
   readonly expiresAt: string
+  /**
+   * Seconds until forcing a refresh makes sense again: so many have just been that the stored token, which is that new, is
+   * the answer.
+   */
+  readonly retryAfter?: number
 }
 
 export interface CalToken {
@@ -128,7 +134,8 @@ export interface Actions {
   /**
    * For requests that you send yourself: give it Cal.com's response and a function that sends the request again with
    * another token. If Cal.com refused the token, the request is repeated with the stored one (unless that is
-   * `rejectedToken`, the one you used), and if that is refused too, once more after a refresh. Resolves to the last
+   * `rejectedToken`, the one you used), and if that is refused too, once more after a refresh. A token that was issued
+   * seconds ago is tried again after half a second, because Cal.com may not know it everywhere. Resolves to the last
    * response, or to yours where there was nothing to repair or no token to be had. Rejects only if `retry` does.
    */
   readonly handleCalApiResponse: (
@@ -166,7 +173,8 @@ export const make = (options: Options = {}): Actions => {
           Effect.map(validToken(act, "refresh", forceRefresh), (token) => ({
             success: true as const,
             refreshed: token.refreshed,
-            expiresAt: iso(token.expiresAt)
+            expiresAt: iso(token.expiresAt),
+            ...(token.retryAfter === undefined ? {} : { retryAfter: toSeconds(token.retryAfter) })
           }))
         )
       ),
@@ -259,7 +267,8 @@ const instead = (act: Guard.Act<CalTokens | CalApi>, refused: Repeat.Refused) =>
     const tokens = yield* CalTokens
     const advice = yield* tokens.reportRejected(act.userUlid, {
       accessToken: Redacted.make(refused.accessToken),
-      status: refused.status
+      status: refused.status,
+      isSecond: refused.isSecond
     })
     if (Advice.$is("GiveUp")(advice)) return undefined
     changedBy(act)(advice.token)

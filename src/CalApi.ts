@@ -17,6 +17,7 @@ import * as Outcome from "./CalClient/Outcome.js"
 import { scrub } from "./CalHttp/Scrub.js"
 import type { NoReply } from "./CalHttp/Transport.js"
 import * as Wire from "./CalClient/Wire.js"
+import * as Decoding from "./CalHttp/Decoding.js"
 import { CalTokens } from "./CalTokens.js"
 import type { UserUlid } from "./Token.js"
 import { CalProtocolError, CalUnavailable, InvalidInput, type TokenError } from "./TokenError.js"
@@ -39,7 +40,8 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
     /**
      * A client whose requests carry the user's token. Paths are relative to the Cal.com base URL; a request that would
      * leave it fails with `InvalidInput`. Answers come back with any status. A refused token is handled as
-     * `CalTokens.reportRejected` advises, with at most two sends.
+     * `CalTokens.reportRejected` advises, with at most two sends; a third one where the second carried a pair of a few
+     * seconds, which Cal.com's replicas may not know yet.
      */
     readonly client: (userUlid: UserUlid) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | TokenError>
     /** A decoded answer. Without a user no `Authorization` is sent. */
@@ -112,10 +114,14 @@ export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpCli
           body: options.body === undefined ? undefined : yield* toJson(options.body)
         })
         const { headers, status } = response
-        const body = yield* response.text.pipe(
+        const bytes = yield* response.arrayBuffer.pipe(
           Effect.timeout(Sender.answerTimeout),
-          Effect.mapError(() => new CalUnavailable({ operation, reason: "the answer broke off", status }))
+          Effect.mapBoth({
+            onFailure: () => new CalUnavailable({ operation, reason: "the answer broke off", status }),
+            onSuccess: (buffer) => new Uint8Array(buffer)
+          })
         )
+        const body = textOf(isJsonStart(bytes[0]) ? bytes : Option.getOrElse(Decoding.text(bytes), () => bytes))
         if (status < 200 || status >= 300) {
           return yield* Outcome.toError(
             { operation, secrets: [] },
@@ -139,6 +145,11 @@ export const layer: Layer.Layer<CalApi, never, CalClient | CalTokens | HttpClien
 
 /** A request's name in errors: its query is nobody's business, and its path was chosen by a caller. */
 const operationOf = (method: HttpMethod.HttpMethod, path: string) => `${method} ${scrub(path.replace(/[?#].*$/s, ""))}`
+
+const textOf = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
+
+/** An object, or nothing: all that Cal.com answers. What begins otherwise may be encoded, though nobody asked for that. */
+const isJsonStart = (byte: number | undefined) => byte === undefined || byte === 0x7b
 
 const toJson = (body: unknown) =>
   Effect.mapBoth(HttpBody.json(body), {

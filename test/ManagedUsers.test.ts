@@ -85,13 +85,23 @@ describe("a managed user", () => {
     Effect.gen(function* () {
       const tap = yield* StorageTap.StorageTap
       const sandbox = yield* Sandbox.Sandbox
-      yield* tap.refuse("connect")
-      assert.strictEqual((yield* Effect.flip(create()))._tag, "StorageUnavailable")
+      yield* tap.refuse("connect", Infinity)
+      assert.strictEqual((yield* World.passTime(Effect.flip(create()), 30_000))._tag, "StorageUnavailable")
+      yield* tap.relent
       yield* sandbox.inject(Sandbox.Fault.dropAfter({ kind: "createManaged" }))
       assert.strictEqual((yield* Effect.flip(create()))._tag, "CalUnavailable")
       assert.strictEqual((yield* create()).origin, "recovered")
       assert.isTrue(yield* World.isStoredPairLive())
       assert.strictEqual(yield* people, 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("is stored although the database was away for a moment when Cal.com had created it", () =>
+    Effect.gen(function* () {
+      const tap = yield* StorageTap.StorageTap
+      yield* tap.refuse("connect", 3)
+      assert.strictEqual((yield* World.passTime(create(), 30_000)).origin, "created")
+      assert.isTrue(yield* World.isStoredPairLive())
     }).pipe(Effect.provide(layer))
   )
 

@@ -129,7 +129,7 @@ const world = Effect.gen(function* () {
     /** Waits for so many to have come, and for as many of them to be written down. */
     arrived: (n: number, done = n) => until(() => received.length >= n && ended >= done),
     revoke: Effect.zipRight(
-      storage.claim(Fixture.claimOf(userUlid, { reissue: true })),
+      storage.claim(Fixture.claimOf(userUlid, { purpose: Fixture.reissue(calUserId) })),
       storage.fail({ userUlid, attemptId: "mine", failure: Fixture.terminal(["one", "two"].map(Fixture.refreshHash)) })
     ),
     reconnect: storage.update(userUlid, Fixture.pair("two"))

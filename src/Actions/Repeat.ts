@@ -14,6 +14,8 @@ export interface Tokens {
 export interface Refused {
   readonly accessToken: string
   readonly status: number
+  /** The request was sent twice: see `CalTokens.Refusal`. */
+  readonly isSecond?: boolean
 }
 
 /** Whether Cal.com refused the token. The body is read from a copy; one that was read before cannot be judged. */
@@ -33,8 +35,10 @@ const readCopy = async (response: Response): Promise<string> => {
 }
 
 /**
- * Repeats a request whose token was refused, at most twice: with the stored token unless that is the one refused, then with the one that
- * is to be used instead. The caller gets the last answer, or the first where no token was to be had.
+ * Repeats a request whose token was refused, at most twice: with the stored token unless that is the one refused, then
+ * with the one that is to be used instead. Where that is what it began with, it is repeated once more with the same token
+ * if that is so young that Cal.com may not know it everywhere. The caller gets the last answer, or the first where no
+ * token was to be had.
  */
 export const handle = async (
   response: Response,
@@ -44,14 +48,24 @@ export const handle = async (
 ): Promise<Response> => {
   const stored = await tokens.stored()
   if (stored === undefined) return response
-  let refused: Refused = { accessToken: stored, status: response.status }
   if (stored !== rejectedToken) {
     const second = await retry(stored)
     if (!(await isRefused(second))) return second
-    // Nobody will read it, and an unread body holds its connection.
-    second.body?.cancel().catch(() => {})
-    refused = { accessToken: stored, status: second.status }
+    discard(second)
+    const other = await tokens.instead({ accessToken: stored, status: second.status })
+    return other === undefined ? response : retry(other)
   }
-  const other = await tokens.instead(refused)
-  return other === undefined ? response : retry(other)
+  const other = await tokens.instead({ accessToken: stored, status: response.status })
+  if (other === undefined) return response
+  const second = await retry(other)
+  if (!(await isRefused(second))) return second
+  const same = await tokens.instead({ accessToken: other, status: second.status, isSecond: true })
+  if (same !== other) return second
+  discard(second)
+  return retry(same)
+}
+
+/** Nobody will read it, and an unread body holds its connection. */
+const discard = (response: Response) => {
+  response.body?.cancel().catch(() => {})
 }

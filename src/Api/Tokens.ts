@@ -30,7 +30,15 @@ export const Refreshed = Schema.Struct({
   refreshed: Schema.Boolean.annotations({
     description: "Whether a refresh answered this call, its own or one it joined."
   }),
-  expiresAt: Instant
+  expiresAt: Instant,
+  retryAfter: Schema.optional(
+    Schema.Int.annotations({
+      description:
+        "Seconds after which a forced refresh makes sense again. Present where so many have just been that the stored " +
+        "token, which is that new, is the answer.",
+      jsonSchema: { type: "integer", minimum: 1 }
+    })
+  )
 })
 
 export const Ensured = Schema.Struct({ success: Success, expiresAt: Instant })

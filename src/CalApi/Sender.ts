@@ -93,6 +93,20 @@ export const make = (dependencies: {
       return { ...(yield* sent), repeats }
     })
 
+  /** Whether a replica of Cal.com's may not know the token yet; waits a little if so. */
+  const isWorthAThird = (userUlid: UserUlid, token: Redacted.Redacted, { refused, response: { status } }: Sent) =>
+    refused && status !== tokenExpiredStatus
+      ? calTokens.reportRejected(userUlid, { accessToken: token, status, isSecond: true }).pipe(
+          Effect.flatMap((advice) =>
+            advice._tag === "Retry" && isSame(advice.token.accessToken, token)
+              ? Effect.as(Effect.sleep(advice.delay), true)
+              : Effect.succeed(false)
+          ),
+          // There is an answer for the caller, whatever has become of the storage.
+          Effect.orElseSucceed(() => false)
+        )
+      : Effect.succeed(false)
+
   return (userUlid, original) =>
     Effect.gen(function* () {
       const prepared = yield* Outgoing.prepare(calClient.apiUrl, original)
@@ -103,17 +117,22 @@ export const make = (dependencies: {
       const advice = yield* calTokens.reportRejected(userUlid, { accessToken, status: first.response.status })
       if (advice._tag === "GiveUp") return first.response
       yield* Effect.sleep(advice.delay)
-      // Refusals come from before Cal.com's handlers, so even a POST was not processed. The second answer is final.
-      const second = Option.some(advice.token.accessToken)
-      const last = yield* sendRepeatedly(original, prepared, second, first.repeats)
+      // Refusals come from before Cal.com's handlers, so even a POST was not processed.
+      const token = advice.token.accessToken
+      const second = yield* sendRepeatedly(original, prepared, Option.some(token), first.repeats)
+      const last = (yield* isWorthAThird(userUlid, token, second))
+        ? yield* sendRepeatedly(original, prepared, Option.some(token), second.repeats)
+        : second
       if (last.refused && last.response.status === tokenExpiredStatus) {
-        // No third send; but whoever comes next shall not be given a token that is known to be dead.
-        const refusal = { accessToken: advice.token.accessToken, status: last.response.status }
+        // Nothing is sent again; but whoever comes next shall not be given a token that is known to be dead.
+        const refusal = { accessToken: token, status: last.response.status }
         yield* Effect.forkIn(Effect.ignore(calTokens.reportRejected(userUlid, refusal)), scope)
       }
       return last.response
     })
 }
+
+const isSame = (one: Redacted.Redacted, other: Redacted.Redacted) => Redacted.value(one) === Redacted.value(other)
 
 /** The only place where a token enters a request: behind the judgement of its URL. */
 const withToken = (prepared: HttpClientRequest.HttpClientRequest, token: Redacted.Redacted) =>

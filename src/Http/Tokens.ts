@@ -4,14 +4,15 @@ import { DateTime, Effect } from "effect"
 import { Api } from "../Api.js"
 import { EnsureToken, RefreshManagedUserToken, RefreshToken } from "../Api/Tokens.js"
 import { CalTokens, type ValidToken } from "../CalTokens.js"
-import { NotManagedUser } from "../TokenError.js"
+import { NotManagedUser, toSeconds } from "../TokenError.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
 const refreshed = (token: ValidToken) => ({
   success: true as const,
   refreshed: token.refreshed,
-  expiresAt: DateTime.unsafeMake(token.expiresAt)
+  expiresAt: DateTime.unsafeMake(token.expiresAt),
+  ...(token.retryAfter === undefined ? {} : { retryAfter: toSeconds(token.retryAfter) })
 })
 
 export const layer = HttpApiBuilder.group(Api, "tokens", (handlers) =>

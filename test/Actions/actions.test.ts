@@ -34,6 +34,16 @@ describe("refreshUserCalTokens", () => {
     ])
   })
 
+  it("says when to force again, where the stored token is the answer because so many have just done so", async () => {
+    const retryAfter = Duration.millis(17_001)
+    const actions = make({ refresh: () => Effect.succeed({ ...valid(accessToken), retryAfter }) })
+    assert.deepInclude(await actions.refreshUserCalTokens(user, true), {
+      success: true,
+      refreshed: false,
+      retryAfter: 18
+    })
+  })
+
   it("answers an error as a plain object, logged once with the operation and the user", async () => {
     const actions = make({ refresh: () => new RefreshCoolingDown({ userUlid, retryAfter: Duration.millis(29_500) }) })
     const failure = await actions.refreshUserCalTokens(user)
@@ -385,6 +395,46 @@ describe("handleCalApiResponse", () => {
     assert.strictEqual(response.status, 401)
     assert.deepStrictEqual(used, [accessToken, newAccessToken])
     assert.deepStrictEqual(reported, [[accessToken, 401]])
+  })
+
+  for (const [label, third, used, status] of [
+    ["and it is young, repeats with it once more", newAccessToken, [newAccessToken, newAccessToken], 200],
+    ["and it is not young, hands that answer on", undefined, [newAccessToken], 401],
+    ["and another one is advised, hands that answer on", accessToken, [newAccessToken], 401]
+  ] as const) {
+    it(`where the token that replaced the refused one is refused, too, ${label}`, async () => {
+      const reported: Array<unknown> = []
+      const actions = make({
+        ensureValid: () => Effect.succeed(valid(accessToken)),
+        reportRejected: (_, { isSecond, ...refusal }) =>
+          Effect.sync(() => {
+            reported.push([Redacted.value(refusal.accessToken), refusal.status, isSecond])
+            if (isSecond !== true) return retryWith(newAccessToken)
+            return third === undefined ? Advice.GiveUp() : retryWith(third, { delay: "1 millis" })
+          })
+      })
+      const tried = retrying({ [newAccessToken]: () => (tried.used.length < 2 ? dead() : ok()) })
+      const response = await actions.handleCalApiResponse(expired(), tried.retry, user, accessToken)
+      assert.strictEqual(response.status, status)
+      assert.isFalse(response.bodyUsed)
+      assert.deepStrictEqual(tried.used, [...used])
+      assert.deepStrictEqual(reported, [
+        [accessToken, 498, undefined],
+        [newAccessToken, 401, true]
+      ])
+    })
+  }
+
+  it("never sends a fourth time", async () => {
+    for (const rejected of [accessToken, undefined]) {
+      const actions = make({
+        ensureValid: () => Effect.succeed(valid(accessToken)),
+        reportRejected: () => Effect.succeed(retryWith(newAccessToken))
+      })
+      const { retry, used } = retrying({ [accessToken]: dead, [newAccessToken]: dead })
+      assert.strictEqual((await actions.handleCalApiResponse(dead(), retry, user, rejected)).status, 401)
+      assert.strictEqual(used.length, 2)
+    }
   })
 
   for (const [label, tokens, used] of [

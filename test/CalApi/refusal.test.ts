@@ -7,7 +7,7 @@ import * as CalApiModule from "../../src/CalApi.js"
 import { isTokenRefusal } from "../../src/CalHttp/Refusal.js"
 import * as CalClient from "../../src/CalClient.js"
 import { UserUlid } from "../../src/Token.js"
-import { ReauthorizationRequired } from "../../src/TokenError.js"
+import { ReauthorizationRequired, StorageUnavailable } from "../../src/TokenError.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 
@@ -145,12 +145,74 @@ describe("after Cal.com refused a token", () => {
     })
   )
 
-  it.effect("a second refusal goes to the caller: two sends are the most", () =>
+  it.effect.each([
+    ["nothing can be done", FakeCalTokens.giveUp],
+    ["there is another token by now", FakeCalTokens.retryWith("token-3")],
+    ["the storage is away", Effect.fail(new StorageUnavailable({ operation: "find", reason: "x" }))]
+  ] as const)("a second refusal goes to the caller where %s: two sends are the most", ([, advice]) =>
     Effect.gen(function* () {
-      yield* reply(unknownToken, unknownToken, ok)
-      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-3"))
-      assert.strictEqual((yield* send()).status, 401)
+      yield* reply(unknownToken, guard, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), advice)
+      assert.strictEqual((yield* send()).status, 403)
       assert.strictEqual((yield* requests).length, 2)
+      assert.deepStrictEqual(yield* reports, [
+        { accessToken: "token-1", status: 401 },
+        { accessToken: "token-2", status: 403, isSecond: true }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect.each([
+    ["401", unknownToken, 401],
+    ["403", guard, 403]
+  ] as const)("%s for a young pair at the second send: a third one after the delay, with the same token", (row) =>
+    Effect.gen(function* () {
+      const [, refusal, status] = row
+      yield* reply(expired, refusal, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-2", "500 millis"))
+      const fiber = yield* Effect.fork(send("POST", "/bookings", '{"start":"x"}'))
+      yield* TestClock.adjust("499 millis")
+      assert.strictEqual((yield* requests).length, 2)
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* Fiber.join(fiber)).status, 200)
+      assert.deepStrictEqual(yield* bearers, ["Bearer token-1", "Bearer token-2", "Bearer token-2"])
+      assert.deepStrictEqual(new Set((yield* requests).map(({ body }) => body)), new Set(['{"start":"x"}']))
+      assert.deepStrictEqual(yield* reports, [
+        { accessToken: "token-1", status: 498 },
+        { accessToken: "token-2", status, isSecond: true }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("the third answer is the caller's, whatever it is: there is no fourth send", () =>
+    Effect.gen(function* () {
+      const again = FakeCalTokens.retryWith("token-1")
+      for (const last of [unknownToken, guard, ScriptedCal.platformError(404, "no such booking"), ok]) {
+        yield* reply(unknownToken, unknownToken, last)
+        yield* advise(again, again, again, again)
+        assert.strictEqual((yield* send()).status, "status" in last ? last.status : 0)
+      }
+      assert.strictEqual((yield* requests).length, 12)
+      assert.strictEqual((yield* reports).length, 8)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("a token that is expired at the third send is reported for those who come next", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, unknownToken, expired, ok)
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-2"))
+      assert.strictEqual((yield* send()).status, 498)
+      yield* Effect.yieldNow()
+      assert.strictEqual((yield* requests).length, 3)
+      assert.deepStrictEqual((yield* reports).at(-1), { accessToken: "token-2", status: 498 })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("another answer at the second send is the caller's, and nothing is asked about it", () =>
+    Effect.gen(function* () {
+      yield* reply(unknownToken, ScriptedCal.platformError(401, "Unauthorized"))
+      yield* advise(FakeCalTokens.retryWith("token-2"), FakeCalTokens.retryWith("token-2"))
+      assert.strictEqual((yield* send()).status, 401)
       assert.strictEqual((yield* reports).length, 1)
     }).pipe(Effect.provide(layer))
   )

@@ -1,3 +1,4 @@
+import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Schema, TestClock } from "effect"
 import { HttpClient, HttpClientRequest } from "@effect/platform"
@@ -48,6 +49,21 @@ describe("request", () => {
         }
       )
       assert.deepStrictEqual(yield* Effect.flatMap(FakeCalTokens.FakeTokens, ({ ensured }) => ensured), [user])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect.each([
+    ["gzip", Zlib.gzipSync],
+    ["deflate", Zlib.deflateSync],
+    ["br", Zlib.brotliCompressSync]
+  ] as const)("decodes what comes in %s, though nobody asked", ([encoding, encode]) =>
+    Effect.gen(function* () {
+      const body = encode(JSON.stringify(ok.body))
+      yield* reply({ status: 200, body, headers: { "content-encoding": encoding } }, { status: 200, body })
+      const { request } = yield* CalApi.CalApi
+      for (let i = 0; i < 2; i++) {
+        assert.deepStrictEqual(yield* request(user, { path: "/me", schema: Me }), { data: { id: 1 } })
+      }
     }).pipe(Effect.provide(layer))
   )
 

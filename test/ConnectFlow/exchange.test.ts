@@ -1,6 +1,7 @@
 /** The exchange beside everything else: refreshes of the same user, failures of Cal.com and the database, endings. */
 import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option, Redacted, Ref, Scope, TestClock } from "effect"
+import { Purpose } from "../../src/TokenStorage.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import type { ConnectFlow } from "../../src/ConnectFlow.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
@@ -106,7 +107,12 @@ describe("a refresh of the same user", () => {
       const flow = yield* Flow.begun()
       yield* World.connectOAuth2()
       const holder = { lease: Duration.minutes(2), cooldownWindow: Duration.zero, maxAttempts: 9 }
-      yield* raw.claim({ userUlid: user(), attemptId: "other", knownVersion: Number.MAX_SAFE_INTEGER, ...holder })
+      yield* raw.claim({
+        userUlid: user(),
+        attemptId: "other",
+        purpose: Purpose.Refresh({ knownVersion: Number.MAX_SAFE_INTEGER }),
+        ...holder
+      })
       const { result, took } = yield* timeLeft(World.timed(Effect.flip(exchange(flow))))
       assert.strictEqual(result._tag, "CalUnavailable")
       assert.match(result.message, /refresh of this user's tokens has not finished; .*start again/)
@@ -129,7 +135,12 @@ describe("a refresh of the same user", () => {
         const flow = yield* Flow.begun()
         yield* World.connectOAuth2()
         const limits = { lease: Duration.seconds(30), cooldownWindow: Duration.zero, maxAttempts: 9 }
-        yield* raw.claim({ userUlid: user(), attemptId: "other", knownVersion: Number.MAX_SAFE_INTEGER, ...limits })
+        yield* raw.claim({
+          userUlid: user(),
+          attemptId: "other",
+          purpose: Purpose.Refresh({ knownVersion: Number.MAX_SAFE_INTEGER }),
+          ...limits
+        })
         yield* raw.fail({ userUlid: user(), attemptId: "other", failure: Fixture.unknown(probeIn) })
         const { took } = yield* timeLeft(World.timed(exchange(flow)))
         assert.strictEqual(took, waits)

@@ -433,7 +433,7 @@ describe("an account that another user is connected to", () => {
       yield* tap.around("connect", {
         before: Effect.asVoid(Effect.orDie(other.refresh(user(1), { forceRefresh: true })))
       })
-      const error = yield* Effect.flip(flow.exchange(user(2), brought))
+      const error = yield* World.passTime(Effect.flip(flow.exchange(user(2), brought)), 10_000)
       assert.strictEqual(error._tag, "ReauthorizationRequired")
       const next = yield* flow.begin(user(2), { replace: true })
       yield* flow.exchange(user(2), Flow.broughtBack(yield* Flow.consent(next.url)))
