@@ -18,8 +18,8 @@ export interface User {
   /** The Cal.com account, and all that it ever had or may have. */
   account: number
   readonly accounts: Set<number>
-  /** Cal.com itself ended the grant: a person has to help. */
-  isRevoked: boolean
+  /** Accounts of which Cal.com itself ended the grant: a person has to help. */
+  readonly revoked: Set<number>
 }
 
 export type Outcome =

@@ -73,7 +73,7 @@ class History {
       const account = this.cal.createAccount(kind)
       const userUlid = ulids[index]
       if (userUlid === undefined) throw new Error("too many users")
-      return { index, userUlid, kind, movedAt: 0, account, accounts: new Set([account]), isRevoked: false }
+      return { index, userUlid, kind, movedAt: 0, account, accounts: new Set([account]), revoked: new Set() }
     })
     this.world.onConnected = (userUlid, { _tag, calUserId }) => {
       const user = this.users.find((each) => each.userUlid === userUlid)
@@ -81,7 +81,6 @@ class History {
       user.account = calUserId
       user.kind = _tag === "ManagedUser" ? "managed" : "oauth2"
       user.movedAt = this.world.driver.now
-      user.isRevoked = false
     }
     this.world.onIncident = (incident) => this.happen(incident)
     this.fleet = new Fleet(this.world, this.cal, this.storage, config, variant)
@@ -194,7 +193,7 @@ class History {
     if (incident.kind === "accessDies") cal.killAccess(user.account)
     if (incident.kind === "revoked") cal.revoke(user.account)
     if (incident.kind === "userDeleted") cal.deleteAccount(user.account)
-    if (incident.kind !== "accessDies") user.isRevoked = true
+    if (incident.kind !== "accessDies") user.revoked.add(user.account)
   }
 
   /** From here on everything works; what is down comes up. */
@@ -242,7 +241,7 @@ class History {
     world.oracle.handedIn(user.userUlid, grant.hash)
     world.oracle.unsealed(user.userUlid)
     world.announce(user.userUlid, exit.value.version)
-    user.isRevoked = false
+    user.revoked.delete(user.account)
   }
 
   private anyNode(): number {

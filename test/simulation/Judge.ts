@@ -145,6 +145,8 @@ export class Judge {
           (grant.state === "lost" ||
             grant.state === "flying" ||
             (grant.state === "sealed" && !node.isNewer) ||
+            // Thrown away while the user had another account, to which an old call may have put them back.
+            (grant.state === "discarded" && this.cal.isLive(grant.refreshToken)) ||
             isAway(grant))
       )
     )
@@ -257,7 +259,7 @@ export class Judge {
       ({ account: owner, refreshToken, state }) =>
         owner === account && (state === "lost" || state === "sealed" || state === "discarded") && isLive(refreshToken)
     )
-    if (row.connection._tag === "ManagedUser" ? cal.hasAccount(account) : !lost && !user.isRevoked) {
+    if (row.connection._tag === "ManagedUser" ? cal.hasAccount(account) : !lost && !user.revoked.has(account)) {
       oracle.report("P9", `${name} is asked to reconnect (${row.status.cause}) although no live pair was lost`)
     }
   }
