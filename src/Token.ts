@@ -152,6 +152,10 @@ export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => 
   }
 }
 
+/** Whether a replica of Cal.com's may not know the pair yet: it was issued less than `youngToken` ago. */
+export const isYoung = (pair: TokenPair, now: number, youngToken: Duration.Duration): boolean =>
+  pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(youngToken)
+
 /**
  * By both tokens: OAuth2 access tokens of one second are equal, an OAuth2 server may let a refresh token live on (RFC 6749
  * §6), and a pair gets a version only when it is stored.

@@ -3,7 +3,7 @@
  * nothing interrupts it.
  */
 import { Cause, Clock, Duration, Effect, Exit, Option } from "effect"
-import { CallFailure, type CalClient, type Grant, type Unread } from "../CalClient.js"
+import { CallFailure, type CalClient, type Grant } from "../CalClient.js"
 import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
@@ -53,13 +53,6 @@ export const make = (deps: {
     const { clientId } = claimed.row.connection
     const seen = hash(claimed.row.pair.refreshToken)
 
-    /** What is sealed of an answer that nobody understands. */
-    const toSeal = ({ row, spending }: Plan.State, unread: Unread) =>
-      Sealed.toSeal(row, unread, {
-        operation: spending === undefined ? "reissue" : "refresh",
-        spentHash: spending ?? seen
-      })
-
     const commit = (state: Plan.State, grant: Grant, spent: ReadonlyArray<string>) =>
       Effect.map(
         commits.commit({
@@ -73,13 +66,7 @@ export const make = (deps: {
             circuit: circuit.keyOf(clientId),
             ...(grant.unread === undefined
               ? {}
-              : {
-                  unread: {
-                    sealed: toSeal(state, grant.unread),
-                    drift: Sealed.driftOf(grant.unread),
-                    probeIn: config.probeDelayValid
-                  }
-                })
+              : { unread: { ...Sealed.keep(state, seen, grant.unread), probeIn: config.probeDelayValid } })
           },
           reissued: state.spending === undefined
         }),
@@ -119,13 +106,9 @@ export const make = (deps: {
                 Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(state, grant, spent)),
               onFailure: (cause) => {
                 const failure = Option.getOrUndefined(Cause.failureOption(cause))
-                if (failure?._tag !== "Unreadable") return Effect.void
-                const drift = Sealed.driftOf(failure.answer)
-                return sealed.offer({
-                  userUlid,
-                  ...toSeal(state, failure.answer),
-                  ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuit.keyOf(clientId) } })
-                })
+                return failure?._tag === "Unreadable"
+                  ? sealed.offer(userUlid, Sealed.keep(state, seen, failure.answer))
+                  : Effect.void
               }
             }).pipe(Effect.asVoid, Effect.annotateLogs({ userUlid, operation }))
         }).pipe(Metrics.calCall(operation))

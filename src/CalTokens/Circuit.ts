@@ -38,7 +38,7 @@ interface Held {
   readonly fault: Omit<Fault, "retryAfter">
   /** Milliseconds since the epoch, by our clock. */
   readonly since: number
-  until: number
+  readonly until: number
 }
 
 /** What callers are told of it. */

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { CalClient } from "../CalClient.js"
-import { isExpired, isSamePair } from "../Token.js"
+import { isExpired, isSamePair, isYoung } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, NotManagedUser, RefreshCoolingDown, type TokenError, TokensNotFound } from "../TokenError.js"
 import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
@@ -212,10 +212,16 @@ export const make = (deps: {
               yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
               return lookAgain
             }
-            const { issuedAt = -Infinity } = row.pair
-            const isYoung = (yield* client.now) - issuedAt < Duration.toMillis(config.youngToken)
             const purpose = trial === "reissue" ? "reissue" : progress.purpose
-            return yield* deps.attempt({ attemptId, startedAt, row, probe, consecutiveFailures, purpose, isYoung })
+            return yield* deps.attempt({
+              attemptId,
+              startedAt,
+              row,
+              probe,
+              consecutiveFailures,
+              purpose,
+              isYoung: isYoung(row.pair, yield* client.now, config.youngToken)
+            })
           })
       })
     })

@@ -4,6 +4,7 @@ import type { CalClient, Unread } from "../CalClient.js"
 import { hash } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
+  CalProtocolError,
   type ReauthorizationCause,
   ReauthorizationRequired,
   retryAfter,
@@ -101,19 +102,16 @@ export const make = (deps: {
       return yield* Effect.fail(error)
     })
 
-  const unknown = (claimed: Claimed, state: State, error: TokenError, unread: Unread | undefined): Ended =>
+  const unknown = (claimed: Claimed, state: State, failed: TokenError, unread: Unread | undefined): Ended =>
     Effect.gen(function* () {
       const { attemptId, row } = claimed
       const { userUlid } = row
-      const circuitRequest = circuit.keyOf(row.connection.clientId)
-      const drift = unread === undefined ? undefined : Sealed.driftOf(unread)
-      const answer =
-        unread === undefined
-          ? undefined
-          : Sealed.toSeal(state.row, unread, {
-              operation: state.spending === undefined ? "reissue" : "refresh",
-              spentHash: state.spending ?? hash(row.pair.refreshToken)
-            })
+      const kept = unread === undefined ? undefined : Sealed.keep(state, hash(row.pair.refreshToken), unread)
+      // Whoever meets it is told what all are told who wait for its end.
+      const error =
+        failed._tag === "CalProtocolError" && kept?.drift?.users === 1
+          ? new CalProtocolError({ operation: failed.operation, issue: kept.drift.reason })
+          : failed
       const isFirst = claimed.consecutiveFailures === 0
       const left = Duration.millis(Math.max(0, claimed.row.pair.accessTokenExpiresAt - (yield* client.now)))
       const probeIn = Duration.max(config.probeDelayExpired, Duration.min(config.probeDelayValid, left))
@@ -122,17 +120,13 @@ export const make = (deps: {
         // The probe's own delay is pause enough after a first failure.
         backoff: isFirst ? Duration.zero : yield* pause(claimed, error),
         probeIn: Duration.max(probeIn, wish(error)),
-        sealed: answer,
-        drift
+        ...kept
       })
-      yield* answer === undefined
+      yield* kept === undefined
         ? record(claimed, failure)
-        : Effect.catchAll(storage.fail({ userUlid, attemptId, failure, circuit: circuitRequest }), () =>
-            sealed.offer({
-              userUlid,
-              ...answer,
-              ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuitRequest } })
-            })
+        : Effect.catchAll(
+            storage.fail({ userUlid, attemptId, failure, circuit: circuit.keyOf(row.connection.clientId) }),
+            () => sealed.offer(userUlid, kept)
           )
       // The next claim says when the token is probed, and whether that is worth waiting for.
       return isFirst ? lookAgain : yield* Effect.fail(error)

@@ -89,13 +89,17 @@ export const make = (deps: {
     if (row.status._tag !== "Active") return flown
     return flown.pipe(
       Metrics.refresh(request.purpose === "reissue" ? "reissued" : "refreshed"),
+      // Who only came too often is told so; nothing is wrong.
       Effect.tapError((error) =>
-        Effect.logWarning("Refresh failed").pipe(
-          Effect.annotateLogs({
-            code: error._tag,
-            error: error.message,
-            retryAfter: Option.getOrUndefined(Option.map(retryAfter(error), Duration.format))
-          })
+        Effect.unless(
+          Effect.logWarning("Refresh failed").pipe(
+            Effect.annotateLogs({
+              code: error._tag,
+              error: error.message,
+              retryAfter: Option.getOrUndefined(Option.map(retryAfter(error), Duration.format))
+            })
+          ),
+          () => error._tag === "RefreshCoolingDown" && error.lastError === undefined
         )
       ),
       Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),

@@ -2,7 +2,7 @@
 import { Data, Duration, Effect, Option, type Redacted } from "effect"
 import type { CalClient } from "../CalClient.js"
 import { tokenExpiredStatus } from "../CalHttp/Refusal.js"
-import { hash, type UserUlid } from "../Token.js"
+import { hash, isYoung, type UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import type { TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
@@ -57,14 +57,14 @@ export const make = ({
     const entry = yield* Effect.catchTag(reader.reload(userUlid), "StorageUnavailable", (error) =>
       Effect.orElseFail(memory.get(userUlid), () => error)
     )
-    const { pair } = entry.row
     const now = yield* client.now
     const isCurrent = isToken(entry.row, refusal)
     const isExpired = refusal.status === tokenExpiredStatus
     if (isCurrent && isExpired) yield* memory.markRefused(userUlid, entry.row.version)
     const isDead = isExpired || Serving.isDead(entry, now)
-    const isYoung = pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(config.youngToken)
-    if (isCurrent && !isDead && isYoung) return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
+    if (isCurrent && !isDead && isYoung(entry.row.pair, now, config.youngToken)) {
+      return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
+    }
     if (refusal.isSecond === true) return Advice.GiveUp()
     if (!isCurrent) return retry(yield* serving.serve(entry))
     if (isDead) return retry(yield* serving.serve({ ...entry, refused: true }))

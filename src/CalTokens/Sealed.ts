@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto"
 import { Chunk, Duration, Effect, Option, Schedule, Stream } from "effect"
 import { readAgain, type Unread } from "../CalClient.js"
 import type { Owned } from "../Fibers/Owned.js"
-import { hash } from "../Token.js"
+import { hash, type UserUlid } from "../Token.js"
 import type {
   Drift,
   NewSealedAnswer,
@@ -19,21 +19,35 @@ import type {
 } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
+import type { State } from "./Plan.js"
 
-/** What an answer that nobody understands says about all users of the client. */
-export const driftOf = ({ drift, reason }: Unread): Drift | undefined =>
-  drift === "never" ? undefined : { reason: `Cal.com's answers changed: ${reason}`, users: drift === "now" ? 1 : 2 }
+/** An answer that nobody understands: what is kept of it, and what it says about all users of the client. */
+export interface Kept {
+  readonly sealed: NewSealedAnswer
+  readonly drift: Drift | undefined
+}
 
-/** What is kept of an answer; `spentHash`: of the token that was spent for it, or that the row had when it was reissued. */
-export const toSeal = (
-  { connection }: StoredConnection,
-  { bytes, drift, issuedAt }: Unread,
-  call: Pick<NewSealedAnswer, "operation" | "spentHash">
-): NewSealedAnswer => ({ ...call, connection, answer: bytes, issuedAt, isWhole: drift !== "never" })
+/** `seen`: of the refresh token that the row had when it was claimed. */
+export const keep = (
+  { row, spending }: Pick<State, "row" | "spending">,
+  seen: string,
+  { bytes, drift, issuedAt, reason }: Unread
+): Kept => ({
+  sealed: {
+    operation: spending === undefined ? "reissue" : "refresh",
+    spentHash: spending ?? seen,
+    connection: row.connection,
+    answer: bytes,
+    issuedAt,
+    isWhole: drift !== "never"
+  },
+  drift:
+    drift === "never" ? undefined : { reason: `Cal.com's answers changed: ${reason}`, users: drift === "now" ? 1 : 2 }
+})
 
 export interface Sealed {
-  /** Keeps an answer that no statement could take yet, and offers it until one does. */
-  readonly offer: (request: SealRequest) => Effect.Effect<void>
+  /** Keeps an answer that came when its attempt was over, or that no statement could take yet: offers it until one does. */
+  readonly offer: (userUlid: UserUlid, kept: Kept) => Effect.Effect<void>
   /** Reads answers again. A pair that is found is stored as one that came late, and the row is answered. */
   readonly read: (
     row: StoredRow,
@@ -102,7 +116,7 @@ export const make = (deps: {
       Effect.map(readOne(row, sealed), (next) => Option.orElse(next, () => found))
     )
 
-  const readAll = Stream.paginateChunkEffect(undefined as StoredConnection["userUlid"] | undefined, (after) =>
+  const readAll = Stream.paginateChunkEffect(undefined as UserUlid | undefined, (after) =>
     Effect.map(
       storage.sealed({ after, limit: page }),
       (found) =>
@@ -124,20 +138,21 @@ export const make = (deps: {
   )
 
   return {
-    offer: (request) =>
-      storage.seal(request).pipe(
+    offer: (userUlid, { drift, sealed }) => {
+      const request: SealRequest = {
+        userUlid,
+        ...sealed,
+        ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuit.keyOf(sealed.connection.clientId) } })
+      }
+      return storage.seal(request).pipe(
         Effect.asVoid,
         Effect.catchAll(() =>
           Effect.sync(() => {
-            owned.runToEnd(
-              Effect.ignore(Effect.retry(storage.seal(request), pause)).pipe(
-                Effect.annotateLogs({ userUlid: request.userUlid })
-              ),
-              request.userUlid
-            )
+            owned.runToEnd(Effect.ignore(Effect.retry(storage.seal(request), pause)), userUlid)
           })
         )
-      ),
+      )
+    },
     read,
     readAlways: Effect.forever(
       isNeeded.await.pipe(

@@ -16,6 +16,7 @@ import type { StoredConnection } from "../TokenStorage.js"
 import type { Commits } from "./Commit.js"
 import * as Cooldowns from "./Cooldowns.js"
 import { reauthorizationRequired } from "./Ending.js"
+import type { Flight } from "./Flight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 
@@ -57,11 +58,7 @@ export const make = (deps: {
   readonly reader: Reader
   readonly flights: SingleFlight<StoredConnection, TokenError>
   /** Refreshes, by whichever process. */
-  readonly fly: (request: {
-    readonly entry: Entry
-    readonly purpose: "refresh" | "reissue"
-    readonly rejected: boolean
-  }) => Effect.Effect<StoredConnection, TokenError>
+  readonly fly: Flight
 }) => {
   const { client, config, cooldowns, flights, memory, reader } = deps
 

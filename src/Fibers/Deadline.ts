@@ -36,7 +36,7 @@ export const make = (given?: Map<number, Line>): Effect.Effect<Deadline, never, 
     const watch = (length: number, { slots }: Line) =>
       Effect.gen(function* () {
         for (let [first] = slots; first !== undefined; [first] = slots) {
-          // It may have been told off meanwhile. A line is never slept on for longer than it is: clocks are put back.
+          // It may have been called off meanwhile. A line is never slept on for longer than it is: clocks are put back.
           const left = Math.min(first.until - (yield* Clock.currentTimeMillis), length)
           if (left > 0) yield* Effect.sleep(left)
           if (slots.delete(first)) first.late()

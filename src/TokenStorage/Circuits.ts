@@ -126,7 +126,7 @@ export const open = (
   now: number,
   interval: number
 ): OpenCircuit => {
-  const tried = cause === "client" ? [] : [...(userUlid === undefined ? [] : [userUlid])]
+  const tried = cause === "client" || userUlid === undefined ? [] : [userUlid]
   // Nothing but an answer that is understood ends a drift.
   if (circuit?.cause === "drift") return { ...circuit, trialAt: now + interval, openedAt: now }
   const known = circuit?.cause === cause ? circuit.tried.filter((other) => other !== userUlid) : []

@@ -123,17 +123,13 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const sealedOf = (userUlid: UserUlid, now: number) =>
     [...(sealed.get(userUlid)?.values() ?? [])].filter(({ at }) => at + sealedFor > now).sort((a, b) => a.at - b.at)
 
-  const setCircuit = (request: Circuits.ClientKey, circuit: Circuits.OpenCircuit) => {
-    circuits.set(clientKey(request), circuit)
-  }
-
   const openCircuit = (
     request: CircuitRequest,
     why: { readonly cause: Circuits.CircuitCause; readonly reason: string; readonly userUlid?: UserUlid },
     now: number
   ) => {
     const circuit = Circuits.open(circuits.get(clientKey(request)), why, now, Rows.millis(request.interval))
-    setCircuit(request, circuit)
+    circuits.set(clientKey(request), circuit)
     return circuit
   }
 
@@ -193,7 +189,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         return [ClaimResult.Held(held), row]
       }
       case "Trial":
-        setCircuit(circuit, admission.next)
+        circuits.set(key, admission.next)
         return [{ ...claimed, trial: admission.reissue ? "reissue" : "refresh" }, next]
     }
   }

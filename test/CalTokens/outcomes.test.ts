@@ -444,6 +444,25 @@ describe("reissue", () => {
     )
 
     scenario(
+      `while it is under way, ${where} connects the same account anew: whoever asked gets a token that lives`,
+      Effect.gen(function* () {
+        const { grant, sandbox, tokens } = yield* World.connected("managed")
+        const node = where === "this process" ? tokens : (yield* World.anotherNode()).tokens
+        yield* sandbox.inject(Fault.delayBefore("3 seconds", { kind: "forceRefresh" }))
+        const reissue = yield* World.start(tokens.refresh(user(), { reissue: true }))
+        yield* TestClock.adjust("1 second")
+        const anew = yield* sandbox.grantManaged({ calUserId: grant.calUserId })
+        yield* node.connect(user(), { _tag: "ManagedUser", calUserId: grant.calUserId }, anew)
+        yield* World.untilDone(reissue, 60_000)
+        // The reissue ended what was connected meanwhile.
+        assert.isFalse(yield* sandbox.isAccessLive(anew.accessToken))
+        assert.isTrue(yield* sandbox.isAccessLive((yield* Fiber.join(reissue)).accessToken))
+        assert.isTrue(yield* World.isStoredPairLive())
+        assert.strictEqual(yield* sandbox.count("forceRefresh"), 2)
+      })
+    )
+
+    scenario(
       `while it is under way, ${where} connects another managed account: that one is not reissued unasked`,
       Effect.gen(function* () {
         const { grant, sandbox, tokens } = yield* World.connected("managed")

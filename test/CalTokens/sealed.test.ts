@@ -62,6 +62,7 @@ for (const kind of World.kinds) {
           yield* sandbox.inject(changed(answer, refresh))
           const first = yield* World.passTime(Effect.flip(tokens.ensureValid(user(1))), 30_000)
           assert.strictEqual(first._tag, "CalProtocolError")
+          assert.include(first.message, "Cal.com's answers changed")
           const told = yield* Effect.forEach(users(12), (userUlid, i) =>
             Effect.flip((i % 2 === 0 ? tokens : other).ensureValid(userUlid))
           )

@@ -18,7 +18,7 @@ it.scoped("everybody is told at their own time, whatever the order in which they
   })
 )
 
-it.scoped("who told it off is not told, and those behind are in time", () =>
+it.scoped("who called it off is not told, and those behind are in time", () =>
   Effect.gen(function* () {
     const lines: NonNullable<Lines> = new Map()
     const { after } = yield* Deadline.make(lines)

@@ -1,6 +1,6 @@
 /** What every storage has to do with answers that nobody could read. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Redacted } from "effect"
+import { Duration, Effect, Redacted, TestClock } from "effect"
 import type { NewSealedAnswer } from "../../src/TokenStorage.js"
 import * as Fixture from "./StorageFixture.js"
 
@@ -58,6 +58,43 @@ export const sealed = (storage: () => Fixture.Storage) => {
       assert.sameMembers(texts, ["again", "what was answered for two"])
       for (const { userUlid } of users) yield* storage().disconnect(userUlid)
       assert.deepStrictEqual(yield* page(before, 2), [])
+    })
+  )
+
+  it.effect("keep their OAuth2 user from being tried or marked while others may be reading, and no longer", () =>
+    Effect.gen(function* () {
+      const { calUserId, userUlid } = Fixture.newUser()
+      const connection = Fixture.oauth(calUserId)
+      const clientId = `client of ${userUlid}`
+      const circuit = { clientId, fingerprint: "f", interval: Duration.seconds(30) }
+      const brake = { users: 5, window: Duration.minutes(1) }
+      const own = { ...connection, clientId }
+      yield* storage().connect({ userUlid, connection: own, pair: Fixture.pair(userUlid) })
+      const spentHash = Fixture.refreshHash(userUlid)
+      const drift = { reason: "changed", users: 1, circuit } as const
+      yield* storage().seal({ userUlid, ...answer(calUserId, spentHash), connection: own, drift })
+      const claim = (whose?: typeof circuit) =>
+        storage().claim(Fixture.claimOf(userUlid, { circuit: whose, expiredFor: Duration.zero }))
+      const mark = Effect.gen(function* () {
+        assert.strictEqual((yield* claim())._tag, "Claimed")
+        const failure = Fixture.terminal([spentHash])
+        const request = { userUlid, attemptId: Fixture.claimOf(userUlid).attemptId, failure, circuit, brake }
+        return (yield* storage().fail(request))._tag
+      })
+      assert.strictEqual((yield* claim(circuit))._tag, "Held")
+      assert.strictEqual(yield* mark, "Spared")
+      // Cal.com exchanges somebody else's code.
+      const other = Fixture.newUser()
+      const theirs = { ...Fixture.oauth(other.calUserId), clientId }
+      const pair = Fixture.pair(other.userUlid)
+      yield* storage().connect({ userUlid: other.userUlid, connection: theirs, pair, circuit })
+      yield* TestClock.adjust("299999 millis")
+      const held = yield* claim(circuit)
+      assert.isTrue(held._tag === "Held" && held.cause === "drift" && held.sealed.length === 1)
+      assert.isTrue(held._tag === "Held" && Duration.toMillis(held.retryAfter) === 1)
+      assert.strictEqual(yield* mark, "Spared")
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(yield* mark, "Recorded")
     })
   )
 }

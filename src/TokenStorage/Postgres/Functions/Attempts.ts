@@ -334,10 +334,9 @@ const fail: Parts.Definition = {
         if k.cause = 'brake' or (v_refused >= p_brake_users and v_refused > v_granted) then
           v_failure := 'Spared';
           k := cal_tokens.open_circuit_1(p_client_id, p_fingerprint, 'brake', ${Parts.text(brakeReason)}, p_user, p_interval, v_now);
-        elsif k.cause = 'client' and r.attempt_started_at > k.opened_at then
+        else
           -- Cal.com looks at a user only after it accepted the client.
-          update cal_tokens.client c set cause = null, closed_at = v_now
-          where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
+          ${Circuits.close("p_client_id", "c.cause = 'client' and c.opened_at < r.attempt_started_at")}
         end if;
       end if;
       if v_failure = 'Spared' then
