@@ -51,7 +51,8 @@
  * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
  * waiting. Nothing depends on it.
  */
-import { Context, Data, type Duration, type Effect, type Option, type Redacted, type Stream } from "effect"
+import { createHash } from "node:crypto"
+import { Context, Data, type Duration, type Effect, type Option, Redacted, type Stream } from "effect"
 import type { Connection, ManagedUser, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -93,6 +94,12 @@ export interface StoredRow extends StoredConnection {
 
 /** How many displaced pairs are kept per user. */
 export const maxFallbacks = 3
+
+/**
+ * So many answers of a user are kept, the first and the last ones each: a token that is probed may be answered again in
+ * words that nobody reads, and either answer may be the one with the pair.
+ */
+export const maxSealed = { first: 4, last: 4 } as const
 
 /** How long an answer is kept that nobody can read: as long as an OAuth2 refresh token lives, in milliseconds. */
 export const sealedFor = 30 * 86_400_000
@@ -202,6 +209,10 @@ export interface SealedAnswer {
 
 export type NewSealedAnswer = Omit<SealedAnswer, "at">
 
+/** Tells answers apart: one that is offered twice is kept once. */
+export const hashAnswer = (answer: SealedAnswer["answer"]): string =>
+  createHash("sha256").update(Redacted.value(answer)).digest("hex")
+
 /** An answer that nobody understands says something about all: at once, or when a second user of the client meets one. */
 export interface Drift {
   readonly reason: string
@@ -241,7 +252,7 @@ export interface CommitRequest {
   readonly unread?:
     | { readonly sealed: NewSealedAnswer; readonly drift: Drift | undefined; readonly probeIn: Duration.Duration }
     | undefined
-  /** The pair was read in the answer that is sealed under this hash, which has done its duty. */
+  /** The pair was read in an answer that is sealed under this hash: all of these have done their duty. */
   readonly unsealed?: string | undefined
   /** Whose circuit a pair may close. */
   readonly circuit?: CircuitRequest | undefined

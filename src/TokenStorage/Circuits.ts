@@ -79,7 +79,7 @@ export const maxTried = 50
 
 /**
  * `isWaiting`: nothing but a new pair can serve the user, or a new one was asked for. `hasSealed`: an answer of the user is
- * kept that nobody could read. `driftEndedAt`: when the client's last drift did.
+ * kept that nobody could read, to the token that would be spent. `driftEndedAt`: when the client's last drift did.
  */
 export const admit = (
   circuit: OpenCircuit | undefined,

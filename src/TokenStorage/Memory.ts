@@ -13,6 +13,8 @@ import {
   type Drift,
   FailResult,
   type FailRequest,
+  hashAnswer,
+  maxSealed,
   type NewSealedAnswer,
   sealedFor,
   type SealedAnswer,
@@ -42,8 +44,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const lookups = new Map<UserUlid, ReadonlyMap<string, Lookup>>()
   /** By the access token's hash: whose look-ups have it. */
   const owners = new Map<string, Set<UserUlid>>()
-  /** By user, then by the refresh token that was spent. */
-  const sealed = new Map<UserUlid, Map<string, SealedAnswer>>()
+  /** By user, then by what was answered for which refresh token, in the order in which they came. */
+  const sealed = new Map<UserUlid, ReadonlyMap<string, SealedAnswer>>()
   const circuits = new Map<string, Circuits.OpenCircuit>()
   /** When a circuit closed last. */
   const closedAt = new Map<string, number>()
@@ -121,7 +123,15 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     })
 
   const sealedOf = (userUlid: UserUlid, now: number) =>
-    [...(sealed.get(userUlid)?.values() ?? [])].filter(({ at }) => at + sealedFor > now).sort((a, b) => a.at - b.at)
+    [...(sealed.get(userUlid)?.values() ?? [])].filter(({ at }) => at + sealedFor > now)
+
+  /** Whether one is kept of the token that would be spent now. */
+  const hasSealed = (row: Rows.Row, now: number) =>
+    sealedOf(row.userUlid, now).some(({ spentHash }) => [row.journal, hash(row.pair.refreshToken)].includes(spentHash))
+
+  const unseal = (userUlid: UserUlid, isOver: (answer: SealedAnswer) => boolean) => {
+    sealed.set(userUlid, new Map([...(sealed.get(userUlid) ?? [])].filter(([, answer]) => !isOver(answer))))
+  }
 
   const openCircuit = (
     request: CircuitRequest,
@@ -155,8 +165,12 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     now: number
   ) => {
     if (!rows.has(userUlid)) return false
-    sealed.set(userUlid, new Map(sealed.get(userUlid)).set(answer.spentHash, { ...answer, at: now }))
-    const isOthers = ([other, answers]: [UserUlid, Map<string, SealedAnswer>]) =>
+    const key = `${answer.spentHash} ${hashAnswer(answer.answer)}`
+    const before = [...(sealed.get(userUlid) ?? [])].filter(([other, { at }]) => other !== key && at + sealedFor > now)
+    const all = [...before, [key, { ...answer, at: now }] as const]
+    const dropped = all.slice(maxSealed.first, -maxSealed.last)
+    sealed.set(userUlid, new Map(all.filter((each) => !dropped.includes(each))))
+    const isOthers = ([other, answers]: [UserUlid, ReadonlyMap<string, SealedAnswer>]) =>
       other !== userUlid &&
       [...answers.values()].some(
         (it) => it.connection.clientId === answer.connection.clientId && it.at + sealedFor > now
@@ -176,7 +190,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     const { circuit, purpose } = request
     if (circuit === undefined || purpose._tag === "Hold") return [claimed, next]
     const isWaiting = purpose._tag === "Reissue" || request.expiredFor !== undefined
-    const user = { userUlid: row.userUlid, kind: row.connection._tag, isWaiting, hasSealed: claimed.sealed.length > 0 }
+    const user = { userUlid: row.userUlid, kind: row.connection._tag, isWaiting, hasSealed: hasSealed(row, now) }
     const key = clientKey(circuit)
     const interval = Rows.millis(circuit.interval)
     const admission = Circuits.admit(circuits.get(key), user, now, interval, driftEndedAt.get(key))
@@ -198,10 +212,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const spares = ({ brake, circuit }: FailRequest, row: Rows.Row, now: number) => {
     if (circuit === undefined || brake === undefined) return undefined
     const present = circuits.get(clientKey(circuit))
-    const hasSealed = sealedOf(row.userUlid, now).length > 0
-    if (present?.cause === "drift") return hasSealed ? present : undefined
+    if (present?.cause === "drift") return hasSealed(row, now) ? present : undefined
     const isReading = Circuits.isReading(driftEndedAt.get(clientKey(circuit)), now)
-    if (present === undefined && isReading && hasSealed) {
+    if (present === undefined && isReading && hasSealed(row, now)) {
       return { cause: "drift", reason: Circuits.keptReason, trialAt: now + Rows.millis(circuit.interval) } as const
     }
     const counts = log.refreshes(
@@ -263,13 +276,11 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const [result, next] = commit(row, request, now, lastVersion + 1, isFreeFor(row.userUlid))
         const isMine = row.attemptId === request.attemptId
         const claimedAt = isMine ? (row.attemptStartedAt ?? -Infinity) : -Infinity
-        if (request.unsealed !== undefined) sealed.get(row.userUlid)?.delete(request.unsealed)
+        if (request.unsealed !== undefined) unseal(row.userUlid, ({ spentHash }) => spentHash === request.unsealed)
         if (CommitResult.$is("Stored")(result)) {
           const { unread } = request
           if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
-          for (const { at, spentHash } of sealedOf(row.userUlid, now)) {
-            if (at < claimedAt) sealed.get(row.userUlid)?.delete(spentHash)
-          }
+          unseal(row.userUlid, ({ at }) => at < claimedAt)
         }
         // One that is not understood says nothing good of the client.
         if (request.unread === undefined)

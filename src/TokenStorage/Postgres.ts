@@ -16,6 +16,7 @@ import {
   type Drift,
   FailResult,
   type FailRequest,
+  hashAnswer,
   type NewSealedAnswer,
   type StoredConnection,
   TokenStorage
@@ -115,10 +116,11 @@ export const make = (
     /** The parameters of an answer to be sealed, and of what it says about all users. */
     const sealing = (userUlid: UserUlid, answer: NewSealedAnswer | undefined, drift: Drift | undefined) =>
       answer === undefined
-        ? Effect.succeed([null, null, null, null, null])
+        ? Effect.succeed([null, null, null, null, null, null])
         : Effect.map(Sealing.sealAnswer(keys, userUlid, answer), (envelope) => [
             answer.connection.clientId,
             answer.spentHash,
+            hashAnswer(answer.answer),
             envelope,
             drift?.reason ?? null,
             drift?.users ?? null

@@ -52,10 +52,16 @@ export const sealed = (storage: () => Fixture.Storage) => {
       assert.sameDeepMembers([...(yield* page(before, 2))], [...whole(a), ...whole(b)])
       assert.sameDeepMembers([...(yield* page(b, 2))], whole(c))
       assert.deepStrictEqual(yield* page(c, 2), [])
-      // The same token's is kept once, as it came last.
-      yield* storage().seal({ userUlid: c.userUlid, ...answer(c.calUserId, "one"), answer: bytes("again") })
-      const texts = (yield* page(b, 2)).map(({ text }) => text)
-      assert.sameMembers(texts, ["again", "what was answered for two"])
+      // The same answer is kept once; another one to the same token takes nothing from it.
+      yield* storage().seal({ userUlid: c.userUlid, ...answer(c.calUserId, "one") })
+      const again = (n: number) => ({ ...answer(c.calUserId, "one"), answer: bytes(`again ${n}`) })
+      for (const n of [1, 2, 3, 4, 5, 6, 7, 8]) yield* storage().seal({ userUlid: c.userUlid, ...again(n) })
+      assert.deepStrictEqual(
+        (yield* page(b, 2)).map(({ text }) => text),
+        ["two", "one"]
+          .map((spent) => `what was answered for ${spent}`)
+          .concat([1, 2, 5, 6, 7, 8].map((n) => `again ${n}`))
+      )
       for (const { userUlid } of users) yield* storage().disconnect(userUlid)
       assert.deepStrictEqual(yield* page(before, 2), [])
     })
@@ -95,6 +101,28 @@ export const sealed = (storage: () => Fixture.Storage) => {
       assert.strictEqual(yield* mark, "Spared")
       yield* TestClock.adjust("1 millis")
       assert.strictEqual(yield* mark, "Recorded")
+    })
+  )
+
+  it.effect("to a token that the user has no more hold nobody from a trial", () =>
+    Effect.gen(function* () {
+      const { calUserId, userUlid } = Fixture.newUser()
+      const clientId = `client of ${userUlid}`
+      const connection = { ...Fixture.oauth(calUserId), clientId }
+      const circuit = { clientId, fingerprint: "f", interval: Duration.seconds(30) }
+      yield* storage().connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} new`) })
+      const drift = { reason: "changed", users: 1, circuit } as const
+      for (const [token, verdict] of [
+        ["old", "Claimed"],
+        ["new", "Held"]
+      ] as const) {
+        const spentHash = Fixture.refreshHash(`${userUlid} ${token}`)
+        yield* storage().seal({ userUlid, ...answer(calUserId, spentHash), connection, drift })
+        yield* TestClock.adjust("2 minutes")
+        const claim = yield* storage().claim(Fixture.claimOf(userUlid, { circuit, expiredFor: Duration.zero }))
+        assert.strictEqual(claim._tag, verdict)
+        yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.released() })
+      }
     })
   )
 }

@@ -114,11 +114,13 @@ export const migrations: Migrations = {
     yield* sql`
       create table cal_tokens.sealed_answer (
         user_ulid text collate "C" not null references cal_tokens.connection on delete cascade,
+        id bigint not null generated always as identity,
         spent_hash text not null,
+        answer_hash text not null,
         client_id text not null,
         at bigint not null,
         envelope text not null,
-        primary key (user_ulid, spent_hash)
+        primary key (user_ulid, id)
       )`
     yield* sql`create index sealed_answer_client on cal_tokens.sealed_answer (client_id, at)`
     // Its users may have no connection yet, and rows live for minutes: nothing refers to anything.

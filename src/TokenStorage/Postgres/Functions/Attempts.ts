@@ -89,7 +89,7 @@ const claim: Parts.Definition = {
         v_longest := case when v_risk then ${Circuits.riskDelay("k.risks")} else p_interval end;
         v_waiting := p_purpose = 'Reissue' or p_expired_for is not null;
         -- Nobody's token that still serves is put at risk, and one that was spent for an answer would show nothing.
-        if k.cause = 'drift' and (not v_waiting or v_risk and ${Circuits.hasSealed("p_user")}) then
+        if k.cause = 'drift' and (not v_waiting or v_risk and ${Circuits.hasSealed}) then
           verdict := 'Held';
           v_over := v_now + greatest(v_wait, p_interval);
         elsif v_wait > 0 and v_trial_at - v_now <= v_longest then
@@ -108,7 +108,7 @@ const claim: Parts.Definition = {
             risks = case when v_risk then c.risks + 1 else c.risks end
           where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
         end if;
-      elsif r.kind = 'OAuth2' and ${Circuits.hasSealed("p_user")} then
+      elsif r.kind = 'OAuth2' and ${Circuits.hasSealed} then
         -- Not locked: a drift that ends just now was open for all who ask while it does.
         select * into k from cal_tokens.client c where c.client_id = p_client_id and c.fingerprint = p_fingerprint;
         if found and k.cause is null and ${Circuits.isReading("k.drift_ended_at")} then
@@ -235,7 +235,7 @@ const commit: Parts.Definition = {
     where c.user_ulid = p_user
     returning * into r;
     if p_envelope is not null then
-      perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_envelope, p_drift_reason, p_drift_users,
+      perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason, p_drift_users,
         p_fingerprint, p_interval, v_now);
     end if;
     delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.at < v_claimed_at;
@@ -299,7 +299,7 @@ const fail: Parts.Definition = {
   body: `
   ${Parts.lock}
   if p_envelope is not null then
-    perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_envelope, p_drift_reason, p_drift_users,
+    perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason, p_drift_users,
       p_fingerprint, p_interval, v_now);
   end if;
   if p_refusal is not null and p_fingerprint is not null then
@@ -316,10 +316,10 @@ const fail: Parts.Definition = {
       select * into k from cal_tokens.client c
       where c.client_id = p_client_id and c.fingerprint = p_fingerprint for no key update;
       if k.cause = 'drift' then
-        if ${Circuits.hasSealed("p_user")} then
+        if ${Circuits.hasSealed} then
           v_failure := 'Spared';
         end if;
-      elsif k.cause is null and ${Circuits.isReading("k.drift_ended_at")} and ${Circuits.hasSealed("p_user")} then
+      elsif k.cause is null and ${Circuits.isReading("k.drift_ended_at")} and ${Circuits.hasSealed} then
         v_failure := 'Spared';
         k.cause := 'drift';
         k.reason := ${Parts.text(keptReason)};

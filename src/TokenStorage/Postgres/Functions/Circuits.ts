@@ -1,5 +1,5 @@
 /** The circuits of clients and the answers that nobody could read, as `TokenStorage/Circuits.ts` has them. */
-import { sealedFor } from "../../../TokenStorage.js"
+import { maxSealed, sealedFor } from "../../../TokenStorage.js"
 import { maxTried, readingTime } from "../../Circuits.js"
 import * as Parts from "./Parts.js"
 
@@ -15,6 +15,7 @@ export const circuitParameters: ReadonlyArray<Parts.Field> = [
 export const sealedParameters: ReadonlyArray<Parts.Field> = [
   ["sealed_client_id", "text"],
   ["spent_hash", "text"],
+  ["answer_hash", "text"],
   ["envelope", "text"],
   ["drift_reason", "text"],
   ["drift_users", "integer"]
@@ -73,10 +74,17 @@ const seal: Parts.Definition = {
   end if;
   ${Parts.durable}
   v_now := ${Parts.now};
-  insert into cal_tokens.sealed_answer as s (user_ulid, spent_hash, client_id, at, envelope)
-  values (p_user, p_spent_hash, p_sealed_client_id, v_now, p_envelope)
-  on conflict (user_ulid, spent_hash) do update set at = excluded.at, envelope = excluded.envelope;
   delete from cal_tokens.sealed_answer s where s.client_id = p_sealed_client_id and s.at <= v_now - ${sealedFor};
+  delete from cal_tokens.sealed_answer s
+  where s.user_ulid = p_user and s.spent_hash = p_spent_hash and s.answer_hash = p_answer_hash;
+  insert into cal_tokens.sealed_answer (user_ulid, spent_hash, answer_hash, client_id, at, envelope)
+  values (p_user, p_spent_hash, p_answer_hash, p_sealed_client_id, v_now, p_envelope);
+  delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.id in (
+    select o.id from (
+      select k.id, row_number() over (order by k.id) as first, row_number() over (order by k.id desc) as last
+      from cal_tokens.sealed_answer k where k.user_ulid = p_user
+    ) o where o.first > ${maxSealed.first} and o.last > ${maxSealed.last}
+  );
   if p_fingerprint is not null and (p_drift_users = 1 or p_drift_users = 2 and exists (
     select from cal_tokens.sealed_answer s
     where s.client_id = p_sealed_client_id and s.user_ulid <> p_user and s.at > v_now - ${sealedFor}
@@ -103,12 +111,12 @@ const sealed: Parts.Definition = {
       select distinct d.user_ulid from cal_tokens.sealed_answer d
       where d.user_ulid > coalesce(p_after, '') and d.at > v_now - ${sealedFor} order by d.user_ulid limit p_limit
     ) page join cal_tokens.sealed_answer s on s.user_ulid = page.user_ulid
-    where s.at > v_now - ${sealedFor} order by s.user_ulid, s.at;`
+    where s.at > v_now - ${sealedFor} order by s.user_ulid, s.id;`
 }
 
-/** Whether anything is sealed of one user. */
-export const hasSealed = (user: string) =>
-  `exists (select from cal_tokens.sealed_answer s where s.user_ulid = ${user} and s.at > v_now - ${sealedFor})`
+/** Whether an answer is sealed to the token that would be spent of the row `r`. */
+export const hasSealed = `exists (select from cal_tokens.sealed_answer s where s.user_ulid = r.user_ulid
+    and s.spent_hash in (r.journal, r.refresh_hash) and s.at > v_now - ${sealedFor})`
 
 /** Whether a client's last drift ended so short a time ago that its answers may still be being read. */
 export const isReading = (endedAt: string) => `(${endedAt} <= v_now and v_now < ${endedAt} + ${readingTime})`
@@ -116,7 +124,7 @@ export const isReading = (endedAt: string) => `(${endedAt} <= v_now and v_now < 
 /** All that is sealed of one user, as JSON. */
 export const sealedOf = (user: string) => `(
     select coalesce(jsonb_agg(jsonb_build_object('spent_hash', s.spent_hash, 'at', s.at, 'envelope', s.envelope)
-      order by s.at), '[]')
+      order by s.id), '[]')
     from cal_tokens.sealed_answer s where s.user_ulid = ${user} and s.at > v_now - ${sealedFor})`
 
 /** Closes the circuit, if one is open and `condition` holds of it. */
