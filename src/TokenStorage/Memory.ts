@@ -166,7 +166,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   ) => {
     if (!rows.has(userUlid)) return false
     const key = `${answer.spentHash} ${hashAnswer(answer.answer)}`
-    const before = [...(sealed.get(userUlid) ?? [])].filter(([other, { at }]) => other !== key && at + sealedFor > now)
+    const before = [...(sealed.get(userUlid) ?? [])].filter(([, { at }]) => at + sealedFor > now)
+    // Offered before, it is no news of anything.
+    if (before.some(([other]) => other === key)) return true
     const all = [...before, [key, { ...answer, at: now }] as const]
     const dropped = all.slice(maxSealed.first, -maxSealed.last)
     sealed.set(userUlid, new Map(all.filter((each) => !dropped.includes(each))))
@@ -277,13 +279,11 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const isMine = row.attemptId === request.attemptId
         const claimedAt = isMine ? (row.attemptStartedAt ?? -Infinity) : -Infinity
         if (request.unsealed !== undefined) unseal(row.userUlid, ({ spentHash }) => spentHash === request.unsealed)
-        if (CommitResult.$is("Stored")(result)) {
-          const { unread } = request
-          if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
-          unseal(row.userUlid, ({ at }) => at < claimedAt)
-        }
+        const { unread } = request
+        if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
+        if (CommitResult.$is("Stored")(result)) unseal(row.userUlid, ({ at }) => at < claimedAt)
         // One that is not understood says nothing good of the client.
-        if (request.unread === undefined)
+        if (unread === undefined)
           closeCircuit(request.circuit, Circuits.granted, request.unsealed === undefined ? claimedAt : Infinity, now)
         if (CommitResult.$is("Stored")(result))
           store(next, request.reissued === true ? "reissued" : "refreshed", true, now)

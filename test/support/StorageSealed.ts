@@ -58,7 +58,7 @@ export const sealed = (storage: () => Fixture.Storage) => {
       for (const n of [1, 2, 3, 4, 5, 6, 7, 8]) yield* storage().seal({ userUlid: c.userUlid, ...again(n) })
       assert.deepStrictEqual(
         (yield* page(b, 2)).map(({ text }) => text),
-        ["two", "one"]
+        ["one", "two"]
           .map((spent) => `what was answered for ${spent}`)
           .concat([1, 2, 5, 6, 7, 8].map((n) => `again ${n}`))
       )

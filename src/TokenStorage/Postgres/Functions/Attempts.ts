@@ -234,10 +234,6 @@ const commit: Parts.Definition = {
       journal = case when p_probe_in is not null then p_refresh_hash end, probe_not_before = v_now + p_probe_in
     where c.user_ulid = p_user
     returning * into r;
-    if p_envelope is not null then
-      perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason, p_drift_users,
-        p_fingerprint, p_interval, v_now);
-    end if;
     delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.at < v_claimed_at;
     if v_cal_user_id is not null then
       insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
@@ -258,6 +254,10 @@ const commit: Parts.Definition = {
     if v_since is not null then
       perform cal_tokens.log_1(v_now, p_user, 'reauthorized', r.version, null, null, v_cause, v_since);
     end if;
+  end if;
+  if p_envelope is not null then
+    perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason,
+      p_drift_users, p_fingerprint, p_interval, v_now);
   end if;
   -- An answer that is not understood says nothing good of the client.
   if p_envelope is null then

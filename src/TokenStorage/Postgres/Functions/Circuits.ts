@@ -75,8 +75,14 @@ const seal: Parts.Definition = {
   ${Parts.durable}
   v_now := ${Parts.now};
   delete from cal_tokens.sealed_answer s where s.client_id = p_sealed_client_id and s.at <= v_now - ${sealedFor};
-  delete from cal_tokens.sealed_answer s
-  where s.user_ulid = p_user and s.spent_hash = p_spent_hash and s.answer_hash = p_answer_hash;
+  -- Offered before, it is no news of anything.
+  if exists (
+    select from cal_tokens.sealed_answer s
+    where s.user_ulid = p_user and s.spent_hash = p_spent_hash and s.answer_hash = p_answer_hash
+      and s.at > v_now - ${sealedFor}
+  ) then
+    return true;
+  end if;
   insert into cal_tokens.sealed_answer (user_ulid, spent_hash, answer_hash, client_id, at, envelope)
   values (p_user, p_spent_hash, p_answer_hash, p_sealed_client_id, v_now, p_envelope);
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.id in (
