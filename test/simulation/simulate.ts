@@ -27,6 +27,9 @@ type Message =
 
 const chunk = 100
 
+/** A process that crashed leaves fibers which never run again, and the runtime holds them: they go with their worker. */
+const perWorker = 2000
+
 const work = (part: Part, tell: (message: Message) => void): void => {
   const variant = part.variantName === undefined ? undefined : variants[part.variantName]
   const events = new Map<string, number>()
@@ -79,33 +82,41 @@ const main = async (): Promise<number> => {
     process.stdout.write(`\r${bar} ${(share * 100).toFixed(1)} %  ${done}  ${rate().toFixed(0)}/s  ${left} s left   `)
   }
 
-  const reports = await Promise.all(
-    Array.from({ length: workers }, (_, index) => {
-      const part: Part = {
-        from: seed + index,
+  const play = (part: Part) =>
+    new Promise<string | undefined>((resolve, reject) => {
+      const worker = new Worker(fileURLToPath(import.meta.url), {
+        workerData: part,
+        resourceLimits: { maxYoungGenerationSizeMb: 64 }
+      })
+      let report: string | undefined
+      worker.on("message", (message: Message) => {
+        done += message.done
+        show()
+        if (message.kind === "progress") return
+        for (const [event, count] of message.events) events.set(event, (events.get(event) ?? 0) + count)
+        report = message.report
+      })
+      worker.on("error", reject)
+      worker.on("exit", () => resolve(report))
+    })
+
+  /** Every so many workers-th history from `index` on, until one fails. */
+  const playAll = async (index: number) => {
+    const count = Math.ceil((histories - index) / workers)
+    for (let played = 0; played < count; played += perWorker) {
+      const report = await play({
+        from: seed + index + played * workers,
         step: workers,
-        count: Math.ceil((histories - index) / workers),
+        count: Math.min(perWorker, count - played),
         limits,
         variantName: values.variant
-      }
-      return new Promise<string | undefined>((resolve, reject) => {
-        const worker = new Worker(fileURLToPath(import.meta.url), {
-          workerData: part,
-          resourceLimits: { maxYoungGenerationSizeMb: 64 }
-        })
-        let report: string | undefined
-        worker.on("message", (message: Message) => {
-          done += message.done
-          show()
-          if (message.kind === "progress") return
-          for (const [event, count] of message.events) events.set(event, (events.get(event) ?? 0) + count)
-          report = message.report
-        })
-        worker.on("error", reject)
-        worker.on("exit", () => resolve(report))
       })
-    })
-  )
+      if (report !== undefined) return report
+    }
+    return undefined
+  }
+
+  const reports = await Promise.all(Array.from({ length: workers }, (_, index) => playAll(index)))
   if (process.stdout.isTTY) process.stdout.write("\n")
   process.stdout.write(`${done} histories, ${rate().toFixed(0)}/s\n${Campaign.table(events)}\n\n`)
   const failures = reports.filter((report) => report !== undefined)
