@@ -4,7 +4,7 @@
  * The order of layers decides about start and stop. Services are built first and finalised last; the server listens
  * before the handlers are installed, within the same tick; requests drain before the server goes.
  */
-import { HttpApiBuilder, HttpMiddleware, HttpServer } from "@effect/platform"
+import { HttpApiBuilder, HttpMiddleware, HttpRouter, HttpServer } from "@effect/platform"
 import { Effect, Layer } from "effect"
 import { Api } from "./Api.js"
 import * as Access from "./Http/Access.js"
@@ -37,9 +37,9 @@ const groups = Layer.mergeAll(
 ).pipe(Layer.provide(Access.layer))
 
 const serve = Effect.gen(function* () {
-  const app = yield* HttpApiBuilder.httpApp
-  const { routes } = yield* HttpApiBuilder.Router.router
-  const guarded = yield* Atoms.cors(Edge.guard(app, RouteTable.make(routes)))
+  const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
+  const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
+  const guarded = yield* Atoms.cors(Edge.guard(app, routes))
   return HttpServer.serve(Edge.traced(guarded)).pipe(
     // The platform's span tells the whole URL; ours takes its place.
     HttpMiddleware.withTracerDisabledWhen(() => true)
@@ -48,7 +48,7 @@ const serve = Effect.gen(function* () {
 
 /**
  * Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. `Access.protect` asks for an API key
- * in front of them.
+ * in front of them. They match exactly: escapes and the like are taken below a route that ends in `*`, and by mounts.
  */
 export interface Options<E, R> {
   readonly routes: Layer.Layer<never, E, R>

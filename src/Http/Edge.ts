@@ -112,11 +112,11 @@ const headersOf = (failure: Failure.Failure): Record<string, string> => ({
 })
 
 /** A request's path as it was written, without its query. */
-export const pathOf = (request: HttpServerRequest.HttpServerRequest): string => request.url.split(/[?#]/, 1)[0] ?? ""
+export const pathOf = (request: HttpServerRequest.HttpServerRequest): string => request.url.split("?", 1)[0] ?? ""
 
 /**
- * The outermost layer of every request: refuses work during a shutdown or beyond an address's limit, and turns whatever
- * went wrong into JSON. Health checks are always answered.
+ * The outermost layer of every request: refuses work during a shutdown or beyond an address's limit, and what is not
+ * written as a route is; turns whatever went wrong into JSON. Health checks are always answered.
  */
 export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
   Effect.gen(function* () {
@@ -124,7 +124,9 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
     const lifecycle = yield* Lifecycle
     const limits = yield* CallerLimits
     const envelope = pathOf(request) === Atoms.path ? Atoms.envelope : {}
-    const answer = Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
+    const answer = routes.isExact(request.url)
+      ? Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
+      : Effect.succeed(respond(noEndpoint, envelope))
     if (request.url.startsWith("/health/")) return yield* answer
     if (yield* lifecycle.isStopping) {
       return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."), envelope)
@@ -194,7 +196,7 @@ const recover = (
 
 const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable, envelope: object) => {
   const allowed = routes.methods(request.url)
-  // A method that the path takes: then the path holds escapes that mean nothing.
+  // A method that the path takes: then a parameter is longer than the router takes.
   return allowed.length === 0 || allowed.includes(request.method)
     ? respond(noEndpoint, envelope)
     : HttpServerResponse.setHeader(

@@ -1,25 +1,51 @@
-/** Which methods a path takes, for the answer to a wrong one. */
+/**
+ * Which paths there are, as they are written, and which methods they take. Whoever forbids a path at their own edge
+ * forbids one spelling, so there is no other: a router that decodes, folds case or cuts off would open the rest.
+ */
 import type { HttpRouter } from "@effect/platform"
+import { Chunk } from "effect"
 
 export interface RouteTable {
+  /** Whether a request's URL may be the exact spelling of a path, so that the {@link router} can find it or not. */
+  readonly isExact: (url: string) => boolean
   /** The methods of the routes that match a request's URL. */
   readonly methods: (url: string) => ReadonlyArray<string>
 }
 
-export const make = (routes: Iterable<HttpRouter.Route<unknown, unknown>>): RouteTable => {
+/** What the platform's router tolerates by default. It decodes escapes and cuts off at a semicolon whatever is said here. */
+export const router = { caseSensitive: true, ignoreDuplicateSlashes: false, ignoreTrailingSlash: false } as const
+
+/** Without anything that means something else to another reader: escapes, parameters, empty segments, dot segments. */
+const plain = /^(?:\/(?!\.{1,2}(?:\/|$))[\w\-.~!$&'()*+,=:@]+)+$/
+
+export const make = <E, R>({ mounts, routes }: HttpRouter.HttpRouter<E, R>): RouteTable => {
+  const paths = Array.from(routes, ({ path }): string => path)
   const table = Array.from(routes, (route) => ({
     method: route.method,
     segments: route.path.split("/")
   }))
+  const literals = new Set(paths.filter((path) => !/[:*]/.test(path)))
+  // Below these anything may stand: their handlers judge it. One that has other routes below it is none of them, because
+  // an escape could lead from the one to the others.
+  const open = [
+    ...paths.filter((path) => path.endsWith("*")).map((path) => path.slice(0, -1)),
+    ...Chunk.map(mounts, ([prefix]) => `${prefix}/`)
+  ].filter((prefix) => !paths.some((path) => path !== `${prefix}*` && path.startsWith(prefix)))
   return {
+    isExact: (url) => {
+      const path = pathOf(url)
+      return plain.test(path) || literals.has(path) || open.some((prefix) => path.startsWith(prefix))
+    },
     methods: (url) => {
-      const segments = (url.split(/[?#]/, 1)[0] ?? "").split("/")
+      const segments = pathOf(url).split("/")
       return [
         ...new Set(table.filter((route) => matches(route.segments, segments)).map((route) => route.method))
       ].sort()
     }
   }
 }
+
+const pathOf = (url: string): string => url.split("?", 1)[0] ?? ""
 
 const matches = (pattern: ReadonlyArray<string>, segments: ReadonlyArray<string>): boolean =>
   pattern.length === segments.length &&

@@ -3,7 +3,6 @@
  * is a fault of the service, none leaves Cal.com's API, and none brings a secret back, not even the caller's own.
  */
 import { randomInt } from "node:crypto"
-import * as Net from "node:net"
 import { HttpApi, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
@@ -18,6 +17,7 @@ import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Body from "../../src/Http/Body.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import { hash } from "../../src/Token.js"
+import { type Answer, converse, type Request } from "../support/Conversation.js"
 import {
   calls,
   Fake,
@@ -38,59 +38,6 @@ const seed = 20260115
 
 /** Half of what is sent is made from the one, the other half from a new one, which a failure tells. */
 const seeds = [seed, randomInt(2 ** 31)]
-
-interface Request {
-  readonly method: string
-  readonly target: string
-  readonly body: string | undefined
-}
-
-interface Answer {
-  readonly status: number
-  readonly text: string
-}
-
-const write = ({ body, method, target }: Request) =>
-  [
-    `${method} ${target} HTTP/1.1`,
-    "Host: x",
-    `Authorization: Bearer ${keys.all}`,
-    ...(body === undefined
-      ? []
-      : ["Content-Type: application/json", `Content-Length: ${Buffer.byteLength(body, "utf8")}`]),
-    "",
-    body ?? ""
-  ].join("\r\n")
-
-/** Sends requests in one breath, and takes their answers apart. */
-const converse = (port: number, requests: ReadonlyArray<Request>) =>
-  new Promise<ReadonlyArray<Answer>>((resolve, reject) => {
-    const socket = Net.connect(port, "127.0.0.1")
-    const answers: Array<Answer> = []
-    let rest = ""
-    const done = () => {
-      socket.destroy()
-      resolve(answers)
-    }
-    socket.setEncoding("latin1").on("data", (chunk: string) => {
-      rest += chunk
-      for (;;) {
-        const end = rest.indexOf("\r\n\r\n")
-        if (end < 0) return
-        const head = rest.slice(0, end)
-        // In chunks only where there is nothing to send: then the end of chunks is all that comes.
-        const nothing = /\r\ntransfer-encoding: chunked/i.test(head) ? "0\r\n\r\n".length : 0
-        const length = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
-        if (rest.length < end + 4 + length) return
-        answers.push({ status: Number(head.slice(9, 12)), text: rest.slice(0, end + 4 + length) })
-        rest = rest.slice(end + 4 + length)
-        if (answers.length === requests.length) return done()
-      }
-    })
-    socket.on("error", reject)
-    socket.on("close", done)
-    socket.write(requests.map(write).join(""))
-  })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What is made up

@@ -1,0 +1,58 @@
+/** Requests as they are written, and answers as they come, over one socket. */
+import * as Net from "node:net"
+import { keys } from "./HttpFakes.js"
+
+export interface Request {
+  readonly method: string
+  readonly target: string
+  readonly body: string | undefined
+  /** Instead of {@link keys.all}. */
+  readonly key?: string
+}
+
+export interface Answer {
+  readonly status: number
+  readonly text: string
+}
+
+const write = ({ body, key = keys.all, method, target }: Request) =>
+  [
+    `${method} ${target} HTTP/1.1`,
+    "Host: x",
+    `Authorization: Bearer ${key}`,
+    ...(body === undefined
+      ? []
+      : ["Content-Type: application/json", `Content-Length: ${Buffer.byteLength(body, "utf8")}`]),
+    "",
+    body ?? ""
+  ].join("\r\n")
+
+/** Sends requests in one breath, and takes their answers apart. */
+export const converse = (port: number, requests: ReadonlyArray<Request>) =>
+  new Promise<ReadonlyArray<Answer>>((resolve, reject) => {
+    const socket = Net.connect(port, "127.0.0.1")
+    const answers: Array<Answer> = []
+    let rest = ""
+    const done = () => {
+      socket.destroy()
+      resolve(answers)
+    }
+    socket.setEncoding("latin1").on("data", (chunk: string) => {
+      rest += chunk
+      for (;;) {
+        const end = rest.indexOf("\r\n\r\n")
+        if (end < 0) return
+        const head = rest.slice(0, end)
+        // In chunks only where there is nothing to send: then the end of chunks is all that comes.
+        const nothing = /\r\ntransfer-encoding: chunked/i.test(head) ? "0\r\n\r\n".length : 0
+        const length = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
+        if (rest.length < end + 4 + length) return
+        answers.push({ status: Number(head.slice(9, 12)), text: rest.slice(0, end + 4 + length) })
+        rest = rest.slice(end + 4 + length)
+        if (answers.length === requests.length) return done()
+      }
+    })
+    socket.on("error", reject)
+    socket.on("close", done)
+    socket.write(requests.map(write).join(""))
+  })
