@@ -43,6 +43,10 @@ const parseEntry = (entry: string, position: number): Either.Either<ApiKey, stri
   if (name === undefined || secret === undefined) {
     return Either.left(`must be ${expected}; entry ${position} is not`)
   }
+  // Long enough, and still a placeholder.
+  if (/^(.)\1*$/.test(secret)) {
+    return Either.left(`must be ${expected}; entry ${position} has a secret of one repeated letter`)
+  }
   if (scopes === undefined) return Either.right({ name, secret: Redacted.make(secret), scopes: defaultScopes })
   const known = scopes.split("+").filter(Schema.is(Scope))
   return known.length === scopes.split("+").length

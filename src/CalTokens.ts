@@ -231,9 +231,13 @@ export const makeWith = (
 
       update: Effect.fn("CalTokens.update")(function* (userUlid, input) {
         const decoded = yield* TokenInput.pair(input, yield* client.now)
-        const entry = yield* reader.reload(userUlid)
-        yield* Account.sameCalUser(entry.row.connection.calUserId, decoded.calUserId)
-        const row = yield* storage.update(userUlid, decoded.pair)
+        const store = Effect.gen(function* () {
+          const { connection } = (yield* reader.anew(userUlid)).row
+          yield* Account.sameCalUser(connection.calUserId, decoded.calUserId)
+          return yield* storage.update({ userUlid, connection, pair: decoded.pair })
+        })
+        // None: somebody disconnected the user, which the next look tells, or connected another account.
+        const row = yield* Effect.repeat(store, { until: Option.isSome, times: 3 })
         if (Option.isNone(row)) return yield* Effect.fail(new TokensNotFound({ userUlid }))
         return yield* info(yield* adopt(row.value, "updated"))
       }, Effect.uninterruptible),

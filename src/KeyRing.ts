@@ -1,12 +1,18 @@
 /**
- * Encryption at rest: AES-256-GCM under a key ring. What is encrypted is bound to its user and its purpose, so that a
+ * The keys of a fleet, and what is done with them. No configured key is used as it is: one is derived from it for each
+ * purpose (HKDF with SHA-256, RFC 5869), so that nothing made for one purpose is of use for another.
+ *
+ * Encryption at rest: AES-256-GCM. What is encrypted is bound to its user, its purpose and its subject, so that a
  * ciphertext moved to another user's row, or used for something else, does not decrypt. It is not bound to a column: a
  * pair may move between a user's own columns as it is.
  *
  * An envelope is text, `v1.<key id>.<base64url of nonce, ciphertext, tag>`, and its version and key id are authenticated.
  * Nonces are random (96 bits): one key may write 2^32 envelopes before it has to be replaced (NIST SP 800-38D, 8.3).
+ *
+ * Codes (HMAC-SHA-256, base64url) prove that a text was written by somebody with a key: the first key writes, all are
+ * tried. While keys rotate, processes of the old and of the new order understand each other.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto"
 import { Config, ConfigError, Context, Effect, Either, Layer, Redacted } from "effect"
 import type { UserUlid } from "./Token.js"
 import { TokenUnreadable } from "./TokenError.js"
@@ -15,9 +21,14 @@ import { TokenUnreadable } from "./TokenError.js"
 export interface Binding {
   readonly userUlid: UserUlid
   readonly purpose: "token-pair" | "oauth-code" | "sealed-answer"
+  /** What else has to be the same when it is opened, such as the account. Default: nothing. */
+  readonly subject?: ReadonlyArray<string> | undefined
 }
 
-/** Seals what is written about a user and opens it again. */
+/** What a code is for: access tokens that name their user, flows through Cal.com's consent, sessions of users. */
+export type CodePurpose = "look-up" | "flow" | "session"
+
+/** Seals what is written about a user and opens it again; makes and checks codes. */
 export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
   KeyRing,
   {
@@ -25,6 +36,14 @@ export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
     readonly seal: (binding: Binding, text: Redacted.Redacted) => Effect.Effect<string>
     /** Opens an envelope that any of the keys sealed for the same binding. */
     readonly open: (binding: Binding, envelope: string) => Effect.Effect<Redacted.Redacted, TokenUnreadable>
+    /** Under which names a token (by its hash) is looked up: one for each key, that of the first key first. */
+    readonly lookups: (hash: string) => readonly [string, ...ReadonlyArray<string>]
+    /** The code of a text under the first key. Texts of one purpose have to differ by more than where they are cut. */
+    readonly mac: (purpose: CodePurpose, text: string) => string
+    /** Whether a code is that of a text under any of the keys; in constant time, whichever it is. */
+    readonly verify: (purpose: CodePurpose, text: string, code: string) => boolean
+    /** The ids of the keys, the first one first. */
+    readonly ids: readonly [string, ...ReadonlyArray<string>]
   }
 >() {}
 
@@ -56,6 +75,7 @@ export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> 
     if (keys.some((key) => key.id === id)) return fault("repeats a key id")
     if (secret.toString("base64") !== entry.slice(colon + 1)) return fault("is not base64")
     if (secret.length !== 32) return fault(`has a key of ${secret.length} bytes`)
+    if (secret.every((byte) => byte === secret[0])) return fault("has a key of one repeated byte, which is no secret")
     if (keys.some((key) => Redacted.value(key.secret).equals(secret))) return fault("repeats a key")
     keys.push({ id, secret: Redacted.make(secret) })
   }
@@ -70,13 +90,32 @@ export const generateKeys: Effect.Effect<Redacted.Redacted> = Effect.sync(() => 
 })
 
 export const make = (keys: Keys): KeyRing["Type"] => {
-  const [writer] = keys
-  const byId = new Map(keys.map((key) => [key.id, Redacted.value(key.secret)]))
+  const [writer, ...others] = keys
+  const byId = new Map(keys.map((key) => [key.id, derive(key, "seal")]))
+  const sealing = derive(writer, "seal")
+  const codes = {
+    "look-up": derivedOf(keys, "look-up"),
+    flow: derivedOf(keys, "flow"),
+    session: derivedOf(keys, "session")
+  }
   return {
+    ids: [writer.id, ...others.map(({ id }) => id)],
+    lookups: (hash) => {
+      const [first, ...rest] = codes["look-up"]
+      const text = JSON.stringify(["token", hash])
+      return [codeOf(first, text).toString("base64url"), ...rest.map((key) => codeOf(key, text).toString("base64url"))]
+    },
+    mac: (purpose, text) => codeOf(codes[purpose][0], text).toString("base64url"),
+    verify: (purpose, text, code) => {
+      const given = Buffer.from(code, "base64url")
+      // Every key is tried, and one way of writing a code is right.
+      const found = codes[purpose].filter((key) => isSame(codeOf(key, text), given))
+      return found.length > 0 && given.toString("base64url") === code
+    },
     seal: (binding, text) =>
       Effect.sync(() => {
         const nonce = randomBytes(nonceBytes)
-        const cipher = createCipheriv(algorithm, Redacted.value(writer.secret), nonce, { authTagLength: tagBytes })
+        const cipher = createCipheriv(algorithm, sealing, nonce, { authTagLength: tagBytes })
         cipher.setAAD(associatedData(binding, writer.id))
         const sealed = Buffer.concat([nonce, cipher.update(Redacted.value(text), "utf8"), cipher.final()])
         return `${version}.${writer.id}.${Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url")}`
@@ -137,5 +176,17 @@ const nonceBytes = 12
 const tagBytes = 16
 const form = "id:base64(32 bytes)[,id:…], the first key writes, for example from `openssl rand -base64 32`"
 
-const associatedData = (binding: Binding, keyId: string): Buffer =>
-  Buffer.from(JSON.stringify(["cal-tokens", version, keyId, binding.purpose, binding.userUlid]), "utf8")
+const associatedData = ({ purpose, subject = [], userUlid }: Binding, keyId: string): Buffer =>
+  Buffer.from(JSON.stringify(["cal-tokens", version, keyId, purpose, userUlid, ...subject]), "utf8")
+
+const derive = ({ secret }: Key, purpose: "seal" | CodePurpose): Buffer =>
+  Buffer.from(hkdfSync("sha256", Redacted.value(secret), "", `cal-tokens ${purpose}`, 32))
+
+const derivedOf = ([first, ...rest]: Keys, purpose: CodePurpose): readonly [Buffer, ...ReadonlyArray<Buffer>] => [
+  derive(first, purpose),
+  ...rest.map((key) => derive(key, purpose))
+]
+
+const codeOf = (key: Buffer, text: string): Buffer => createHmac("sha256", key).update(text).digest()
+
+const isSame = (code: Buffer, given: Buffer): boolean => code.length === given.length && timingSafeEqual(code, given)

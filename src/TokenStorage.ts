@@ -22,7 +22,7 @@
  * | `commit`, attempt is mine    | –                 | → idle, new pair         | –                  | → idle, new pair     | –                                | –                     |
  * | `commit` late, same row pair | → idle, new pair  | –                        | → idle, new pair   | → idle, new pair     | → idle, new pair                 | → idle, new pair      |
  * | `commit` late, other pair, same account | pair kept as fallback in every state; terminal → idle |           |                      |                                  |                       |
- * | `commit` late, other account or no row  | `Discarded` in every state                            |           |                      |                                  |                       |
+ * | `commit` of another account, or no row  | `Discarded` in every state                            |           |                      |                                  |                       |
  * | `seal`                       | an answer nobody understood is kept beside the row in every state, and changes nothing else of it | | | | | |
  * | `fail` NotSpent              | none              | → idle, back-off         | none               | mine: → idle, back-off | none                           | none                  |
  * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
@@ -333,6 +333,13 @@ export interface ConnectRequest {
   readonly circuit?: CircuitRequest | undefined
 }
 
+export interface UpdateRequest {
+  readonly userUlid: UserUlid
+  /** The account as it was read: of another one, the pair is not stored. */
+  readonly connection: Connection
+  readonly pair: TokenPair
+}
+
 export interface ListRequest {
   readonly status?: Status["_tag"] | undefined
   /** Only users after this one, in the order of their ULIDs. */
@@ -388,8 +395,8 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly connect: (
       request: ConnectRequest
     ) => Effect.Effect<StoredConnection, CalAccountInUse | StorageUnavailable | TokenUnreadable>
-    /** Stores a new pair of the same account; `None` when there is no connection. */
-    readonly update: (userUlid: UserUlid, pair: TokenPair) => Read<Option.Option<StoredConnection>>
+    /** Stores a new pair of the same account; `None` when there is no connection, or of another account by now. */
+    readonly update: (request: UpdateRequest) => Read<Option.Option<StoredConnection>>
     /** Removes a connection with everything about it; `false` when there was none. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
     /**

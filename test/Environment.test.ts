@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, LogLevel, Option, Redacted } from "effect"
 import * as Environment from "../src/Environment.js"
 
-const key = `k1:${Buffer.alloc(32, 7).toString("base64")}`
+const key = `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`
 const apiKey = "ops:SECRET-0123456789-0123456789-0123456789"
 
 const load = (variables: Record<string, string>) =>
@@ -68,7 +68,7 @@ describe("settings", () => {
         CAL_OAUTH_REDIRECT_URL: "https://app.example/callback",
         CAL_OAUTH_SCOPES: "BOOKING_READ, PROFILE_READ WEBHOOK_WRITE",
         CAL_TOKENS_ENCRYPTION_KEYS: key,
-        CAL_TOKENS_API_KEYS: `${apiKey},web:${"w".repeat(32)}:proxy+read-token`,
+        CAL_TOKENS_API_KEYS: `${apiKey},web:${"web-".repeat(8)}:proxy+read-token`,
         CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example, http://localhost:3000",
         CAL_TOKENS_RETURN_URLS: "https://a.example/back?x=1",
         CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/8,::1",
@@ -179,6 +179,7 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_API_KEYS: `ops:${"SECRET".repeat(5)}` }, /^CAL_TOKENS_API_KEYS must be a list .*; entry 1 is not$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey},SECRET` }, /entry 2 is not$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey}:manage+SECRET` }, /entry 1 is not$/],
+    [{ CAL_TOKENS_API_KEYS: `ops:${"S".repeat(32)}` }, /entry 1 has a secret of one repeated letter$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey}:manage+root` }, /entry 1 has an unknown scope$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey},${apiKey}` }, /must not name two keys alike$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey},b${apiKey}` }, /must not give two keys the same secret$/],

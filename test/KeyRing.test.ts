@@ -1,3 +1,4 @@
+import { createDecipheriv, createHmac, hkdfSync } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, ConfigProvider, Context, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
 import { UserUlid } from "../src/Token.js"
@@ -44,6 +45,23 @@ describe("sealing", () => {
       })
     ))
 
+  it("does not open for another subject, and not where one subject is cut in two", () => {
+    const of = (...subject: ReadonlyArray<string>) => ({ ...alice, subject })
+    const envelope = encrypt("text", keys, of("ManagedUser", "platform", "1"))
+    assert.strictEqual(decrypt(envelope, keys, of("ManagedUser", "platform", "1")), "text")
+    for (const other of [
+      alice,
+      of(),
+      of("ManagedUser", "platform", "2"),
+      of("OAuth2", "platform", "1"),
+      of("ManagedUser", "platform"),
+      of("ManagedUser", "platform1"),
+      of("ManagedUser", "plat", "form", "1")
+    ]) {
+      assert.strictEqual(decrypt(envelope, keys, other), "TokenUnreadable")
+    }
+  })
+
   it("does not open after a change of any character", () =>
     FastCheck.assert(
       FastCheck.property(
@@ -84,6 +102,66 @@ describe("sealing", () => {
     ))
 })
 
+describe("codes", () => {
+  const two = ringOf(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)
+
+  it("are known to all who have the key, whatever its place in the ring", () => {
+    const code = keys.mac("flow", "text")
+    assert.isTrue(keys.verify("flow", "text", code))
+    assert.isTrue(two.verify("flow", "text", code))
+    // The first key writes.
+    assert.notStrictEqual(two.mac("flow", "text"), code)
+    assert.isFalse(keys.verify("flow", "text", two.mac("flow", "text")))
+    assert.deepStrictEqual([keys.ids, two.ids], [["k1"], ["k2", "k1"]])
+  })
+
+  it("are of one purpose, one text and one way of writing", () => {
+    const code = keys.mac("session", "text")
+    assert.isTrue(keys.verify("session", "text", code))
+    assert.isFalse(keys.verify("flow", "text", code))
+    assert.isFalse(keys.verify("look-up", "text", code))
+    assert.isFalse(keys.verify("session", "text2", code))
+    for (const other of ["", code.slice(0, -1), `${code}=`, `${code}A`, ` ${code}`, code.replace(/.$/, "!")]) {
+      assert.isFalse(keys.verify("session", "text", other), other)
+    }
+    // The last letter has bits to spare: another one for the same bytes is not accepted.
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    const same = [...letters].map((letter) => code.slice(0, -1) + letter)
+    assert.deepStrictEqual(
+      same.filter((other) => keys.verify("session", "text", other)),
+      [code]
+    )
+  })
+
+  it("look a token up under every key, that of the first one first", () => {
+    const [first, ...none] = keys.lookups("hash")
+    const [second, old, ...more] = two.lookups("hash")
+    assert.deepStrictEqual([none, more, old], [[], [], first])
+    assert.notStrictEqual(second, first)
+    assert.notDeepEqual(keys.lookups("hash2"), [first])
+    assert.isFalse(keys.verify("look-up", "hash", first))
+    assert.match(first, /^[A-Za-z0-9_-]{43}$/)
+  })
+
+  it("no configured key is used as it is: each purpose has one that is derived from it", () => {
+    const [, text = ""] = keyOf("k1", 1).split(":")
+    const key = Buffer.from(text, "base64")
+    const derived = (purpose: string) => Buffer.from(hkdfSync("sha256", key, "", `cal-tokens ${purpose}`, 32))
+    const hmac = (by: Buffer) => createHmac("sha256", by).update("text").digest("base64url")
+    for (const purpose of ["look-up", "flow", "session"] as const) {
+      assert.strictEqual(keys.mac(purpose, "text"), hmac(derived(purpose)))
+      assert.notStrictEqual(keys.mac(purpose, "text"), hmac(key))
+    }
+    const sealed = Buffer.from(encrypt("text").split(".")[2] ?? "", "base64url")
+    const opens = (by: Buffer) => {
+      const decipher = createDecipheriv("aes-256-gcm", by, sealed.subarray(0, 12), { authTagLength: 16 })
+      return decipher.update(sealed.subarray(12, -16)).toString()
+    }
+    assert.strictEqual(opens(derived("seal")), "text")
+    assert.notStrictEqual(opens(key), "text")
+  })
+})
+
 describe("key rings", () => {
   it("write with the first key and read with all", () => {
     const old = encrypt("old")
@@ -114,7 +192,8 @@ describe("key rings", () => {
     })
   )
 
-  const [, secret = ""] = keyOf("k1", 200).split(":")
+  const bytes = (n: number) => Buffer.from(Array.from({ length: n }, (_, i) => 200 - i))
+  const secret = bytes(32).toString("base64")
   const refused: Record<string, readonly [keys: string, says: string]> = {
     "nothing at all": ["", "entry 1 is empty"],
     "a trailing comma": [`k1:${secret},`, "entry 2 is empty"],
@@ -123,9 +202,11 @@ describe("key rings", () => {
     "an id with a dot": [`k.1:${secret}`, "not 1 to 64 letters"],
     "a repeated id": [`k1:${secret},${keyOf("k1", 2)}`, "entry 2 repeats a key id"],
     "a repeated key": [`k1:${secret},k2:${secret}`, "entry 2 repeats a key"],
-    "31 bytes": [`k1:${Buffer.alloc(31, 200).toString("base64")}`, "a key of 31 bytes"],
-    "33 bytes": [`k1:${Buffer.alloc(33, 200).toString("base64")}`, "a key of 33 bytes"],
-    "hexadecimal digits": [`k1:${Buffer.alloc(32, 200).toString("hex")}`, "a key of 48 bytes"],
+    "31 bytes": [`k1:${bytes(31).toString("base64")}`, "a key of 31 bytes"],
+    "33 bytes": [`k1:${bytes(33).toString("base64")}`, "a key of 33 bytes"],
+    "hexadecimal digits": [`k1:${bytes(32).toString("hex")}`, "a key of 48 bytes"],
+    "nothing but zeros": [`k1:${Buffer.alloc(32).toString("base64")}`, "a key of one repeated byte"],
+    "one repeated byte": [`k1:${secret},k2:${Buffer.alloc(32, 65).toString("base64")}`, "entry 2 has a key of one"],
     "other characters": [`k1:${secret.slice(0, -3)}!!=`, "is not base64"],
     "no padding": [`k1:${secret.slice(0, -1)}`, "is not base64"]
   }

@@ -132,7 +132,7 @@ const world = Effect.gen(function* () {
       storage.claim(Fixture.claimOf(userUlid, { purpose: Fixture.reissue(calUserId) })),
       storage.fail({ userUlid, attemptId: "mine", failure: Fixture.terminal(["one", "two"].map(Fixture.refreshHash)) })
     ),
-    reconnect: storage.update(userUlid, Fixture.pair("two"))
+    reconnect: Fixture.update(storage, userUlid, Fixture.pair("two"))
   }
 })
 

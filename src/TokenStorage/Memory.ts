@@ -307,10 +307,12 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const keepsOld = Option.exists(before, Rows.keepsAccount(connection))
         return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
       }),
-    update: (userUlid, pair) =>
+    update: ({ connection, pair, userUlid }) =>
       step((now) => {
         const before = rows.get(userUlid)
-        if (before === undefined) return Effect.succeed(Option.none())
+        if (before === undefined || !Rows.isOf(before.connection, connection)) {
+          return Effect.succeed(Option.none())
+        }
         sealed.delete(userUlid)
         const request = { userUlid, connection: before.connection, pair }
         const next = connect(Option.some(before), request, now, lastVersion + 1)

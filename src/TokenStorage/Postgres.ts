@@ -241,7 +241,7 @@ export const make = (
 
       commit: ({ attemptId, circuit, connection, dead, pair, reissued, seen, unread, unsealed, userUlid }) =>
         Effect.gen(function* () {
-          const sealed = yield* Sealing.seal(keys, userUlid, pair)
+          const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [answer] = yield* commit(
             [
               ...[
@@ -321,7 +321,7 @@ export const make = (
 
       connect: ({ circuit, connection, pair, replace, userUlid }) =>
         Effect.gen(function* () {
-          const sealed = yield* Sealing.seal(keys, userUlid, pair)
+          const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [row] = yield* connect(
             [userUlid, ...accountOf(connection), ...sealed, replace === true, circuit?.fingerprint ?? null],
             "now"
@@ -331,10 +331,11 @@ export const make = (
           return written(userUlid, connection, pair, row)
         }),
 
-      update: (userUlid, pair) =>
+      update: ({ connection, pair, userUlid }) =>
         Effect.gen(function* () {
-          const sealed = yield* Sealing.seal(keys, userUlid, pair)
-          const [row] = yield* update([userUlid, ...sealed], "now")
+          const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
+          const [kind, clientId, calUserId] = accountOf(connection)
+          const [row] = yield* update([userUlid, kind, clientId, calUserId, ...sealed], "now")
           if (row === undefined) return Option.none()
           yield* tell({ userUlid, version: row.version })
           return Option.some(written(userUlid, Sealing.connectionOf(row), pair, row))

@@ -174,12 +174,13 @@ export const commit = (
 ): Transition<CommitResult> => {
   const committed = hash(request.pair.refreshToken)
   const current = hash(row.pair.refreshToken)
-  const isMine = row.attemptId === request.attemptId
+  const fits = isOf(row.connection, request.connection)
+  const isMine = row.attemptId === request.attemptId && fits
   if (!isMine && current === committed) return [CommitResult.AlreadyStored({ row: toConnection(row) }), row]
   if (!isMine && row.fallbacks.some((pair) => hash(pair.refreshToken) === committed)) {
     return [CommitResult.KeptAsFallback({ row: toConnection(row) }), row]
   }
-  if (isMine || current === request.seen) {
+  if (isMine || (current === request.seen && fits)) {
     const next: Row = {
       ...row,
       ...closed,
@@ -269,6 +270,12 @@ export const keepsAccount =
   (connection: Connection) =>
   (row: Row): boolean =>
     isSameAccount(row.connection, connection)
+
+/** Whether a pair of this account may be the row's: of the same account, or of the first name of a nameless one. */
+export const isOf = (stored: Connection, answered: Connection): boolean =>
+  stored._tag === answered._tag &&
+  stored.clientId === answered.clientId &&
+  (stored.calUserId === undefined || stored.calUserId === answered.calUserId)
 
 const without = (pairs: ReadonlyArray<TokenPair>, dead: ReadonlyArray<string>): ReadonlyArray<TokenPair> =>
   pairs.filter((pair) => !dead.includes(hash(pair.refreshToken)))

@@ -164,7 +164,7 @@ it.scopedLive("changes come as they happen, as JSON without tokens, to keys that
     assert.deepStrictEqual(usersOf(yield* events(stream, 1)), [userUlid])
     yield* storage.claim(Fixture.claimOf(userUlid))
     yield* storage.fail({ userUlid, attemptId: "mine", failure: Fixture.terminal([]) })
-    yield* storage.update(userUlid, Fixture.pair(`${userUlid} two`))
+    yield* Fixture.update(storage, userUlid, Fixture.pair(`${userUlid} two`))
     yield* storage.disconnect(userUlid)
     const text = yield* stream.until((text) => eventsIn(text).length >= 4)
     const all = eventsIn(text)

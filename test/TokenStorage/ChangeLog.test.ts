@@ -151,7 +151,7 @@ it.scoped("the tables lose what is old, a little with each write, and nothing el
     yield* TestClock.adjust(1)
     const rest = [21 + 1, 18 + 1]
     for (const n of rest) {
-      yield* storage.update(young, Fixture.pair(`${young} ${n}`))
+      yield* Fixture.update(storage, young, Fixture.pair(`${young} ${n}`))
       assert.strictEqual(yield* count("change"), n)
     }
     // What changes nothing removes nothing either.

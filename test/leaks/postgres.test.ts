@@ -103,7 +103,7 @@ describe("PostgreSQL tells no token", () => {
                 connection,
                 pair: second
               }),
-              update: storage.update(user, second),
+              update: storage.update({ userUlid: user, connection, pair: second }),
               list: storage.list({ limit: 10 }),
               disconnect: storage.disconnect(user)
             }

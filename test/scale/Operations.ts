@@ -38,7 +38,7 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       storage.connect({ userUlid, connection, pair, ...request })
   const nameless = connecting({ connection: Fixture.oauth() })
   const named = Fixture.oauth(count + n)
-  const update: Operation = (storage) => storage.update(userUlid, pair)
+  const update: Operation = (storage) => storage.update({ userUlid, connection, pair })
   const deliver: Operation = (storage) => storage.log.claim({ holder: "me", lease: Fixture.lease, limit: 1 })
   const oldest = user(1).transition
   // Half of the transactions that filled the database, and all of them.
@@ -87,7 +87,7 @@ export const cases = (n: number, count: number): Record<string, Case> => {
     "findByAccessToken, superseded": { operation: (storage) => storage.findByAccessToken(accessHash), after: [update] },
     "findByAccessToken, of two users": {
       operation: (storage) => storage.findByAccessToken(Fixture.accessHash(`new ${n}`)),
-      after: [update, (storage) => storage.update(other.userUlid, pair)]
+      after: [update, (storage) => storage.update({ userUlid: other.userUlid, connection: other.connection, pair })]
     },
     "list, first page": { answer: 50, operation: (storage) => storage.list({ limit: 50 }) },
     "list, later page": { answer: 50, operation: (storage) => storage.list({ limit: 50, after: later }) },

@@ -302,8 +302,8 @@ export const connect = (
         },
         tell: ({ result }) => tellRow(result)
       }).pipe(Effect.map(({ result }) => result)),
-    update: (userUlid, pair) =>
-      call("update", nameOf(userUlid), withRow(storage, userUlid, storage.update(userUlid, pair)), {
+    update: ({ pair, userUlid, ...request }) =>
+      call("update", nameOf(userUlid), withRow(storage, userUlid, storage.update({ pair, userUlid, ...request })), {
         writes: userUlid,
         executed: ({ after }) => {
           handedIn(userUlid, pair)

@@ -28,7 +28,7 @@ describe("a start that cannot succeed", () => {
       {
         ...client,
         CAL_TOKENS_API_KEYS: `ops:${key}`,
-        CAL_TOKENS_ENCRYPTION_KEYS: `k1:${Buffer.alloc(32, 1).toString("base64")}`,
+        CAL_TOKENS_ENCRYPTION_KEYS: `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`,
         DATABASE_URL: "postgres://user:SECRET@127.0.0.1:1/none"
       },
       /^cal-tokens: The token database is unavailable \(connect: [^\n]*ECONNREFUSED[^\n]*\n$/

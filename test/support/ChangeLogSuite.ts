@@ -79,7 +79,7 @@ const changes = (storage: () => Fixture.Storage) => {
       yield* user.attempt()
       yield* user.commit({ pair: Fixture.pair(`${userUlid} three`), reissued: true })
       yield* user.commit({ pair: Fixture.pair(`${userUlid} three`), reissued: true })
-      yield* storage().update(userUlid, Fixture.pair(`${userUlid} four`))
+      yield* Fixture.update(storage(), userUlid, Fixture.pair(`${userUlid} four`))
       const now = (yield* storage().find(userUlid)).pipe(Option.getOrThrow)
       yield* TestClock.adjust(5)
       yield* user.attempt()
@@ -158,7 +158,7 @@ const changes = (storage: () => Fixture.Storage) => {
       yield* user.commit(kept)
       yield* user.attempt()
       yield* user.fail(Fixture.terminal(["two", "three"].map((n) => Fixture.refreshHash(`${userUlid} ${n}`))))
-      yield* storage().update(userUlid, Fixture.pair(`${userUlid} four`))
+      yield* Fixture.update(storage(), userUlid, Fixture.pair(`${userUlid} four`))
       yield* user.attempt()
       const all = ["two", "three", "four"].map((n) => Fixture.refreshHash(`${userUlid} ${n}`))
       yield* user.fail(Fixture.terminal(all))
@@ -182,7 +182,7 @@ const reading = (storage: () => Fixture.Storage) => {
       const user = yield* connected(storage())
       for (let n = 0; n < 6; n++) {
         yield* TestClock.adjust(1000)
-        yield* storage().update(user.userUlid, Fixture.pair(`${user.userUlid} ${n}`))
+        yield* Fixture.update(storage(), user.userUlid, Fixture.pair(`${user.userUlid} ${n}`))
       }
       const versions = (list: Page["changes"]) => list.map((change) => change.version)
       const all = yield* user.told
@@ -217,9 +217,9 @@ const reading = (storage: () => Fixture.Storage) => {
       for (const position of bad) {
         assert.isTrue(Option.isNone(yield* storage().log.read({ position }, 10)), position)
       }
-      yield* storage().update(user.userUlid, Fixture.pair(`${user.userUlid} two`))
+      yield* Fixture.update(storage(), user.userUlid, Fixture.pair(`${user.userUlid} two`))
       yield* TestClock.adjust("24 hours")
-      yield* storage().update(user.userUlid, Fixture.pair(`${user.userUlid} three`))
+      yield* Fixture.update(storage(), user.userUlid, Fixture.pair(`${user.userUlid} three`))
       assert.deepStrictEqual((yield* readAll(storage(), { position })).changes.map(short), ["updated", "updated"])
       yield* TestClock.adjust(1)
       assert.isTrue(Option.isNone(yield* storage().log.read({ position }, 10)))
@@ -273,7 +273,7 @@ const transitions = (storage: () => Fixture.Storage) => {
       yield* user.terminal
       const since = (yield* user.told)[1]?.at ?? 0
       yield* TestClock.adjust(1000)
-      yield* storage().update(userUlid, Fixture.pair(`${userUlid} two`))
+      yield* Fixture.update(storage(), userUlid, Fixture.pair(`${userUlid} two`))
       const [first, ...none] = yield* claimOf(storage(), userUlid)
       assert(first !== undefined)
       assert.deepStrictEqual(none, [])

@@ -83,7 +83,7 @@ export const accounts = (storage: () => Fixture.Storage) => {
       yield* connect(a.userUlid, Fixture.oauth())
       yield* storage().claim(Fixture.claimOf(a.userUlid))
       yield* storage().commit(Fixture.commitOf(a.userUlid, x, { seen: Fixture.refreshHash(a.userUlid) }))
-      yield* storage().update(a.userUlid, Fixture.pair("three"))
+      yield* Fixture.update(storage(), a.userUlid, Fixture.pair("three"))
       // Learned once more: nothing to learn.
       yield* storage().claim(Fixture.claimOf(a.userUlid))
       const again = Fixture.commitOf(a.userUlid, x, { seen: Fixture.refreshHash("three"), pair: Fixture.pair("four") })
@@ -91,6 +91,38 @@ export const accounts = (storage: () => Fixture.Storage) => {
       assert.strictEqual((yield* connect(b.userUlid, x))._tag, "Left")
       assert.isTrue(yield* storage().disconnect(a.userUlid))
       assert.strictEqual((yield* connect(b.userUlid, x))._tag, "Right")
+    })
+  )
+
+  it.effect("a pair of another account is not stored, whoever's attempt it is, and however it comes", () =>
+    Effect.gen(function* () {
+      const [a, b] = [Fixture.newUser(), Fixture.newUser()]
+      const { userUlid } = a
+      const mine = Fixture.managed(a.calUserId)
+      yield* storage().connect({ userUlid, connection: mine, pair: Fixture.pair("one") })
+      for (const other of [
+        Fixture.managed(b.calUserId),
+        Fixture.oauth(a.calUserId),
+        { ...mine, clientId: "another" } as const
+      ]) {
+        // Late, of the very token that the row has; then in time.
+        for (const attemptId of ["late", "mine"]) {
+          assert.strictEqual(
+            (yield* storage().commit(Fixture.commitOf(userUlid, other, { attemptId })))._tag,
+            "Discarded",
+            attemptId
+          )
+          assert.isTrue(
+            Option.isNone(yield* storage().update({ userUlid, connection: other, pair: Fixture.pair("x") }))
+          )
+          yield* storage().claim(Fixture.claimOf(userUlid))
+        }
+      }
+      assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), ["one"])
+      assert.strictEqual((yield* storage().commit(Fixture.commitOf(userUlid, mine)))._tag, "Stored")
+      const update = { userUlid, connection: mine, pair: Fixture.pair("three") }
+      assert.isTrue(Option.isSome(yield* storage().update(update)))
+      assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), ["three", "two"])
     })
   )
 
@@ -125,7 +157,7 @@ export const accounts = (storage: () => Fixture.Storage) => {
       assert.deepStrictEqual(yield* connect(Fixture.managed(calUserId), "c"), ["c"])
       assert.deepStrictEqual(yield* connect(Fixture.oauth(), "d"), ["d"])
       assert.deepStrictEqual(yield* connect(Fixture.oauth(), "e"), ["e"])
-      yield* storage().update(userUlid, Fixture.pair("f"))
+      yield* Fixture.update(storage(), userUlid, Fixture.pair("f"))
       assert.deepStrictEqual(yield* Fixture.namesStored(storage(), userUlid), ["f"])
     })
   )

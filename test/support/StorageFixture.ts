@@ -137,3 +137,13 @@ const stateOf = (result: ClaimResult): string => {
       return result._tag.toLowerCase()
   }
 }
+
+/** A new pair of whatever account the user has. */
+export const update = (storage: Storage, userUlid: UserUlid, pair: TokenPair) =>
+  Effect.flatMap(storage.find(userUlid), (row) =>
+    storage.update({
+      userUlid,
+      connection: Option.match(row, { onNone: () => managed(0), onSome: ({ connection }) => connection }),
+      pair
+    })
+  )

@@ -77,7 +77,7 @@ export const lookups = (storage: () => Fixture.Storage) => {
       assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
       yield* TestClock.adjust(1)
       assert.deepStrictEqual(yield* all, ["unknown", "unknown", "mine 3000", "mine current"])
-      yield* storage().update(userUlid, Fixture.pair(name(7)))
+      yield* Fixture.update(storage(), userUlid, Fixture.pair(name(7)))
       assert.deepStrictEqual(yield* Effect.forEach([1, 6, 7], lookup), ["unknown", "mine 3602000", "mine current"])
       // Another account: its predecessor's holder must not get at the new one's tokens.
       yield* storage().connect({ userUlid, connection: Fixture.oauth(calUserId), pair: Fixture.pair(name(8)) })
@@ -256,11 +256,11 @@ export const lookups = (storage: () => Fixture.Storage) => {
       assert(failed._tag === "NotRecorded")
       assert.isTrue(Option.isNone(failed.row))
       assert.isFalse(failed.attemptIsMine)
-      assert.isTrue(Option.isNone(yield* storage().update(userUlid, Fixture.pair("one"))))
+      assert.isTrue(Option.isNone(yield* Fixture.update(storage(), userUlid, Fixture.pair("one"))))
       assert.isTrue(Option.isNone(yield* storage().spend({ userUlid, attemptId: "mine", next: "x", dead: [] })))
       yield* storage().ping
       const first = yield* storage().connect({ userUlid, connection, pair: Fixture.pair("one") })
-      const second = Option.getOrThrow(yield* storage().update(userUlid, Fixture.pair("two")))
+      const second = Option.getOrThrow(yield* Fixture.update(storage(), userUlid, Fixture.pair("two")))
       const other = Fixture.newUser()
       const third = yield* storage().connect({
         userUlid: other.userUlid,

@@ -251,7 +251,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   FastCheck.tuple(index, index).map(([user, pair]) => ({
     name: `update ${JSON.stringify([user, pair])}`,
     run: (world: World) => (storage: Fixture.Storage) =>
-      storage.update(at(world.users, user), Fixture.pair(world.token(user, pair)))
+      Fixture.update(storage, at(world.users, user), Fixture.pair(world.token(user, pair)))
   })),
   index.map((user) => ({
     name: `disconnect ${user}`,

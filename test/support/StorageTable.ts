@@ -136,7 +136,7 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
     cells: same("stored", "idle", "two", "one")
   },
   update: {
-    run: (storage, userUlid) => Effect.map(storage.update(userUlid, Fixture.pair("two")), (row) => row._tag),
+    run: (storage, userUlid) => Effect.map(Fixture.update(storage, userUlid, Fixture.pair("two")), (row) => row._tag),
     cells: same("Some", "idle", "two", "one")
   },
   disconnect: {

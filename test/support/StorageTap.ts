@@ -95,7 +95,7 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       seal: (request) => tapped("seal", raw.seal(request)),
       sealed: (request) => tapped("sealed", raw.sealed(request)),
       connect: (request) => tapped("connect", raw.connect(request)),
-      update: (userUlid, pair) => tapped("update", raw.update(userUlid, pair)),
+      update: (request) => tapped("update", raw.update(request)),
       disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid))
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))

@@ -12,7 +12,7 @@ import type {
   StoredConnection,
   StoredRow
 } from "../../TokenStorage.js"
-import type { KeyRing } from "../../KeyRing.js"
+import type { Binding, KeyRing } from "../../KeyRing.js"
 
 /** A pair as it is written, in the order of the functions' parameters: sealed, with what is compared or listed beside it. */
 export type Sealed = readonly [
@@ -25,6 +25,9 @@ export type Sealed = readonly [
 
 /** Of which Cal.com account a row is. */
 export type Account = Pick<Columns, "kind" | "client_id" | "cal_user_id" | "scope">
+
+/** Whose and of which account a pair is, as its row says. */
+type Owner = Pick<Columns, "user_ulid" | "kind" | "client_id" | "cal_user_id">
 
 /** What the database answers of a row: counts and instants as numbers. */
 export interface Columns {
@@ -45,28 +48,51 @@ export interface Columns {
   readonly refresh_token_expires_at: number | null
 }
 
-const Text = Schema.parseJson(TokenPair)
+/**
+ * What is sealed of a pair. `calUserId` is the account of an OAuth2 pair, as far as it was known: what the row says beside
+ * it serves look-ups and lists, and is not believed.
+ */
+const Text = Schema.parseJson(Schema.Struct({ ...TokenPair.fields, calUserId: Schema.optional(Schema.Int) }))
 const encode = Schema.encodeSync(Text)
 const decode = Schema.decodeOption(Text)
 const isCause = Schema.is(ReauthorizationCause)
 
-/** Seals a user's pair. */
-export const seal = (keys: KeyRing["Type"], userUlid: UserUlid, pair: TokenPair): Effect.Effect<Sealed> =>
-  Effect.map(keys.seal({ userUlid, purpose: "token-pair" }, Redacted.make(encode(pair))), (envelope) => [
+/** Whose pair it is: for managed users the account too, which never changes under a pair. */
+const bindingOf = ({ cal_user_id, client_id, kind, user_ulid: userUlid }: Owner): Binding => ({
+  userUlid,
+  purpose: "token-pair",
+  subject: [kind, client_id, ...(kind === "ManagedUser" ? [String(cal_user_id)] : [])]
+})
+
+/** Seals a pair of a user's Cal.com account. */
+export const seal = (
+  keys: KeyRing["Type"],
+  userUlid: UserUlid,
+  { _tag: kind, calUserId, clientId: client_id }: Connection,
+  pair: TokenPair
+): Effect.Effect<Sealed> => {
+  const binding = bindingOf({ user_ulid: userUlid, kind, client_id, cal_user_id: calUserId ?? null })
+  const text = encode(kind === "ManagedUser" || calUserId === undefined ? pair : { ...pair, calUserId })
+  return Effect.map(keys.seal(binding, Redacted.make(text)), (envelope) => [
     envelope,
     hash(pair.refreshToken),
     hash(pair.accessToken),
     Math.floor(pair.accessTokenExpiresAt),
     pair.refreshTokenExpiresAt === undefined ? null : Math.floor(pair.refreshTokenExpiresAt)
   ])
+}
 
-/** Opens a row. A fallback that cannot be opened is left out: it was only ever a second chance. */
+/** Opens a row. A fallback that cannot be opened, or is another account's, is left out: it was only ever a second chance. */
 export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredRow, TokenUnreadable> =>
   Effect.gen(function* () {
-    const pair = yield* openPair(keys, row.user_ulid, row.pair)
+    const { calUserId, pair } = yield* openPair(keys, row, row.pair)
     const fallbacks = yield* Effect.forEach(row.fallbacks, (fallback) =>
-      openPair(keys, row.user_ulid, fallback.pair).pipe(
-        Effect.asSome,
+      openPair(keys, row, fallback.pair).pipe(
+        Effect.filterOrFail(
+          (opened) => row.kind === "ManagedUser" || (calUserId !== undefined && opened.calUserId === calUserId),
+          () => new TokenUnreadable({ userUlid: row.user_ulid, reason: "of another Cal.com account than the pair" })
+        ),
+        Effect.map((opened) => Option.some(opened.pair)),
         Effect.catchAll(({ reason }) =>
           Effect.as(
             Effect.logWarning("A fallback token pair cannot be decrypted and is left out").pipe(
@@ -77,7 +103,7 @@ export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredR
         )
       )
     )
-    return { ...common(row), pair, fallbacks: fallbacks.flatMap(Option.toArray) }
+    return { ...common(row, openedConnection(row, calUserId)), pair, fallbacks: fallbacks.flatMap(Option.toArray) }
   })
 
 /** The row around a pair that is at hand; another one is opened. */
@@ -86,13 +112,16 @@ export const around = (
   row: Columns,
   own: TokenPair
 ): Effect.Effect<StoredConnection, TokenUnreadable> =>
-  Effect.map(row.pair === null ? Effect.succeed(own) : openPair(keys, row.user_ulid, row.pair), (pair) => ({
-    ...common(row),
-    pair
-  }))
+  row.pair === null
+    ? Effect.succeed({ ...common(row), pair: own })
+    : Effect.map(openPair(keys, row, row.pair), ({ calUserId, pair }) => ({
+        ...common(row, openedConnection(row, calUserId)),
+        pair
+      }))
 
 /** What the database answers of a sealed answer. */
 export interface SealedColumns {
+  readonly client_id: string
   readonly spent_hash: string
   readonly at: number
   readonly envelope: string
@@ -110,39 +139,63 @@ const Answer = Schema.parseJson(
 const encodeAnswer = Schema.encodeSync(Answer)
 const decodeAnswer = Schema.decodeOption(Answer)
 
-/** Seals an answer that nobody could read. */
+const answerBinding = (userUlid: UserUlid, clientId: string, spentHash: string): Binding => ({
+  userUlid,
+  purpose: "sealed-answer",
+  subject: [clientId, spentHash]
+})
+
+/** Seals an answer that nobody could read. Of which account it is stands in the sealed text, and is believed from there. */
 export const sealAnswer = (keys: KeyRing["Type"], userUlid: UserUlid, answer: NewSealedAnswer): Effect.Effect<string> =>
-  keys.seal({ userUlid, purpose: "sealed-answer" }, Redacted.make(encodeAnswer(answer)))
+  keys.seal(answerBinding(userUlid, answer.connection.clientId, answer.spentHash), Redacted.make(encodeAnswer(answer)))
 
 /** Opens it again; one that the keys do not open is left for a process that has the key. */
 export const openAnswer = (
   keys: KeyRing["Type"],
   userUlid: UserUlid,
-  { at, envelope, spent_hash: spentHash }: SealedColumns
+  { at, client_id, envelope, spent_hash: spentHash }: SealedColumns
 ): Effect.Effect<Option.Option<SealedAnswer>> =>
-  keys.open({ userUlid, purpose: "sealed-answer" }, envelope).pipe(
+  keys.open(answerBinding(userUlid, client_id, spentHash), envelope).pipe(
     Effect.map((text) =>
       Option.map(decodeAnswer(Redacted.value(text)), (answer): SealedAnswer => ({ ...answer, spentHash, at }))
     ),
     Effect.catchAll(() => Effect.succeedNone)
   )
 
-/** What of a row can be shown without opening it. */
+/** What of a row can be shown without opening it: as it says itself. */
 export const summary = (row: Columns): ConnectionSummary => ({
   ...common(row),
   accessTokenExpiresAt: row.access_token_expires_at,
   refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
 })
 
-const openPair = (keys: KeyRing["Type"], userUlid: UserUlid, envelope: string | null) =>
-  Effect.flatMap(keys.open({ userUlid, purpose: "token-pair" }, envelope ?? ""), (text) =>
+/** A pair, and the account that was sealed with it. A row that names another one has been tampered with. */
+const openPair = (
+  keys: KeyRing["Type"],
+  row: Owner,
+  envelope: string | null
+): Effect.Effect<{ readonly pair: TokenPair; readonly calUserId: number | undefined }, TokenUnreadable> =>
+  Effect.gen(function* () {
+    const unreadable = (reason: string) => new TokenUnreadable({ userUlid: row.user_ulid, reason })
+    const text = yield* keys.open(bindingOf(row), envelope ?? "")
     // A parse error would quote the tokens.
-    Effect.mapError(decode(Redacted.value(text)), () => new TokenUnreadable({ userUlid, reason: "not a token pair" }))
-  )
+    const sealed = yield* Effect.mapError(decode(Redacted.value(text)), () => unreadable("not a token pair"))
+    const { calUserId, ...pair } = sealed
+    const isMoved = calUserId !== undefined && row.cal_user_id !== null && calUserId !== row.cal_user_id
+    if (isMoved) return yield* unreadable("its row names another Cal.com account than was sealed with it")
+    return { pair, calUserId }
+  })
 
-const common = (row: Columns) => ({
+/**
+ * The account as it was sealed. A row may be nameless although its pair has a name, while that is another user's; a row
+ * that has a name although its pair has none is not believed.
+ */
+const openedConnection = (row: Account, calUserId: number | undefined): Connection =>
+  connectionOf(row.kind === "OAuth2" && row.cal_user_id !== null ? { ...row, cal_user_id: calUserId ?? null } : row)
+
+const common = (row: Columns, connection = connectionOf(row)) => ({
   userUlid: row.user_ulid,
-  connection: connectionOf(row),
+  connection,
   status: statusOf(row),
   version: row.version,
   updatedAt: row.updated_at

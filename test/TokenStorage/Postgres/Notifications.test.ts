@@ -106,9 +106,9 @@ it.scopedLive("every write is heard by another process, with the row's user and 
     // What wrote nothing says nothing.
     yield* writer.commit(Fixture.commitOf(userUlid, connection))
     yield* writer.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() })
-    yield* writer.update(Fixture.newUser().userUlid, Fixture.pair("x"))
+    yield* Fixture.update(writer, Fixture.newUser().userUlid, Fixture.pair("x"))
 
-    const updated = yield* writer.update(userUlid, Fixture.pair("three"))
+    const updated = yield* Fixture.update(writer, userUlid, Fixture.pair("three"))
     assert.deepStrictEqual(yield* next, written(updated._tag === "Some" ? updated.value.version : 0))
 
     const kept = yield* writer.commit(

@@ -88,13 +88,13 @@ const suite = (through: (url: Redacted.Redacted) => Effect.Effect<Redacted.Redac
         for (const round of [1, 2]) {
           // As many as there are connections.
           yield* Effect.all(
-            Array.from({ length: poolSize }, () => late(storage.update(locked, Fixture.pair("two")))),
+            Array.from({ length: poolSize }, () => late(Fixture.update(storage, locked, Fixture.pair("two")))),
             { concurrency: "unbounded" }
           )
           for (let times = 0; times < 5; times += 1) {
             assert.deepStrictEqual(yield* pairsOf(storage, other), round === 1 ? ["one"] : ["three", "one"])
           }
-          if (round === 1) yield* storage.update(other, Fixture.pair("three"))
+          if (round === 1) yield* Fixture.update(storage, other, Fixture.pair("three"))
         }
         // The server noticed, too: what had begun waits there no longer, and does not take place when the lock is gone.
         yield* soon(nobodyWaits(sql))
@@ -127,7 +127,7 @@ const suite = (through: (url: Redacted.Redacted) => Effect.Effect<Redacted.Redac
       const { sql, storage } = yield* storageAt(yield* through(yield* makeDatabase), 1)
       const user = yield* connected(storage)
       const giveBack = yield* open(sql, sql`select 1`)
-      yield* late(storage.update(user, Fixture.pair("two")))
+      yield* late(Fixture.update(storage, user, Fixture.pair("two")))
       yield* giveBack
       assert.deepStrictEqual(yield* pairsOf(storage, user), ["one"])
     })

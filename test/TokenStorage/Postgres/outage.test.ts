@@ -36,7 +36,7 @@ const operations = (
   commit: storage.commit(Fixture.commitOf(userUlid, connection)),
   fail: storage.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() }),
   connect: storage.connect({ userUlid, connection, pair }),
-  update: storage.update(userUlid, pair),
+  update: storage.update({ userUlid, connection, pair }),
   disconnect: storage.disconnect(userUlid),
   findByAccessToken: storage.findByAccessToken("x"),
   list: storage.list({ limit: 1 }),
@@ -146,7 +146,10 @@ it.scopedLive(
       const storage = yield* Effect.provide(TokenStorage, context)
       yield* storage.connect({ userUlid, connection, pair })
       proxy.silence()
-      for (const call of [storage.find(userUlid), Effect.uninterruptible(storage.update(userUlid, pair))]) {
+      for (const call of [
+        storage.find(userUlid),
+        Effect.uninterruptible(storage.update({ userUlid, connection, pair }))
+      ]) {
         const [took, error] = yield* Effect.timed(Effect.flip(call))
         assert.match(error.message, /no answer within 2s/)
         assert.isBelow(Duration.toMillis(took), 10_000)

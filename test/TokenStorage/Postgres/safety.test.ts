@@ -79,7 +79,7 @@ describe("durability", () => {
             Fixture.commitOf(userUlid, connection, { attemptId: "late", pair: Fixture.pair("late"), seen: "x" })
           ),
           connect: weak.connect({ userUlid, connection, pair: Fixture.pair("three") }),
-          update: weak.update(userUlid, Fixture.pair("four")),
+          update: Fixture.update(weak, userUlid, Fixture.pair("four")),
           "claim again": weak.claim(Fixture.claimOf(userUlid)),
           fail: weak.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() }),
           disconnect: weak.disconnect(userUlid)
@@ -103,7 +103,9 @@ describe("durability", () => {
     Effect.gen(function* () {
       const { userUlid } = yield* connected
       yield* Effect.ignore(
-        sql.withTransaction(Effect.zipRight(storage.update(userUlid, Fixture.pair("two")), Effect.fail("rolled back")))
+        sql.withTransaction(
+          Effect.zipRight(Fixture.update(storage, userUlid, Fixture.pair("two")), Effect.fail("rolled back"))
+        )
       )
       const row = Option.getOrThrow(yield* storage.find(userUlid))
       assert.deepStrictEqual(Fixture.names(row), ["two", "one"])

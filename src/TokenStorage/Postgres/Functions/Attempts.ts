@@ -185,6 +185,7 @@ const commit: Parts.Definition = {
   declare: [
     row,
     instant,
+    ["v_fits", "boolean"],
     ["v_cal_user_id", "bigint"],
     ["v_displaced", "text"],
     ["v_version", "bigint"],
@@ -198,15 +199,17 @@ const commit: Parts.Definition = {
   if p_unsealed is not null then
     delete from cal_tokens.sealed_answer s where s.user_ulid = p_user and s.spent_hash = p_unsealed;
   end if;
-  if r.attempt_id = p_attempt then
+  -- The pair was sealed for this account: of another one, it would not open in this row.
+  v_fits := ${Parts.fits};
+  if r.attempt_id = p_attempt and v_fits then
     verdict := 'Stored';
   elsif r.refresh_hash = p_refresh_hash then
     verdict := 'AlreadyStored';
   elsif r.fallbacks @> jsonb_build_array(jsonb_build_object('hash', p_refresh_hash)) then
     verdict := 'AlreadyKept';
-  elsif r.refresh_hash = p_seen then
+  elsif r.refresh_hash = p_seen and v_fits then
     verdict := 'Stored';
-  elsif r.kind = p_kind and r.client_id = p_client_id and r.cal_user_id = p_cal_user_id then
+  elsif v_fits and r.cal_user_id is not null then
     verdict := 'Kept';
   else
     verdict := 'Discarded';
@@ -218,7 +221,7 @@ const commit: Parts.Definition = {
     v_displaced := r.access_hash;
     v_version := nextval('cal_tokens.version');
     -- The first name of an account, unless it is somebody else's: a pair is never lost for its name.
-    if r.cal_user_id is null and r.kind = 'OAuth2' and p_kind = 'OAuth2' and not exists (
+    if r.cal_user_id is null and not exists (
       select from cal_tokens.cal_account a
       where a.kind = r.kind and a.client_id = r.client_id and a.cal_user_id = p_cal_user_id
     ) then
@@ -226,7 +229,7 @@ const commit: Parts.Definition = {
     end if;
     update cal_tokens.connection c set attempt_id = null, lease_until = null, ${Parts.unharmed}, ${Parts.active},
       ${Parts.newPair}, cal_user_id = coalesce(c.cal_user_id, v_cal_user_id),
-      scope = case when c.kind = 'OAuth2' and p_kind = 'OAuth2' then coalesce(p_scope, c.scope) else c.scope end,
+      scope = coalesce(p_scope, c.scope),
       fallbacks = ${withoutDead("c.fallbacks", "p_dead || to_jsonb(p_refresh_hash)")},
       version = v_version, updated_at = v_now,
       reissued_version = case when p_reissued then v_version else c.reissued_version end,

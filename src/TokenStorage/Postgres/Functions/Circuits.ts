@@ -108,12 +108,12 @@ const sealed: Parts.Definition = {
     ["limit", "integer"],
     ["now", "bigint"]
   ],
-  returns: "table (user_ulid text, spent_hash text, at float8, envelope text)",
+  returns: "table (user_ulid text, client_id text, spent_hash text, at float8, envelope text)",
   declare: [instant],
   body: `
   v_now := ${Parts.now};
   return query
-    select s.user_ulid, s.spent_hash, s.at::float8, s.envelope from (
+    select s.user_ulid, s.client_id, s.spent_hash, s.at::float8, s.envelope from (
       select distinct d.user_ulid from cal_tokens.sealed_answer d
       where d.user_ulid > coalesce(p_after, '') and d.at > v_now - ${sealedFor} order by d.user_ulid limit p_limit
     ) page join cal_tokens.sealed_answer s on s.user_ulid = page.user_ulid
@@ -129,8 +129,8 @@ export const isReading = (endedAt: string) => `(${endedAt} <= v_now and v_now < 
 
 /** All that is sealed of one user, as JSON. */
 export const sealedOf = (user: string) => `(
-    select coalesce(jsonb_agg(jsonb_build_object('spent_hash', s.spent_hash, 'at', s.at, 'envelope', s.envelope)
-      order by s.id), '[]')
+    select coalesce(jsonb_agg(jsonb_build_object('client_id', s.client_id, 'spent_hash', s.spent_hash, 'at', s.at,
+      'envelope', s.envelope) order by s.id), '[]')
     from cal_tokens.sealed_answer s where s.user_ulid = ${user} and s.at > v_now - ${sealedFor})`
 
 /** Closes the circuit, if one is open and `condition` holds of it. */

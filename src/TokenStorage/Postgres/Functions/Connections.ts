@@ -105,11 +105,22 @@ const connect: Parts.Definition = {
 
 const update: Parts.Definition = {
   name: "update_1",
-  parameters: [["user", "text"], ...Parts.pairParameters, ["now", "bigint"]],
+  parameters: [
+    ["user", "text"],
+    ["kind", "text"],
+    ["client_id", "text"],
+    ["cal_user_id", "bigint"],
+    ...Parts.pairParameters,
+    ["now", "bigint"]
+  ],
   returns: `table (version float8, updated_at float8, kind text, client_id text, cal_user_id float8, scope text)`,
   declare: [row, instant, ["v_displaced", "text"], ["v_cause", "text"], ["v_since", "bigint"], ["v_keeps", "boolean"]],
   body: `
   ${Parts.lock}
+  -- The pair was sealed for this account.
+  if not ${Parts.fits} then
+    return;
+  end if;
   ${Parts.durable}
   -- A nameless account is never known to be the same.
   v_keeps := r.cal_user_id is not null;

@@ -61,6 +61,10 @@ export const lock = `
   end if;
   v_now := ${now};`
 
+/** Whether a pair of the account in the parameters may be the row's: of the same, or of the first name of a nameless one. */
+export const fits = `(r.kind = p_kind and r.client_id = p_client_id
+    and coalesce(r.cal_user_id is null or r.cal_user_id = p_cal_user_id, false))`
+
 /** An empty attempt. */
 export const closed = "attempt_id = null, lease_until = null, journal = null, probe_not_before = null"
 
