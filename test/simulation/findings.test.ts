@@ -1,6 +1,6 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted, Ref, TestClock } from "effect"
+import { Effect, Fiber, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -86,6 +86,29 @@ describe("a process that sleeps between its claim and its call", () => {
       const token = yield* World.passTime(tokens.ensureValid(World.user()), 60_000)
       assert.isTrue(token.refreshed)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scoped("fails nobody for whom another process has stored a pair since", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(World.epoch)
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const other = yield* World.anotherNode()
+      yield* World.connectManaged()
+      yield* World.passTime(Effect.sleep("61 minutes"), 3_700_000)
+      const ensure = Effect.fork(tokens.ensureValid(World.user()))
+      const first = yield* ensure
+      yield* TestClock.adjust("10 seconds")
+      const second = yield* ensure
+      yield* TestClock.adjust("10 seconds")
+      const email = `${World.user().toLowerCase()}@example.com`
+      const pair = yield* sandbox.grantManaged({ email })
+      yield* other.tokens.update(World.user(), pair)
+      yield* TestClock.adjust("14 seconds")
+      const token = yield* Fiber.join(second)
+      assert.strictEqual(World.reveal(token.accessToken), World.reveal(pair.accessToken))
+      yield* Fiber.interrupt(first)
     }).pipe(Effect.provide(layer))
   )
 })
