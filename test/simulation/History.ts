@@ -153,6 +153,13 @@ class History {
         at(incident.at, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         at(incident.at + incident.millis, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         return
+      case "secretRevoked":
+        this.world.count("fault", incident.kind)
+        at(incident.at, () => {
+          this.world.note("Cal.com", `revokes the client's ${incident.which === 0 ? "first" : "second"} secret`)
+          this.cal.revokeSecret(incident.which)
+        })
+        return
       case "release":
       case "stop":
       case "accessDies":
