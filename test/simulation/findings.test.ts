@@ -1,6 +1,6 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Redacted, Ref, TestClock } from "effect"
+import { Effect, Either, Fiber, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -161,6 +161,38 @@ describe("a reissue whose answer holds a refresh token alone", () => {
       assert.isTrue(yield* sandbox.isAccessLive(token.accessToken))
       assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
+    }).pipe(Effect.provide(World.layer()))
+  )
+})
+
+describe("a refresh whose answer holds a refresh token alone", () => {
+  it.effect("is followed by another one where Cal.com has refused the access token that is stored", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const { accessToken, calUserId } = yield* World.connectManaged()
+      yield* sandbox.expireAccessTokens(calUserId)
+      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
+      const advice = yield* World.passTime(rejected, 1000)
+      assert(advice._tag === "Retry")
+      assert.isTrue(yield* sandbox.isAccessLive(advice.token.accessToken))
+      assert.strictEqual(yield* sandbox.count("refresh"), 2)
+    }).pipe(Effect.provide(World.layer()))
+  )
+
+  it.effect("serves nobody else the refused token either", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const { accessToken, calUserId } = yield* World.connectManaged()
+      yield* sandbox.expireAccessTokens(calUserId)
+      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+      yield* sandbox.inject(Sandbox.Fault.status(503, { kind: "refresh" }))
+      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
+      yield* Effect.exit(World.passTime(rejected, 30_000))
+      const token = yield* Effect.either(World.passTime(tokens.ensureValid(World.user()), 60_000))
+      assert.isTrue(Either.isLeft(token) || (yield* sandbox.isAccessLive(token.right.accessToken)))
     }).pipe(Effect.provide(World.layer()))
   )
 })
