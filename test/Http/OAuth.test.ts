@@ -175,7 +175,7 @@ describe("the endpoints", () => {
       for (const [path, body, error] of [
         ["authorize-url", {}, "userUlid is required."],
         ["authorize-url", { userUlid: "NOT-ONE" }, /^userUlid must be a ULID/],
-        ["authorize-url", { userUlid: user(), returnTo: "https://evil.example/NOT-ONE" }, /^returnTo must be an URL/],
+        ["authorize-url", { userUlid: user(), returnTo: "https://evil.example/NOT-ONE" }, /^returnTo must be a plain URL/],
         ["authorize-url", { userUlid: user(), replace: "NOT-ONE" }, "replace must be boolean."],
         ["exchange", { userUlid: user(), code: "NOT-ONE" }, "state is required."],
         ["exchange", { userUlid: user(), code: "", state: "NOT-ONE" }, /^code must be a token/],
