@@ -45,9 +45,21 @@ export interface BeginOptions {
   readonly replace?: boolean | undefined
 }
 
+/** A flow that has begun: where to send the browser, and what that URL says, for a page that asks Cal.com itself. */
+export interface Begun {
+  readonly url: string
+  /** When the browser has to be back, in ms since the epoch. */
+  readonly expiresAt: number
+  readonly state: string
+  readonly redirectUrl: string
+  readonly scopes: ReadonlyArray<string>
+  /** Of PKCE, with S256; public clients only. */
+  readonly codeChallenge?: string | undefined
+}
+
 /** A person who is back from Cal.com. */
 export type Return = Data.TaggedEnum<{
-  /** Send the browser there; the URL holds the completion. */
+  /** Send the browser there; the URL holds the completion, unless that was used up. */
   GoOn: { readonly location: Redacted.Redacted }
   /** There is nothing to go on with, and the person has to be told. */
   Stop: {
@@ -60,10 +72,12 @@ export const Return = Data.taggedEnum<Return>()
 
 export type Problem =
   | Authorization.NoCode
-  /** Nobody is expected with this state: it was used, has expired, or never was. */
+  /** Nobody is expected with this state, or not with this code: it was used, has expired, or never was. */
   | "unknownState"
   /** The flow was begun for a callback of the app's own. */
   | "notOurs"
+  /** Where the flow leads is not, or no longer, among the URLs that are allowed. */
+  | "notAllowed"
 
 /** Which Cal.com account was connected; `None` when its token does not say (a team's). */
 export interface Connected {
@@ -74,13 +88,9 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
   ConnectFlow,
   {
     /**
-     * Begins a flow: where to send the browser, and until when (ms since the epoch) it has to be back. Fails with
-     * `CalClientMisconfigured` when no OAuth2 client is configured.
+     * Begins a flow. Fails with `CalClientMisconfigured` when no OAuth2 client is configured.
      */
-    readonly begin: (
-      userUlid: UserUlid,
-      options?: BeginOptions
-    ) => Effect.Effect<{ readonly url: string; readonly expiresAt: number }, TokenError>
+    readonly begin: (userUlid: UserUlid, options?: BeginOptions) => Effect.Effect<Begun, TokenError>
     /**
      * Exchanges a code that came back to the app's own callback. The state works once, for its own user; whatever this
      * answers, the next try begins with a new URL. What the user was connected to before stays until the new tokens are
@@ -90,7 +100,10 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
       userUlid: UserUlid,
       returned: { readonly code: Redacted.Redacted; readonly state: Redacted.Redacted }
     ) => Effect.Effect<Connected, TokenError>
-    /** Takes what a browser brings to our callback. Connects nobody. */
+    /**
+     * Takes what a browser brings to our callback. Connects nobody. It may come again with the same state and code, as
+     * browsers do: until the completion is used up there is a new one each time, which replaces the one before.
+     */
     readonly comeBack: (parameters: URLSearchParams) => Effect.Effect<Return, StorageUnavailable>
     /** Connects the user whose completion this is, under the same rules as `exchange`. */
     readonly confirm: (userUlid: UserUlid, completion: Redacted.Redacted) => Effect.Effect<Connected, TokenError>
@@ -160,22 +173,78 @@ export const make = (
             )
       }
 
+    /** A page with a way back to the app, where that is known and allowed. */
+    const stop = (problem: Problem, returnTo: Option.Option<string>) =>
+      Return.Stop({ problem, backTo: Option.map(returnTo, (url) => new URL(url).origin) })
+
+    const unknown = stop("unknownState", Option.none())
+
+    const goOn = (location: string) => Return.GoOn({ location: Redacted.make(location) })
+
+    /** Other requests of the same browser may come between a look and a write: then it looks again. */
+    const comeBack = (
+      parameters: URLSearchParams,
+      state: Redacted.Redacted,
+      looks = 5
+    ): Effect.Effect<Return, StorageUnavailable> =>
+      Effect.gen(function* () {
+        const stateHash = hash(state)
+        const flow = Option.getOrUndefined(yield* storage.find(stateHash))
+        const clientId = options.client?.clientId
+        if (flow === undefined || clientId === undefined) return unknown
+        // What is allowed may have changed since the flow began.
+        const returnTo = yield* Effect.option(ReturnUrls.check(returnUrls, flow.returnTo ?? ""))
+        const returned = Either.filterOrLeft(
+          Authorization.codeOf(parameters, { authorizeUrl, clientId, state }),
+          () => flow.returnTo !== undefined,
+          () => "notOurs" as const
+        )
+        // The first code that came counts, and nothing takes it away.
+        const isAnother = flow.codeHash !== Option.getOrUndefined(Option.map(Either.getRight(returned), hash))
+        if (flow.codeHash !== undefined && isAnother) return stop("unknownState", returnTo)
+        if (Either.isLeft(returned)) {
+          // However it ended, this flow is over.
+          yield* storage.take(stateHash)
+          yield* Effect.logInfo("Somebody came back from Cal.com without a connection").pipe(
+            Effect.annotateLogs({ userUlid: flow.userUlid, problem: returned.left })
+          )
+          return stop(returned.left, returnTo)
+        }
+        if (Option.isNone(returnTo)) {
+          yield* Effect.logWarning("Somebody came back from Cal.com to a return URL that is not allowed any more").pipe(
+            Effect.annotateLogs({ userUlid: flow.userUlid })
+          )
+          return stop("notAllowed", returnTo)
+        }
+        // The app has its answer, and tells its user better than a page of ours could.
+        if (flow.isOver) return goOn(returnTo.value)
+        const completion = yield* Authorization.random
+        if (yield* storage.keep({ stateHash, flow, code: returned.right, completionHash: hash(completion) })) {
+          return goOn(ReturnUrls.complete(returnTo.value, Redacted.value(completion)))
+        }
+        return looks > 1 ? yield* comeBack(parameters, state, looks - 1) : unknown
+      })
+
     return ConnectFlow.of({
       begin: Effect.fn("ConnectFlow.begin")(function* (userUlid, { replace = false, returnTo } = {}) {
         const { clientId, isPublic, redirectUrl } = yield* configured
         const allowed = returnTo === undefined ? undefined : yield* ReturnUrls.check(returnUrls, returnTo)
-        const state = yield* Authorization.random
+        const state = storage.sign(yield* Authorization.random)
         const codeVerifier = isPublic ? yield* Authorization.codeVerifier : undefined
-        const url = yield* Authorization.url({ authorizeUrl, clientId, redirectUrl, scopes, state, codeVerifier })
+        const codeChallenge = codeVerifier && (yield* Authorization.codeChallenge(codeVerifier))
+        const url = Authorization.url(authorizeUrl, { clientId, redirectUrl, scopes, state, codeChallenge })
         const expiresAt = yield* storage.begin(hash(state), { userUlid, returnTo: allowed, replace, codeVerifier })
-        return { url, expiresAt }
+        return { url, expiresAt, state: Redacted.value(state), redirectUrl, scopes, codeChallenge }
       }),
 
       exchange: Effect.fn("ConnectFlow.exchange")(function* (userUlid, returned) {
         yield* configured
         const code = yield* TokenInput.token("code", returned.code)
         const state = yield* TokenInput.token("state", returned.state)
-        const work = storage.take(hash(state)).pipe(
+        const work = Effect.if(storage.isSigned(state), {
+          onTrue: () => storage.take(hash(state)),
+          onFalse: () => Effect.succeedNone
+        }).pipe(
           Effect.flatMap(ownedBy("state", userUlid)),
           Effect.flatMap((flow) => connect(userUlid, flow, code))
         )
@@ -183,33 +252,8 @@ export const make = (
       }),
 
       comeBack: Effect.fn("ConnectFlow.comeBack")(function* (parameters) {
-        const stop = (problem: Problem, returnTo?: string) =>
-          Return.Stop({ problem, backTo: Option.map(Option.fromNullable(returnTo), (url) => new URL(url).origin) })
-        const state = Authorization.stateOf(parameters)
-        if (Option.isNone(state)) return stop("unknownState")
-        const stateHash = hash(state.value)
-        const flow = Option.getOrUndefined(yield* storage.find(stateHash))
-        const clientId = options.client?.clientId
-        if (flow === undefined || clientId === undefined) return stop("unknownState")
-        const { returnTo, userUlid } = flow
-        const returned = Either.flatMap(
-          Authorization.codeOf(parameters, { authorizeUrl, clientId, state: state.value }),
-          (code) =>
-            returnTo === undefined ? Either.left<Problem>("notOurs") : Either.right({ code, onwardTo: returnTo })
-        )
-        if (Either.isLeft(returned)) {
-          // However it ended, this flow is over.
-          yield* Effect.catchTag(storage.take(stateHash), "TokenUnreadable", () => Effect.void)
-          yield* Effect.logInfo("Somebody came back from Cal.com without a connection").pipe(
-            Effect.annotateLogs({ userUlid, problem: returned.left })
-          )
-          return stop(returned.left, returnTo)
-        }
-        const { code, onwardTo } = returned.right
-        const completion = yield* Authorization.random
-        return (yield* storage.keep({ stateHash, userUlid, code, completionHash: hash(completion) }))
-          ? Return.GoOn({ location: Redacted.make(ReturnUrls.complete(onwardTo, Redacted.value(completion))) })
-          : stop("unknownState")
+        const state = Option.filter(Authorization.stateOf(parameters), storage.isSigned)
+        return Option.isNone(state) ? unknown : yield* comeBack(parameters, state.value)
       }),
 
       confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented) {

@@ -1,13 +1,15 @@
 /**
  * Where people are kept while they are at Cal.com's consent page: one row per flow, for ten minutes. The secrets that
- * find a row again (state, completion) are stored as their hashes, what is to be exchanged is sealed by the drivers, and
- * each secret is used up in one atomic step.
+ * find a row again (state, completion) are stored as their hashes. All else is one text that the drivers seal and bind to
+ * the state's hash, so that whoever can write rows without a key makes none that counts: what does not open is not there.
+ * Each secret is used up in one atomic step. What came back stays known until the flow's time is over, because browsers
+ * ask twice.
  */
-import { Context, Duration, Effect, Layer, Option, type Redacted } from "effect"
-import type { UserUlid } from "./Token.js"
-import type { StorageUnavailable, TokenUnreadable } from "./TokenError.js"
+import { Context, Duration, Effect, identity, Layer, Option, type Redacted } from "effect"
+import { hash, type UserUlid } from "./Token.js"
+import type { StorageUnavailable } from "./TokenError.js"
 
-/** How long a flow may take: as long as a code lives at Cal.com. A code that came back begins the time anew. */
+/** How long a flow may take: as long as a code lives at Cal.com. The first code that comes back begins the time anew. */
 export const lifetime = Duration.minutes(10)
 
 /** What was asked for when the flow began. */
@@ -26,9 +28,20 @@ export interface ReturnedFlow extends Flow {
   readonly code: Redacted.Redacted
 }
 
+/** A flow as it stands. */
+export interface FoundFlow extends Flow {
+  /** The hash of the code that the person came back with, if they did. */
+  readonly codeHash?: string | undefined
+  /** Its completion was used up. */
+  readonly isOver: boolean
+  /** Changes with every write. */
+  readonly revision: string
+}
+
 export interface Return {
   readonly stateHash: string
-  readonly userUlid: UserUlid
+  /** As it was found. */
+  readonly flow: FoundFlow
   readonly code: Redacted.Redacted
   readonly completionHash: string
 }
@@ -37,69 +50,94 @@ export interface Return {
 export class FlowStorage extends Context.Tag("cal-tokens/FlowStorage")<
   FlowStorage,
   {
+    /** Makes a state of a text that cannot be guessed, such that it is known again by everybody with the keys. */
+    readonly sign: (text: Redacted.Redacted) => Redacted.Redacted
+    /** Whether a state was signed, without asking anybody: what was made up costs no look-up. */
+    readonly isSigned: (state: Redacted.Redacted) => boolean
     /** Begins a flow; answers when it expires, in ms since the epoch. Flows that have expired are removed with it. */
     readonly begin: (stateHash: string, flow: Flow) => Effect.Effect<number, StorageUnavailable>
-    /** A flow whose state is unused. */
-    readonly find: (
-      stateHash: string
-    ) => Effect.Effect<Option.Option<Pick<Flow, "userUlid" | "returnTo">>, StorageUnavailable>
-    /** Uses up a state: the flow is removed, and only one caller gets it. */
-    readonly take: (stateHash: string) => Effect.Effect<Option.Option<Flow>, StorageUnavailable | TokenUnreadable>
-    /** Uses up a state for a code, which waits for its completion from then on; `false` if it was not there to be used. */
+    /** A flow within its time, unless its state was taken. Changes nothing. */
+    readonly find: (stateHash: string) => Effect.Effect<Option.Option<FoundFlow>, StorageUnavailable>
+    /** Uses up a state that no code came back with: the flow is removed, and only one caller gets it. */
+    readonly take: (stateHash: string) => Effect.Effect<Option.Option<Flow>, StorageUnavailable>
+    /**
+     * Keeps a code, which waits for its completion from then on; a completion that waited already is no more. `false` if
+     * the flow is not as it was found, or is over.
+     */
     readonly keep: (request: Return) => Effect.Effect<boolean, StorageUnavailable>
-    /** Uses up a completion: the flow is removed, and only one caller gets it. */
-    readonly complete: (
-      completionHash: string
-    ) => Effect.Effect<Option.Option<ReturnedFlow>, StorageUnavailable | TokenUnreadable>
+    /** Uses up a completion: the flow is over, and only one caller gets it. */
+    readonly complete: (completionHash: string) => Effect.Effect<Option.Option<ReturnedFlow>, StorageUnavailable>
   }
 >() {}
 
 interface Row {
   readonly flow: Flow
   readonly expiresAt: number
-  readonly returned?: { readonly code: Redacted.Redacted; readonly completionHash: string } | undefined
+  readonly revision: string
+  readonly returned?: Returned | undefined
+}
+
+interface Returned {
+  /** Until it is handed out. */
+  readonly code?: Redacted.Redacted | undefined
+  readonly codeHash: string
+  readonly completionHash: string
 }
 
 const makeMemory = (): (typeof FlowStorage)["Service"] => {
   const rows = new Map<string, Row>()
+  let revision = 0
+
+  const write = (stateHash: string, row: Omit<Row, "revision">) =>
+    rows.set(stateHash, { ...row, revision: String(++revision) })
 
   const step = <A>(f: (now: number) => A): Effect.Effect<A> =>
     Effect.clockWith((clock) => Effect.sync(() => f(clock.unsafeCurrentTimeMillis())))
 
-  const unused = (stateHash: string, now: number) =>
-    Option.filter(
-      Option.fromNullable(rows.get(stateHash)),
-      ({ expiresAt, returned }) => returned === undefined && expiresAt > now
-    )
+  const living = (stateHash: string, now: number) =>
+    Option.filter(Option.fromNullable(rows.get(stateHash)), ({ expiresAt }) => expiresAt > now)
 
   return {
+    // A look into this map costs less than a MAC.
+    sign: identity,
+    isSigned: () => true,
     begin: (stateHash, flow) =>
       step((now) => {
         for (const [hash, row] of rows) if (row.expiresAt <= now) rows.delete(hash)
         const expiresAt = now + Duration.toMillis(lifetime)
-        rows.set(stateHash, { flow, expiresAt })
+        write(stateHash, { flow, expiresAt })
         return expiresAt
       }),
     find: (stateHash) =>
-      step((now) => Option.map(unused(stateHash, now), ({ flow: { returnTo, userUlid } }) => ({ userUlid, returnTo }))),
+      step((now) =>
+        Option.map(living(stateHash, now), ({ flow, returned, revision }) => ({
+          ...flow,
+          codeHash: returned?.codeHash,
+          isOver: returned !== undefined && returned.code === undefined,
+          revision
+        }))
+      ),
     take: (stateHash) =>
       step((now) =>
-        Option.map(unused(stateHash, now), ({ flow }) => {
-          rows.delete(stateHash)
-          return flow
-        })
+        Option.map(
+          Option.filter(living(stateHash, now), ({ returned }) => returned === undefined),
+          ({ flow }) => {
+            rows.delete(stateHash)
+            return flow
+          }
+        )
       ),
-    keep: ({ code, completionHash, stateHash, userUlid }) =>
+    keep: ({ code, completionHash, flow: { isOver, revision }, stateHash }) =>
       step((now) =>
         Option.match(
-          Option.filter(unused(stateHash, now), ({ flow }) => flow.userUlid === userUlid),
+          Option.filter(living(stateHash, now), (row) => row.revision === revision && !isOver),
           {
             onNone: () => false,
-            onSome: ({ flow }) => {
-              rows.set(stateHash, {
+            onSome: ({ expiresAt, flow, returned }) => {
+              write(stateHash, {
                 flow,
-                expiresAt: now + Duration.toMillis(lifetime),
-                returned: { code, completionHash }
+                expiresAt: returned === undefined ? now + Duration.toMillis(lifetime) : expiresAt,
+                returned: { code, codeHash: hash(code), completionHash }
               })
               return true
             }
@@ -108,10 +146,11 @@ const makeMemory = (): (typeof FlowStorage)["Service"] => {
       ),
     complete: (completionHash) =>
       step((now) => {
-        for (const [hash, { expiresAt, flow, returned }] of rows) {
-          if (returned?.completionHash !== completionHash) continue
-          rows.delete(hash)
-          return expiresAt > now ? Option.some({ ...flow, code: returned.code }) : Option.none()
+        for (const [stateHash, { expiresAt, flow, returned }] of rows) {
+          if (returned?.completionHash !== completionHash || returned.code === undefined) continue
+          const { code, ...over } = returned
+          write(stateHash, { flow, expiresAt, returned: over })
+          return expiresAt > now ? Option.some({ ...flow, code }) : Option.none()
         }
         return Option.none()
       })

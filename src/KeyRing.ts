@@ -4,7 +4,8 @@
  *
  * Encryption at rest: AES-256-GCM. What is encrypted is bound to its user, its purpose and its subject, so that a
  * ciphertext moved to another user's row, or used for something else, does not decrypt. It is not bound to a column: a
- * pair may move between a user's own columns as it is.
+ * pair may move between a user's own columns as it is. A flow through Cal.com's consent is bound to its state's hash
+ * instead, and says itself whose it is.
  *
  * An envelope is text, `v1.<key id>.<base64url of nonce, ciphertext, tag>`, and its version and key id are authenticated.
  * Nonces are random (96 bits): one key may write 2^32 envelopes before it has to be replaced (NIST SP 800-38D, 8.3).
@@ -13,14 +14,14 @@
  * tried. While keys rotate, processes of the old and of the new order understand each other.
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto"
-import { Config, ConfigError, Context, Effect, Either, Layer, Redacted } from "effect"
+import { Config, ConfigError, Context, Effect, Either, Layer, type Option, Redacted } from "effect"
 import type { UserUlid } from "./Token.js"
 import { TokenUnreadable } from "./TokenError.js"
 
 /** What a ciphertext belongs to. */
 export interface Binding {
   readonly userUlid: UserUlid
-  readonly purpose: "token-pair" | "oauth-code" | "sealed-answer"
+  readonly purpose: "token-pair" | "sealed-answer"
   /** What else has to be the same when it is opened, such as the account. Default: nothing. */
   readonly subject?: ReadonlyArray<string> | undefined
 }
@@ -36,6 +37,10 @@ export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
     readonly seal: (binding: Binding, text: Redacted.Redacted) => Effect.Effect<string>
     /** Opens an envelope that any of the keys sealed for the same binding. */
     readonly open: (binding: Binding, envelope: string) => Effect.Effect<Redacted.Redacted, TokenUnreadable>
+    /** Seals a flow with the first key. */
+    readonly sealFlow: (stateHash: string, text: Redacted.Redacted) => Effect.Effect<string>
+    /** Opens an envelope that any of the keys sealed for the same flow; `None` for any other text. */
+    readonly openFlow: (stateHash: string, envelope: string) => Effect.Effect<Option.Option<Redacted.Redacted>>
     /** Under which names a token (by its hash) is looked up: one for each key, that of the first key first. */
     readonly lookups: (hash: string) => readonly [string, ...ReadonlyArray<string>]
     /** The code of a text under the first key. Texts of one purpose have to differ by more than where they are cut. */
@@ -98,6 +103,40 @@ export const make = (keys: Keys): KeyRing["Type"] => {
     flow: derivedOf(keys, "flow"),
     session: derivedOf(keys, "session")
   }
+
+  const seal = (owner: Owner, text: Redacted.Redacted): string => {
+    const nonce = randomBytes(nonceBytes)
+    const cipher = createCipheriv(algorithm, sealing, nonce, { authTagLength: tagBytes })
+    cipher.setAAD(associatedData(owner, writer.id))
+    const sealed = Buffer.concat([nonce, cipher.update(Redacted.value(text), "utf8"), cipher.final()])
+    return `${version}.${writer.id}.${Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url")}`
+  }
+
+  /** The text of an envelope, or why there is none. */
+  const open = (owner: Owner, envelope: string): Either.Either<Redacted.Redacted, string> => {
+    const [name, keyId, body, ...rest] = envelope.split(".")
+    if (name !== version || keyId === undefined || body === undefined || rest.length > 0) {
+      return Either.left("not an envelope of this version")
+    }
+    const secret = byId.get(keyId)
+    if (secret === undefined) return Either.left("its key is not among the configured ones")
+    const bytes = Buffer.from(body, "base64url")
+    if (bytes.length < nonceBytes + tagBytes || bytes.toString("base64url") !== body) {
+      return Either.left("truncated or altered")
+    }
+    return Either.try({
+      try: () => {
+        const options = { authTagLength: tagBytes }
+        const decipher = createDecipheriv(algorithm, secret, bytes.subarray(0, nonceBytes), options)
+        decipher.setAAD(associatedData(owner, keyId))
+        decipher.setAuthTag(bytes.subarray(-tagBytes))
+        const opened = Buffer.concat([decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()])
+        return Redacted.make(opened.toString("utf8"))
+      },
+      catch: () => "altered, sealed for another user, or under another key of the same id"
+    })
+  }
+
   return {
     ids: [writer.id, ...others.map(({ id }) => id)],
     lookups: (hash) => {
@@ -112,38 +151,14 @@ export const make = (keys: Keys): KeyRing["Type"] => {
       const found = codes[purpose].filter((key) => isSame(codeOf(key, text), given))
       return found.length > 0 && given.toString("base64url") === code
     },
-    seal: (binding, text) =>
-      Effect.sync(() => {
-        const nonce = randomBytes(nonceBytes)
-        const cipher = createCipheriv(algorithm, sealing, nonce, { authTagLength: tagBytes })
-        cipher.setAAD(associatedData(binding, writer.id))
-        const sealed = Buffer.concat([nonce, cipher.update(Redacted.value(text), "utf8"), cipher.final()])
-        return `${version}.${writer.id}.${Buffer.concat([sealed, cipher.getAuthTag()]).toString("base64url")}`
-      }),
-    open: (binding, envelope) => {
-      const unreadable = (reason: string) => new TokenUnreadable({ userUlid: binding.userUlid, reason })
-      const [name, keyId, body, ...rest] = envelope.split(".")
-      if (name !== version || keyId === undefined || body === undefined || rest.length > 0) {
-        return Effect.fail(unreadable("not an envelope of this version"))
-      }
-      const secret = byId.get(keyId)
-      if (secret === undefined) return Effect.fail(unreadable("its key is not among the configured ones"))
-      const bytes = Buffer.from(body, "base64url")
-      if (bytes.length < nonceBytes + tagBytes || bytes.toString("base64url") !== body) {
-        return Effect.fail(unreadable("truncated or altered"))
-      }
-      return Effect.try({
-        try: () => {
-          const options = { authTagLength: tagBytes }
-          const decipher = createDecipheriv(algorithm, secret, bytes.subarray(0, nonceBytes), options)
-          decipher.setAAD(associatedData(binding, keyId))
-          decipher.setAuthTag(bytes.subarray(-tagBytes))
-          const opened = Buffer.concat([decipher.update(bytes.subarray(nonceBytes, -tagBytes)), decipher.final()])
-          return Redacted.make(opened.toString("utf8"))
-        },
-        catch: () => unreadable("altered, sealed for another user, or under another key of the same id")
-      })
-    }
+    seal: (binding, text) => Effect.sync(() => seal(ownerOf(binding), text)),
+    open: (binding, envelope) =>
+      Effect.mapError(
+        open(ownerOf(binding), envelope),
+        (reason) => new TokenUnreadable({ userUlid: binding.userUlid, reason })
+      ),
+    sealFlow: (stateHash, text) => Effect.sync(() => seal(["flow", stateHash], text)),
+    openFlow: (stateHash, envelope) => Effect.option(open(["flow", stateHash], envelope))
   }
 }
 
@@ -176,8 +191,13 @@ const nonceBytes = 12
 const tagBytes = 16
 const form = "id:base64(32 bytes)[,id:…], the first key writes, for example from `openssl rand -base64 32`"
 
-const associatedData = ({ purpose, subject = [], userUlid }: Binding, keyId: string): Buffer =>
-  Buffer.from(JSON.stringify(["cal-tokens", version, keyId, purpose, userUlid, ...subject]), "utf8")
+/** What a ciphertext is bound to, its purpose first. */
+type Owner = readonly [purpose: Binding["purpose"] | "flow", ...ReadonlyArray<string>]
+
+const ownerOf = ({ purpose, subject = [], userUlid }: Binding): Owner => [purpose, userUlid, ...subject]
+
+const associatedData = (owner: Owner, keyId: string): Buffer =>
+  Buffer.from(JSON.stringify(["cal-tokens", version, keyId, ...owner]), "utf8")
 
 const derive = ({ secret }: Key, purpose: "seal" | CodePurpose): Buffer =>
   Buffer.from(hkdfSync("sha256", Redacted.value(secret), "", `cal-tokens ${purpose}`, 32))

@@ -125,6 +125,8 @@ export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()
   status: Schema.Int,
   /** Cal.com's own words, tokens removed. */
   reason: Schema.String,
+  /** What the user has to be asked to allow before Cal.com takes this; several are separated by spaces. */
+  missingScope: Schema.optional(Schema.String),
   /** Where time can help. */
   retryAfter: Schema.optional(Schema.DurationFromMillis)
 }) {

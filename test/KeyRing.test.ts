@@ -1,6 +1,18 @@
 import { createDecipheriv, createHmac, hkdfSync } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, ConfigProvider, Context, Effect, Either, Exit, FastCheck, Layer, Redacted, Schema } from "effect"
+import {
+  Cause,
+  ConfigProvider,
+  Context,
+  Effect,
+  Either,
+  Exit,
+  FastCheck,
+  Layer,
+  Option,
+  Redacted,
+  Schema
+} from "effect"
 import { UserUlid } from "../src/Token.js"
 import * as KeyRing from "../src/KeyRing.js"
 import { keyOf } from "./support/Keys.js"
@@ -41,7 +53,7 @@ describe("sealing", () => {
     FastCheck.assert(
       FastCheck.property(Text, (text) => {
         assert.strictEqual(decrypt(encrypt(text), keys, bob), "TokenUnreadable")
-        assert.strictEqual(decrypt(encrypt(text), keys, { ...alice, purpose: "oauth-code" }), "TokenUnreadable")
+        assert.strictEqual(decrypt(encrypt(text), keys, { ...alice, purpose: "sealed-answer" }), "TokenUnreadable")
       })
     ))
 
@@ -100,6 +112,28 @@ describe("sealing", () => {
         assert.strictEqual(decrypt(other), "TokenUnreadable")
       })
     ))
+})
+
+describe("a flow's envelope", () => {
+  const sealed = Effect.runSync(keys.sealFlow("hash of a state", Redacted.make("text")))
+  const opened = (stateHash: string, envelope = sealed, by = keys) =>
+    Option.getOrUndefined(Option.map(Effect.runSync(by.openFlow(stateHash, envelope)), Redacted.value))
+
+  it("opens beside its own state only, under any of the keys", () => {
+    assert.strictEqual(opened("hash of a state"), "text")
+    assert.strictEqual(opened("hash of a state", sealed, ringOf(`${keyOf("k2", 2)},${keyOf("k1", 1)}`)), "text")
+    assert.isUndefined(opened("hash of another state"))
+    assert.isUndefined(opened("hash of a state", sealed, ringOf(keyOf("k1", 9))))
+    assert.isUndefined(opened("hash of a state", `${sealed.slice(0, -1)}!`))
+  })
+
+  it("is none of a user's, and none of a user's is a flow's, whatever the names", () => {
+    const ofAlice = Effect.runSync(keys.sealFlow(alice.userUlid, Redacted.make("text")))
+    for (const purpose of ["token-pair", "sealed-answer"] as const) {
+      assert.strictEqual(decrypt(ofAlice, keys, { ...alice, purpose }), "TokenUnreadable")
+      assert.isUndefined(opened(alice.userUlid, encrypt("text", keys, { ...alice, purpose })))
+    }
+  })
 })
 
 describe("codes", () => {

@@ -44,6 +44,9 @@ const account = {
   ),
   since: Schema.optional(Instant),
   calUserId: Schema.NullOr(Schema.Int).annotations({ description: "The user at Cal.com, where that is known." }),
+  scope: Schema.optional(
+    Schema.String.annotations({ description: "OAuth2: the scopes that were granted, where that is known." })
+  ),
   isExpired: Schema.Boolean
 }
 

@@ -138,7 +138,8 @@ const proxyOperation = (method: string, like: object) => ({
   summary: `${method.toUpperCase()} at Cal.com`,
   description:
     "Sends the request on to Cal.com's API with the user's access token, and brings Cal.com's status, body and safe " +
-    "headers back. A refused token is refreshed and the request repeated. Of the request's headers `Accept`, " +
+    "headers back. A refused token is refreshed and the request repeated. Scopes that the user has not allowed are named in " +
+    "`WWW-Authenticate` (RFC 6750). Of the request's headers `Accept`, " +
     "`Accept-Language`, `Content-Type`, `X-Request-Id` and `cal-api-version` go on. Bodies may have 1 MiB.",
   parameters: [
     { name: "userUlid", in: "path", required: true, schema: { type: "string", examples: [exampleUlid] } },

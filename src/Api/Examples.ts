@@ -48,7 +48,10 @@ export const examples: Readonly<Record<string, Example>> = {
     answer: {
       success: true,
       url: "https://app.cal.com/auth/oauth2/authorize?client_id=<client>&redirect_uri=<callback>&response_type=code&state=<state>",
-      expiresAt
+      expiresAt,
+      state: "<state>",
+      redirectUri: "<callback>",
+      scopes: ["<scope>"]
     }
   },
   exchangeCode: {

@@ -40,7 +40,14 @@ export const ConfirmCompletion = Schema.Struct({
 export const AuthorizeUrlMade = Schema.Struct({
   success: Success,
   url: Schema.String.annotations({ description: "Send the browser there, once." }),
-  expiresAt: Instant
+  expiresAt: Instant,
+  state: Schema.String.annotations({
+    description: "What `url` says, for a page that asks Cal.com itself, as its onboarding embed does."
+  }),
+  redirectUri: Schema.String,
+  scopes: Schema.Array(Schema.String),
+  codeChallenge: Schema.optional(Schema.String.annotations({ description: "Of PKCE; for public clients." })),
+  codeChallengeMethod: Schema.optional(Schema.Literal("S256"))
 })
 
 export const Connected = Schema.Struct({
@@ -99,16 +106,16 @@ const queryParameter = (name: string, description: string) => ({
 
 /** What a person reads where the way ends, by status. */
 const pages: Readonly<Record<number, string>> = {
-  400: "A page: the link was used, has expired, was not made here, or is not whole.",
+  400: "A page: the link was used with another code, has expired, was not made here, or is not whole.",
   403: "A page: the person did not allow the access.",
   502: "A page: Cal.com could not, or would not, connect them.",
-  503: "A page: the database is not available. The same address works once it is."
+  503: "A page: the database is not available. The same address works once it is. Empty for a browser that prefetches."
 }
 
 const withPages = (responses: OpenApi.OpenAPISpecOperation["responses"]) => ({
   ...responses,
   303: {
-    description: "On to `returnTo`, with a one-time `completion` in its query.",
+    description: "On to `returnTo`, with a one-time `completion` in its query unless that was used up.",
     headers: { Location: { description: "`returnTo`, with the completion.", schema: { type: "string" } } }
   },
   ...Object.fromEntries(
@@ -135,11 +142,13 @@ export class CallbackApi extends HttpApiGroup.make("callback")
         OpenApi.Description,
         "Where Cal.com sends browsers back to when this service hosts the callback: `CAL_OAUTH_REDIRECT_URL` is its " +
           "address. Keeps the code and sends the person on to `returnTo`, or shows a page that says why not. Connects " +
-          "nobody: your app does, with `/oauth/confirm`."
+          "nobody: your app does, with `/oauth/confirm`. A browser may come again with the same state and code: until " +
+          "the completion is used up it gets another one, which replaces the one before, and then none. `HEAD` and " +
+          "prefetching use up nothing."
       )
       .annotate(OpenApi.Override, {
         parameters: [
-          queryParameter("state", "From the authorize URL. Works once, for ten minutes."),
+          queryParameter("state", "From the authorize URL. Works for one code, for ten minutes."),
           queryParameter("code", "What Cal.com appends when the person allowed the access."),
           queryParameter(
             "error",

@@ -3,7 +3,7 @@
  * by their beginning, as its source has them (API v2: `OAuthFlowService`, `OAuthService`, `ApiAuthStrategy`,
  * `PrismaExceptionFilter`).
  */
-import { Data, Duration, type Redacted } from "effect"
+import { Data, Duration, Option, type Redacted } from "effect"
 import {
   CalClientMisconfigured,
   CalProtocolError,
@@ -13,6 +13,7 @@ import {
   type TokenError
 } from "../TokenError.js"
 import * as RateLimits from "../CalHttp/RateLimits.js"
+import * as Refusal from "../CalHttp/Refusal.js"
 import { scrub } from "../CalHttp/Scrub.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type { Unread } from "./TokenAnswer.js"
@@ -228,5 +229,15 @@ export const toError = (
   if (status >= 500) {
     return new CalUnavailable({ operation, reason: `status ${status}`, status, ...RateLimits.retryLater(head) })
   }
-  return new CalRequestRejected({ operation, status, reason: scrub(errorText(body), call.secrets) })
+  const missing = body._tag === "Platform" && status === 403 ? Refusal.missingScopesIn(body.message) : Option.none()
+  const advice = Option.match(missing, {
+    onNone: () => "",
+    onSome: (scopes) => `; ask for consent again with ${scopes}`
+  })
+  return new CalRequestRejected({
+    operation,
+    status,
+    reason: `${scrub(errorText(body), call.secrets)}${advice}`,
+    ...(Option.isNone(missing) ? {} : { missingScope: missing.value })
+  })
 }

@@ -58,8 +58,8 @@ const pathOf = (target: string) => target.split("?", 1)[0] ?? ""
 
 const queryOf = (target: string) => target.slice(pathOf(target).length)
 
-/** What is wrong with a target, if anything is. */
-const problemOf = (target: string): string | undefined => {
+/** What is wrong with a target, if anything is: where it leads has to be the same for every reader. */
+export const problemOf = (target: string): string | undefined => {
   if (target.length > maxLength) return `must have at most ${maxLength} characters`
   if (!target.startsWith("/")) return "must begin with a slash, below the Cal.com base URL: /bookings?take=10"
   if (!pathCharacters.test(pathOf(target))) {

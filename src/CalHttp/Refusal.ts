@@ -1,6 +1,7 @@
 /**
  * Which of Cal.com's answers mean "this access token is dead", as opposed to a missing permission, a wrong origin or a
- * wrong client: only those may cause a refresh, because a refresh cures nothing else.
+ * wrong client: only those may cause a refresh, because a refresh cures nothing else. And which scope is missing, where
+ * the person's consent cures it.
  */
 import { Option, Schema } from "effect"
 
@@ -35,3 +36,16 @@ export const isTokenRefusal = (status: number, bodyText: string): boolean => {
       status === 401 ? unknownToken.includes(error.message) : error.message.startsWith(unknownTokenAtGuard)
   })
 }
+
+/** The words of a 403 for a token without a scope that the endpoint asks for (API v2, OAuth2 scope guard). */
+const missingScopes = /^insufficient_scope: .{0,200}?Required: ([A-Z][A-Z0-9_]{0,63}(?:, ?[A-Z][A-Z0-9_]{0,63}){0,9})\./
+
+/** The scopes that an error message of Cal.com's says are missing, separated by spaces. */
+export const missingScopesIn = (message: string): Option.Option<string> =>
+  Option.map(Option.fromNullable(missingScopes.exec(message)?.[1]), (scopes) => scopes.replace(/, ?/g, " "))
+
+/** The same of a whole answer. */
+export const missingScopesOf = (status: number, bodyText: string): Option.Option<string> =>
+  status === 403
+    ? Option.flatMap(decodeEnvelope(bodyText), ({ error }) => missingScopesIn(error.message))
+    : Option.none()

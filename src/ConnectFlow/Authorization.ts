@@ -18,32 +18,36 @@ export const random = Effect.sync(() => Redacted.make(oauth.generateRandomState(
 
 export const codeVerifier = Effect.sync(() => Redacted.make(oauth.generateRandomCodeVerifier()))
 
-/** Where to send the browser. */
-export const url = (options: {
-  readonly authorizeUrl: string
+/** What the consent page is asked, and for a public client what its answer is bound to. */
+export interface Request {
   readonly clientId: string
   readonly redirectUrl: string
   /** Cal.com requires them of every client that is registered with scopes of the present kind. */
   readonly scopes: ReadonlyArray<string>
   readonly state: Redacted.Redacted
-  readonly codeVerifier?: Redacted.Redacted | undefined
-}): Effect.Effect<string> =>
-  Effect.gen(function* () {
-    const { codeVerifier, scopes } = options
-    const url = new URL(options.authorizeUrl)
-    const { searchParams } = url
-    searchParams.set("client_id", options.clientId)
-    searchParams.set("redirect_uri", options.redirectUrl)
-    searchParams.set("response_type", "code")
-    searchParams.set("state", Redacted.value(options.state))
-    if (scopes.length > 0) searchParams.set("scope", scopes.join(" "))
-    if (codeVerifier !== undefined) {
-      const challenge = yield* Effect.promise(() => oauth.calculatePKCECodeChallenge(Redacted.value(codeVerifier)))
-      searchParams.set("code_challenge", challenge)
-      searchParams.set("code_challenge_method", "S256")
-    }
-    return url.href
-  })
+  /** Of PKCE, with S256. */
+  readonly codeChallenge?: string | undefined
+}
+
+export const codeChallenge = (codeVerifier: Redacted.Redacted): Effect.Effect<string> =>
+  Effect.promise(() => oauth.calculatePKCECodeChallenge(Redacted.value(codeVerifier)))
+
+/** Where to send the browser. */
+export const url = (authorizeUrl: string, request: Request): string => {
+  const { codeChallenge, scopes } = request
+  const url = new URL(authorizeUrl)
+  const { searchParams } = url
+  searchParams.set("client_id", request.clientId)
+  searchParams.set("redirect_uri", request.redirectUrl)
+  searchParams.set("response_type", "code")
+  searchParams.set("state", Redacted.value(request.state))
+  if (scopes.length > 0) searchParams.set("scope", scopes.join(" "))
+  if (codeChallenge !== undefined) {
+    searchParams.set("code_challenge", codeChallenge)
+    searchParams.set("code_challenge_method", "S256")
+  }
+  return url.href
+}
 
 /** The state of a redirect back, if it has one. */
 export const stateOf = (parameters: URLSearchParams): Option.Option<Redacted.Redacted> =>

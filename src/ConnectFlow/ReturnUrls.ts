@@ -1,9 +1,11 @@
 /**
  * Where a browser may be sent back to. An entry of the list allows its own origin, letter by letter, and its path with
  * everything below: `https://app.example.com/settings` allows `/settings`, `/settings/calendar` and either with a query,
- * and not `/settings-old`. Anything that reads differently to different parsers is refused.
+ * and not `/settings-old`. Anything that reads differently to different parsers is refused, by the same judge as the paths
+ * that a user's token is sent to.
  */
 import { Effect, Option } from "effect"
+import * as CalPath from "../CalHttp/CalPath.js"
 import { InvalidInput } from "../TokenError.js"
 
 /** The parameter by which the browser carries the completion. */
@@ -11,17 +13,34 @@ export const parameter = "completion"
 
 const maxLength = 2048
 
-/** Spaces, control characters and backslashes anywhere; slashes, dots and the like in disguise in the path. */
-const isAmbiguous = (text: string) =>
-  /[^\x21-\x7e]|\\/.test(text) || /%(?:0|1|2[ef]|5c|7f)/i.test(text.split("?", 1)[0] ?? "")
+const parse = (text: string): Option.Option<URL> => {
+  const [, origin = "", rest = ""] = /^(https?:\/\/[\w.:[\]-]+)((?:[/?].*)?)$/is.exec(text) ?? []
+  const target = rest.startsWith("/") ? rest : `/${rest}`
+  const isPlain = text.length <= maxLength && CalPath.problemOf(target) === undefined && URL.canParse(origin + target)
+  // Had the URL parser changed the path, it would have read the text differently than the judge did.
+  return Option.filter(
+    isPlain ? Option.some(new URL(origin + target)) : Option.none(),
+    ({ pathname }) => pathname === target.split("?", 1)[0]
+  )
+}
 
-const parse = (text: string): Option.Option<URL> =>
-  text.length <= maxLength && /^https?:\/\/[^/]/i.test(text) && !isAmbiguous(text) && URL.canParse(text)
-    ? Option.filter(
-        Option.some(new URL(text)),
-        ({ hash, password, username }) => `${username}${password}${hash}` === ""
-      )
-    : Option.none()
+/** Whether somebody may read one of the query's parameters as the completion, or as a part of it. */
+const hasCompletion = ({ search }: URL): boolean =>
+  search
+    .slice(1)
+    .split(/[&;]/)
+    .some((pair) => isCompletion.test(decode(decode(pair.split("=", 1)[0] ?? ""))))
+
+/** Readers cut names off at a bracket, a dot or a control character, skip spaces before them, or do not mind their case. */
+const isCompletion = new RegExp(`^\\s*${parameter}(?![\\w-])`, "i")
+
+const decode = (name: string): string => {
+  try {
+    return decodeURIComponent(name.replaceAll("+", " ")).normalize("NFKC")
+  } catch {
+    return name
+  }
+}
 
 const isBelow = (path: string, prefix: string) =>
   path === prefix || path.startsWith(prefix.endsWith("/") ? prefix : `${prefix}/`)
@@ -38,11 +57,11 @@ export const check = (allowed: ReadonlyArray<string>, text: string): Effect.Effe
     return Effect.fail(
       new InvalidInput({
         field: "returnTo",
-        expected: "must be an URL without user and fragment below one of CAL_TOKENS_RETURN_URLS"
+        expected: "must be a plain URL, without user and fragment, below one of CAL_TOKENS_RETURN_URLS"
       })
     )
   }
-  return url.value.searchParams.has(parameter)
+  return hasCompletion(url.value)
     ? Effect.fail(new InvalidInput({ field: "returnTo", expected: `must have no parameter ${parameter} of its own` }))
     : Effect.succeed(url.value.href)
 }

@@ -30,6 +30,7 @@ const standing = ({ connection, status, ...info }: ConnectionSummary, isExpired:
     ? { status: "active" as const }
     : { status: "reauthorizationRequired" as const, cause: status.cause, since: DateTime.unsafeMake(status.since) }),
   calUserId: connection.calUserId ?? null,
+  ...(connection._tag === "OAuth2" && connection.scope !== undefined ? { scope: connection.scope } : {}),
   isExpired,
   accessTokenExpiresAt: DateTime.unsafeMake(info.accessTokenExpiresAt),
   refreshTokenExpiresAt:

@@ -1,5 +1,5 @@
 /** The endpoints of `Api/OAuth`. The callback among them speaks to people and not to programs. */
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import { type Headers, HttpApiBuilder, HttpServerResponse } from "@effect/platform"
 import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Api } from "../Api.js"
 import { AuthorizeUrl, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
@@ -23,8 +23,19 @@ const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
         Effect.gen(function* () {
           yield* Edge.operation("authorizeUrl")
           const { userUlid, ...options } = yield* Body.json(AuthorizeUrl)
-          const { expiresAt, url } = yield* flow.begin(yield* Edge.user(userUlid), options)
-          return { success: true as const, url, expiresAt: DateTime.unsafeMake(expiresAt) }
+          const { codeChallenge, expiresAt, redirectUrl, scopes, state, url } = yield* flow.begin(
+            yield* Edge.user(userUlid),
+            options
+          )
+          return {
+            success: true as const,
+            url,
+            expiresAt: DateTime.unsafeMake(expiresAt),
+            state,
+            redirectUri: redirectUrl,
+            scopes,
+            ...(codeChallenge === undefined ? {} : { codeChallenge, codeChallengeMethod: "S256" as const })
+          }
         }).pipe(Edge.refuseAll)
       )
       .handleRaw("exchangeCode", () =>
@@ -51,11 +62,20 @@ const goOn = (location: Redacted.Redacted) =>
     headers: { location: Redacted.value(location), "referrer-policy": "no-referrer" }
   })
 
+/** Browsers, and programs that act for them, say so when they ask for what nobody has opened yet. */
+const isAhead = (headers: Headers.Headers) =>
+  ["sec-purpose", "purpose", "x-purpose", "x-moz"].some((name) =>
+    /\b(prefetch|prerender|preview)\b/i.test(headers[name] ?? "")
+  )
+
 /** Reads the query itself, so that no query is too odd for a page. */
 const callback = HttpApiBuilder.group(Api, "callback", (handlers) =>
   Effect.map(connectFlow, (flow) =>
-    handlers.handleRaw("oauthCallback", ({ request: { originalUrl } }) =>
+    handlers.handleRaw("oauthCallback", ({ request: { headers, method, originalUrl } }) =>
       Effect.gen(function* () {
+        // Nobody is there to go on with it.
+        if (method === "HEAD") return HttpServerResponse.empty({ status: 200 })
+        if (isAhead(headers)) return HttpServerResponse.empty({ status: 503 })
         const query = originalUrl.includes("?") ? originalUrl.slice(originalUrl.indexOf("?")) : ""
         const returned = yield* flow.comeBack(new URLSearchParams(query))
         return returned._tag === "GoOn"

@@ -44,6 +44,14 @@ const texts: Readonly<Record<Problem, Text>> = {
       `${operator}: its redirect URL leads to this page, but it asked to be called without a return address.`
     ]
   },
+  notAllowed: {
+    status: 400,
+    title: "The way back is closed",
+    paragraphs: [
+      "The address that the app wants you back at is not, or no longer, among those that are allowed here. Nothing was connected.",
+      `${operator}: its return URL is not below one of CAL_TOKENS_RETURN_URLS.`
+    ]
+  },
   invalidScope: {
     status: 502,
     title: "Cal.com does not know what was asked for",

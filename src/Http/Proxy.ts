@@ -9,12 +9,13 @@ import {
   HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
-import { Duration, Effect } from "effect"
+import { Duration, Effect, Option } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
 import { CalUnavailable, InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalHttp/CalPath.js"
+import * as Refusal from "../CalHttp/Refusal.js"
 import * as Access from "./Access.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
@@ -114,12 +115,18 @@ const passOn = (response: HttpClientResponse.HttpClientResponse, apiUrl: string,
       Effect.timeout(bodyTimeout),
       Effect.mapError(() => new CalUnavailable({ operation: "proxy", reason: "the answer did not arrive whole" }))
     )
+    const missing = Refusal.missingScopesOf(status, new TextDecoder().decode(body))
+    if (Option.isSome(missing)) headers["www-authenticate"] = challenge(missing.value)
     return HttpServerResponse.uint8Array(new Uint8Array(body), {
       status,
       headers,
       ...(contentType === undefined ? {} : { contentType })
     })
   })
+
+/** What a token lacks, as RFC 6750 has it; Cal.com says so in words only, which stay as they are. */
+const challenge = (scopes: string): string =>
+  `Bearer realm="Cal.com", error="insufficient_scope", error_description="ask for consent again with ${scopes}", scope="${scopes}"`
 
 /** Whether a redirect stays at Cal.com. */
 const isBelow = (location: string, apiUrl: string): boolean =>

@@ -1,7 +1,10 @@
 /** Requests through the real token service against the simulator of Cal.com. */
-import { assert, describe } from "@effect/vitest"
-import { Effect, Ref, Schema, TestClock } from "effect"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Option, Ref, Schema, TestClock } from "effect"
+import { fromError } from "../../src/Actions/Failure.js"
 import { CalApi } from "../../src/CalApi.js"
+import { missingScopesOf } from "../../src/CalHttp/Refusal.js"
+import { CalTokens } from "../../src/CalTokens.js"
 import { demoManaged, Sandbox } from "../../src/Sandbox.js"
 import * as World from "../support/World.js"
 
@@ -98,4 +101,45 @@ describe("requests of an OAuth2 user", () => {
       assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 1)
     })
   )
+
+  World.scenario(
+    "without the scope are told which one to ask for, and cause no refresh",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const tokens = yield* CalTokens
+      const grant = yield* sandbox.grantOAuth2({ scope: "BOOKING_READ" })
+      const accessTokenExpiresAt = (yield* sandbox.now) + grant.expiresIn * 1000
+      const { calUserId } = grant
+      yield* tokens.connect(World.user(), { _tag: "OAuth2", calUserId }, { ...grant, accessTokenExpiresAt })
+      const error = yield* World.passTime(Effect.flip(me), 30_000)
+      assert(error._tag === "CalRequestRejected")
+      assert.deepStrictEqual([error.status, error.missingScope], [403, "PROFILE_READ"])
+      const { code, error: words } = fromError(error)
+      assert.strictEqual(code, "CalRequestRejected")
+      assert.match(
+        words,
+        /^Cal\.com refused GET \/me with status 403: insufficient_scope: .+; ask for consent again with PROFILE_READ$/
+      )
+      assert.strictEqual(yield* sandbox.count("oauth2Refresh"), 0)
+      assert.deepStrictEqual((yield* World.passTime(bookings, 30_000)).data, [])
+    })
+  )
+})
+
+describe("the scopes that an answer misses", () => {
+  const scopes = (message: string, status = 403) =>
+    Option.getOrUndefined(missingScopesOf(status, JSON.stringify({ status: "error", error: { code: "X", message } })))
+  const said = (required: string) => `insufficient_scope: words. Required: ${required}. Token has: OTHER_READ`
+
+  it("are those that it names, and never anything that is no scope", () => {
+    assert.strictEqual(scopes(said("A_READ")), "A_READ")
+    assert.strictEqual(scopes(said("READ_BOOKING, TEAM_X2_WRITE,C")), "READ_BOOKING TEAM_X2_WRITE C")
+    assert.isUndefined(scopes(said("A_READ"), 401))
+    assert.isUndefined(scopes(`x ${said("A_READ")}`))
+    assert.isUndefined(scopes("insufficient_scope: this endpoint is not available for third-party OAuth tokens"))
+    for (const wrong of ["", "a", 'A", x="', "A\r\nx: y", "A B", `A${"B".repeat(64)}`, "A, "]) {
+      assert.isUndefined(scopes(said(wrong)), wrong)
+    }
+    assert.isTrue(Option.isNone(missingScopesOf(403, said("A_READ"))))
+  })
 })

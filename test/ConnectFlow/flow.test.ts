@@ -1,8 +1,9 @@
 /** People connect through Cal.com's consent page: both ways back, and every way to come back wrong. */
 import { assert, describe } from "@effect/vitest"
-import { Array, Duration, Effect, Either, Fiber, Option, Redacted, Stream, TestClock } from "effect"
+import { Array, Context, Duration, Effect, Either, Fiber, Layer, Option, Redacted, Stream, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
-import { type ConnectFlow, off, type Return } from "../../src/ConnectFlow.js"
+import { type ConnectFlow, off, Return } from "../../src/ConnectFlow.js"
+import * as FlowStorage from "../../src/FlowStorage.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import type { UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
@@ -363,16 +364,30 @@ describe("somebody who comes back wrong", () => {
   )
 
   scenario(
-    "too late, or a second time",
+    "too late",
     Effect.gen(function* () {
       const flow = yield* Flow.begun()
       const late = yield* Flow.consent((yield* flow.begin(user(), { returnTo })).url)
       yield* TestClock.adjust("10 minutes")
       assert.deepStrictEqual(stop(yield* flow.comeBack(late)), ["unknownState", undefined])
+    })
+  )
+
+  scenario(
+    "to where nobody may be sent any more: nothing is used up, and the same address works once it is allowed",
+    Effect.gen(function* () {
+      const storage = Context.get(yield* Layer.build(FlowStorage.layerMemory), FlowStorage.FlowStorage)
+      const make = (returnUrls?: ReadonlyArray<string>) =>
+        Effect.provideService(Flow.make(returnUrls && { returnUrls }), FlowStorage.FlowStorage, storage)
+      const flow = yield* make()
+      const changed = yield* make(["https://app.example/elsewhere"])
       const query = yield* Flow.consent((yield* flow.begin(user(), { returnTo })).url)
-      const back = yield* flow.comeBack(query)
-      assert.deepStrictEqual(stop(yield* flow.comeBack(query)), ["unknownState", undefined])
-      yield* flow.confirm(user(), yield* Flow.completionOf(back))
+      assert.deepStrictEqual(stop(yield* changed.comeBack(query)), ["notAllowed", undefined])
+      const completion = yield* Flow.completionOf(yield* flow.comeBack(query))
+      // Neither with a completion that waits, nor without one.
+      assert.deepStrictEqual(stop(yield* changed.comeBack(query)), ["notAllowed", undefined])
+      yield* flow.confirm(user(), completion)
+      assert.deepStrictEqual(stop(yield* changed.comeBack(query)), ["notAllowed", undefined])
     })
   )
 
@@ -383,6 +398,94 @@ describe("somebody who comes back wrong", () => {
       const query = yield* Flow.consent((yield* flow.begin(user())).url)
       assert.deepStrictEqual(stop(yield* flow.comeBack(query)), ["notOurs", undefined])
       assert.strictEqual(yield* refusedFor(flow.exchange(user(), Flow.broughtBack(query))), "state")
+    })
+  )
+})
+
+describe("somebody who comes back again", () => {
+  const locationOf = (back: Return) => {
+    assert(back._tag === "GoOn")
+    return Redacted.value(back.location)
+  }
+
+  /** A person at our callback, and what their browser brings. */
+  const atCallback = (flow: Flows) => Effect.flatMap(flow.begin(user(), { returnTo }), ({ url }) => Flow.consent(url))
+
+  scenario(
+    "gets another completion each time, of which the last one works, once",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const query = yield* atCallback(flow)
+      const completions = yield* Effect.forEach(Array.range(1, 4), () =>
+        Effect.flatMap(flow.comeBack(query), Flow.completionOf)
+      )
+      assert.strictEqual(new Set(completions.map(Redacted.value)).size, 4)
+      for (const completion of completions.slice(0, -1)) {
+        assert.strictEqual(yield* refusedFor(flow.confirm(user(), completion)), "completion")
+      }
+      const [last] = completions.slice(-1)
+      assert(last !== undefined)
+      yield* flow.confirm(user(), last)
+      assert.strictEqual(yield* refusedFor(flow.confirm(user(), last)), "completion")
+      assert.strictEqual(yield* exchanges, 1)
+      assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  scenario(
+    "after the app confirmed: is sent on without a completion, and nothing happens",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const query = yield* atCallback(flow)
+      yield* flow.confirm(user(), yield* Flow.completionOf(yield* flow.comeBack(query)))
+      const { version } = yield* World.stored()
+      for (let time = 0; time < 2; time++) assert.strictEqual(locationOf(yield* flow.comeBack(query)), returnTo)
+      assert.strictEqual((yield* World.stored()).version, version)
+      assert.strictEqual(yield* exchanges, 1)
+      yield* TestClock.adjust("10 minutes")
+      assert.deepInclude(yield* flow.comeBack(query), { _tag: "Stop", problem: "unknownState" })
+    })
+  )
+
+  scenario(
+    "with another code, or with none: is refused, and what waits or is done stays",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const query = yield* atCallback(flow)
+      const others = ["code=another", "error=access_denied", ""].map(
+        (rest) => new URLSearchParams(`${rest}&state=${query.get("state")}`)
+      )
+      const refuseOthers = Effect.forEach(others, (other) =>
+        Effect.map(flow.comeBack(other), (back) =>
+          assert.deepStrictEqual(
+            back,
+            Return.Stop({ problem: "unknownState", backTo: Option.some("https://app.example") })
+          )
+        )
+      )
+      const completion = yield* Flow.completionOf(yield* flow.comeBack(query))
+      yield* refuseOthers
+      yield* flow.confirm(user(), completion)
+      yield* refuseOthers
+      assert.strictEqual(locationOf(yield* flow.comeBack(query)), returnTo)
+      assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  scenario(
+    "from many tabs at once: each is sent on, and one of their completions works",
+    Effect.gen(function* () {
+      const flow = yield* Flow.begun()
+      const query = yield* atCallback(flow)
+      const backs = yield* Effect.all(
+        Array.makeBy(4, () => flow.comeBack(query)),
+        { concurrency: "unbounded" }
+      )
+      const attempts = yield* Effect.forEach(backs, (back) =>
+        Effect.flatMap(Flow.completionOf(back), (completion) => Effect.either(flow.confirm(user(), completion)))
+      )
+      assert.strictEqual(attempts.filter(Either.isRight).length, 1)
+      assert.isTrue(yield* World.isStoredPairLive())
     })
   )
 })

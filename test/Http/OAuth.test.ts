@@ -59,11 +59,19 @@ const layerWith = (
 
 const configured = ConnectFlow.layer(flowOptions)
 
-const send = (method: "GET" | "POST", path: string, options: { key?: string; form?: string; body?: unknown } = {}) =>
+interface SendOptions {
+  readonly key?: string
+  readonly form?: string
+  readonly body?: unknown
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+const send = (method: "GET" | "HEAD" | "POST", path: string, options: SendOptions = {}) =>
   Effect.gen(function* () {
     const client = yield* HttpClient.HttpClient
-    const { body, form } = options
+    const { body, form, headers = {} } = options
     const request = HttpClientRequest.make(method)(path).pipe(
+      HttpClientRequest.setHeaders(headers),
       options.key === undefined ? (self) => self : HttpClientRequest.bearerToken(options.key),
       body === undefined ? (self) => self : HttpClientRequest.bodyText(JSON.stringify(body), "application/json"),
       form === undefined ? (self) => self : HttpClientRequest.bodyText(form, "application/x-www-form-urlencoded")
@@ -175,7 +183,11 @@ describe("the endpoints", () => {
       for (const [path, body, error] of [
         ["authorize-url", {}, "userUlid is required."],
         ["authorize-url", { userUlid: "NOT-ONE" }, /^userUlid must be a ULID/],
-        ["authorize-url", { userUlid: user(), returnTo: "https://evil.example/NOT-ONE" }, /^returnTo must be an URL/],
+        [
+          "authorize-url",
+          { userUlid: user(), returnTo: "https://evil.example/NOT-ONE" },
+          /^returnTo must be a plain URL/
+        ],
         ["authorize-url", { userUlid: user(), replace: "NOT-ONE" }, "replace must be boolean."],
         ["exchange", { userUlid: user(), code: "NOT-ONE" }, "state is required."],
         ["exchange", { userUlid: user(), code: "", state: "NOT-ONE" }, /^code must be a token/],
@@ -270,15 +282,69 @@ describe("the callback's pages", () => {
     }).pipe(Effect.provide(layerWith(configured)))
   )
 
-  it.effect("tell a person who refused, who comes again, or whose app is to be called itself", () =>
+  it.effect("are not opened by who only looks or fetches ahead: nothing is used up", () =>
+    Effect.gen(function* () {
+      const redirect = local(yield* consent((yield* begin({ returnTo })).url))
+      const head = yield* send("HEAD", redirect)
+      assert.deepStrictEqual([head.status, head.text, head.headers["location"]], [200, "", undefined])
+      for (const [name, value] of [
+        ["Sec-Purpose", "prefetch"],
+        ["Sec-Purpose", "prefetch;prerender"],
+        ["Sec-Purpose", "prefetch;anonymous-client-ip"],
+        ["Purpose", "prefetch"],
+        ["X-Purpose", "preview"],
+        ["X-Moz", "prefetch"]
+      ] as const) {
+        const answer = yield* send("GET", redirect, { headers: { [name]: value } })
+        assert.deepStrictEqual([answer.status, answer.text], [503, ""], name)
+        assert.strictEqual(answer.headers["cache-control"], "no-store")
+        assert.isUndefined(answer.headers["location"])
+      }
+      const refused = `${redirect.replace(/code=[^&]*/, "error=access_denied")}`
+      assert.strictEqual((yield* send("HEAD", refused)).status, 200)
+      assert.strictEqual((yield* send("GET", refused, { headers: { "sec-purpose": "prefetch" } })).status, 503)
+      const back = yield* send("GET", redirect, { headers: { "sec-fetch-mode": "navigate" } })
+      const completion = new URL(back.headers["location"] ?? "").searchParams.get("completion")
+      for (const ahead of ["HEAD", "GET"] as const) {
+        yield* send(ahead, redirect, { headers: { purpose: "prefetch" } })
+      }
+      assert.strictEqual((yield* api("confirm", { userUlid: user(), completion })).status, 200)
+    }).pipe(Effect.provide(layerWith(configured)))
+  )
+
+  it.effect("are followed as often as a browser likes: a new completion until one is confirmed, then none", () =>
+    Effect.gen(function* () {
+      const redirect = local(yield* consent((yield* begin({ returnTo })).url))
+      const locations = yield* Effect.replicateEffect(
+        Effect.map(send("GET", redirect), ({ headers, status }) => {
+          assert.strictEqual(status, 303)
+          return headers["location"] ?? ""
+        }),
+        3
+      )
+      assert.strictEqual(new Set(locations).size, 3)
+      const statuses = yield* Effect.forEach([...locations, locations[2]], (location = "") =>
+        Effect.map(
+          api("confirm", { userUlid: user(), completion: new URL(location).searchParams.get("completion") }),
+          ({ status }) => status
+        )
+      )
+      assert.deepStrictEqual(statuses, [400, 400, 200, 400])
+      const after = yield* send("GET", redirect)
+      assert.deepStrictEqual([after.status, after.headers["location"]], [303, returnTo])
+      assert.strictEqual(after.headers["referrer-policy"], "no-referrer")
+      const other = yield* send("GET", redirect.replace(/code=[^&]*/, "code=another"))
+      assert.strictEqual(other.status, 400)
+      isPlainPage(other)
+      assert.match(other.text, /If you have connected already, you are done/)
+      assert.deepStrictEqual(links(other.text), ["https://app.example"])
+    }).pipe(Effect.provide(layerWith(configured)))
+  )
+
+  it.effect("tell a person who refused, or whose app is to be called itself", () =>
     Effect.gen(function* () {
       const refused = yield* send("GET", local(yield* consent((yield* begin({ returnTo })).url, "back")))
       assert.strictEqual(refused.status, 403)
-      const redirect = local(yield* consent((yield* begin({ returnTo })).url))
-      assert.strictEqual((yield* send("GET", redirect)).status, 303)
-      const again = yield* send("GET", redirect)
-      assert.strictEqual(again.status, 400)
-      assert.match(again.text, /If you have connected already, you are done/)
       const { url } = yield* begin()
       const nowhere = yield* send("GET", local(yield* consent(url)))
       assert.strictEqual(nowhere.status, 400)

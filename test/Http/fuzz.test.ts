@@ -6,7 +6,7 @@ import { randomInt } from "node:crypto"
 import { HttpApi, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Effect, Either, FastCheck, Layer, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
+import { Arbitrary, Effect, Either, FastCheck, Layer, identity, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
 import { Api } from "../../src/Api.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
 import * as CalPath from "../../src/CalHttp/CalPath.js"
@@ -234,6 +234,8 @@ const callbackQuery = tuple(
 
 /** As often as they are asked for, both flows are there. */
 const flows = Layer.succeed(FlowStorage.FlowStorage, {
+  sign: identity,
+  isSigned: () => true,
   begin: () => Effect.dieMessage("not used here"),
   find: (stateHash) => Effect.succeed(flowOf(stateHash)),
   take: (stateHash) => Effect.succeed(flowOf(stateHash)),
@@ -241,17 +243,20 @@ const flows = Layer.succeed(FlowStorage.FlowStorage, {
   complete: () => Effect.dieMessage("not used here")
 })
 
-const flowOf = (stateHash: string): Option.Option<FlowStorage.Flow> =>
+const flowOf = (stateHash: string): Option.Option<FlowStorage.FoundFlow> =>
   stateHash === hash(Redacted.make(state))
-    ? Option.some({ userUlid, replace: false, returnTo: "https://app.example/back" })
+    ? Option.some({ userUlid, replace: false, isOver: false, revision: "1", returnTo: "https://app.example/back" })
     : stateHash === hash(Redacted.make(stateOfApp))
-      ? Option.some({ userUlid, replace: false })
+      ? Option.some({ userUlid, replace: false, isOver: false, revision: "1" })
       : Option.none()
 
 const layerCallback = Http.layer.pipe(
   Layer.provideMerge(NodeHttpServer.layerTest),
   Layer.provide(
-    ConnectFlow.layer({ client: { clientId: "client", redirectUrl: `https://service.example${callbackPath}` } })
+    ConnectFlow.layer({
+      client: { clientId: "client", redirectUrl: `https://service.example${callbackPath}` },
+      returnUrls: ["https://app.example/back"]
+    })
   ),
   Layer.provide(flows),
   Layer.provide(layerServices),

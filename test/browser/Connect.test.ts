@@ -50,9 +50,10 @@ inBrowser("a person", (test) => {
     assert.deepStrictEqual(person.complaints, [])
     assert.deepStrictEqual(person.strays(), [])
 
-    // The way back leads through history to pages that are used up; nothing happens to the connection.
+    // The way back in history leads to the website again; nothing happens to the connection.
     await page.goto(person.requests.find((url) => url.includes("/oauth/callback?")) ?? "")
-    assert.strictEqual(await title(page), "This link no longer works")
+    assert.strictEqual(page.url(), world.site + App.settings)
+    assert.strictEqual(await state(page), "Connected")
     assert.isTrue(await isConnected(world, ada))
     assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
   })

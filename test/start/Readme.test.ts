@@ -190,7 +190,7 @@ describe("the README's commands", () => {
   it("connect somebody through the demo's consent page", async () => {
     const [ask = "", confirm = ""] = shellBlocks("Connect users with OAuth2")
     const [begun] = await bash(ask, settings)
-    assert.match(JSON.stringify(begun), /^{"success":true,"url":"[^"]+","expiresAt":"[^"]+Z"}$/)
+    assert.match(JSON.stringify(begun), /^{"success":true,"url":"[^"]+","expiresAt":"[^"]+Z","state":/)
     const page = new URL((begun as { readonly url: string }).url)
     // The program tells the port it was given, and not the one that port 0 became.
     page.port = new URL(settings.URL).port

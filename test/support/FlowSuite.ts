@@ -1,8 +1,9 @@
 /** What every storage of flows has to do, on the test clock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Array, Context, Duration, Effect, Exit, Layer, Option, Redacted, Scope, TestClock } from "effect"
+import { Array, Context, Duration, Effect, Exit, Layer, Option, Redacted, Scope, Struct, TestClock } from "effect"
 import { afterAll, beforeAll } from "vitest"
-import { type Flow, FlowStorage, lifetime, type ReturnedFlow } from "../../src/FlowStorage.js"
+import { type Flow, FlowStorage, type FoundFlow, lifetime, type ReturnedFlow } from "../../src/FlowStorage.js"
+import { hash } from "../../src/Token.js"
 import * as Fixture from "./StorageFixture.js"
 
 type Storage = (typeof FlowStorage)["Service"]
@@ -22,6 +23,12 @@ const plain = (flow: Flow | ReturnedFlow) => ({
   ...("code" in flow ? { code: Redacted.value(flow.code) } : {})
 })
 
+/** A flow as it stands, as what was begun with and what came of it. */
+const standing = (found: FoundFlow) => {
+  const { codeHash, isOver } = found
+  return { ...plain(Struct.omit(found, "codeHash", "isOver", "revision")), codeHash, isOver }
+}
+
 const lifetimeMillis = Duration.toMillis(lifetime)
 
 /** A flow, begun at an instant that no other test has. */
@@ -32,10 +39,13 @@ const begun = (storage: Storage, flow: Omit<Flow, "userUlid"> = { replace: false
     const stateHash = name()
     const expiresAt = yield* storage.begin(stateHash, { userUlid, ...flow })
     const keep = (code = "code", completionHash = name()) =>
-      Effect.map(storage.keep({ stateHash, userUlid, code: Redacted.make(code), completionHash }), (kept) => ({
-        kept,
-        completionHash
-      }))
+      Effect.gen(function* () {
+        const flow = yield* storage.find(stateHash)
+        const kept =
+          Option.isSome(flow) &&
+          (yield* storage.keep({ stateHash, flow: flow.value, code: Redacted.make(code), completionHash }))
+        return { kept, completionHash }
+      })
     return { userUlid, stateHash, expiresAt, keep }
   })
 
@@ -62,7 +72,8 @@ const tests = (storage: () => Storage) => {
     Effect.gen(function* () {
       const { stateHash, userUlid } = yield* begun(storage(), whole)
       const found = Option.getOrThrow(yield* storage().find(stateHash))
-      assert.deepStrictEqual({ ...found }, { userUlid, returnTo: whole.returnTo })
+      const expected = { userUlid, ...whole, codeVerifier: "verifier", codeHash: undefined, isOver: false }
+      assert.deepStrictEqual(standing(found), expected)
       const taken = Option.getOrThrow(yield* storage().take(stateHash))
       assert.deepStrictEqual(plain(taken), { userUlid, ...whole, codeVerifier: "verifier" })
       assert.isTrue(Option.isNone(yield* storage().take(stateHash)))
@@ -79,30 +90,58 @@ const tests = (storage: () => Storage) => {
     })
   )
 
-  it.effect("a completion gives back flow and code, once, and its state is used up", () =>
+  it.effect("a completion gives back flow and code, once, and its state only tells of it from then on", () =>
     Effect.gen(function* () {
       const { keep, stateHash, userUlid } = yield* begun(storage(), whole)
       const { completionHash, kept } = yield* keep("the code")
       assert.isTrue(kept)
-      assert.isTrue(Option.isNone(yield* storage().find(stateHash)))
+      const codeHash = hash(Redacted.make("the code"))
+      const found = Effect.map(storage().find(stateHash), (flow) => standing(Option.getOrThrow(flow)))
+      const expected = { userUlid, ...whole, codeVerifier: "verifier", codeHash }
+      assert.deepStrictEqual(yield* found, { ...expected, isOver: false })
       assert.isTrue(Option.isNone(yield* storage().take(stateHash)))
-      assert.isFalse((yield* keep("another")).kept)
       const done = Option.getOrThrow(yield* storage().complete(completionHash))
       assert.deepStrictEqual(plain(done), { userUlid, ...whole, codeVerifier: "verifier", code: "the code" })
       assert.isTrue(Option.isNone(yield* storage().complete(completionHash)))
+      assert.deepStrictEqual(yield* found, { ...expected, isOver: true })
+      assert.isTrue(Option.isNone(yield* storage().take(stateHash)))
+      const again = yield* keep("the code")
+      assert.isFalse(again.kept)
+      assert.isTrue(Option.isNone(yield* storage().complete(again.completionHash)))
+      assert.deepStrictEqual(yield* found, { ...expected, isOver: true })
+      yield* TestClock.adjust(lifetimeMillis)
+      assert.isTrue(Option.isNone(yield* storage().find(stateHash)))
     })
   )
 
-  it.effect("nothing is found by what is not known, and no code is kept for another user", () =>
+  it.effect("a later completion replaces the one before, and lives no longer", () =>
     Effect.gen(function* () {
-      const { stateHash } = yield* begun(storage())
+      const { keep, stateHash } = yield* begun(storage())
+      const first = yield* keep()
+      yield* TestClock.adjust(lifetimeMillis - 1)
+      const second = yield* keep()
+      assert.isTrue(second.kept)
+      assert.isTrue(Option.isNone(yield* storage().complete(first.completionHash)))
+      assert.isTrue(Option.isSome(yield* storage().find(stateHash)))
+      yield* TestClock.adjust(1)
+      assert.isTrue(Option.isNone(yield* storage().find(stateHash)))
+      assert.isTrue(Option.isNone(yield* storage().complete(second.completionHash)))
+    })
+  )
+
+  it.effect("nothing is found by what is not known, and nothing is kept of a flow that is not as it was", () =>
+    Effect.gen(function* () {
+      const { keep, stateHash, userUlid } = yield* begun(storage())
       assert.isTrue(Option.isNone(yield* storage().find(name())))
       assert.isTrue(Option.isNone(yield* storage().take(name())))
       assert.isTrue(Option.isNone(yield* storage().complete(name())))
-      const { userUlid } = Fixture.newUser()
-      const request = { stateHash, code: Redacted.make("code"), completionHash: name() }
-      assert.isFalse(yield* storage().keep({ ...request, userUlid }))
-      assert.isTrue(Option.isSome(yield* storage().take(stateHash)))
+      const flow = Option.getOrThrow(yield* storage().find(stateHash))
+      const stale = { stateHash, flow, code: Redacted.make("code"), completionHash: name() }
+      assert.isFalse(yield* storage().keep({ ...stale, stateHash: name() }))
+      assert.isTrue((yield* keep()).kept)
+      assert.isFalse(yield* storage().keep(stale))
+      assert.isTrue(Option.isNone(yield* storage().complete(stale.completionHash)))
+      assert.strictEqual(Option.getOrThrow(yield* storage().find(stateHash)).userUlid, userUlid)
     })
   )
 
@@ -147,10 +186,16 @@ const tests = (storage: () => Storage) => {
       for (let round = 0; round < 5; round++) {
         const taken = yield* begun(storage())
         assert.strictEqual(someOf(yield* many(storage().take(taken.stateHash))), 1)
-        const kept = (yield* many((yield* begun(storage())).keep())).filter((one) => one.kept)
+        const { stateHash } = yield* begun(storage())
+        const flow = Option.getOrThrow(yield* storage().find(stateHash))
+        const hashes = Array.makeBy(8, name)
+        const kept = yield* Effect.filter(
+          hashes,
+          (completionHash) => storage().keep({ stateHash, flow, code: Redacted.make("code"), completionHash }),
+          { concurrency: "unbounded" }
+        )
         assert.strictEqual(kept.length, 1)
-        const [{ completionHash } = { completionHash: "" }] = kept
-        assert.strictEqual(someOf(yield* many(storage().complete(completionHash))), 1)
+        assert.strictEqual(someOf(yield* many(storage().complete(kept[0] ?? ""))), 1)
         const both = yield* begun(storage())
         const [take, keep] = yield* Effect.all([storage().take(both.stateHash), both.keep()], {
           concurrency: "unbounded"

@@ -51,6 +51,15 @@ const apiKeys = ApiKeys.parse(
 
 export const expiresAt = Date.UTC(2030, 0, 2, 3, 4, 5)
 
+/** A flow that has begun. */
+const begun = {
+  url: "https://app.cal.com/x",
+  expiresAt,
+  state: "state",
+  redirectUrl: "https://service.example/api/cal/oauth/callback",
+  scopes: ["PROFILE_READ"]
+}
+
 export const validToken: ValidToken = {
   accessToken: Redacted.make("access-token-that-nobody-may-see"),
   expiresAt,
@@ -135,7 +144,7 @@ export const layerServices = Layer.unwrapEffect(
         info: (...args) => answer("info", args, Ref.get(fake.connection))
       }),
       Layer.mock(ConnectFlow, {
-        begin: (...args) => answer("begin", args, Effect.succeed({ url: "https://app.cal.com/x", expiresAt })),
+        begin: (...args) => answer("begin", args, Effect.succeed(begun)),
         exchange: (...args) => answer("exchange", args, Effect.succeed({ calUserId: Option.some(42) })),
         confirm: (...args) => answer("confirm", args, Effect.succeed({ calUserId: Option.some(42) })),
         comeBack: () => Effect.succeed(Return.Stop({ problem: "unknownState", backTo: Option.none() }))

@@ -1,10 +1,13 @@
 /**
- * The flows on PostgreSQL and on PGlite, each call one statement, so that PgBouncer in transaction mode will do. Codes
- * and verifiers are sealed and bound to their user; a row that cannot be opened is used up all the same.
+ * The flows on PostgreSQL and on PGlite, each statement a transaction of its own, so that PgBouncer in transaction mode
+ * will do. A flow is one envelope that is bound to its state's hash; it holds the hash of its completion too. A row whose
+ * envelope does not open, or names another completion, is somebody's forgery or under a lost key: it is as if it were not
+ * there. An envelope is written over the one that was read, or not at all. States carry a MAC, so that those that somebody
+ * made up cost no statement.
  */
 import type { SqlClient } from "@effect/sql"
-import { Duration, Effect, Layer, Option, type Redacted, type Scope } from "effect"
-import type { UserUlid } from "../../Token.js"
+import { Duration, Effect, Layer, Option, Redacted, Schema, type Scope, Struct } from "effect"
+import { hash, UserUlid } from "../../Token.js"
 import type { StorageUnavailable } from "../../TokenError.js"
 import { KeyRing } from "../../KeyRing.js"
 import * as Call from "./Call.js"
@@ -12,11 +15,27 @@ import * as Migrations from "./Migrations.js"
 import { FlowStorage, lifetime } from "../../FlowStorage.js"
 
 interface Columns {
-  readonly user_ulid: UserUlid
-  readonly return_to: string | null
-  readonly replaces: boolean
-  readonly code_verifier: string | null
+  readonly state_hash: string
+  readonly envelope: string
 }
+
+const Secret = Schema.Redacted(Schema.String)
+
+/** What an envelope holds. The code is there until it is handed out. */
+const Content = Schema.Struct({
+  userUlid: Schema.typeSchema(UserUlid),
+  returnTo: Schema.optional(Schema.String),
+  replace: Schema.Boolean,
+  codeVerifier: Schema.optional(Secret),
+  returned: Schema.optional(
+    Schema.Struct({ code: Schema.optional(Secret), codeHash: Schema.String, completionHash: Schema.String })
+  )
+})
+type Content = typeof Content.Type
+
+const Text = Schema.parseJson(Content)
+const encode = Schema.encodeSync(Text)
+const decode = Schema.decodeOption(Text)
 
 /** So many expired flows are removed at a time, which keeps a write short and the table small. */
 const purgeBatch = 100
@@ -29,36 +48,35 @@ const lifetimeMillis = Duration.toMillis(lifetime)
 
 const begin = `
   with expired as (
-    select f.state_hash from cal_tokens.connect_flow f where f.expires_at <= ${instant(6)}
+    select f.state_hash from cal_tokens.connect_flow f where f.expires_at <= ${instant(3)}
     order by f.expires_at limit ${purgeBatch} for update skip locked
   ), purged as (
     delete from cal_tokens.connect_flow f using expired e where f.state_hash = e.state_hash
   )
-  insert into cal_tokens.connect_flow as f (state_hash, user_ulid, return_to, replaces, code_verifier, expires_at)
-  values ($1, $2, $3, $4, $5, ${instant(6)} + ${lifetimeMillis})
+  insert into cal_tokens.connect_flow as f (state_hash, envelope, expires_at)
+  values ($1, $2, ${instant(3)} + ${lifetimeMillis})
   returning f.expires_at::float8 as expires_at`
 
 const find = `
-  select f.user_ulid, f.return_to from cal_tokens.connect_flow f
-  where f.state_hash = $1 and f.completion_hash is null and f.expires_at > ${instant(2)}`
+  select f.state_hash, f.envelope from cal_tokens.connect_flow f
+  where f.state_hash = $1 and f.expires_at > ${instant(2)}`
 
 const take = `
   with taken as (
     delete from cal_tokens.connect_flow f where f.state_hash = $1 and f.completion_hash is null returning f.*
   )
-  select t.user_ulid, t.return_to, t.replaces, t.code_verifier from taken t where t.expires_at > ${instant(2)}`
+  select t.state_hash, t.envelope from taken t where t.expires_at > ${instant(2)}`
 
-const keep = `
+const findCompletion = `
+  select f.state_hash, f.envelope from cal_tokens.connect_flow f
+  where f.completion_hash = $1 and f.expires_at > ${instant(2)}`
+
+const replace = `
   update cal_tokens.connect_flow f
-  set code = $3, completion_hash = $4, expires_at = ${instant(5)} + ${lifetimeMillis}
-  where f.state_hash = $1 and f.user_ulid = $2 and f.expires_at > ${instant(5)} and f.completion_hash is null
-  returning f.user_ulid`
-
-const complete = `
-  with taken as (
-    delete from cal_tokens.connect_flow f where f.completion_hash = $1 returning f.*
-  )
-  select t.user_ulid, t.return_to, t.replaces, t.code_verifier, t.code from taken t where t.expires_at > ${instant(2)}`
+  set envelope = $3, completion_hash = $4,
+    expires_at = case when f.completion_hash is null then ${instant(5)} + ${lifetimeMillis} else f.expires_at end
+  where f.state_hash = $1 and f.envelope = $2 and f.expires_at > ${instant(5)}
+  returning f.state_hash`
 
 export const make = (
   options: Call.Options = {}
@@ -68,62 +86,93 @@ export const make = (
     const { statement } = yield* Call.make(options)
     const statements = {
       begin: statement<{ readonly expires_at: number }>("connectFlow.begin", begin),
-      find: statement<Pick<Columns, "user_ulid" | "return_to">>("connectFlow.find", find),
+      find: statement<Columns>("connectFlow.find", find),
       take: statement<Columns>("connectFlow.take", take),
-      keep: statement("connectFlow.keep", keep),
-      complete: statement<Columns & { readonly code: string }>("connectFlow.complete", complete)
+      findCompletion: statement<Columns>("connectFlow.findCompletion", findCompletion),
+      replace: statement("connectFlow.replace", replace)
     }
 
-    const seal = (userUlid: UserUlid, text: Redacted.Redacted) => keys.seal({ userUlid, purpose: "oauth-code" }, text)
-    const open = (userUlid: UserUlid, envelope: string) => keys.open({ userUlid, purpose: "oauth-code" }, envelope)
+    const seal = (stateHash: string, content: Content) => keys.sealFlow(stateHash, Redacted.make(encode(content)))
 
-    const flowOf = (row: Columns) =>
+    /** Writes what came back into the row that was read; `false` if that is another one by now. */
+    const write = (
+      { envelope, state_hash: stateHash }: Columns,
+      content: Content & { readonly returned: { readonly completionHash: string } }
+    ) =>
       Effect.gen(function* () {
-        const { code_verifier: verifier, replaces, return_to, user_ulid: userUlid } = row
-        return {
-          userUlid,
-          replace: replaces,
-          ...(return_to === null ? {} : { returnTo: return_to }),
-          ...(verifier === null ? {} : { codeVerifier: yield* open(userUlid, verifier) })
+        const next = yield* seal(stateHash, content)
+        const rows = yield* statements.replace([stateHash, envelope, next, content.returned.completionHash], "now")
+        return rows.length > 0
+      })
+
+    /** What a row holds, if it was written by somebody with a key and for this state. */
+    const open = (row: Columns | undefined): Effect.Effect<Option.Option<Content>> =>
+      Effect.gen(function* () {
+        if (row === undefined) return Option.none()
+        const text = yield* keys.openFlow(row.state_hash, row.envelope)
+        const content = Option.flatMap(text, (json) => decode(Redacted.value(json)))
+        if (Option.isNone(content)) {
+          yield* Effect.logWarning(
+            "A row of cal_tokens.connect_flow does not open: it was altered, or its key is not configured"
+          )
         }
+        return content
       })
 
     return FlowStorage.of({
+      sign: (text) => Redacted.make(`${Redacted.value(text)}.${keys.mac("flow", Redacted.value(text))}`),
+
+      isSigned: (state) => {
+        const [text = "", mac = "", ...rest] = Redacted.value(state).split(".", 3)
+        return rest.length === 0 && keys.verify("flow", text, mac)
+      },
+
       begin: (stateHash, { codeVerifier, replace, returnTo, userUlid }) =>
         Effect.gen(function* () {
-          const verifier = codeVerifier === undefined ? null : yield* seal(userUlid, codeVerifier)
-          const [row] = yield* statements.begin([stateHash, userUlid, returnTo ?? null, replace, verifier], "now")
+          const envelope = yield* seal(stateHash, { userUlid, returnTo, replace, codeVerifier })
+          const [row] = yield* statements.begin([stateHash, envelope], "now")
           return row?.expires_at ?? 0
         }),
 
       find: (stateHash) =>
-        Effect.map(statements.find([stateHash], "now"), ([row]) =>
-          Option.map(Option.fromNullable(row), ({ return_to, user_ulid: userUlid }) => ({
-            userUlid,
-            ...(return_to === null ? {} : { returnTo: return_to })
-          }))
-        ),
-
-      take: (stateHash) =>
-        Effect.flatMap(statements.take([stateHash], "now"), ([row]) =>
-          row === undefined ? Effect.succeedNone : Effect.asSome(flowOf(row))
-        ),
-
-      keep: ({ code, completionHash, stateHash, userUlid }) =>
         Effect.gen(function* () {
-          const sealed = yield* seal(userUlid, code)
-          const rows = yield* statements.keep([stateHash, userUlid, sealed, completionHash], "now")
-          return rows.length > 0
+          const [row] = yield* statements.find([stateHash], "now")
+          return Option.map(yield* open(row), ({ returned, ...flow }) => ({
+            ...flow,
+            codeHash: returned?.codeHash,
+            isOver: returned !== undefined && returned.code === undefined,
+            revision: row?.envelope ?? ""
+          }))
         }),
 
+      take: (stateHash) =>
+        Effect.gen(function* () {
+          const [row] = yield* statements.take([stateHash], "now")
+          return Option.map(
+            Option.filter(yield* open(row), ({ returned }) => returned === undefined),
+            Struct.omit("returned")
+          )
+        }),
+
+      keep: ({ code, completionHash, flow, stateHash }) =>
+        flow.isOver
+          ? Effect.succeed(false)
+          : write(
+              { state_hash: stateHash, envelope: flow.revision },
+              { ...flow, returned: { code, codeHash: hash(code), completionHash } }
+            ),
+
       complete: (completionHash) =>
-        Effect.flatMap(statements.complete([completionHash], "now"), ([row]) =>
-          row === undefined
-            ? Effect.succeedNone
-            : Effect.asSome(
-                Effect.zipWith(flowOf(row), open(row.user_ulid, row.code), (flow, code) => ({ ...flow, code }))
-              )
-        )
+        Effect.gen(function* () {
+          const [row] = yield* statements.findCompletion([completionHash], "now")
+          const content = Option.getOrUndefined(yield* open(row))
+          if (row === undefined || content?.returned?.completionHash !== completionHash) return Option.none()
+          const { returned, ...flow } = content
+          const { code, codeHash } = returned
+          if (code === undefined) return Option.none()
+          const isMine = yield* write(row, { ...flow, returned: { codeHash, completionHash } })
+          return isMine ? Option.some({ ...flow, code }) : Option.none()
+        })
     })
   })
 

@@ -123,15 +123,12 @@ export const migrations: Migrations = {
         primary key (user_ulid, id)
       )`
     yield* sql`create index sealed_answer_client on cal_tokens.sealed_answer (client_id, at)`
-    // Its users may have no connection yet, and rows live for minutes: nothing refers to anything.
+    // Its users may have no connection yet, and rows live for minutes: nothing refers to anything. Whose row it is stands
+    // in the envelope, which is bound to the state's hash.
     yield* sql`
       create table cal_tokens.connect_flow (
         state_hash text primary key,
-        user_ulid text collate "C" not null,
-        return_to text,
-        replaces boolean not null,
-        code_verifier text,
-        code text,
+        envelope text not null,
         completion_hash text unique,
         expires_at bigint not null
       )`
@@ -177,7 +174,7 @@ const comments = {
   connection: "one row per user; instants in ms since the epoch; pairs encrypted",
   client: "what is wrong with a client for all of its users; instants in ms since the epoch",
   sealed_answer: "answers of Cal.com that could not be read; instants in ms since the epoch; encrypted",
-  connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; codes encrypted",
+  connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; encrypted",
   change: "what happened within a day; instants in ms since the epoch",
   transition: "users who have, or no longer have, to reconnect, until that is delivered"
 }

@@ -1,8 +1,9 @@
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Array, Context, Duration, Effect, Layer, Option, Redacted, TestClock } from "effect"
-import { FlowStorage, layerMemory, lifetime } from "../../../src/FlowStorage.js"
+import { type Flow, FlowStorage, layerMemory, lifetime } from "../../../src/FlowStorage.js"
 import * as Flows from "../../../src/TokenStorage/Postgres/Flows.js"
+import { KeyRing } from "../../../src/KeyRing.js"
 import * as Embedded from "../../../src/Embedded.js"
 import { StorageUnavailable } from "../../../src/TokenError.js"
 import { suite } from "../../support/FlowSuite.js"
@@ -21,22 +22,34 @@ const database = Effect.gen(function* () {
   return { storage: Context.get(context, FlowStorage), sql: Context.get(context, SqlClient.SqlClient) }
 })
 
-const rows = (sql: SqlClient.SqlClient) => sql<{ state_hash: string }>`select * from cal_tokens.connect_flow order by 1`
+const rows = (sql: SqlClient.SqlClient) =>
+  sql<{ state_hash: string; envelope: string }>`select * from cal_tokens.connect_flow order by 1`
 
 const { userUlid } = Fixture.newUser()
 const flow = { userUlid, replace: false }
 
+const keep = (storage: FlowStorage["Type"], stateHash: string, completionHash: string, code = "code") =>
+  Effect.flatMap(storage.find(stateHash), (found) =>
+    storage.keep({ stateHash, flow: Option.getOrThrow(found), code: Redacted.make(code), completionHash })
+  )
+
+/** The flow as both ways back give it. */
+const outcome = (flow: Option.Option<Flow>) =>
+  Option.getOrUndefined(Option.map(flow, ({ returnTo, userUlid }) => ({ returnTo, userUlid })))
+
 describe("the table", () => {
-  it.scoped("shows neither code nor verifier", () =>
+  it.scoped("shows hashes and an end, and of a flow nothing", () =>
     Effect.gen(function* () {
       const { sql, storage } = yield* database
-      const [code, codeVerifier] = [Redacted.make("SECRET-CODE"), Redacted.make("SECRET-VERIFIER")]
-      yield* storage.begin("state", { ...flow, codeVerifier })
-      yield* storage.keep({ stateHash: "state", userUlid, code, completionHash: "completion" })
-      const text = JSON.stringify(yield* rows(sql))
-      assert.include(text, userUlid)
-      assert.match(text, /"code":"v1\.k1\.[^"]+"/)
-      assert.notInclude(text, "SECRET")
+      const codeVerifier = Redacted.make("SECRET-VERIFIER")
+      yield* storage.begin("state", { ...flow, codeVerifier, returnTo: "https://SECRET.example/" })
+      const before = yield* rows(sql)
+      yield* keep(storage, "state", "completion", "SECRET-CODE")
+      for (const [row] of [before, yield* rows(sql)]) {
+        assert.deepStrictEqual(Object.keys(row ?? {}), ["state_hash", "envelope", "completion_hash", "expires_at"])
+        assert.match(String(row?.envelope), /^v1\.k1\.[\w-]+$/)
+        for (const secret of ["SECRET", userUlid]) assert.notInclude(JSON.stringify(row), secret)
+      }
     })
   )
 
@@ -58,19 +71,6 @@ describe("the table", () => {
       const [plan] = yield* sql<{ indexdef: string }>`
         select indexdef from pg_indexes where indexname = 'connect_flow_expiry'`
       assert.match(plan?.indexdef ?? "", /\(expires_at\)$/)
-    })
-  )
-
-  it.scoped("does not give one user's code to another, and uses up a row that does not open", () =>
-    Effect.gen(function* () {
-      const { sql, storage } = yield* database
-      const other = Fixture.newUser().userUlid
-      yield* storage.begin("state", flow)
-      yield* storage.keep({ stateHash: "state", userUlid, code: Redacted.make("code"), completionHash: "completion" })
-      yield* sql`update cal_tokens.connect_flow set user_ulid = ${other}`
-      const error = yield* Effect.flip(storage.complete("completion"))
-      assert.strictEqual(error._tag, "TokenUnreadable")
-      assert.isTrue(Option.isNone(yield* storage.complete("completion")))
     })
   )
 
@@ -99,6 +99,85 @@ describe("the table", () => {
       assert.strictEqual(taken.codeVerifier && Redacted.value(taken.codeVerifier), "verifier")
       yield* sql`drop table cal_tokens.connect_flow`
       assert.instanceOf(yield* Effect.flip(storage.take("state")), StorageUnavailable)
+    })
+  )
+})
+
+describe("who can write to the database and has no key", () => {
+  const [victim, attacker] = [Fixture.newUser().userUlid, Fixture.newUser().userUlid]
+  const home = "https://app.example/settings"
+
+  /** The victim's flow and the attacker's own: begun, or with codes and completions that wait. */
+  const twoFlows = (returned: boolean) =>
+    Effect.gen(function* () {
+      const { sql, storage } = yield* database
+      for (const [name, userUlid] of [
+        ["victim", victim],
+        ["attacker", attacker]
+      ] as const) {
+        yield* storage.begin(name, { userUlid, returnTo: `${home}/${name}`, replace: false })
+        if (returned) yield* keep(storage, name, `${name}'s completion`, `${name}'s code`)
+      }
+      return { sql, storage }
+    })
+
+  it.scoped("swaps no envelopes between two states, on their way or back", () =>
+    Effect.gen(function* () {
+      for (const returned of [false, true]) {
+        const { sql, storage } = yield* twoFlows(returned)
+        yield* sql`
+          update cal_tokens.connect_flow f set envelope = o.envelope
+          from cal_tokens.connect_flow o where o.state_hash <> f.state_hash`
+        for (const name of ["victim", "attacker"]) {
+          assert.isTrue(Option.isNone(yield* storage.find(name)))
+          assert.isTrue(Option.isNone(yield* storage.complete(`${name}'s completion`)))
+          assert.isTrue(Option.isNone(yield* storage.take(name)))
+        }
+      }
+    })
+  )
+
+  it.scoped("swaps no states and no completions", () =>
+    Effect.gen(function* () {
+      const { sql, storage } = yield* twoFlows(true)
+      yield* sql`delete from cal_tokens.connect_flow where state_hash = 'attacker'`
+      yield* sql`update cal_tokens.connect_flow set state_hash = 'attacker'`
+      assert.isTrue(Option.isNone(yield* storage.find("attacker")))
+      yield* sql`update cal_tokens.connect_flow set state_hash = 'victim', completion_hash = 'attacker''s completion'`
+      assert.isTrue(Option.isNone(yield* storage.complete("attacker's completion")))
+      assert.isTrue(Option.isNone(yield* storage.complete("victim's completion")))
+    })
+  )
+
+  it.scoped("makes no flow of a pair's envelope, and none of words", () =>
+    Effect.gen(function* () {
+      const { sql, storage } = yield* twoFlows(false)
+      const keys = Context.get(yield* Layer.build(layerKeys()), KeyRing)
+      const text = JSON.stringify({ userUlid: victim, returnTo: "https://evil.example/", replace: true })
+      const pair = yield* keys.seal({ userUlid: victim, purpose: "token-pair" }, Redacted.make(text))
+      for (const envelope of [pair, text, "", "v1.k1.", pair.replace("k1", "k2")]) {
+        yield* sql`update cal_tokens.connect_flow set envelope = ${envelope}`
+        assert.isTrue(Option.isNone(yield* storage.find("victim")))
+      }
+    })
+  )
+
+  it.scoped("makes no returned flow of one on its way, and gets no more than its own user's older state", () =>
+    Effect.gen(function* () {
+      const { sql, storage } = yield* twoFlows(false)
+      const [, before] = yield* rows(sql)
+      yield* sql`update cal_tokens.connect_flow set completion_hash = 'made up' where state_hash = 'victim'`
+      assert.isTrue(Option.isNone(yield* storage.complete("made up")))
+      yield* sql`delete from cal_tokens.connect_flow where state_hash = 'victim'`
+      yield* storage.begin("victim", { userUlid: victim, returnTo: home, replace: false })
+      yield* keep(storage, "victim", "completion")
+      yield* sql`update cal_tokens.connect_flow set completion_hash = null where state_hash = 'victim'`
+      // Taking it is what removes it, and nothing was given.
+      assert.isTrue(Option.isNone(yield* storage.take("victim")))
+      yield* sql`
+        insert into cal_tokens.connect_flow (state_hash, envelope, expires_at)
+        values ('victim', ${before?.envelope ?? ""}, 9e15)`
+      assert.deepStrictEqual(outcome(yield* storage.find("victim")), { returnTo: `${home}/victim`, userUlid: victim })
     })
   )
 })
