@@ -1,6 +1,19 @@
 /** People connect through Cal.com's consent page: both ways back, and every way to come back wrong. */
 import { assert, describe } from "@effect/vitest"
-import { Array, Context, Duration, Effect, Either, Fiber, Layer, Option, Redacted, Stream, TestClock } from "effect"
+import {
+  Array,
+  Context,
+  Duration,
+  Effect,
+  Either,
+  Fiber,
+  Layer,
+  Option,
+  Redacted,
+  Ref,
+  Stream,
+  TestClock
+} from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { type ConnectFlow, off, Return } from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
@@ -472,19 +485,44 @@ describe("somebody who comes back again", () => {
     })
   )
 
+  /** Flows to which something happens between the first look at a flow and the write that follows it. */
+  const disturbed = Effect.gen(function* () {
+    const storage = Context.get(yield* Layer.build(FlowStorage.layerMemory), FlowStorage.FlowStorage)
+    const between = yield* Ref.make<Effect.Effect<void>>(Effect.void)
+    const flow = yield* Effect.provideService(Flow.make(), FlowStorage.FlowStorage, {
+      ...storage,
+      keep: (request) => Effect.zipRight(Effect.flatten(Ref.getAndSet(between, Effect.void)), storage.keep(request))
+    })
+    return {
+      flow,
+      by: (effect: Effect.Effect<unknown, unknown>) => Ref.set(between, Effect.asVoid(Effect.orDie(effect)))
+    }
+  })
+
   scenario(
-    "from many tabs at once: each is sent on, and one of their completions works",
+    "from another tab at the same time: both are sent on, and the later completion works",
     Effect.gen(function* () {
-      const flow = yield* Flow.begun()
+      const { by, flow } = yield* disturbed
       const query = yield* atCallback(flow)
-      const backs = yield* Effect.all(
-        Array.makeBy(4, () => flow.comeBack(query)),
-        { concurrency: "unbounded" }
-      )
-      const attempts = yield* Effect.forEach(backs, (back) =>
-        Effect.flatMap(Flow.completionOf(back), (completion) => Effect.either(flow.confirm(user(), completion)))
-      )
-      assert.strictEqual(attempts.filter(Either.isRight).length, 1)
+      const comeBack = Effect.flatMap(flow.comeBack(query), Flow.completionOf)
+      const earlier = yield* Ref.make(Redacted.make("none"))
+      yield* by(Effect.flatMap(comeBack, (completion) => Ref.set(earlier, completion)))
+      const later = yield* comeBack
+      assert.strictEqual(yield* refusedFor(flow.confirm(user(), yield* Ref.get(earlier))), "completion")
+      assert.notStrictEqual(Redacted.value(yield* Ref.get(earlier)), "none")
+      yield* flow.confirm(user(), later)
+      assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  scenario(
+    "while the app confirms: is sent on without a completion",
+    Effect.gen(function* () {
+      const { by, flow } = yield* disturbed
+      const query = yield* atCallback(flow)
+      const completion = yield* Flow.completionOf(yield* flow.comeBack(query))
+      yield* by(flow.confirm(user(), completion))
+      assert.strictEqual(locationOf(yield* flow.comeBack(query)), returnTo)
       assert.isTrue(yield* World.isStoredPairLive())
     })
   )
