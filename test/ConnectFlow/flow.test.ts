@@ -63,7 +63,7 @@ describe("the authorize URL", () => {
     "of a client with a secret: state, scopes, no challenge, ten minutes",
     Effect.gen(function* () {
       const flow = yield* Flow.begun()
-      const { expiresAt, url } = yield* flow.begin(user())
+      const { expiresAt, url, ...parts } = yield* flow.begin(user())
       const { origin, pathname, searchParams } = new URL(url)
       assert.strictEqual(origin + pathname, "https://app.cal.com/auth/oauth2/authorize")
       const { state = "", ...others } = Object.fromEntries(searchParams)
@@ -74,6 +74,8 @@ describe("the authorize URL", () => {
         scope: "BOOKING_READ PROFILE_READ"
       })
       assert.match(state, /^[\w-]{43}$/)
+      const redirectUrl = "http://127.0.0.1:4000/api/cal/oauth/callback"
+      assert.deepStrictEqual(parts, { state, redirectUrl, scopes: Flow.scopes, codeChallenge: undefined })
       assert.notStrictEqual(new URL((yield* flow.begin(user())).url).searchParams.get("state"), state)
       assert.strictEqual(expiresAt, World.epoch + Duration.toMillis("10 minutes"))
     })
@@ -84,8 +86,9 @@ describe("the authorize URL", () => {
     Effect.gen(function* () {
       const flow = yield* Flow.begun({ client: Flow.isPublic.client.oauth2, scopes: [] })
       const challenges = yield* Effect.forEach([1, 2], () =>
-        Effect.map(flow.begin(user()), ({ url }) => {
+        Effect.map(flow.begin(user()), ({ codeChallenge, url }) => {
           const { searchParams } = new URL(url)
+          assert.strictEqual(searchParams.get("code_challenge"), codeChallenge)
           assert.strictEqual(searchParams.get("code_challenge_method"), "S256")
           assert.isFalse(searchParams.has("scope"))
           return searchParams.get("code_challenge") ?? ""
