@@ -16,12 +16,9 @@ const maxLength = 2048
 const parse = (text: string): Option.Option<URL> => {
   const [, origin = "", rest = ""] = /^(https?:\/\/[\w.:[\]-]+)((?:[/?].*)?)$/is.exec(text) ?? []
   const target = rest.startsWith("/") ? rest : `/${rest}`
-  const isPlain = text.length <= maxLength && CalPath.problemOf(target) === undefined && URL.canParse(origin + target)
-  // Had the URL parser changed the path, it would have read the text differently than the judge did.
-  return Option.filter(
-    isPlain ? Option.some(new URL(origin + target)) : Option.none(),
-    ({ pathname }) => pathname === target.split("?", 1)[0]
-  )
+  return text.length <= maxLength && CalPath.problemOf(target) === undefined && URL.canParse(origin + target)
+    ? Option.some(new URL(origin + target))
+    : Option.none()
 }
 
 /** Whether somebody may read one of the query's parameters as the completion, or as a part of it. */

@@ -1,6 +1,19 @@
 /** People connect through Cal.com's consent page: both ways back, and every way to come back wrong. */
 import { assert, describe } from "@effect/vitest"
-import { Array, Context, Duration, Effect, Either, Fiber, Layer, Option, Redacted, Stream, TestClock } from "effect"
+import {
+  Array,
+  Context,
+  Duration,
+  Effect,
+  Either,
+  Fiber,
+  Layer,
+  Option,
+  Redacted,
+  Ref,
+  Stream,
+  TestClock
+} from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { type ConnectFlow, off, Return } from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
@@ -50,7 +63,7 @@ describe("the authorize URL", () => {
     "of a client with a secret: state, scopes, no challenge, ten minutes",
     Effect.gen(function* () {
       const flow = yield* Flow.begun()
-      const { expiresAt, url } = yield* flow.begin(user())
+      const { expiresAt, url, ...parts } = yield* flow.begin(user())
       const { origin, pathname, searchParams } = new URL(url)
       assert.strictEqual(origin + pathname, "https://app.cal.com/auth/oauth2/authorize")
       const { state = "", ...others } = Object.fromEntries(searchParams)
@@ -61,6 +74,8 @@ describe("the authorize URL", () => {
         scope: "BOOKING_READ PROFILE_READ"
       })
       assert.match(state, /^[\w-]{43}$/)
+      const redirectUrl = "http://127.0.0.1:4000/api/cal/oauth/callback"
+      assert.deepStrictEqual(parts, { state, redirectUrl, scopes: Flow.scopes, codeChallenge: undefined })
       assert.notStrictEqual(new URL((yield* flow.begin(user())).url).searchParams.get("state"), state)
       assert.strictEqual(expiresAt, World.epoch + Duration.toMillis("10 minutes"))
     })
@@ -71,8 +86,9 @@ describe("the authorize URL", () => {
     Effect.gen(function* () {
       const flow = yield* Flow.begun({ client: Flow.isPublic.client.oauth2, scopes: [] })
       const challenges = yield* Effect.forEach([1, 2], () =>
-        Effect.map(flow.begin(user()), ({ url }) => {
+        Effect.map(flow.begin(user()), ({ codeChallenge, url }) => {
           const { searchParams } = new URL(url)
+          assert.strictEqual(searchParams.get("code_challenge"), codeChallenge)
           assert.strictEqual(searchParams.get("code_challenge_method"), "S256")
           assert.isFalse(searchParams.has("scope"))
           return searchParams.get("code_challenge") ?? ""
@@ -472,19 +488,44 @@ describe("somebody who comes back again", () => {
     })
   )
 
+  /** Flows to which something happens between the first look at a flow and the write that follows it. */
+  const disturbed = Effect.gen(function* () {
+    const storage = Context.get(yield* Layer.build(FlowStorage.layerMemory), FlowStorage.FlowStorage)
+    const between = yield* Ref.make<Effect.Effect<void>>(Effect.void)
+    const flow = yield* Effect.provideService(Flow.make(), FlowStorage.FlowStorage, {
+      ...storage,
+      keep: (request) => Effect.zipRight(Effect.flatten(Ref.getAndSet(between, Effect.void)), storage.keep(request))
+    })
+    return {
+      flow,
+      by: (effect: Effect.Effect<unknown, unknown>) => Ref.set(between, Effect.asVoid(Effect.orDie(effect)))
+    }
+  })
+
   scenario(
-    "from many tabs at once: each is sent on, and one of their completions works",
+    "from another tab at the same time: both are sent on, and the later completion works",
     Effect.gen(function* () {
-      const flow = yield* Flow.begun()
+      const { by, flow } = yield* disturbed
       const query = yield* atCallback(flow)
-      const backs = yield* Effect.all(
-        Array.makeBy(4, () => flow.comeBack(query)),
-        { concurrency: "unbounded" }
-      )
-      const attempts = yield* Effect.forEach(backs, (back) =>
-        Effect.flatMap(Flow.completionOf(back), (completion) => Effect.either(flow.confirm(user(), completion)))
-      )
-      assert.strictEqual(attempts.filter(Either.isRight).length, 1)
+      const comeBack = Effect.flatMap(flow.comeBack(query), Flow.completionOf)
+      const earlier = yield* Ref.make(Redacted.make("none"))
+      yield* by(Effect.flatMap(comeBack, (completion) => Ref.set(earlier, completion)))
+      const later = yield* comeBack
+      assert.strictEqual(yield* refusedFor(flow.confirm(user(), yield* Ref.get(earlier))), "completion")
+      assert.notStrictEqual(Redacted.value(yield* Ref.get(earlier)), "none")
+      yield* flow.confirm(user(), later)
+      assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  scenario(
+    "while the app confirms: is sent on without a completion",
+    Effect.gen(function* () {
+      const { by, flow } = yield* disturbed
+      const query = yield* atCallback(flow)
+      const completion = yield* Flow.completionOf(yield* flow.comeBack(query))
+      yield* by(flow.confirm(user(), completion))
+      assert.strictEqual(locationOf(yield* flow.comeBack(query)), returnTo)
       assert.isTrue(yield* World.isStoredPairLive())
     })
   )

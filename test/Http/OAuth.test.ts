@@ -3,7 +3,8 @@ import { createHash } from "node:crypto"
 import { HttpApiBuilder, HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, HashMap, Layer, Logger, Option } from "effect"
+import { Effect, Either, HashMap, Layer, Logger, Option, Schema } from "effect"
+import { AuthorizeUrlMade } from "../../src/Api/OAuth.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
@@ -12,11 +13,12 @@ import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as OAuthPages from "../../src/Http/OAuthPages.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
-import { returnTo, scopes } from "../support/FlowWorld.js"
+import * as Flow from "../support/FlowWorld.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { user } = World
+const { returnTo, scopes } = Flow
 const key = "manage-only-key-0123456789abcdefghij"
 const proxyKey = "proxy-only-key-0123456789abcdefghijk"
 const apiKeys = Either.getOrThrow(ApiKeys.parse(`app:${key}:manage,proxy:${proxyKey}:proxy`))
@@ -38,7 +40,8 @@ const flowOptions: ConnectFlow.Options = {
 const layerWith = (
   connectFlow: Layer.Layer<never, never, never> | typeof configured,
   logs: Array<string> = [],
-  flows = FlowStorage.layerMemory
+  flows = FlowStorage.layerMemory,
+  world: World.Options = {}
 ) =>
   Http.layerWith({ routes: sandboxRoutes }).pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
@@ -46,7 +49,7 @@ const layerWith = (
     Layer.provide(Lifecycle.layer),
     Layer.provide(connectFlow),
     Layer.provide(flows),
-    Layer.provideMerge(World.layer()),
+    Layer.provideMerge(World.layer(world)),
     Layer.provide(
       Logger.replace(
         Logger.defaultLogger,
@@ -173,6 +176,36 @@ describe("a person connects", () => {
   )
 })
 
+describe("a page that asks Cal.com itself", () => {
+  /** Where the page's part of Cal.com leads, made of nothing but what the page was given. */
+  const asked = ({ codeChallenge, codeChallengeMethod, redirectUri, scopes, state }: typeof AuthorizeUrlMade.Type) => {
+    const query = { client_id: "sandbox-oauth-client", redirect_uri: redirectUri, state, scope: scopes.join(",") }
+    const challenge = { code_challenge: codeChallenge ?? "", code_challenge_method: codeChallengeMethod ?? "" }
+    return `https://app.cal.test/_sandbox/auth/oauth2/authorize?${new URLSearchParams({ ...query, ...challenge }).toString()}`
+  }
+
+  for (const [kind, options, names] of [
+    ["with a secret", {}, []],
+    ["that is public", Flow.isPublic, ["codeChallenge", "codeChallengeMethod"]]
+  ] as const) {
+    it.effect(`is given all that it needs, for a client ${kind}`, () => {
+      const flow = ConnectFlow.layer({
+        ...flowOptions,
+        ...("client" in options ? { client: options.client.oauth2 } : {})
+      })
+      return Effect.gen(function* () {
+        const begun = yield* begin()
+        const given = ["success", "url", "expiresAt", "state", "redirectUri", "scopes"]
+        assert.sameMembers(Object.keys(begun), [...given, ...names])
+        const { searchParams } = new URL(yield* consent(asked(Schema.decodeUnknownSync(AuthorizeUrlMade)(begun))))
+        const body = { userUlid: user(), ...Object.fromEntries(searchParams) }
+        assert.strictEqual((yield* api("exchange", body)).status, 200)
+        assert.isTrue(yield* World.isStoredPairLive())
+      }).pipe(Effect.provide(layerWith(flow, [], FlowStorage.layerMemory, options)))
+    })
+  }
+})
+
 describe("the endpoints", () => {
   it.effect("take keys with the scope, and bodies of their shape, and repeat no value", () =>
     Effect.gen(function* () {
@@ -188,6 +221,12 @@ describe("the endpoints", () => {
           { userUlid: user(), returnTo: "https://evil.example/NOT-ONE" },
           /^returnTo must be a plain URL/
         ],
+        [
+          "authorize-url",
+          { userUlid: user(), returnTo: "https://app.example/settings/..;/NOT-ONE" },
+          /^returnTo must be a plain/
+        ],
+        ["authorize-url", { userUlid: user(), returnTo: `${returnTo}&completion[]=NOT-ONE` }, /^returnTo must have no/],
         ["authorize-url", { userUlid: user(), replace: "NOT-ONE" }, "replace must be boolean."],
         ["exchange", { userUlid: user(), code: "NOT-ONE" }, "state is required."],
         ["exchange", { userUlid: user(), code: "", state: "NOT-ONE" }, /^code must be a token/],

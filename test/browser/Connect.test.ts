@@ -58,6 +58,32 @@ inBrowser("a person", (test) => {
     assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
   })
 
+  test("whose browser fetches the callback ahead, or opens it in two tabs, connects all the same", async (world) => {
+    const { app, page, person } = await open(world)
+    const { json } = await world.api("/oauth/authorize-url", { userUlid: ada, returnTo: world.site + App.settings })
+    await page.goto(String(json["url"]))
+    // The callback is not opened yet.
+    await page.route("**/api/cal/oauth/callback?*", (route) => route.abort())
+    const asked = page.waitForRequest(/oauth\/callback\?/)
+    await allow(page).catch(() => {})
+    const callback = (await asked).url()
+    world.serve((_, response) => {
+      response.writeHead(200, { "content-type": "text/html" })
+      response.end(`<!doctype html><link rel="icon" href="data:,"><link rel="prefetch" href="${callback}"><p>Ahead</p>`)
+    })
+    const ahead = await person.newPage()
+    const fetched = ahead.waitForResponse(/oauth\/callback\?/)
+    await ahead.goto(world.site)
+    assert.strictEqual((await fetched).status(), 503)
+    world.serve(app.listener)
+    for (const tab of [ahead, await person.newPage()]) {
+      await tab.goto(callback)
+      assert.strictEqual(await state(tab), "Connected")
+    }
+    assert.strictEqual(app.completions.length, 1)
+    assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 1)
+  })
+
   test("who just clicks is somebody new, whoever Cal.com knows already", async (world) => {
     const known = await world.run(world.sandbox.grantOAuth2({ name: "Somebody Else", email: "else@example.com" }))
     const accounts = new Set<unknown>([known.calUserId])

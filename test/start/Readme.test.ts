@@ -48,11 +48,20 @@ const tokensFromBefore = async (url: string) => {
   }
 }
 
-/** Somebody in front of a browser, who is new to Cal.com and allows the access. Where they end up. */
+/** Somebody in front of a browser, who allows the access on the page as it is shown. Where they end up. */
 const consent = async (page: URL): Promise<URL> => {
-  const form = new URLSearchParams([...page.searchParams, ["user", "new"], ["email", "ada@example.com"]])
-  form.set("decision", "allow")
-  const allowed = await fetch(new URL(page.pathname, page), { method: "POST", body: form, redirect: "manual" })
+  const html = await (await fetch(page)).text()
+  const form = new URLSearchParams({ decision: "allow", name: "", email: "" })
+  for (const [, name = "", value = ""] of [
+    ...html.matchAll(/<input type="hidden" name="(\w+)" value="([^"]*)">/g),
+    ...html.matchAll(/<input type="radio" name="(user)" value="([^"]*)" checked>/g)
+  ]) {
+    form.set(
+      name,
+      value.replace(/&#(\d+);/g, (_, code: string) => String.fromCharCode(Number(code)))
+    )
+  }
+  const allowed = await fetch(new URL("authorize", page), { method: "POST", body: form, redirect: "manual" })
   const callback = new URL(allowed.headers.get("location") ?? "")
   callback.port = page.port
   const back = await fetch(callback, { redirect: "manual" })
@@ -187,7 +196,7 @@ describe("the README's commands", () => {
     }
   })
 
-  it("connect somebody through the demo's consent page", async () => {
+  it.each(["once", "twice"])("connect somebody through the demo's consent page, %s", async () => {
     const [ask = "", confirm = ""] = shellBlocks("Connect users with OAuth2")
     const [begun] = await bash(ask, settings)
     assert.match(JSON.stringify(begun), /^{"success":true,"url":"[^"]+","expiresAt":"[^"]+Z","state":/)
