@@ -100,9 +100,7 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
-    /**
-     * The number to make a user session under. It counts as handing out a token: a page goes on with it where Atoms would.
-     */
+    /** The number to make a user session under, of a user who is connected. */
     readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
     /**
      * User sessions that were made under a lower number are over. As the storage tells it, within `memoryMaxAge`: if it
@@ -263,7 +261,8 @@ export const makeWith = (
       }, Effect.uninterruptible),
 
       beginSession: Effect.fn("CalTokens.beginSession")(function* (userUlid) {
-        return (yield* reader.confirmedAnew(userUlid)).sessionsAfter
+        const { sessionsAfter } = yield* reader.confirmedAnew(userUlid)
+        return sessionsAfter
       }),
 
       sessionsAfter: (userUlid) => Effect.map(reader.confirmed(userUlid), ({ sessionsAfter }) => sessionsAfter),

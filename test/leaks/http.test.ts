@@ -8,8 +8,9 @@ import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
-import * as Atoms from "../../src/Http/Atoms.js"
+import * as Origins from "../../src/Http/Origins.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { LeakWorld, type Services, watch } from "../support/LeakWorld.js"
 import * as World from "../support/World.js"
@@ -35,7 +36,8 @@ const makeServer = Effect.gen(function* () {
       Layer.provideMerge(NodeHttpServer.layerTest),
       Layer.provide(ApiKeys.layer(Either.getOrThrow(ApiKeys.parse(text)))),
       Layer.provide(Lifecycle.layer),
-      Layer.provide(Layer.succeed(Atoms.AllowedOrigins, ["https://app.example.com"])),
+      Layer.provide(KeyRing.layerEphemeral),
+      Layer.provide(Layer.succeed(Origins.AllowedOrigins, ["https://app.example.com"])),
       Layer.provide(ConnectFlow.layer({})),
       Layer.provide(FlowStorage.layerMemory)
     )
