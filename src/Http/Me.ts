@@ -32,10 +32,9 @@ export const layer = HttpApiBuilder.Router.use((router) =>
 
     const route = Effect.gen(function* () {
       yield* Effect.annotateCurrentSpan({ operation: "me" })
-      const { headers, method, originalUrl } = yield* HttpServerRequest.HttpServerRequest
-      if (!Origins.isAllowed(origins, yield* HttpServerRequest.HttpServerRequest)) {
-        return yield* Edge.decline(Origins.wrongOrigin)
-      }
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const { headers, method, originalUrl } = request
+      if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
       yield* Effect.catchAll(limits.sessions, Edge.decline)
       const [, text = ""] = /^bearer +(\S+) *$/i.exec(headers["authorization"] ?? "") ?? []
       const read = yield* sessions.read(Redacted.make(text))
@@ -44,8 +43,8 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       const { userUlid } = session
       yield* Effect.annotateLogsScoped({ userUlid })
       yield* Effect.catchAll(limits.session(userUlid), Edge.decline)
-      // The raw target: what a router decoded could hide a way to another path.
-      const target = originalUrl.slice(mePath.length - 1).replace(/#.*$/s, "")
+      // Of the raw target: what a router decoded could hide a way to another path.
+      const target = originalUrl.startsWith(mePath) ? originalUrl.slice(mePath.length - 1) : ""
       yield* Edge.refuseAll(proxy.judge(target))
       if (!HttpMethod.isHttpMethod(method) || !allows(session, method, target)) return yield* Edge.decline(notAllowed)
       const bytes = yield* Edge.refuseAll(Body.bytes)
