@@ -10,7 +10,7 @@ const floors = [
   ["Revalidation"],
   ["CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"],
   ["CalTokens"],
-  ["CalApi", "ConnectFlow", "ManagedUsers", "Webhook"],
+  ["CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook"],
   ["Environment"],
   ["Actions", "Http", "Cli"],
   ["main", "index"]
@@ -45,7 +45,8 @@ export default {
     apart("TokenStorage", "CalClient", "Embedded", "Sandbox", "CalHttp", "Revalidation", "ApiKeys", "Api"),
     apart("CalHttp", "Fibers", "Api"),
     apart("Fibers", "CalHttp", "Api"),
-    apart("CalApi", "ConnectFlow", "ManagedUsers", "Webhook", "TokenStorage"),
+    apart("CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook", "TokenStorage"),
+    apart("Sessions", "CalApi", "ConnectFlow", "ManagedUsers", "Webhook", "TokenStorage", "Api"),
     {
       name: "faces-are-imported-by-nobody-below",
       comment:

@@ -18,6 +18,7 @@ import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
 import { MetricsApi } from "./Api/Metrics.js"
 import { CallbackApi, OAuthApi } from "./Api/OAuth.js"
+import { SessionsApi } from "./Api/Sessions.js"
 import { TokensApi } from "./Api/Tokens.js"
 
 export class Api extends HttpApi.make("cal-tokens")
@@ -27,6 +28,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(ManagedUsersApi)
   .add(OAuthApi)
   .add(CallbackApi)
+  .add(SessionsApi)
   .add(AtomsApi)
   .add(EventsApi)
   .add(HealthApi)

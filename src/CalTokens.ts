@@ -29,7 +29,7 @@ import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Tok
 import { TokenConfig } from "./TokenConfig.js"
 import { type TokenError, TokensNotFound } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
-import { type StoredConnection, TokenStorage } from "./TokenStorage.js"
+import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
 export type { NewConnection } from "./CalTokens/Account.js"
 export type { Obtained } from "./CalTokens/Connecting.js"
@@ -100,6 +100,15 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
+    /** The number to make a user session under, of a user who is connected. */
+    readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
+    /**
+     * User sessions that were made under a lower number are over. As the storage tells it, within `memoryMaxAge`: if it
+     * cannot be asked, this fails, although tokens may be served from memory.
+     */
+    readonly sessionsAfter: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
+    /** Ends all sessions of a user, and whatever Atoms may present, in all processes. */
+    readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /** What is known about a connection, without tokens. */
     readonly info: (userUlid: UserUlid) => Effect.Effect<ConnectionInfo, TokenError>
     /** Changes made by this process from now on. A slow reader loses the oldest. */
@@ -249,6 +258,20 @@ export const makeWith = (
         yield* cooldowns.clear(userUlid)
         if (!existed) return yield* Effect.fail(new TokensNotFound({ userUlid }))
         yield* publish({ userUlid, kind: "disconnected" })
+      }, Effect.uninterruptible),
+
+      beginSession: Effect.fn("CalTokens.beginSession")(function* (userUlid) {
+        const { sessionsAfter } = yield* reader.confirmedAnew(userUlid)
+        return sessionsAfter
+      }),
+
+      sessionsAfter: (userUlid) => Effect.map(reader.confirmed(userUlid), ({ sessionsAfter }) => sessionsAfter),
+
+      endSessions: Effect.fn("CalTokens.endSessions")(function* (userUlid) {
+        const existed = yield* storage.endSessions(userUlid)
+        yield* reader.settle(userUlid)
+        memory.outdate(Notice.Written({ userUlid }))
+        if (!existed) return yield* Effect.fail(new TokensNotFound({ userUlid }))
       }, Effect.uninterruptible),
 
       info: Effect.fn("CalTokens.info")(function* (userUlid) {

@@ -17,12 +17,16 @@ import * as Events from "./Http/Events.js"
 import * as Health from "./Http/Health.js"
 import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
 import * as Metrics from "./Http/Metrics.js"
+import * as Me from "./Http/Me.js"
 import * as OAuth from "./Http/OAuth.js"
+import * as Origins from "./Http/Origins.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
 import * as RouteTable from "./Http/RouteTable.js"
+import * as SessionsHttp from "./Http/Sessions.js"
 import * as Tokens from "./Http/Tokens.js"
 import * as ManagedUsers from "./ManagedUsers.js"
+import * as Sessions from "./Sessions.js"
 
 const groups = Layer.mergeAll(
   Tokens.layer,
@@ -30,6 +34,7 @@ const groups = Layer.mergeAll(
   AccessTokens.layer,
   Layer.provide(ManagedUsersHttp.layer, ManagedUsers.layer),
   OAuth.layer,
+  SessionsHttp.layer,
   Atoms.layer,
   Events.layer,
   Health.layer,
@@ -39,7 +44,7 @@ const groups = Layer.mergeAll(
 const serve = Effect.gen(function* () {
   const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
   const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
-  const guarded = yield* Atoms.cors(Edge.guard(app, routes))
+  const guarded = yield* Origins.cors(Edge.guard(app, routes))
   return HttpServer.serve(Edge.traced(guarded)).pipe(
     // The platform's span tells the whole URL; ours takes its place.
     HttpMiddleware.withTracerDisabledWhen(() => true)
@@ -59,7 +64,8 @@ export const layerWith = <E, R>({ routes }: Options<E, R>) =>
   serve.pipe(
     Layer.provide(Documentation.layer),
     Layer.provide(HttpApiBuilder.api(Api)),
-    Layer.provide([groups, Proxy.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
+    Layer.provide([groups, Proxy.layer, Me.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
+    Layer.provide(Sessions.layer),
     Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, CallerLimits.layer])
   )
 

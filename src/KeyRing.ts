@@ -26,8 +26,8 @@ export interface Binding {
   readonly subject?: ReadonlyArray<string> | undefined
 }
 
-/** What a code is for: access tokens that name their user, flows through Cal.com's consent, sessions of users. */
-export type CodePurpose = "look-up" | "flow" | "session"
+/** What a code is for: access tokens that name their user, flows through Cal.com's consent. */
+export type CodePurpose = "look-up" | "flow"
 
 /** Seals what is written about a user and opens it again; makes and checks codes. */
 export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
@@ -47,6 +47,8 @@ export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
     readonly mac: (purpose: CodePurpose, text: string) => string
     /** Whether a code is that of a text under any of the keys; in constant time, whichever it is. */
     readonly verify: (purpose: CodePurpose, text: string, code: string) => boolean
+    /** The keys for user sessions, which are signed by the first and verified with the one that they name. */
+    readonly sessionKeys: Keys
     /** The ids of the keys, the first one first. */
     readonly ids: readonly [string, ...ReadonlyArray<string>]
   }
@@ -100,8 +102,7 @@ export const make = (keys: Keys): KeyRing["Type"] => {
   const sealing = derive(writer, "seal")
   const codes = {
     "look-up": derivedOf(keys, "look-up"),
-    flow: derivedOf(keys, "flow"),
-    session: derivedOf(keys, "session")
+    flow: derivedOf(keys, "flow")
   }
 
   const seal = (owner: Owner, text: Redacted.Redacted): string => {
@@ -138,6 +139,7 @@ export const make = (keys: Keys): KeyRing["Type"] => {
   }
 
   return {
+    sessionKeys: [sessionKey(writer), ...others.map(sessionKey)],
     ids: [writer.id, ...others.map(({ id }) => id)],
     lookups: (hash) => {
       const [first, ...rest] = codes["look-up"]
@@ -199,7 +201,9 @@ const ownerOf = ({ purpose, subject = [], userUlid }: Binding): Owner => [purpos
 const associatedData = (owner: Owner, keyId: string): Buffer =>
   Buffer.from(JSON.stringify(["cal-tokens", version, keyId, ...owner]), "utf8")
 
-const derive = ({ secret }: Key, purpose: "seal" | CodePurpose): Buffer =>
+const sessionKey = (key: Key): Key => ({ id: key.id, secret: Redacted.make(derive(key, "session")) })
+
+const derive = ({ secret }: Key, purpose: "seal" | "session" | CodePurpose): Buffer =>
   Buffer.from(hkdfSync("sha256", Redacted.value(secret), "", `cal-tokens ${purpose}`, 32))
 
 const derivedOf = ([first, ...rest]: Keys, purpose: CodePurpose): readonly [Buffer, ...ReadonlyArray<Buffer>] => [

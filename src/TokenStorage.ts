@@ -1,5 +1,5 @@
 /**
- * The storage port: one row per user, changed only by the seven writes below. Each is atomic and conditional, so that a
+ * The storage port: one row per user, changed only by the eight writes below. Each is atomic and conditional, so that a
  * process that lost its claim changes nothing; none of them knows a refresh rule beyond what the table says.
  *
  * ## The refresh protocol as a table
@@ -30,6 +30,7 @@
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
  * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
  * | `disconnect`                 | row gone in every state, its sealed answers too; an open attempt then commits nothing | | | | | |
+ * | `endSessions`                | user sessions made so far are over and no access token names the user any more, in every state; nothing else changes | | | | | |
  *
  * `fail` Terminal writes as Released instead while the brake of the client's circuit is on, or goes on with it; and while
  * Cal.com's answers are not understood, for a user of whom one is sealed. The circuit is the client's, see
@@ -82,6 +83,8 @@ export interface StoredConnection {
   readonly status: Status
   /** Grows with every stored pair, across all users. */
   readonly version: number
+  /** User sessions that were made under a lower number are over; `connect` and `endSessions` raise it, as `version` grows. */
+  readonly sessionsAfter: number
   /** Milliseconds since the epoch, by the storage's clock. */
   readonly updatedAt: number
 }
@@ -348,17 +351,17 @@ export interface ListRequest {
 }
 
 /** A connection as lists show it: without tokens, so a row that cannot be decrypted is listed too. */
-export interface ConnectionSummary extends Omit<StoredConnection, "pair"> {
+export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "sessionsAfter"> {
   readonly accessTokenExpiresAt: number
   readonly refreshTokenExpiresAt?: number | undefined
 }
 
 /** A hint that somebody, perhaps this very process, wrote. It may come late, twice, out of order, or not at all. */
 export type Notice = Data.TaggedEnum<{
-  /** A new pair, a status, the end of an attempt, a removal. */
+  /** A new pair, a status, the end of an attempt or of sessions, a removal. */
   Written: {
     readonly userUlid: UserUlid
-    /** The row's after the write; absent when the row is gone, or when the driver cannot tell. */
+    /** The number that the write gave the row; absent when the row is gone, or when the driver cannot tell. */
     readonly version?: number | undefined
   }
   /** Notices may have been missed: any row may be another by now. */
@@ -399,6 +402,8 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly update: (request: UpdateRequest) => Read<Option.Option<StoredConnection>>
     /** Removes a connection with everything about it; `false` when there was none. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
+    /** Ends the user's sessions and forgets which access tokens name the user; `false` when there is no connection. */
+    readonly endSessions: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
     /**
      * The user an access token belongs (or recently belonged) to, by its SHA-256. Several may have the same one: of those
      * who have it now, it is the one whose pair was stored last; else the one who had it last.

@@ -150,19 +150,18 @@ describe("codes", () => {
   })
 
   it("are of one purpose, one text and one way of writing", () => {
-    const code = keys.mac("session", "text")
-    assert.isTrue(keys.verify("session", "text", code))
-    assert.isFalse(keys.verify("flow", "text", code))
+    const code = keys.mac("flow", "text")
+    assert.isTrue(keys.verify("flow", "text", code))
     assert.isFalse(keys.verify("look-up", "text", code))
-    assert.isFalse(keys.verify("session", "text2", code))
+    assert.isFalse(keys.verify("flow", "text2", code))
     for (const other of ["", code.slice(0, -1), `${code}=`, `${code}A`, ` ${code}`, code.replace(/.$/, "!")]) {
-      assert.isFalse(keys.verify("session", "text", other), other)
+      assert.isFalse(keys.verify("flow", "text", other), other)
     }
     // The last letter has bits to spare: another one for the same bytes is not accepted.
     const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     const same = [...letters].map((letter) => code.slice(0, -1) + letter)
     assert.deepStrictEqual(
-      same.filter((other) => keys.verify("session", "text", other)),
+      same.filter((other) => keys.verify("flow", "text", other)),
       [code]
     )
   })
@@ -182,10 +181,18 @@ describe("codes", () => {
     const key = Buffer.from(text, "base64")
     const derived = (purpose: string) => Buffer.from(hkdfSync("sha256", key, "", `cal-tokens ${purpose}`, 32))
     const hmac = (by: Buffer) => createHmac("sha256", by).update("text").digest("base64url")
-    for (const purpose of ["look-up", "flow", "session"] as const) {
+    for (const purpose of ["look-up", "flow"] as const) {
       assert.strictEqual(keys.mac(purpose, "text"), hmac(derived(purpose)))
       assert.notStrictEqual(keys.mac(purpose, "text"), hmac(key))
     }
+    const sessionKeys = (ring: KeyRing.KeyRing["Type"]) =>
+      ring.sessionKeys.map(({ id, secret }) => [id, Redacted.value(secret).toString("hex")])
+    assert.deepStrictEqual(sessionKeys(keys), [["k1", derived("session").toString("hex")]])
+    assert.deepStrictEqual(
+      sessionKeys(two).map(([id]) => id),
+      ["k2", "k1"]
+    )
+    assert.deepStrictEqual(sessionKeys(two)[1], sessionKeys(keys)[0])
     const sealed = Buffer.from(encrypt("text").split(".")[2] ?? "", "base64url")
     const opens = (by: Buffer) => {
       const decipher = createDecipheriv("aes-256-gcm", by, sealed.subarray(0, 12), { authTagLength: 16 })

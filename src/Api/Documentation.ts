@@ -1,12 +1,14 @@
 /**
  * The OpenAPI document as it is published: what the platform derives from the API value, with examples, headers and
- * scopes, without failures that an operation never answers, and with the proxy, which is no endpoint of the value.
+ * scopes, without failures that an operation never answers, and with the proxies, which are no endpoints of the value.
  */
 import type { OpenApi } from "@effect/platform"
+import { Schema } from "effect"
 import { Scope } from "../ApiKeys/Scope.js"
 import * as Atoms from "./Atoms.js"
 import { examples } from "./Examples.js"
 import { statuses } from "./Failure.js"
+import * as Sessions from "./Sessions.js"
 import { exampleUlid } from "./Values.js"
 
 type Spec = OpenApi.OpenAPISpec
@@ -113,8 +115,8 @@ const isPart = (name: string) => name === "RetryAfter" || name === "CalStatus"
 /** Scopes are roles of the one security scheme; in the API value each has a name of its own. */
 const securityOf = (operation: Operation) =>
   operation.security.map((requirement) => {
-    const [name = ""] = Object.keys(requirement)
-    return Scope.literals.some((scope) => scope === name) ? { apiKey: [name] } : requirement
+    const names = Object.keys(requirement)
+    return names.length > 0 && names.every(Schema.is(Scope)) ? { apiKey: names } : requirement
   })
 
 const withExample = (operation: Operation) => {
@@ -131,18 +133,45 @@ const withExample = (operation: Operation) => {
 }
 
 const proxyPath = "/api/cal/proxy/{userUlid}/{path}"
+const mePath = `${Sessions.mePath}{path}`
 
-const proxyOperation = (method: string, like: object) => ({
-  tags: ["proxy"],
-  operationId: `proxy.${method}`,
+const userParameter = {
+  name: "userUlid",
+  in: "path",
+  required: true,
+  schema: { type: "string", examples: [exampleUlid] }
+}
+
+interface Way {
+  readonly tag: string
+  readonly who: string
+  readonly parameters: ReadonlyArray<object>
+  readonly security: ReadonlyArray<object>
+}
+
+/** The ways to Cal.com's API, which are no endpoints of the value. */
+const ways: Readonly<Record<string, Way>> = {
+  [proxyPath]: { tag: "proxy", who: "", parameters: [userParameter], security: [{ apiKey: ["proxy"] }] },
+  [mePath]: {
+    tag: "me",
+    who: "As the user of a session, as far as the session goes: other methods and paths are 403. ",
+    parameters: [],
+    security: [{ userSession: [] }]
+  }
+}
+
+const proxyOperation = (method: string, like: object, { parameters, security, tag, who }: Way) => ({
+  tags: [tag],
+  operationId: `${tag}.${method}`,
   summary: `${method.toUpperCase()} at Cal.com`,
   description:
+    who +
     "Sends the request on to Cal.com's API with the user's access token, and brings Cal.com's status, body and safe " +
     "headers back. A refused token is refreshed and the request repeated. Scopes that the user has not allowed are named in " +
     "`WWW-Authenticate` (RFC 6750). Of the request's headers `Accept`, " +
     "`Accept-Language`, `Content-Type`, `X-Request-Id` and `cal-api-version` go on. Bodies may have 1 MiB.",
   parameters: [
-    { name: "userUlid", in: "path", required: true, schema: { type: "string", examples: [exampleUlid] } },
+    ...parameters,
     {
       name: "path",
       in: "path",
@@ -158,7 +187,7 @@ const proxyOperation = (method: string, like: object) => ({
       schema: { type: "string", examples: ["2024-08-13"] }
     }
   ],
-  security: [{ apiKey: ["proxy"] }],
+  security,
   ...(["get", "delete"].includes(method)
     ? {}
     : { requestBody: { required: false, content: { "*/*": { schema: {} } } } }),
@@ -190,8 +219,13 @@ export const publish = (spec: Spec): Spec => {
   const failures = Object.fromEntries(
     Object.entries(paths["/api/cal/ensure-token"]?.["post"]?.responses ?? {}).filter(([status]) => status !== "200")
   )
-  const proxy = ["get", "post", "put", "patch", "delete"].map((method) => [method, proxyOperation(method, failures)])
-  const whole = { ...paths, [proxyPath]: Object.fromEntries(proxy) as object }
+  const proxies = Object.entries(ways).map(([path, way]) => [
+    path,
+    Object.fromEntries(
+      ["get", "post", "put", "patch", "delete"].map((method) => [method, proxyOperation(method, failures, way)])
+    )
+  ])
+  const whole = { ...paths, ...(Object.fromEntries(proxies) as Record<string, object>) }
   const shown = used(schemas, whole)
   const failing = Object.entries(shown).filter(
     ([name]) => name === "Unhealthy" || name.replace(/^Atoms/, "") in statuses
@@ -199,7 +233,11 @@ export const publish = (spec: Spec): Spec => {
   return open({
     ...spec,
     paths: whole,
-    tags: [...spec.tags, { name: "proxy", description: "Cal.com's API with a user's token." }],
+    tags: [
+      ...spec.tags,
+      { name: "proxy", description: "Cal.com's API with a user's token." },
+      { name: "me", description: "The same with a user session in the place of an API key, for pages and agents." }
+    ],
     components: {
       schemas: shown,
       ...{
@@ -213,6 +251,11 @@ export const publish = (spec: Spec): Spec => {
           type: "http",
           scheme: "bearer",
           description: "The Cal.com access token that Atoms hold. For the Atoms endpoint only."
+        },
+        userSession: {
+          type: "http",
+          scheme: "bearer",
+          description: "A user session, made by `POST /api/cal/sessions`. For `/api/cal/me/` only."
         }
       }
     }

@@ -62,6 +62,11 @@ export const examples: Readonly<Record<string, Example>> = {
     request: { userUlid, completion: "<completion>" },
     answer: { success: true, calUserId: 42 }
   },
+  createSession: {
+    request: { userUlid, methods: ["GET", "POST"], paths: ["/bookings", "/slots"] },
+    answer: { success: true, session: "<session>", expiresAt }
+  },
+  deleteSessions: { answer: { success: true } },
   refreshAtoms: { answer: { accessToken: "<access token>" } },
   streamEvents: {
     answer: [

@@ -17,6 +17,10 @@ export interface Entry {
   readonly learnedAt: number
   /** How often notices had been missed by then. */
   readonly missed: number
+  /** The highest number heard of that the row lacks: a read that began before brings it no nearer. */
+  readonly heard: number
+  /** The storage could not be asked: the row serves on, and proves nothing. */
+  readonly assumed: boolean
   /** Cal.com answered 498 to this very access token: it counts as expired. */
   readonly refused: boolean
   /** The pair is newer than the storage's. */
@@ -27,6 +31,8 @@ export interface Memory {
   readonly get: (userUlid: UserUlid) => Option.Option<Entry>
   /** Whether the entry may be used without asking the storage. */
   readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
+  /** The row as the storage itself told it not long ago, whatever is held. */
+  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredConnection>>
   /**
    * Remembers a row unless a newer one is known. `askedAt`: when the storage was asked for it, by our clock, in
    * milliseconds; whatever was known before that is out of date, also if the storage has gone back (a restored backup).
@@ -59,14 +65,17 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
   let missed = 0
 
   const at = <A>(use: (now: number) => A) => Effect.map(Clock.currentTimeMillis, use)
+  const isFresh = (entry: Entry, now: number) =>
+    now - entry.readAt < maxAge && now >= entry.readAt && entry.missed === missed
   const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
 
   const put = (row: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
       const known = rows.get(row.userUlid)
-      if (known !== undefined && known.row.version > row.version && known.learnedAt >= askedAt) return known
+      if (known !== undefined && numberOf(known.row) > numberOf(row) && known.learnedAt >= askedAt) return known
       const refused = isRefused(known, row)
-      const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused, pending: false }
+      const readAt = known !== undefined && known.heard > numberOf(row) ? -Infinity : now
+      const entry: Entry = { ...unheard, row, readAt, learnedAt: now, missed, refused, pending: false }
       rows.set(row.userUlid, entry)
       removed.delete(row.userUlid)
       return holding.get(row.userUlid) ?? entry
@@ -74,8 +83,12 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
 
   return {
     get,
-    isRecent: (entry) =>
-      at((now) => entry.pending || (now - entry.readAt < maxAge && now >= entry.readAt && entry.missed === missed)),
+    isRecent: (entry) => at((now) => entry.pending || isFresh(entry, now)),
+    confirmed: (userUlid) =>
+      at((now) => {
+        const known = rows.get(userUlid)
+        return known !== undefined && !known.assumed && isFresh(known, now) ? Option.some(known.row) : Option.none()
+      }),
     put,
     adopt: (row) =>
       Effect.suspend(() => {
@@ -85,7 +98,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     touch: (userUlid) =>
       at((now) => {
         const known = rows.get(userUlid)
-        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now, missed })
+        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now, missed, assumed: true })
       }),
     outdate: (notice) => {
       if (notice._tag === "Missed") {
@@ -93,8 +106,9 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
         return
       }
       const known = rows.peek(notice.userUlid)
-      if (known === undefined || known.row.version >= (notice.version ?? Infinity)) return
-      rows.set(notice.userUlid, { ...known, readAt: -Infinity })
+      const heard = notice.version ?? Infinity
+      if (known === undefined || numberOf(known.row) >= heard) return
+      rows.set(notice.userUlid, { ...known, readAt: -Infinity, heard: Math.max(heard, known.heard) })
     },
     markRefused: (userUlid, version) =>
       Effect.sync(() => {
@@ -113,7 +127,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     hold: (row) =>
       at((now) => {
         const refused = isRefused(rows.peek(row.userUlid), row)
-        const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused, pending: true }
+        const entry: Entry = { ...unheard, row, readAt: now, learnedAt: now, missed, refused, pending: true }
         holding.set(row.userUlid, entry)
         return entry
       }).pipe(counted),
@@ -127,3 +141,8 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
 /** A row's access token can outlive its refresh token: where an answer of Cal.com's holds no other one. */
 const isRefused = (known: Entry | undefined, { pair }: StoredConnection): boolean =>
   known !== undefined && known.refused && isSameAccessToken(known.row.pair, pair)
+
+const unheard = { heard: -Infinity, assumed: false } as const
+
+/** What orders a user's rows: whatever readers see of one was written under a number of its own. */
+const numberOf = ({ sessionsAfter, version }: StoredConnection) => Math.max(version, sessionsAfter)

@@ -2,7 +2,7 @@
 import { Clock, Effect, Option } from "effect"
 import { isExpired, type UserUlid } from "../Token.js"
 import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
-import type { TokenStorage } from "../TokenStorage.js"
+import type { StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as SingleFlight from "../Fibers/SingleFlight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Deadline } from "../Fibers/Deadline.js"
@@ -17,6 +17,10 @@ export interface Reader {
   readonly reload: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
   /** The same by a read that begins now: not by one that is under way, which may have seen what is over. */
   readonly anew: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
+  /** The row as the storage has, or had within `memoryMaxAge`. If it cannot be asked, nothing serves on. */
+  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<StoredConnection, ReadError>
+  /** The same by a read that begins now. */
+  readonly confirmedAnew: (userUlid: UserUlid) => Effect.Effect<StoredConnection, ReadError>
   /** Waits for a read that is under way, so that what it finds is not newer than what comes next. */
   readonly settle: (userUlid: UserUlid) => Effect.Effect<void>
 }
@@ -30,16 +34,19 @@ export const make = (deps: {
   readonly now: Effect.Effect<number>
 }): Reader => {
   const { memory, storage } = deps
-  const reads = SingleFlight.make<Entry, ReadError>(deps)
+  /** What was found, and what serves after it. */
+  const reads = SingleFlight.make<{ readonly row: StoredConnection; readonly entry: Entry }, ReadError>(deps)
 
   const read = (userUlid: UserUlid) =>
     Effect.gen(function* () {
       const askedAt = yield* Clock.currentTimeMillis
       const found = yield* storage.find(userUlid)
-      if (Option.isSome(found)) return yield* memory.put(found.value, askedAt)
+      if (Option.isSome(found)) return { row: found.value, entry: yield* memory.put(found.value, askedAt) }
       yield* memory.remove(userUlid)
       return yield* new TokensNotFound({ userUlid })
     })
+
+  const readShared = (userUlid: UserUlid) => reads.share(userUlid, read(userUlid))
 
   const reload = (userUlid: UserUlid) =>
     Effect.suspend(() =>
@@ -47,7 +54,7 @@ export const make = (deps: {
         Option.filter(memory.get(userUlid), (entry) => entry.pending),
         {
           onSome: Effect.succeed,
-          onNone: () => reads.share(userUlid, read(userUlid))
+          onNone: () => Effect.map(readShared(userUlid), ({ entry }) => entry)
         }
       )
     )
@@ -79,6 +86,19 @@ export const make = (deps: {
       }),
     reload,
     anew: (userUlid) => Effect.zipRight(reads.idle(userUlid), reload(userUlid)),
+    confirmed: (userUlid) =>
+      Effect.flatMap(
+        memory.confirmed(userUlid),
+        Option.match({
+          onNone: () => Effect.map(readShared(userUlid), ({ row }) => row),
+          onSome: Effect.succeed
+        })
+      ),
+    confirmedAnew: (userUlid) =>
+      Effect.zipRight(
+        reads.idle(userUlid),
+        Effect.map(readShared(userUlid), ({ row }) => row)
+      ),
     settle: reads.idle
   }
 }

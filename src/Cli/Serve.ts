@@ -9,10 +9,10 @@ import * as Demo from "../Environment/Demo.js"
 import * as Services from "../Environment/Services.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
-import * as Atoms from "../Http/Atoms.js"
 import * as ClientAddress from "../Http/ClientAddress.js"
 import * as Edge from "../Http/Edge.js"
 import * as Lifecycle from "../Http/Lifecycle.js"
+import * as Origins from "../Http/Origins.js"
 import * as Server from "../Http/Server.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import { Sandbox } from "../Sandbox.js"
@@ -33,7 +33,7 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
 const references = ({ allowedOrigins, development, trustedProxies }: Environment.Settings) =>
   Layer.mergeAll(
     Layer.succeed(Edge.Development, development),
-    Layer.succeed(Atoms.AllowedOrigins, allowedOrigins),
+    Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(ClientAddress.TrustedProxies, trustedProxies)
   )
 

@@ -24,7 +24,7 @@ const tables = (options: Postgres.Options) => Layer.merge(Postgres.layer(options
 const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
   tables({}).pipe(
     Layer.provide(Embedded.layer({ directory })),
-    Layer.provide(
+    Layer.provideMerge(
       Option.match(encryptionKeys, {
         // The settings have looked at the variable already; an empty one counts as not set.
         onNone: () =>
@@ -34,13 +34,17 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
     )
   )
 
-const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage, StartError> =>
+/** The keys come along, for what is signed and not stored. */
+const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage | KeyRing.KeyRing, StartError> =>
   (database._tag === "Embedded"
     ? embedded(database)
     : tables({
         statementTimeout: database.statementTimeout,
         listenUrl: Option.getOrElse(database.directUrl, () => database.url)
-      }).pipe(Layer.provide(Postgres.layerConnection(database)), Layer.provide(KeyRing.layer(database.encryptionKeys)))
+      }).pipe(
+        Layer.provide(Postgres.layerConnection(database)),
+        Layer.provideMerge(KeyRing.layer(database.encryptionKeys))
+      )
   ).pipe(
     Layer.catchAll((error) =>
       Layer.fail(

@@ -1,5 +1,5 @@
 /**
- * How many requests are taken from one API key and from one address. The limits are far above what a healthy caller
+ * How many requests are taken from one API key, with one user's sessions and from one address. The limits are far above what a healthy caller
  * needs; they end loops, floods and guessing. Each process counts for itself.
  */
 import { RateLimiter } from "@effect/experimental"
@@ -7,6 +7,7 @@ import { HttpServerRequest } from "@effect/platform"
 import { Context, Duration, Effect, Layer } from "effect"
 import { LRUCache } from "lru-cache"
 import * as Failure from "../Api/Failure.js"
+import type { UserUlid } from "../Token.js"
 import { toSeconds } from "../TokenError.js"
 import * as ClientAddress from "./ClientAddress.js"
 
@@ -19,7 +20,11 @@ export interface Options {
   readonly perAddress: number
   /** Of the Atoms endpoint, from one address: browsers behind one router share it. */
   readonly atomsPerAddress: number
-  /** Unknown API keys or access tokens from one address. Known ones are still taken from there. */
+  /** Of all sessions of one user, from wherever. */
+  readonly perSessionUser: number
+  /** With sessions, from one address: browsers behind one router share it. */
+  readonly sessionsPerAddress: number
+  /** Unknown API keys, access tokens or sessions from one address. Known ones are still taken from there. */
   readonly failuresPerAddress: number
 }
 
@@ -28,6 +33,8 @@ export const defaults: Options = {
   perKey: 60_000,
   perAddress: 120_000,
   atomsPerAddress: 600,
+  perSessionUser: 1200,
+  sessionsPerAddress: 6000,
   failuresPerAddress: 60
 }
 
@@ -52,7 +59,10 @@ export class CallerLimits extends Context.Tag("cal-tokens/Http/CallerLimits")<
     readonly key: (name: string) => Effect.Effect<void, RateLimited>
     readonly address: Check
     readonly atoms: Check
-    /** A request whose API key or access token is not known. */
+    /** A request with a session of this user. */
+    readonly session: (userUlid: UserUlid) => Effect.Effect<void, RateLimited>
+    readonly sessions: Check
+    /** A request whose API key, access token or session is not known. */
     readonly failure: Check
   }
 >() {}
@@ -82,6 +92,8 @@ export const make: Effect.Effect<Context.Tag.Service<CallerLimits>, never, RateL
       key: (name) => count("key", config.perKey, name),
       address: byAddress("address", config.perAddress),
       atoms: byAddress("atoms", config.atomsPerAddress),
+      session: (userUlid) => count("session", config.perSessionUser, userUlid),
+      sessions: byAddress("sessions", config.sessionsPerAddress),
       failure: byAddress("failures", config.failuresPerAddress)
     }
   }

@@ -9,10 +9,11 @@ import {
   HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
-import { Duration, Effect, Option } from "effect"
+import { Duration, Effect, Either, Option } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
+import type { UserUlid } from "../Token.js"
 import { CalUnavailable, InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalHttp/CalPath.js"
 import * as Refusal from "../CalHttp/Refusal.js"
@@ -45,26 +46,39 @@ const responseHeaders = new Set([
 /** How long Cal.com's body may take once its headers are here. */
 const bodyTimeout = Duration.seconds(30)
 
+/** How a caller's request goes on as a user, whoever the caller is. `path` is written as in the request, with its query. */
+export const make = Effect.gen(function* () {
+  const api = yield* CalApi
+  const { apiUrl } = yield* CalClient
+  return {
+    /** Refuses what leads out of Cal.com's API, or to its token endpoints. */
+    judge: (path: string) => Either.flatMap(CalPath.resolve(apiUrl, path), () => CalPath.refuseTokenEndpoints(path)),
+    send: (userUlid: UserUlid, path: string, bytes: Uint8Array) =>
+      Effect.gen(function* () {
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const response = yield* api.send(userUlid, {
+          method: request.method,
+          path,
+          headers: forwarded(request),
+          ...(bytes.length === 0
+            ? {}
+            : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
+        })
+        return yield* passOn(response, apiUrl, request.method)
+      })
+  }
+})
+
 export const layer = HttpApiBuilder.Router.use((router) =>
   Effect.gen(function* () {
     const protect = yield* Access.protect
-    const api = yield* CalApi
-    const { apiUrl } = yield* CalClient
+    const proxy = yield* make
     const forward = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
       const target = yield* parseTarget(request.originalUrl)
       const userUlid = yield* Edge.user(target.userUlid)
-      yield* CalPath.resolve(apiUrl, target.path)
-      const bytes = yield* Body.bytes
-      const response = yield* api.send(userUlid, {
-        method: request.method,
-        path: target.path,
-        headers: forwarded(request),
-        ...(bytes.length === 0
-          ? {}
-          : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
-      })
-      return yield* passOn(response, apiUrl, request.method)
+      yield* proxy.judge(target.path)
+      return yield* proxy.send(userUlid, target.path, yield* Body.bytes)
     })
     const route = Effect.gen(function* () {
       yield* Edge.operation("proxy")

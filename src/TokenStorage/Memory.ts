@@ -315,10 +315,19 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         }
         sealed.delete(userUlid)
         const request = { userUlid, connection: before.connection, pair }
-        const next = connect(Option.some(before), request, now, lastVersion + 1)
+        const { sessionsAfter } = before
+        const next = { ...connect(Option.some(before), request, now, lastVersion + 1), sessionsAfter }
         return Effect.succeed(Option.some(store(next, "updated", Rows.keepsAccount(before.connection)(before), now)))
       }),
     disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
+    endSessions: (userUlid) =>
+      Effect.sync(() => {
+        const row = rows.get(userUlid)
+        if (row === undefined) return false
+        rows.set(userUlid, { ...row, sessionsAfter: ++lastVersion })
+        replaceLookups(userUlid, new Map())
+        return true
+      }),
     findByAccessToken: (key) =>
       step((now) => {
         const [first] = [...(owners.get(key) ?? [])]

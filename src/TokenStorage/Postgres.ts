@@ -67,6 +67,7 @@ interface FailColumns extends Sealing.Columns {
 /** What is new in a row that was written. */
 interface Written {
   readonly version: number
+  readonly sessions_after: number
   readonly updated_at: number
 }
 
@@ -86,6 +87,7 @@ export const make = (
     const connect = call<Written & { readonly displaced: UserUlid | null }>("connect", "connect_1")
     const update = call<Written & Sealing.Account>("update", "update_1")
     const disconnect = call<{ readonly disconnect_1: boolean }>("disconnect", "disconnect_1")
+    const endSessions = call<{ readonly end_sessions_1: number | null }>("endSessions", "end_sessions_1")
     const findByAccessToken = call<{ readonly user_ulid: UserUlid; readonly superseded_at: number | null }>(
       "findByAccessToken",
       "find_by_access_token_1"
@@ -349,6 +351,14 @@ export const make = (
           return existed
         }),
 
+      endSessions: (userUlid) =>
+        Effect.gen(function* () {
+          const [row] = yield* endSessions([userUlid])
+          const version = row?.end_sessions_1 ?? undefined
+          if (version !== undefined) yield* tell({ userUlid, version })
+          return version !== undefined
+        }),
+
       findByAccessToken: (hash) =>
         Effect.map(findByAccessToken([hash], "now"), ([row]) =>
           Option.map(Option.fromNullable(row), ({ superseded_at, user_ulid }) => ({
@@ -455,6 +465,7 @@ const written = (userUlid: UserUlid, connection: Connection, pair: TokenPair, ro
   pair,
   status: { _tag: "Active" },
   version: row.version,
+  sessionsAfter: row.sessions_after,
   updatedAt: row.updated_at
 })
 

@@ -73,13 +73,14 @@ export const millis = (duration: Duration.DurationInput): number =>
   Math.min(Math.round(Duration.toMillis(duration)), 100 * 365 * 86_400_000)
 
 /** What readers see of a row. */
-export const toConnection = ({ connection, pair, status, updatedAt, userUlid, version }: Row): StoredConnection => ({
-  userUlid,
-  connection,
-  pair,
-  status,
-  version,
-  updatedAt
+export const toConnection = (row: Row): StoredConnection => ({
+  userUlid: row.userUlid,
+  connection: row.connection,
+  pair: row.pair,
+  status: row.status,
+  version: row.version,
+  sessionsAfter: row.sessionsAfter,
+  updatedAt: row.updatedAt
 })
 
 /** The same with all that may be spent. */
@@ -249,7 +250,7 @@ export const released = (row: Row, probe: Option.Option<string>): Row => ({
   rejectedRefreshAt: row.priorRejectedAt
 })
 
-/** The row after a person or a program handed in a pair; `row` is the user's present one, if any. */
+/** The row after a connection was handed in; `row` is the user's present one, if any. Sessions made so far are over. */
 export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: number, version: number): Row => ({
   ...blank,
   userUlid: request.userUlid,
@@ -261,6 +262,7 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
       without([pair, ...fallbacks], [hash(request.pair.refreshToken)]).slice(0, maxFallbacks)
   }),
   version,
+  sessionsAfter: version,
   status: active,
   updatedAt: now
 })

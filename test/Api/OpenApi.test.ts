@@ -39,7 +39,7 @@ describe("the document", () => {
     expect(OpenApiDigest.make(spec)).toMatchSnapshot()
   })
 
-  it("holds every endpoint, and the proxy", () => {
+  it("holds every endpoint, and the proxies", () => {
     const documented = operations.map(({ method, path }) => `${method.toUpperCase()} ${path}`)
     const defined: Array<string> = []
     HttpApi.reflect(Api, {
@@ -48,9 +48,10 @@ describe("the document", () => {
         defined.push(`${endpoint.method} ${endpoint.path.replace(/:(\w+)/g, "{$1}")}`)
       }
     })
-    const proxied = ["GET", "POST", "PUT", "PATCH", "DELETE"].map(
-      (method) => `${method} /api/cal/proxy/{userUlid}/{path}`
-    )
+    const proxied = ["GET", "POST", "PUT", "PATCH", "DELETE"].flatMap((method) => [
+      `${method} /api/cal/proxy/{userUlid}/{path}`,
+      `${method} /api/cal/me/{path}`
+    ])
     assert.sameMembers(documented, [...defined, ...proxied])
     assert.isAbove(defined.length, 10)
   })
@@ -62,10 +63,20 @@ describe("the document", () => {
       assert.isAbove(operation.description?.length ?? 0, 20, where)
       const isPage = path === callbackPath
       const isPublic = path.startsWith("/health/") || isPage
-      const expected = isPublic ? [] : path.includes("/atoms/") ? ["atomsToken"] : ["apiKey"]
+      const expected = isPublic
+        ? []
+        : path.includes("/atoms/")
+          ? ["atomsToken"]
+          : path.includes("/me/")
+            ? ["userSession"]
+            : ["apiKey"]
       assert.deepStrictEqual(operation.security.flatMap(Object.keys), expected, where)
       if (expected[0] === "apiKey") {
-        assert.match(operation.security[0]?.["apiKey"]?.join() ?? "", /^(manage|read-token|proxy|metrics)$/, where)
+        assert.match(
+          operation.security[0]?.["apiKey"]?.join() ?? "",
+          /^(manage|manage,proxy|read-token|proxy|metrics)$/,
+          where
+        )
         for (const status of [401, 403, 429, 500, 503]) assert.isDefined(operation.responses[status], where)
         // What takes no input can refuse none.
         assert.strictEqual(operation.responses[400] !== undefined, path !== "/metrics", where)

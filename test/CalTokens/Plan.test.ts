@@ -25,6 +25,7 @@ const rowOf = (connection: Connection, [own = "own", ...fallbacks]: ReadonlyArra
   fallbacks: fallbacks.map(pairOf),
   status: { _tag: "Active" },
   version: 1,
+  sessionsAfter: 1,
   updatedAt: 0
 })
 

@@ -12,6 +12,7 @@ import { callbackPath } from "../../src/Api/OAuth.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import { FlowStorage } from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import { hash, type UserUlid } from "../../src/Token.js"
@@ -36,7 +37,7 @@ const service = (storage: FlowStorage["Type"], returnUrls: ReadonlyArray<string>
       yield* Layer.build(
         Http.layer.pipe(
           Layer.provideMerge(NodeHttpServer.layerTest),
-          Layer.provide([ApiKeys.layer(apiKeys), Lifecycle.layer]),
+          Layer.provide([ApiKeys.layer(apiKeys), KeyRing.layerEphemeral, Lifecycle.layer]),
           Layer.provide(
             ConnectFlow.layer({ client: World.clientOptions().oauth2, scopes: Flow.scopes, returnUrls }).pipe(
               Layer.provide(Layer.succeed(FlowStorage, storage))

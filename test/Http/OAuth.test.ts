@@ -9,6 +9,7 @@ import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as OAuthPages from "../../src/Http/OAuthPages.js"
 import { Sandbox } from "../../src/Sandbox.js"
@@ -49,6 +50,7 @@ const layerWith = (
     Layer.provide(Lifecycle.layer),
     Layer.provide(connectFlow),
     Layer.provide(flows),
+    Layer.provide(KeyRing.layerEphemeral),
     Layer.provideMerge(World.layer(world)),
     Layer.provide(
       Logger.replace(

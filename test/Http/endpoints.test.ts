@@ -27,6 +27,8 @@ import {
 interface Told {
   /** The scope it asks for; undefined: no API key. */
   readonly scope: Scope | undefined
+  /** A key for it, where the one scope is not enough. */
+  readonly key?: string
   readonly good: Call
   readonly bad: ReadonlyArray<Call>
   /** What a good answer is, where it is no JSON that ends. */
@@ -129,6 +131,15 @@ const told: Readonly<Record<string, Told>> = {
   confirmCompletion: operation("/api/cal/oauth/confirm", { completion: "completion" }, ["completion"]),
   // For browsers; test/HttpOAuth.test.ts has its ways.
   oauthCallback: { scope: undefined, good: { method: "GET", path: "/api/cal/oauth/callback?state=x&code=y" }, bad: [] },
+  createSession: {
+    ...operation("/api/cal/sessions", { ttl: 60, methods: ["GET"], paths: ["/bookings"] }),
+    key: keys.all
+  },
+  deleteSessions: {
+    scope: "manage",
+    good: { method: "DELETE", path: `/api/cal/sessions/${userUlid}` },
+    bad: wrongUsers(`/api/cal/sessions/${userUlid}`, "DELETE")
+  },
   // Off in this fixture; test/Atoms.test.ts turns it on.
   refreshAtoms: { scope: undefined, good: { method: "GET", path: "/api/cal/atoms/refresh" }, bad: [] },
   // What it tells has test/HttpEvents.test.ts.
@@ -174,8 +185,8 @@ describe("the table", () => {
   })
 })
 
-const endpoints = Object.entries(told).flatMap(([name, { bad, good, scope, stream }]) =>
-  scope === undefined ? [] : [{ name, scope, good, bad, stream }]
+const endpoints = Object.entries(told).flatMap(([name, { bad, good, key, scope, stream }]) =>
+  scope === undefined ? [] : [{ name, scope, key: key ?? scopedKeys[scope], good, bad, stream }]
 )
 
 /** {@link call} for what may never end: of a stream, the head. */
@@ -207,7 +218,7 @@ const isRoute = ({ path }: Call) => path.startsWith("/api/cal/proxy/") || !/^[^?
 /** This many wrong keys in a minute come from nobody else. */
 const patient = layerWith({ limits: { failuresPerAddress: 10_000 } })
 
-describe.each(endpoints)("$name", ({ bad, good, scope, stream }) => {
+describe.each(endpoints)("$name", ({ bad, good, key: right, scope, stream }) => {
   const others = Scope.literals.filter((other) => other !== scope)
   const ask = stream === undefined ? call : callStream
 
@@ -240,7 +251,7 @@ describe.each(endpoints)("$name", ({ bad, good, scope, stream }) => {
   it.effect("with the right key answers what is well-formed, and nothing else", () =>
     Effect.gen(function* () {
       for (const request of bad) {
-        const { body, headers, status } = yield* ask({ ...request, key: scopedKeys[scope] })
+        const { body, headers, status } = yield* ask({ ...request, key: right })
         const what = `${request.path} ${request.body}`
         assert.include([400, 404], status, what)
         assert.match(body, /^\{"success":false,"error":".+","code":"(InvalidInput|NotFound)"\}$/, what)
@@ -252,7 +263,7 @@ describe.each(endpoints)("$name", ({ bad, good, scope, stream }) => {
         (yield* calls).filter(([name]) => name !== "info"),
         []
       )
-      for (const key of [keys.all, scopedKeys[scope]]) {
+      for (const key of [keys.all, right]) {
         const { body, headers, status } = yield* ask({ ...good, key })
         assert.strictEqual(status, 200, body)
         if (stream !== undefined) assert.strictEqual(headers["content-type"], stream)

@@ -10,7 +10,7 @@ import { Effect, FastCheck, Layer } from "effect"
 import { Api } from "../../src/Api.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Http from "../../src/Http.js"
-import * as Atoms from "../../src/Http/Atoms.js"
+import * as Origins from "../../src/Http/Origins.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import { type Answer, converse, type Request } from "../support/Conversation.js"
 import { calls, Fake, layer as layerOfAll, layerFake, layerServices, logger, userUlid } from "../support/HttpFakes.js"
@@ -32,7 +32,7 @@ HttpApi.reflect(Api, {
   }
 })
 
-const layer = layerOfAll.pipe(Layer.provide(Layer.succeed(Atoms.AllowedOrigins, ["https://app.example.com"])))
+const layer = layerOfAll.pipe(Layer.provide(Layer.succeed(Origins.AllowedOrigins, ["https://app.example.com"])))
 
 const port = Effect.map(HttpServer.HttpServer, ({ address }) => (address._tag === "TcpAddress" ? address.port : 0))
 

@@ -17,8 +17,9 @@ import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
-import * as Atoms from "../../src/Http/Atoms.js"
+import * as Origins from "../../src/Http/Origins.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
@@ -136,7 +137,8 @@ const make = (
     const context = yield* Layer.build(
       Http.layer.pipe(
         Layer.provide([ownServer.layer, ApiKeys.layer(apiKeys), Lifecycle.layer]),
-        Layer.provide(Layer.succeed(Atoms.AllowedOrigins, [site])),
+        Layer.provide(KeyRing.layerEphemeral),
+        Layer.provide(Layer.succeed(Origins.AllowedOrigins, [site])),
         Layer.provide(Layer.provide(flow, FlowStorage.layerMemory)),
         Layer.provideMerge(services)
       )

@@ -18,8 +18,8 @@ export class NoAnswer extends Data.TaggedError("NoAnswer")<{ readonly code: stri
 
 export interface Node extends Process.Process {
   readonly url: string
-  /** One request, on a connection of its own. */
-  readonly ask: (method: string, path: string, body?: unknown) => Effect.Effect<Answer, NoAnswer>
+  /** One request, on a connection of its own; with the fleet's API key, unless with another one. */
+  readonly ask: (method: string, path: string, body?: unknown, key?: string) => Effect.Effect<Answer, NoAnswer>
   /** How many whole answers there were. */
   readonly answers: () => number
 }
@@ -47,8 +47,8 @@ export const make = (options: {
       ...child,
       url,
       answers: () => answers,
-      ask: (method, path, body) =>
-        Effect.tap(send(`${url}${path}`, { method, key: options.key, body }), () => Effect.sync(() => answers++))
+      ask: (method, path, body, key = options.key) =>
+        Effect.tap(send(`${url}${path}`, { method, key, body }), () => Effect.sync(() => answers++))
     }
   })
 
@@ -84,6 +84,8 @@ const send = (
 export const ensureToken = (node: Node, { userUlid }: User) => node.ask("POST", "/api/cal/ensure-token", { userUlid })
 export const accessToken = (node: Node, { userUlid }: User) => node.ask("GET", `/api/cal/access-token/${userUlid}`)
 export const me = (node: Node, { userUlid }: User) => node.ask("GET", `/api/cal/proxy/${userUlid}/me`)
+/** The same with a user session. */
+export const meWith = (node: Node, session: string) => node.ask("GET", "/api/cal/me/me", undefined, session)
 
 export const isReady = (node: Node) => Effect.map(node.ask("GET", "/health/ready"), ({ status }) => status === 200)
 

@@ -8,8 +8,9 @@ import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
-import * as Atoms from "../../src/Http/Atoms.js"
+import * as Origins from "../../src/Http/Origins.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { LeakWorld, type Services, watch } from "../support/LeakWorld.js"
 import * as World from "../support/World.js"
@@ -35,12 +36,17 @@ const makeServer = Effect.gen(function* () {
       Layer.provideMerge(NodeHttpServer.layerTest),
       Layer.provide(ApiKeys.layer(Either.getOrThrow(ApiKeys.parse(text)))),
       Layer.provide(Lifecycle.layer),
-      Layer.provide(Layer.succeed(Atoms.AllowedOrigins, ["https://app.example.com"])),
+      Layer.provide(KeyRing.layerEphemeral),
+      Layer.provide(Layer.succeed(Origins.AllowedOrigins, ["https://app.example.com"])),
       Layer.provide(ConnectFlow.layer({})),
       Layer.provide(FlowStorage.layerMemory)
     )
   )
-  const call = ({ body, headers = {}, key = secrets.all, method = "POST", path }: Call) =>
+  /** `keep` gets the answer; of what is returned, the witness knows. */
+  const send = (
+    { body, headers = {}, key = secrets.all, method = "POST", path }: Call,
+    keep: (answer: { readonly body: string }) => void
+  ) =>
     act(
       `${method} ${path.slice(0, 40)}`,
       Effect.gen(function* () {
@@ -53,15 +59,26 @@ const makeServer = Effect.gen(function* () {
         )
         const response = yield* client.execute(request)
         const answer = { status: response.status, headers: { ...response.headers }, body: yield* response.text }
-        witness.note("http", answer)
-        return answer.status
+        keep(answer)
+        return response.status
       }).pipe(
         // The program that asks is not the one that is watched.
         Effect.withTracerEnabled(false),
         Effect.provide(context)
       )
     ).pipe(Effect.flatten, Effect.orDie)
-  return { call, secrets }
+  const call = (request: Call) => send(request, (answer) => witness.note("http", answer))
+  /** A session, from the only answer that may hold it. */
+  const session = (options: object) =>
+    Effect.suspend(() => {
+      let made = ""
+      const request = { path: "/api/cal/sessions", body: options }
+      return Effect.map(
+        send(request, ({ body }) => (made = (JSON.parse(body) as { readonly session: string }).session)),
+        () => made
+      )
+    })
+  return { call, session, secrets }
 })
 
 const scenario = (name: string, effect: Effect.Effect<void, unknown, Services>, except: ReadonlyArray<string> = []) =>
@@ -139,6 +156,68 @@ describe("the HTTP service tells no token", () => {
           assert.strictEqual(yield* call({ method: "GET", path: `/api/cal/nowhere/${secret}`, headers }), 404)
           assert.strictEqual(yield* call({ method: "GET", path: `/health/ready?token=${secret}`, headers }), 200)
         }
+      })
+    )
+  )
+
+  scenario(
+    "and no session, but to whom it is made for",
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { interfere, noOutage, outage, witness } = yield* LeakWorld
+        const { call, secrets, session: make } = yield* makeServer
+        yield* World.connectManaged()
+        const session = yield* make({ ...body, ttl: 86_400 })
+        const short = yield* make({ ...body, ttl: 3600, methods: ["GET"], paths: ["/bookings"] })
+        Object.entries({ session, short }).forEach(([name, text]) => witness.secrets.add(name, text))
+        const me = (path: string, more: Partial<Call> = {}) =>
+          call({ method: "GET", path: `/api/cal/me${path}`, key: session, ...more })
+
+        assert.strictEqual(yield* me("/me"), 200)
+        assert.strictEqual(yield* me("/me", { key: short }), 403)
+        yield* TestClock.adjust("1 hour")
+        for (const key of [short, `${session}x`, session.slice(0, -9), session.toUpperCase(), `${session}.x`]) {
+          assert.strictEqual(yield* me("/me", { key }), 401)
+        }
+        // Where it does not belong.
+        const headers = {
+          "user-agent": session,
+          cookie: `session=${session}`,
+          "x-request-id": session,
+          origin: session
+        }
+        assert.strictEqual(yield* me("/me", { headers }), 403)
+        assert.strictEqual(yield* call({ path: "/api/cal/ensure-token", body, key: session }), 401)
+        assert.strictEqual(yield* call({ path: "/api/cal/sessions", body, key: session }), 401)
+        assert.strictEqual(yield* call({ path: "/api/cal/sessions", body, key: secrets.proxy }), 403)
+        assert.strictEqual(yield* call({ method: "GET", path: "/api/cal/atoms/refresh", key: session }), 401)
+        for (const field of ["userUlid", "ttl", "methods", "paths"]) {
+          assert.strictEqual(yield* call({ path: "/api/cal/sessions", body: { ...body, [field]: session } }), 400)
+          assert.strictEqual(yield* call({ path: "/api/cal/sessions", body: { ...body, [field]: [session] } }), 400)
+        }
+        assert.strictEqual(yield* call({ method: "DELETE", path: `/api/cal/sessions/${session}` }), 404)
+        assert.strictEqual(yield* me(`/me?session=${session}`), 200)
+        assert.strictEqual(yield* me(`/..;/${session}`), 400)
+        assert.strictEqual(yield* me(`/oauth/${session}`), 400)
+
+        // Cal.com never had it, so it cannot quote it; and what it quotes is no token.
+        yield* interfere(({ authorization, body, url }) =>
+          Response.json({ error: { message: `access token=${authorization} ${body} ${url}` } }, { status: 403 })
+        )
+        assert.strictEqual(yield* me("/bookings", { method: "POST", body: { a: 1 } }), 403)
+        yield* interfere(() => undefined)
+        for (const failure of ["fails", "fails and shows the row"] as const) {
+          yield* TestClock.adjust("6 seconds")
+          yield* outage(failure, "find")
+          assert.strictEqual(yield* me("/me"), 503)
+          assert.strictEqual(yield* call({ path: "/api/cal/sessions", body }), 503)
+          yield* outage(failure, "endSessions")
+          assert.strictEqual(yield* call({ method: "DELETE", path: `/api/cal/sessions/${user}` }), 503)
+          yield* noOutage
+        }
+        assert.strictEqual(yield* call({ method: "DELETE", path: `/api/cal/sessions/${user}` }), 200)
+        assert.strictEqual(yield* me("/me"), 401)
+        assert.strictEqual(yield* call({ method: "GET", path: "/metrics" }), 200)
       })
     )
   )

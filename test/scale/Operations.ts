@@ -83,6 +83,7 @@ export const cases = (n: number, count: number): Record<string, Case> => {
     "connect with replace": { operation: connecting({ connection: other.connection, replace: true }) },
     update: { operation: update },
     disconnect: { operation: (storage) => storage.disconnect(userUlid) },
+    endSessions: { operation: (storage) => storage.endSessions(userUlid) },
     findByAccessToken: { operation: (storage) => storage.findByAccessToken(accessHash) },
     "findByAccessToken, superseded": { operation: (storage) => storage.findByAccessToken(accessHash), after: [update] },
     "findByAccessToken, of two users": {

@@ -337,6 +337,7 @@ export const connect = (
         call("find", "sealed answers", storage.sealed(request), { tell: ({ length }) => String(length) }),
         seen
       ),
+    endSessions: storage.endSessions,
     findByAccessToken: storage.findByAccessToken,
     list: storage.list,
     ping: storage.ping,

@@ -39,6 +39,7 @@ describe("two people who hand in pairs at the same time", () => {
         },
         status: { _tag: "Active" },
         version,
+        sessionsAfter: 1,
         updatedAt: 0
       })
       const memory = Memory.make(TokenConfig.defaults)

@@ -8,6 +8,7 @@ export interface Request {
   readonly body: string | undefined
   /** Instead of {@link keys.all}. */
   readonly key?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 export interface Answer {
@@ -15,11 +16,12 @@ export interface Answer {
   readonly text: string
 }
 
-const write = ({ body, key = keys.all, method, target }: Request) =>
+const write = ({ body, headers = {}, key = keys.all, method, target }: Request) =>
   [
     `${method} ${target} HTTP/1.1`,
     "Host: x",
     `Authorization: Bearer ${key}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
     ...(body === undefined
       ? []
       : ["Content-Type: application/json", `Content-Length: ${Buffer.byteLength(body, "utf8")}`]),
@@ -45,7 +47,8 @@ export const converse = (port: number, requests: ReadonlyArray<Request>) =>
         const head = rest.slice(0, end)
         // In chunks only where there is nothing to send: then the end of chunks is all that comes.
         const nothing = /\r\ntransfer-encoding: chunked/i.test(head) ? "0\r\n\r\n".length : 0
-        const length = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
+        const told = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
+        const length = requests[answers.length]?.method === "HEAD" ? 0 : told
         if (rest.length < end + 4 + length) return
         answers.push({ status: Number(head.slice(9, 12)), text: rest.slice(0, end + 4 + length) })
         rest = rest.slice(end + 4 + length)

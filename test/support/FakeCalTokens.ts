@@ -65,6 +65,9 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         connectWith: unused,
         update: unused,
         disconnect: unused,
+        beginSession: unused,
+        sessionsAfter: unused,
+        endSessions: unused,
         info: unused,
         changes: Stream.empty
       })

@@ -8,6 +8,7 @@ import { CalClient } from "../../src/CalClient.js"
 import { type ConnectionInfo, CalTokens, type ValidToken } from "../../src/CalTokens.js"
 import { ConnectFlow, Return } from "../../src/ConnectFlow.js"
 import * as Http from "../../src/Http.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Edge from "../../src/Http/Edge.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
@@ -135,12 +136,16 @@ export const layerServices = Layer.unwrapEffect(
         return yield* Option.getOrElse(failure, () => value)
       })
     return Layer.mergeAll(
+      KeyRing.layerEphemeral,
       Layer.mock(CalTokens, {
         ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
         connect: (...args) => answer("connect", args, Effect.succeed(info)),
         connectWith: (...args) => answer("connectWith", args, Effect.succeed(info)),
         disconnect: (...args) => answer("disconnect", args, Effect.void),
+        beginSession: (...args) => answer("beginSession", args, Effect.succeed(7)),
+        sessionsAfter: (...args) => answer("sessionsAfter", args, Effect.succeed(7)),
+        endSessions: (...args) => answer("endSessions", args, Effect.void),
         info: (...args) => answer("info", args, Ref.get(fake.connection))
       }),
       Layer.mock(ConnectFlow, {

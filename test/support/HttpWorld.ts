@@ -5,8 +5,10 @@ import { Effect, Either, Layer, Logger } from "effect"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
+import * as KeyRing from "../../src/KeyRing.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Atoms from "../../src/Http/Atoms.js"
+import * as Origins from "../../src/Http/Origins.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
@@ -38,13 +40,14 @@ export const layer = (options: Options = {}) =>
     Layer.provide(ApiKeys.layer(apiKeys)),
     Layer.provideMerge(Lifecycle.layer),
     Layer.provide([
-      Layer.succeed(Atoms.AllowedOrigins, options.origins ?? [origin]),
+      Layer.succeed(Origins.AllowedOrigins, options.origins ?? [origin]),
       Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
       CallerLimits.layerConfig(options.limits ?? {}),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
     Layer.provide(ConnectFlow.layer({})),
     Layer.provide(FlowStorage.layerMemory),
+    Layer.provide(KeyRing.layerEphemeral),
     Layer.provideMerge(World.layer()),
     Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )

@@ -143,7 +143,8 @@ const brittleStorage = (outages: Ref.Ref<ReadonlyMap<string, Outage>>) =>
         fail: brittle("fail", storage.fail),
         connect: brittle("connect", storage.connect),
         update: brittle("update", storage.update),
-        disconnect: brittle("disconnect", storage.disconnect)
+        disconnect: brittle("disconnect", storage.disconnect),
+        endSessions: brittle("endSessions", storage.endSessions)
       })
     })
   )

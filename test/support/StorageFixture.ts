@@ -101,9 +101,9 @@ export const names = (row: StoredRow): ReadonlyArray<string> =>
 export const namesStored = (storage: Storage, userUlid: UserUlid) =>
   Effect.map(storage.find(userUlid), (row) => names(Option.getOrThrow(row)))
 
-/** A row as plain data. Versions are left out: storages count them differently. */
+/** A row as plain data. Its numbers are left out: storages count them differently. */
 export const plain = (row: StoredConnection | StoredRow) => ({
-  ...Struct.omit(row, "version"),
+  ...Struct.omit(row, "version", "sessionsAfter"),
   pair: plainPair(row.pair),
   ...("fallbacks" in row ? { fallbacks: row.fallbacks.map(plainPair) } : {})
 })

@@ -8,7 +8,10 @@ import { hash, UserUlid } from "../../src/Token.js"
 import { supersededLookup, type ConnectionSummary } from "../../src/TokenStorage.js"
 import * as Fixture from "./StorageFixture.js"
 
-/** Where look-ups and rows do not say the same of who has which token, and who has more of the past than is kept: nowhere. */
+/**
+ * Look-ups of a token that its user's row has not, or no longer, and more of the past than is kept: nowhere. A row whose
+ * sessions were ended after its pair was stored has none.
+ */
 export const strayLookups = (sql: SqlClient.SqlClient) => sql`
   with said as (
     select user_ulid, access_hash, version from cal_tokens.connection
@@ -16,6 +19,7 @@ export const strayLookups = (sql: SqlClient.SqlClient) => sql`
     select user_ulid, hash, version from cal_tokens.access_token_lookup where superseded_at is null
   )
   select 'without look-up' as problem, user_ulid from (select * from said except select * from kept) a
+    join cal_tokens.connection c using (user_ulid) where c.version >= c.sessions_after
   union all select 'without row', user_ulid from (select * from kept except select * from said) b
   union all select 'too many', user_ulid from cal_tokens.access_token_lookup where superseded_at is not null
     group by user_ulid having count(*) > ${supersededLookup.tokens}`

@@ -256,10 +256,14 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   index.map((user) => ({
     name: `disconnect ${user}`,
     run: (world: World) => (storage: Fixture.Storage) => storage.disconnect(at(world.users, user))
+  })),
+  index.map((user) => ({
+    name: `end sessions ${user}`,
+    run: (world: World) => (storage: Fixture.Storage) => storage.endSessions(at(world.users, user))
   }))
 )
 
-/** What an answer says, with secrets shown and versions left out, for storages count those differently. */
+/** What an answer says, with secrets shown and a row's numbers left out, for storages count those differently. */
 const plain = (value: unknown): unknown => {
   if (Redacted.isRedacted(value)) return Redacted.value(value)
   if (Duration.isDuration(value)) return Duration.toMillis(value)
@@ -270,7 +274,9 @@ const plain = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(plain)
   return typeof value === "object" && value !== null
     ? Object.fromEntries(
-        Object.entries(value).flatMap(([key, field]) => (key === "version" ? [] : [[key, plain(field)]]))
+        Object.entries(value).flatMap(([key, field]) =>
+          key === "version" || key === "sessionsAfter" ? [] : [[key, plain(field)]]
+        )
       )
     : value
 }
@@ -283,7 +289,7 @@ const sequences = FastCheck.tuple(
 
 const everyone = [0, 1, 2]
 
-/** What can be seen of some users, and of some tokens of each user; of versions, their order. */
+/** What can be seen of some users, and of some tokens of each user; of numbers, their order. */
 const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<number>, tokens: ReadonlyArray<number>) =>
   Effect.gen(function* () {
     const rows = yield* Effect.forEach(users, (user) => storage.find(at(world.users, user)))
@@ -291,8 +297,11 @@ const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<numbe
       new Set(everyone.flatMap((user) => tokens.map((n) => world.token(user, n)))),
       (token) => storage.findByAccessToken(Fixture.accessHash(token))
     )
-    const versions = rows.flatMap(Option.toArray).map((row) => row.version)
-    const order = versions.map((one) => versions.filter((other) => other < one).length)
+    const numbersOf = (kind: "version" | "sessionsAfter") => {
+      const numbers = rows.flatMap(Option.toArray).map((row) => row[kind])
+      return numbers.map((one) => numbers.filter((other) => other < one).length)
+    }
+    const order = [numbersOf("version"), numbersOf("sessionsAfter")]
     const sealed = yield* storage.sealed({ after: world.before, limit: 2 })
     return plain({ rows, owners, order, sealed })
   })

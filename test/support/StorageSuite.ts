@@ -5,6 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Layer, Option, Scope, TestClock } from "effect"
 import { afterAll, beforeAll } from "vitest"
+import type { UserUlid } from "../../src/Token.js"
 import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage } from "../../src/TokenStorage.js"
 import { accounts } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
@@ -31,6 +32,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("accounts", () => accounts(storage))
     describe("lookups and lists", () => lookups(storage))
     describe("sealed answers", () => sealed(storage))
+    describe("sessions", () => sessions(storage))
   })
 }
 
@@ -309,6 +311,68 @@ const attempts = (storage: () => Fixture.Storage) => {
       const spent = { pair: Fixture.pair("one"), dead: [Fixture.refreshHash("b")] }
       yield* storage().commit(Fixture.commitOf(userUlid, connection, spent))
       assert.deepStrictEqual(yield* row(), ["one"])
+    })
+  )
+}
+
+const sessions = (storage: () => Fixture.Storage) => {
+  it.effect("are ended by a connection and on demand, and by nothing else; what follows is above what was", () =>
+    Effect.gen(function* () {
+      const { connection, row, userUlid } = yield* connected(storage())
+      const after = Effect.map(storage().find(userUlid), (row) => Option.getOrThrow(row).sessionsAfter)
+      const first = yield* after
+      assert.strictEqual(first, row.sessionsAfter)
+      // A refresh, and a pair of the same account that was handed in.
+      yield* storage().claim(Fixture.claimOf(userUlid))
+      const committed = yield* storage().commit(Fixture.commitOf(userUlid, connection))
+      assert(committed._tag === "Stored")
+      assert.strictEqual(committed.row.sessionsAfter, first)
+      const updated = Option.getOrThrow(yield* Fixture.update(storage(), userUlid, Fixture.pair("three")))
+      assert.strictEqual(updated.sessionsAfter, first)
+      assert.strictEqual(yield* after, first)
+
+      assert.isTrue(yield* storage().endSessions(userUlid))
+      const second = yield* after
+      // Above whatever a session may have been made under.
+      assert.isAbove(second, updated.version)
+      assert.isTrue(yield* storage().endSessions(userUlid))
+      const third = yield* after
+      assert.isAbove(third, second)
+
+      const again = yield* storage().connect({ userUlid, connection, pair: Fixture.pair("four") })
+      assert.isAbove(again.sessionsAfter, third)
+      assert.strictEqual(yield* after, again.sessionsAfter)
+      yield* storage().disconnect(userUlid)
+      assert.isFalse(yield* storage().endSessions(userUlid))
+      const last = yield* storage().connect({ userUlid, connection, pair: Fixture.pair("five") })
+      assert.isAbove(last.sessionsAfter, again.sessionsAfter)
+    })
+  )
+
+  it.effect("end together with what access tokens say of the user, and of nobody else", () =>
+    Effect.gen(function* () {
+      const [one, other] = [yield* connected(storage()), yield* connected(storage())]
+      const own = (user: UserUlid, n: number) => `${user} ${n}`
+      for (const { connection, userUlid } of [one, other]) {
+        for (const n of [1, 2]) {
+          yield* storage().claim(Fixture.claimOf(userUlid))
+          const seen = Fixture.refreshHash(n === 1 ? "one" : own(userUlid, 1))
+          const request = { pair: Fixture.pair(own(userUlid, n)), seen }
+          yield* storage().commit(Fixture.commitOf(userUlid, connection, request))
+        }
+      }
+      const known = (user: UserUlid, n: number) =>
+        Effect.map(storage().findByAccessToken(Fixture.accessHash(own(user, n))), Option.isSome)
+      assert.deepStrictEqual([yield* known(one.userUlid, 1), yield* known(one.userUlid, 2)], [true, true])
+      yield* storage().endSessions(one.userUlid)
+      assert.deepStrictEqual([yield* known(one.userUlid, 1), yield* known(one.userUlid, 2)], [false, false])
+      assert.deepStrictEqual([yield* known(other.userUlid, 1), yield* known(other.userUlid, 2)], [true, true])
+      // The next pair names the user again.
+      yield* storage().claim(Fixture.claimOf(one.userUlid))
+      const next = { pair: Fixture.pair(own(one.userUlid, 3)), seen: Fixture.refreshHash(own(one.userUlid, 2)) }
+      yield* storage().commit(Fixture.commitOf(one.userUlid, one.connection, next))
+      assert.isTrue(yield* known(one.userUlid, 3))
+      assert.deepStrictEqual([yield* known(one.userUlid, 1), yield* known(one.userUlid, 2)], [false, false])
     })
   )
 }

@@ -139,6 +139,10 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
     run: (storage, userUlid) => Effect.map(Fixture.update(storage, userUlid, Fixture.pair("two")), (row) => row._tag),
     cells: same("Some", "idle", "two", "one")
   },
+  endSessions: {
+    run: (storage, userUlid) => Effect.map(storage.endSessions(userUlid), String),
+    cells: unchanged("true")
+  },
   disconnect: {
     run: (storage, userUlid) =>
       Effect.gen(function* () {

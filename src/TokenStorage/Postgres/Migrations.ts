@@ -48,6 +48,7 @@ export const migrations: Migrations = {
         refresh_token_expires_at bigint,
         fallbacks jsonb not null default '[]',
         version bigint not null,
+        sessions_after bigint not null,
         status text not null default 'active' check (status in ('active', 'reauthorization_required')),
         cause text check (status = 'active' or cause in ('revoked', 'rotationLost', 'calUserGone')),
         since bigint check (status = 'active' or since is not null),

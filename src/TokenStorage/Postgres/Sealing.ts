@@ -1,7 +1,7 @@
 /**
  * Between the domain and what is written: a pair becomes one envelope, and a row's columns become a connection again.
  */
-import { Effect, Option, Redacted, Schema } from "effect"
+import { Effect, Option, Redacted, Schema, Struct } from "effect"
 import { Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
 import type {
@@ -40,6 +40,7 @@ export interface Columns {
   readonly pair: string | null
   readonly fallbacks: ReadonlyArray<{ readonly hash: string; readonly pair: string }>
   readonly version: number
+  readonly sessions_after: number
   readonly status: "active" | "reauthorization_required"
   readonly cause: string | null
   readonly since: number | null
@@ -164,7 +165,7 @@ export const openAnswer = (
 
 /** What of a row can be shown without opening it: as it says itself. */
 export const summary = (row: Columns): ConnectionSummary => ({
-  ...common(row),
+  ...Struct.omit(common(row), "sessionsAfter"),
   accessTokenExpiresAt: row.access_token_expires_at,
   refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
 })
@@ -198,6 +199,7 @@ const common = (row: Columns, connection = connectionOf(row)) => ({
   connection,
   status: statusOf(row),
   version: row.version,
+  sessionsAfter: row.sessions_after,
   updatedAt: row.updated_at
 })
 

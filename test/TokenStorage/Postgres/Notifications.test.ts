@@ -8,6 +8,7 @@ import {
   Duration,
   Effect,
   Layer,
+  Option,
   Logger,
   Queue,
   Redacted,
@@ -122,6 +123,12 @@ it.scopedLive("every write is heard by another process, with the row's user and 
     const both = [yield* next, yield* next]
     assert.deepInclude(both, written())
     assert.deepInclude(both, Notice.Written({ userUlid: other, version: taken.version }))
+
+    yield* writer.endSessions(other)
+    const { sessionsAfter } = Option.getOrThrow(yield* writer.find(other))
+    assert.isAbove(sessionsAfter, taken.version)
+    assert.deepStrictEqual(yield* next, Notice.Written({ userUlid: other, version: sessionsAfter }))
+    yield* writer.endSessions(userUlid)
 
     yield* writer.disconnect(other)
     assert.deepStrictEqual(yield* next, Notice.Written({ userUlid: other, version: undefined }))

@@ -38,6 +38,7 @@ const operations = (
   connect: storage.connect({ userUlid, connection, pair }),
   update: storage.update({ userUlid, connection, pair }),
   disconnect: storage.disconnect(userUlid),
+  endSessions: storage.endSessions(userUlid),
   findByAccessToken: storage.findByAccessToken("x"),
   list: storage.list({ limit: 1 }),
   ping: storage.ping

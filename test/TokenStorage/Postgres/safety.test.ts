@@ -82,6 +82,7 @@ describe("durability", () => {
           update: Fixture.update(weak, userUlid, Fixture.pair("four")),
           "claim again": weak.claim(Fixture.claimOf(userUlid)),
           fail: weak.fail({ userUlid, attemptId: "mine", failure: Fixture.notSpent() }),
+          "end sessions": weak.endSessions(userUlid),
           disconnect: weak.disconnect(userUlid)
         }
         for (const [name, write] of Object.entries(writes)) {

@@ -1,4 +1,4 @@
-/** What people and programs do to a user's row: connect, update, disconnect. */
+/** What people and programs do to a user's row: connect, update, disconnect, end its sessions. */
 import { withoutDead } from "./Beside.js"
 import { close } from "./Circuits.js"
 import * as Parts from "./Parts.js"
@@ -9,16 +9,19 @@ const instant: Parts.Field = ["v_now", "bigint"]
 /** Answers what is new in the row. */
 const written = `
   version := r.version;
+  sessions_after := r.sessions_after;
   updated_at := r.updated_at;
   return next;`
 
 /** What a new pair from outside does to the row `r`, which is locked; `v_keeps`: it is certainly the same account. */
-const replaced = `${Parts.blank}, ${Parts.active}, ${Parts.newPair}, updated_at = v_now,
+const replaced = (version: string) => `${Parts.blank}, ${Parts.active}, ${Parts.newPair}, updated_at = v_now,
   fallbacks = case when v_keeps then ${withoutDead(
     "jsonb_build_array(jsonb_build_object('hash', c.refresh_hash, 'pair', c.pair)) || c.fallbacks",
     "jsonb_build_array(p_refresh_hash)"
   )} else '[]' end,
-  version = nextval('cal_tokens.version')`
+  version = ${version}`
+
+const nextVersion = "nextval('cal_tokens.version')"
 
 /** Another user's row goes, with all that hangs on it. */
 const removeOther = `
@@ -39,13 +42,14 @@ const connect: Parts.Definition = {
     ["fingerprint", "text"],
     ["now", "bigint"]
   ],
-  returns: "table (version float8, updated_at float8, displaced text)",
+  returns: "table (version float8, sessions_after float8, updated_at float8, displaced text)",
   declare: [
     row,
     instant,
     ["v_gone", "cal_tokens.connection"],
     ["v_other", "text"],
     ["v_displaced", "text"],
+    ["v_version", "bigint"],
     ["v_cause", "text"],
     ["v_since", "bigint"],
     ["v_keeps", "boolean"],
@@ -71,11 +75,12 @@ const connect: Parts.Definition = {
       ${removeOther}
     end if;
   end if;
+  v_version := ${nextVersion};
   if v_is_new then
     insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash, access_hash,
-      access_token_expires_at, refresh_token_expires_at, version, updated_at)
+      access_token_expires_at, refresh_token_expires_at, version, sessions_after, updated_at)
     values (p_user, p_kind, p_client_id, p_cal_user_id, p_scope, p_pair, p_refresh_hash, p_access_hash,
-      p_access_token_expires_at, p_refresh_token_expires_at, nextval('cal_tokens.version'), v_now)
+      p_access_token_expires_at, p_refresh_token_expires_at, v_version, v_version, v_now)
     returning * into r;
   else
     v_keeps := coalesce(r.kind = p_kind and r.client_id = p_client_id and r.cal_user_id = p_cal_user_id, false);
@@ -88,7 +93,7 @@ const connect: Parts.Definition = {
       delete from cal_tokens.cal_account a where a.user_ulid = p_user;
     end if;
     update cal_tokens.connection c set kind = p_kind, client_id = p_client_id, cal_user_id = p_cal_user_id,
-      scope = p_scope, ${replaced}
+      scope = p_scope, sessions_after = v_version, ${replaced("v_version")}
     where c.user_ulid = p_user
     returning * into r;
   end if;
@@ -113,7 +118,7 @@ const update: Parts.Definition = {
     ...Parts.pairParameters,
     ["now", "bigint"]
   ],
-  returns: `table (version float8, updated_at float8, kind text, client_id text, cal_user_id float8, scope text)`,
+  returns: `table (version float8, sessions_after float8, updated_at float8, kind text, client_id text, cal_user_id float8, scope text)`,
   declare: [row, instant, ["v_displaced", "text"], ["v_cause", "text"], ["v_since", "bigint"], ["v_keeps", "boolean"]],
   body: `
   ${Parts.lock}
@@ -129,7 +134,7 @@ const update: Parts.Definition = {
   if v_keeps then
     v_displaced := r.access_hash;
   end if;
-  update cal_tokens.connection c set ${replaced}
+  update cal_tokens.connection c set ${replaced(nextVersion)}
   where c.user_ulid = p_user
   returning * into r;
   perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
@@ -161,4 +166,20 @@ const disconnect: Parts.Definition = {
   return true;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect]
+const endSessions: Parts.Definition = {
+  name: "end_sessions_1",
+  parameters: [["user", "text"]],
+  returns: "float8",
+  declare: [["v_after", "bigint"]],
+  body: `
+  update cal_tokens.connection c set sessions_after = ${nextVersion}
+  where c.user_ulid = p_user returning c.sessions_after into v_after;
+  if not found then
+    return null;
+  end if;
+  ${Parts.durable}
+  delete from cal_tokens.access_token_lookup l where l.user_ulid = p_user;
+  return v_after;`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect, endSessions]

@@ -20,6 +20,7 @@ const stored: ReadonlyArray<Field> = [
   ["pair", "text"],
   ["fallbacks", "jsonb"],
   ["version", "float8"],
+  ["sessions_after", "float8"],
   ["status", "text"],
   ["cause", "text"],
   ["since", "float8"],
