@@ -336,6 +336,8 @@ export const connect = (
         seen
       ),
     findByAccessToken: storage.findByAccessToken,
+    handedOut: storage.handedOut,
+    missingKeys: storage.missingKeys,
     list: storage.list,
     ping: storage.ping,
     notices: Stream.fromQueue(heard),

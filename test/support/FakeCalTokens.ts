@@ -66,6 +66,8 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         update: unused,
         disconnect: unused,
         info: unused,
+        handedOut: unused,
+        holdsUnstored: Effect.succeed(false),
         changes: Stream.empty
       })
     )

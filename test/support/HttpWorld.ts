@@ -1,12 +1,13 @@
 /** The HTTP service over a real socket, on the real core, memory storage and the sandbox; time is the test clock's. */
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Either, Layer, Logger } from "effect"
+import { Duration, Effect, Either, Layer, Logger } from "effect"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Atoms from "../../src/Http/Atoms.js"
+import * as AtomsTokens from "../../src/Http/AtomsTokens.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
@@ -24,6 +25,7 @@ export interface Options {
   readonly proxies?: ReadonlyArray<string>
   readonly limits?: Partial<CallerLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
+  readonly atomsMaxAge?: Duration.DurationInput
   readonly logger?: Logger.Logger<unknown, void>
 }
 
@@ -41,6 +43,9 @@ export const layer = (options: Options = {}) =>
       Layer.succeed(Atoms.AllowedOrigins, options.origins ?? [origin]),
       Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
       CallerLimits.layerConfig(options.limits ?? {}),
+      options.atomsMaxAge === undefined
+        ? Layer.empty
+        : Layer.succeed(AtomsTokens.MaxAge, Duration.decode(options.atomsMaxAge)),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
     Layer.provide(ConnectFlow.layer({})),

@@ -5,7 +5,18 @@ import * as TokenStorage from "../../src/TokenStorage.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 
 export type Operation =
-  "find" | "claim" | "spend" | "commit" | "fail" | "seal" | "sealed" | "connect" | "update" | "disconnect"
+  | "find"
+  | "claim"
+  | "spend"
+  | "commit"
+  | "fail"
+  | "seal"
+  | "sealed"
+  | "connect"
+  | "update"
+  | "disconnect"
+  | "findByAccessToken"
+  | "handedOut"
 
 interface Rule {
   readonly operation: Operation
@@ -96,7 +107,9 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       sealed: (request) => tapped("sealed", raw.sealed(request)),
       connect: (request) => tapped("connect", raw.connect(request)),
       update: (request) => tapped("update", raw.update(request)),
-      disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid))
+      disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid)),
+      findByAccessToken: (accessHash, only) => tapped("findByAccessToken", raw.findByAccessToken(accessHash, only)),
+      handedOut: (users) => tapped("handedOut", raw.handedOut(users))
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))
   })

@@ -39,6 +39,8 @@ const operations = (
   update: storage.update({ userUlid, connection, pair }),
   disconnect: storage.disconnect(userUlid),
   findByAccessToken: storage.findByAccessToken("x"),
+  handedOut: storage.handedOut([{ userUlid, at: 0 }]),
+  missingKeys: storage.missingKeys,
   list: storage.list({ limit: 1 }),
   ping: storage.ping
 })
