@@ -1,6 +1,6 @@
 /** What somebody can make of an access token, or of an API key that reads none, at the endpoint for Atoms. */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Redacted, Schema, TestClock } from "effect"
+import { Clock, Duration, Effect, Fiber, Redacted, Schema, TestClock } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -67,7 +67,7 @@ const forged = (real: Redacted.Redacted, more: object) => {
 }
 
 /** Time in which sockets have their say. */
-const tick = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
+const tick = Effect.withClock(Effect.sleep("5 millis"), Clock.make())
 
 describe("a key that may not read tokens", () => {
   it.effect("puts a pair with a token of its choice, and buys nothing with it, not even when that is replaced", () =>

@@ -2,6 +2,9 @@
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Duration, Effect, Either, Layer, Logger } from "effect"
+import type * as CalApi from "../../src/CalApi.js"
+import type * as CalClient from "../../src/CalClient.js"
+import type * as CalTokens from "../../src/CalTokens.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
@@ -11,6 +14,7 @@ import * as AtomsTokens from "../../src/Http/AtomsTokens.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
+import type { TokenStorage } from "../../src/TokenStorage.js"
 import * as World from "./World.js"
 
 export const origin = "https://app.example.com"
@@ -34,7 +38,13 @@ const apiKeys = Either.getOrThrow(
 )
 
 /** Everything; what is logged is not shown, unless there is a `logger`. */
-export const layer = (options: Options = {}) =>
+export const layer = (options: Options = {}) => layerOn(World.layer(), options)
+
+/** The same on another world. */
+export const layerOn = <A, E, R>(
+  world: Layer.Layer<A | CalApi.CalApi | CalClient.CalClient | CalTokens.CalTokens | TokenStorage, E, R>,
+  options: Options = {}
+) =>
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
     Layer.provide(ApiKeys.layer(apiKeys)),
@@ -50,7 +60,7 @@ export const layer = (options: Options = {}) =>
     ]),
     Layer.provide(ConnectFlow.layer({})),
     Layer.provide(FlowStorage.layerMemory),
-    Layer.provideMerge(World.layer()),
+    Layer.provideMerge(world),
     Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )
 
