@@ -217,7 +217,7 @@ export const make = (options: Options = {}): Actions => {
       const handled = await guard.act("handleCalApiResponse", userUlid, (act) =>
         Repeat.handle(response, retry, rejectedToken, {
           stored: async () => {
-            const token = await act.run(validToken(act, "ensureValid", false))
+            const token = await act.run(stored(act))
             return isFailure(token) ? undefined : Redacted.value(token.accessToken)
           },
           instead: async (refused) => {
@@ -241,6 +241,12 @@ const changedBy = (act: Guard.Act<never>) => (token: ValidToken) => {
 
 const validToken = (act: Guard.Act<never>, method: "ensureValid" | "refresh", forceRefresh: boolean) =>
   Effect.flatMap(CalTokens, (tokens) => tokens[method](act.userUlid, { forceRefresh: forceRefresh === true })).pipe(
+    Effect.tap((token) => changedBy(act)(token))
+  )
+
+/** For a request of this process's own. */
+const stored = (act: Guard.Act<never>) =>
+  Effect.flatMap(CalTokens, (tokens) => tokens.ensureValid(act.userUlid, { handsOut: false })).pipe(
     Effect.tap((token) => changedBy(act)(token))
   )
 

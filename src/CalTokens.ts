@@ -14,6 +14,7 @@ import * as Claim from "./CalTokens/Claim.js"
 import * as Cooldowns from "./CalTokens/Cooldowns.js"
 import * as Ending from "./CalTokens/Ending.js"
 import * as Flight from "./CalTokens/Flight.js"
+import * as HandedOut from "./CalTokens/HandedOut.js"
 import * as Plan from "./CalTokens/Plan.js"
 import * as Connecting from "./CalTokens/Connecting.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
@@ -49,14 +50,19 @@ export interface ConnectionInfo {
   readonly updatedAt: number
 }
 
-export interface EnsureOptions {
+export interface RefreshOptions {
   /** Refresh regardless of age; joins a running refresh and obeys the cooldown. */
   readonly forceRefresh?: boolean | undefined
-}
-
-export interface RefreshOptions extends EnsureOptions {
   /** Managed users: have Cal.com issue a new pair with the client secret. Every older token of the user dies. */
   readonly reissue?: boolean | undefined
+}
+
+export interface EnsureOptions extends Pick<RefreshOptions, "forceRefresh"> {
+  /**
+   * `false`: the token stays with whoever asks, as with `CalApi`. Otherwise it counts as handed out, to a page say: pages
+   * may renew theirs for some hours after that.
+   */
+  readonly handsOut?: boolean | undefined
 }
 
 /** Cal.com's refusal of an access token. */
@@ -111,6 +117,10 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /** What is known about a connection, without tokens. */
     readonly info: (userUlid: UserUlid) => Effect.Effect<ConnectionInfo, TokenError>
+    /** A token of the user is handed out, or what is as good as one: see `EnsureOptions`. Written a moment later. */
+    readonly handedOut: (userUlid: UserUlid) => Effect.Effect<void>
+    /** Whether this process has pairs that no other one can know of, because they are not stored yet. */
+    readonly holdsUnstored: Effect.Effect<boolean>
     /** Changes made by this process from now on. A slow reader loses the oldest. */
     readonly changes: Stream.Stream<TokenChange>
   }
@@ -142,7 +152,7 @@ export const makeWith = (
     const circuit = Circuit.make(config, client.fingerprint)
     const cooldowns = Cooldowns.make()
     const reader = Reader.make({ memory, storage, owned, deadline, now: client.now })
-    const commits = Commit.make({ config, storage, memory, notices, owned, publish })
+    const commits = Commit.make({ config, storage, memory, notices, owned, publish, now: client.now })
     const publishTerminal = (row: StoredConnection) =>
       publish({
         userUlid: row.userUlid,
@@ -159,6 +169,10 @@ export const makeWith = (
     yield* Effect.forkScoped(sealed.readAlways)
     const flights = SingleFlight.make<StoredConnection, TokenError>({ deadline, owned })
     const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly })
+
+    const handingOut = yield* HandedOut.make({ storage, now: client.now })
+    const handedOut = (userUlid: UserUlid) =>
+      Effect.suspend(() => handingOut.note(userUlid, Option.getOrUndefined(memory.get(userUlid))?.row.handedOutAt))
 
     const info = (entry: Memory.Entry) =>
       Effect.map(client.now, (now): ConnectionInfo => {
@@ -194,13 +208,16 @@ export const makeWith = (
       options: { readonly replace?: boolean | undefined; readonly isGranted?: boolean } | undefined
     ) =>
       Effect.gen(function* () {
-        const decoded = yield* TokenInput.pair(input, yield* client.now)
+        const now = yield* client.now
+        const decoded = yield* TokenInput.pair(input, now)
         const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
         const row = yield* storage.connect({
           userUlid,
           connection,
           pair: decoded.pair,
           replace: options?.replace,
+          granted: options?.isGranted,
+          handedOutAt: now,
           circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
         })
         return yield* adopt(row, "connected")
@@ -208,8 +225,12 @@ export const makeWith = (
 
     return CalTokens.of({
       ensureValid: Effect.fn("CalTokens.ensureValid")(function* (userUlid, options) {
-        if (options?.forceRefresh === true) return yield* serving.force(userUlid)
-        return yield* serving.serve(yield* reader.load(userUlid))
+        const token =
+          options?.forceRefresh === true
+            ? yield* serving.force(userUlid)
+            : yield* serving.serve(yield* reader.load(userUlid))
+        if (options?.handsOut !== false) yield* handedOut(userUlid)
+        return token
       }),
 
       refresh: Effect.fn("CalTokens.refresh")(function* (userUlid, options) {
@@ -262,6 +283,7 @@ export const makeWith = (
 
       beginSession: Effect.fn("CalTokens.beginSession")(function* (userUlid) {
         const { sessionsAfter } = yield* reader.confirmedAnew(userUlid)
+        yield* handedOut(userUlid)
         return sessionsAfter
       }),
 
@@ -277,6 +299,9 @@ export const makeWith = (
       info: Effect.fn("CalTokens.info")(function* (userUlid) {
         return yield* info(yield* reader.load(userUlid))
       }),
+
+      handedOut,
+      holdsUnstored: Effect.sync(memory.isHolding),
 
       changes: changes.stream
     })

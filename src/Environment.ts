@@ -57,6 +57,8 @@ export interface Settings {
   readonly apiKeys: ReadonlyArray<ApiKeys.ApiKey>
   /** Browser origins that the Atoms endpoint answers. */
   readonly allowedOrigins: ReadonlyArray<string>
+  /** For so long after a server handed out a token may pages renew it. */
+  readonly atomsMaxAge: Duration.Duration
   /** Where the connect flow may send a browser back to. */
   readonly returnUrls: ReadonlyArray<string>
   /** Whose `X-Forwarded-For` is believed. */
@@ -116,6 +118,7 @@ const variables = Config.all({
   CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(KeyRing.variable, keyList),
   CAL_TOKENS_API_KEYS: Variable.read("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
+  CAL_TOKENS_ATOMS_MAX_AGE: Variable.read("CAL_TOKENS_ATOMS_MAX_AGE", Variable.period),
   CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
   CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
   CAL_TOKENS_WEBHOOK_URL: Variable.read("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
@@ -146,6 +149,7 @@ export const config: Config.Config<Settings> = variables.pipe(
         cal,
         apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
         allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
+        atomsMaxAge: Option.getOrElse(it.CAL_TOKENS_ATOMS_MAX_AGE, () => Duration.hours(12)),
         returnUrls: Option.getOrElse(it.CAL_TOKENS_RETURN_URLS, none),
         trustedProxies: Option.getOrElse(it.CAL_TOKENS_TRUSTED_PROXIES, none),
         log: { level: logLevels[Option.getOrElse(it.LOG_LEVEL, () => "info" as const)], format: it.LOG_FORMAT },

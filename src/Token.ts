@@ -73,7 +73,7 @@ export const isSameAccount = (a: Connection, b: Connection): boolean =>
 
 /**
  * SHA-256 of a token as 64 hexadecimal digits. Tokens are high-entropy, so neither salt nor key is needed, and a key
- * would break the lookups at its rotation.
+ * would break comparisons while it rotates.
  */
 export const hash = (token: Redacted.Redacted): string =>
   createHash("sha256").update(Redacted.value(token)).digest("hex")

@@ -46,6 +46,9 @@
  *
  * "None" means: nothing written, and the answer says so.
  *
+ * `connect`, `update` and a commit of a reissue end whatever found the user by an access token (`Lookups`); a commit of a
+ * refresh adds its own to what the row had when it was claimed.
+ *
  * Changes of what readers see are entered into `log`, in the same step. A row that becomes terminal, and one that no
  * longer is, are *transitions* besides, each entered once, however often a write is repeated whose answer got lost.
  *
@@ -64,6 +67,7 @@ import type {
 } from "./TokenError.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
 import type { CircuitCause, ClientKey } from "./TokenStorage/Circuits.js"
+import type { Lookup, Lookups } from "./TokenStorage/Lookups.js"
 
 /** Whether a user's refresh token is believed to work. */
 export type Status =
@@ -87,12 +91,18 @@ export interface StoredConnection {
   readonly sessionsAfter: number
   /** Milliseconds since the epoch, by the storage's clock. */
   readonly updatedAt: number
+  /**
+   * When a token of the user was last handed out on purpose, as far as that is written: ms since the epoch, in Cal.com's
+   * time. Pages may renew theirs for so long after it.
+   */
+  readonly handedOutAt?: number | undefined
 }
 
-/** The same with all that may be spent. */
+/** The same with all that may be spent, and all that finds the user. */
 export interface StoredRow extends StoredConnection {
   /** Pairs of the same Cal.com account that arrived late or were displaced, newest first, at most three. */
   readonly fallbacks: ReadonlyArray<TokenPair>
+  readonly lookups: Lookups
 }
 
 /** How many displaced pairs are kept per user. */
@@ -106,9 +116,6 @@ export const maxSealed = { first: 4, last: 4 } as const
 
 /** How long an answer is kept that nobody can read: as long as an OAuth2 refresh token lives, in milliseconds. */
 export const sealedFor = 30 * 86_400_000
-
-/** A superseded access token names its user for this many minutes, and at most so many of them do. */
-export const supersededLookup = { minutes: 60, tokens: 5 } as const
 
 export interface ClaimRequest {
   readonly userUlid: UserUlid
@@ -249,6 +256,11 @@ export interface CommitRequest {
   /** The pair came of a reissue: the log of changes says so. */
   readonly reissued?: boolean | undefined
   /**
+   * What finds the user from now on, provided that `before` did until now. Otherwise nothing does: somebody ended those
+   * meanwhile, and what was thought of before that must not bring them back.
+   */
+  readonly lookups?: { readonly before: Lookups; readonly after: Lookups } | undefined
+  /**
    * Only the access token is news: the refresh token of the pair is the one that was spent, and its successor may be in
    * this answer. It stays in the journal, to be probed after `probeIn`.
    */
@@ -332,7 +344,11 @@ export interface ConnectRequest {
   readonly pair: TokenPair
   /** Take the Cal.com account from the user that has it; that user's connection is removed. */
   readonly replace?: boolean | undefined
-  /** Cal.com granted the pair just now, so nothing is wrong with this client: its circuit closes. */
+  /** Cal.com granted the pair just now, and nobody handed it in: its access token finds the user. */
+  readonly granted?: boolean | undefined
+  /** When its token is handed out with it; see `StoredConnection`. */
+  readonly handedOutAt?: number | undefined
+  /** With a pair that was granted, nothing is wrong with this client: its circuit closes. */
   readonly circuit?: CircuitRequest | undefined
 }
 
@@ -368,6 +384,12 @@ export type Notice = Data.TaggedEnum<{
   Missed: {}
 }>
 export const Notice = Data.taggedEnum<Notice>()
+
+/** A key that rows need and nobody configured. */
+export interface MissingKey {
+  readonly id: string
+  readonly rows: number
+}
 
 type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
 
@@ -405,15 +427,20 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     /** Ends the user's sessions and forgets which access tokens name the user; `false` when there is no connection. */
     readonly endSessions: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
     /**
-     * The user an access token belongs (or recently belonged) to, by its SHA-256. Several may have the same one: of those
-     * who have it now, it is the one whose pair was stored last; else the one who had it last.
+     * The user whom an access token finds, by its SHA-256, and what the token is to them. Several may have the same one:
+     * `userUlid` picks; else, of those who have it now, it is the one whose pair was stored last, or the one who had it
+     * last.
      */
     readonly findByAccessToken: (
-      hash: string
-    ) => Effect.Effect<
-      Option.Option<{ readonly userUlid: UserUlid; readonly supersededAt: Option.Option<number> }>,
-      StorageUnavailable
-    >
+      hash: string,
+      userUlid?: UserUlid
+    ) => Read<Option.Option<{ readonly row: StoredRow; readonly lookup: Lookup }>>
+    /** Writes when tokens were handed out last; an earlier instant than is known changes nothing. */
+    readonly handedOut: (
+      users: ReadonlyArray<{ readonly userUlid: UserUlid; readonly at: number }>
+    ) => Effect.Effect<void, StorageUnavailable>
+    /** What is sealed under keys that this process does not have: by the key's id, and how many rows. */
+    readonly missingKeys: Effect.Effect<ReadonlyArray<MissingKey>, StorageUnavailable>
     /** A page of connections, in the order of their users' ULIDs. */
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** Answers when the storage can be written to. */

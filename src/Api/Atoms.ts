@@ -50,8 +50,9 @@ export class AtomsApi extends HttpApiGroup.make("atoms")
       .annotate(
         OpenApi.Description,
         "The `refreshUrl` of Cal Atoms. Takes the access token that Atoms hold, and answers with the one to use now: " +
-          "refreshed if it was the present one, as stored if it was replaced within the last hour. For pages of the " +
-          "origins in `CAL_TOKENS_ALLOWED_ORIGINS`; without any, the endpoint is off."
+          "refreshed if it was the present one, as stored if it was replaced within the last hour; until " +
+          "`CAL_TOKENS_ATOMS_MAX_AGE` after a server got a token of the user. For pages of the origins in " +
+          "`CAL_TOKENS_ALLOWED_ORIGINS`; without any, the endpoint is off."
       )
       .annotate(OpenApi.Override, { security: [{ atomsToken: [] }] })
   )

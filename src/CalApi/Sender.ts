@@ -111,7 +111,7 @@ export const make = (dependencies: {
     Effect.gen(function* () {
       const prepared = yield* Outgoing.prepare(calClient.apiUrl, original)
       if (userUlid === undefined) return (yield* sendRepeatedly(original, prepared, Option.none(), 0)).response
-      const { accessToken } = yield* calTokens.ensureValid(userUlid)
+      const { accessToken } = yield* calTokens.ensureValid(userUlid, { handsOut: false })
       const first = yield* sendRepeatedly(original, prepared, Option.some(accessToken), 0)
       if (!first.refused) return first.response
       const advice = yield* calTokens.reportRejected(userUlid, { accessToken, status: first.response.status })

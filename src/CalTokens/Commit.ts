@@ -8,7 +8,14 @@ import type { TokenChange } from "../Revalidation.js"
 import type { Connection, UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import type { StorageUnavailable } from "../TokenError.js"
-import { type CommitRequest, CommitResult, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import {
+  type CommitRequest,
+  CommitResult,
+  type StoredConnection,
+  type StoredRow,
+  type TokenStorage
+} from "../TokenStorage.js"
+import * as Lookups from "../TokenStorage/Lookups.js"
 import type { Memory } from "./Memory.js"
 import type { Notices } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
@@ -18,9 +25,9 @@ type Served = Option.Option<StoredConnection>
 
 export interface CommitInput {
   /** The row as it was when the call was made. */
-  readonly row: StoredConnection
+  readonly row: StoredRow
   readonly grant: Grant
-  readonly request: Omit<CommitRequest, "connection" | "pair">
+  readonly request: Omit<CommitRequest, "connection" | "pair" | "lookups">
   readonly reissued: boolean
 }
 
@@ -62,6 +69,8 @@ export const make = (deps: {
   readonly memory: Memory
   readonly notices: Notices
   readonly owned: Owned
+  /** Cal.com's time in milliseconds. */
+  readonly now: Effect.Effect<number>
   readonly publish: (change: Omit<TokenChange, "at">) => Effect.Effect<void>
 }): Commits => {
   const { memory, owned, storage } = deps
@@ -146,11 +155,13 @@ export const make = (deps: {
 
   return {
     commit: ({ grant, reissued, request, row }) =>
-      Effect.suspend(() => {
+      Effect.flatMap(deps.now, (now) => {
         const connection = enriched(row.connection, grant)
+        const { pair } = grant
+        const after = reissued ? Lookups.granted(pair) : Lookups.refreshed(row, pair, now)
         const offer: Offer = {
-          held: { ...row, connection, pair: grant.pair, status: { _tag: "Active" } },
-          request: { ...request, connection, pair: grant.pair, reissued },
+          held: { ...row, connection, pair, status: { _tag: "Active" } },
+          request: { ...request, connection, pair, reissued, lookups: { before: row.lookups, after } },
           kind: reissued ? "reissued" : "refreshed"
         }
         // From now on: whoever claims while this statement is under way would spend what is spent.

@@ -51,6 +51,8 @@ export interface Memory {
   readonly isRemoved: (userUlid: UserUlid) => boolean
   /** Remembers a pair that is not stored yet; it is served before any row. */
   readonly hold: (row: StoredConnection) => Effect.Effect<Entry>
+  /** Whether any row is held. */
+  readonly isHolding: () => boolean
   /** The held row was stored, or is worth nothing any more. */
   readonly release: (row: StoredConnection) => Effect.Effect<void>
 }
@@ -131,6 +133,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
         holding.set(row.userUlid, entry)
         return entry
       }).pipe(counted),
+    isHolding: () => holding.size > 0,
     release: (row) =>
       Effect.sync(() => {
         if (holding.get(row.userUlid)?.row === row) holding.delete(row.userUlid)

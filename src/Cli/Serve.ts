@@ -9,6 +9,7 @@ import * as Demo from "../Environment/Demo.js"
 import * as Services from "../Environment/Services.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
+import * as AtomsTokens from "../Http/AtomsTokens.js"
 import * as ClientAddress from "../Http/ClientAddress.js"
 import * as Edge from "../Http/Edge.js"
 import * as Lifecycle from "../Http/Lifecycle.js"
@@ -30,10 +31,11 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
 })
 
 /** Settings that parts of the service look up where they need them. */
-const references = ({ allowedOrigins, development, trustedProxies }: Environment.Settings) =>
+const references = ({ allowedOrigins, atomsMaxAge, development, trustedProxies }: Environment.Settings) =>
   Layer.mergeAll(
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
+    Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),
     Layer.succeed(ClientAddress.TrustedProxies, trustedProxies)
   )
 

@@ -84,8 +84,9 @@ const grant = ({ kind, lasts, name }: DemoUser) =>
 const connect = (user: DemoUser) =>
   Effect.gen(function* () {
     const tokens = yield* CalTokens
-    const { connection, pair } = yield* grant(user)
-    yield* tokens.connect(user.userUlid, connection, pair, { replace: true })
+    const sandbox = yield* Sandbox.Sandbox
+    const obtain = Effect.provideService(grant(user), Sandbox.Sandbox, sandbox)
+    yield* tokens.connectWith(user.userUlid, obtain, { replace: true })
   })
 
 /** Whether an earlier demo left this user in a state that only a new consent cures. */
@@ -111,7 +112,7 @@ const keep = (user: DemoUser) => {
   let worked = false
   return Effect.gen(function* () {
     const tokens = yield* CalTokens
-    yield* tokens.ensureValid(user.userUlid)
+    yield* tokens.ensureValid(user.userUlid, { handsOut: false })
     worked = true
   }).pipe(
     Effect.catchAll((error) =>

@@ -79,22 +79,25 @@ export const integer = (minimum: number, maximum: number): Form<number> =>
     )
   )
 
-const units = { ms: "millis", s: "seconds", m: "minutes" } as const
+const units = { ms: "millis", s: "seconds", m: "minutes", h: "hours", d: "days" } as const
 
-export const duration: Form<Duration.Duration> = form(
-  'a duration up to 10 minutes, such as "5 s" or "500 ms"',
-  (text) => {
+const durationUpTo = (longest: Duration.DurationInput, expected: string): Form<Duration.Duration> =>
+  form(expected, (text) => {
     const [, value, unit] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
     const short = Object.entries(units).find(([short, long]) => unit === short || unit === long || `${unit}s` === long)
     return short === undefined
       ? Option.none()
       : Option.filter(
           Duration.decodeUnknown(`${value} ${short[1]}`),
-          (duration) =>
-            Duration.greaterThan(duration, Duration.zero) && Duration.lessThanOrEqualTo(duration, Duration.minutes(10))
+          (duration) => Duration.greaterThan(duration, Duration.zero) && Duration.lessThanOrEqualTo(duration, longest)
         )
-  }
-)
+  })
+
+/** For calls. */
+export const duration = durationUpTo("10 minutes", 'a duration up to 10 minutes, such as "5 s" or "500 ms"')
+
+/** For what people do. */
+export const period = durationUpTo("30 days", 'a duration up to 30 days, such as "12 h" or "7 d"')
 
 /** As OAuth2 writes them, or with commas; Cal.com adds new ones, so only their form is looked at. */
 export const scopes: Form<ReadonlyArray<string>> = form(

@@ -1,24 +1,47 @@
 /**
- * Which access token to give to whoever presents one. The token itself is the proof: it is looked up by its hash, so
- * nothing that is written in it is believed, and what was never issued finds nobody.
+ * Which access token to give to whoever presents one. The token itself is the proof: what is written in it is believed as
+ * far as it speaks against it, and the user is found by its hash.
+ *
+ * A token that leaked must not be a key for ever: whatever it buys ends with the time since a server last handed one out,
+ * and with whatever changes the connection.
  */
-import { Duration, Effect, Option, type Redacted, type Scope } from "effect"
+import { Clock, Context, Duration, Effect, Option, Redacted, type Scope } from "effect"
+import { LRUCache } from "lru-cache"
 import { CalClient } from "../CalClient.js"
+import * as Claims from "../CalClient/TokenAnswer/Claims.js"
 import { CalTokens } from "../CalTokens.js"
 import { hash, isExpired, type UserUlid } from "../Token.js"
 import { TokenConfig } from "../TokenConfig.js"
-import { ReauthorizationRequired, RefreshCoolingDown, type TokenError } from "../TokenError.js"
+import { ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable, type TokenError } from "../TokenError.js"
 import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
+import * as Lookups from "../TokenStorage/Lookups.js"
+
+/** For so long after a server handed out a token of the user, or the user connected, may pages renew theirs. */
+export class MaxAge extends Context.Reference<MaxAge>()("cal-tokens/Http/AtomsMaxAge", {
+  defaultValue: () => Duration.hours(12)
+}) {}
 
 /** How long after its expiry the present token of a user still names that user. */
 export const maxExpired = Duration.hours(24)
 
+/** No token names anybody for longer after its expiry: it may have been the present one for all of that time. */
+const oldest = Duration.toMillis(maxExpired) + Lookups.superseded.millis
+
+/** So many look-ups run at once: whatever comes from the internet takes no more of the database's connections. */
+const lookupsAtOnce = 2
+
+/** How long a request waits for its look-up. */
+const lookupWait = Duration.seconds(5)
+
+/** A token that names nobody is not looked up again for so many milliseconds; so many of them are remembered. */
+const unknown = { millis: 2000, tokens: 10_000 } as const
+
 /** Finds the user of a token, and the token to use instead; `None` for one that names nobody (any more). */
 export interface AtomsTokens {
-  /** `accepts`: whether the user whose token it is may have another one. Log lines of the scope name that user. */
+  /** `only`: the user whose token it has to be, where that is known. Log lines of the scope name the user. */
   readonly exchange: (
     presented: Redacted.Redacted,
-    accepts: (userUlid: UserUlid) => boolean
+    only: UserUlid | undefined
   ) => Effect.Effect<Option.Option<Redacted.Redacted>, TokenError, Scope.Scope>
 }
 
@@ -27,6 +50,38 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Tok
   const tokens = yield* CalTokens
   const storage = yield* TokenStorage
   const { rejectedInterval } = yield* TokenConfig
+  const maxAge = yield* MaxAge
+  const permits = yield* Effect.makeSemaphore(lookupsAtOnce)
+  const nobodys = new LRUCache<string, number>({ max: unknown.tokens })
+
+  /** Whether it may be one of ours at all. Nothing is verified: it only spares us a query. */
+  const isPlausible = (presented: Redacted.Redacted, now: number): boolean =>
+    Option.exists(Claims.read(Redacted.value(presented)), ({ clientId, expiresAt, role }) => {
+      const clients = [client.managedClientId, client.oauth2ClientId].flatMap(Option.toArray)
+      return (
+        role === "access" &&
+        clients.some((id) => id === clientId) &&
+        expiresAt.length > 0 &&
+        now - Math.max(...expiresAt) <= oldest
+      )
+    })
+
+  const lookUp = (accessHash: string, only: UserUlid | undefined) =>
+    Effect.gen(function* () {
+      const key = `${accessHash} ${only ?? ""}`
+      const now = yield* Clock.currentTimeMillis
+      // A pair that this process holds may be stored at any moment, and its token is known then.
+      if (now < (nobodys.get(key) ?? 0) && !(yield* tokens.holdsUnstored)) return Option.none()
+      const found = yield* storage.findByAccessToken(accessHash, only).pipe(
+        permits.withPermits(1),
+        Effect.timeoutFail({
+          duration: lookupWait,
+          onTimeout: () => new StorageUnavailable({ operation: "findByAccessToken", reason: "too many look-ups" })
+        })
+      )
+      if (Option.isNone(found)) nobodys.set(key, (yield* Clock.currentTimeMillis) + unknown.millis)
+      return found
+    })
 
   /** Who comes late gets what is stored; asking with a token that was replaced never refreshes anything. */
   const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, TokenError> =>
@@ -40,31 +95,46 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Tok
         )
       : Effect.succeed(row.pair.accessToken)
 
-  /** Cal.com refused the present token, or Atoms would not be here. */
-  const rejected = (userUlid: UserUlid, presented: Redacted.Redacted): Effect.Effect<Redacted.Redacted, TokenError> =>
+  /**
+   * Cal.com refused the present token, or Atoms would not be here. What comes instead may be of another origin: while the
+   * refresh was waited for, somebody may have revoked what was presented. So that is looked up once more.
+   */
+  const rejected = (
+    { userUlid }: StoredConnection,
+    presented: Redacted.Redacted
+  ): Effect.Effect<Option.Option<Redacted.Redacted>, TokenError> =>
     Effect.gen(function* () {
       // Whether it was 401 or 498 is not told; by our clock the difference is known anyway.
       const advice = yield* tokens.reportRejected(userUlid, { accessToken: presented, status: 401 })
       if (advice._tag === "GiveUp") {
         return yield* new RefreshCoolingDown({ userUlid, retryAfter: rejectedInterval })
       }
-      return yield* Effect.delay(Effect.succeed(advice.token.accessToken), advice.delay)
+      const { delay, token } = advice
+      if (hash(token.accessToken) === hash(presented)) {
+        return yield* Effect.delay(Effect.succeedSome(token.accessToken), delay)
+      }
+      const found = yield* lookUp(hash(presented), userUlid)
+      if (Option.isNone(found)) return Option.none()
+      if (found.value.lookup.supersededAt === null) {
+        return yield* new StorageUnavailable({ operation: "refresh", reason: "the new token is not stored yet" })
+      }
+      return Option.some(yield* stored(found.value.row, yield* client.now))
     })
 
   return {
-    exchange: (presented, accepts) =>
+    exchange: (presented, only) =>
       Effect.gen(function* () {
-        const owner = yield* storage.findByAccessToken(hash(presented))
-        if (Option.isNone(owner) || !accepts(owner.value.userUlid)) return Option.none()
-        const { userUlid } = owner.value
-        yield* Effect.annotateLogsScoped({ userUlid })
-        const row = yield* storage.find(userUlid)
-        if (Option.isNone(row)) return Option.none()
         const now = yield* client.now
-        const { pair } = row.value
-        if (hash(pair.accessToken) !== hash(presented)) return Option.some(yield* stored(row.value, now))
-        if (now - pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
-        return Option.some(yield* rejected(userUlid, presented))
+        if (!isPlausible(presented, now)) return Option.none()
+        const found = yield* lookUp(hash(presented), only)
+        if (Option.isNone(found)) return Option.none()
+        const { lookup, row } = found.value
+        yield* Effect.annotateLogsScoped({ userUlid: row.userUlid })
+        if (now - (row.handedOutAt ?? -Infinity) > Duration.toMillis(maxAge)) return Option.none()
+        if (!Lookups.isRecent(now)(lookup)) return Option.none()
+        if (lookup.supersededAt !== null) return Option.some(yield* stored(row, now))
+        if (now - row.pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
+        return yield* rejected(row, presented)
       })
   }
 })

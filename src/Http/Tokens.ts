@@ -39,7 +39,7 @@ export const layer = HttpApiBuilder.group(Api, "tokens", (handlers) =>
         Effect.gen(function* () {
           yield* Edge.operation("ensureToken")
           const { userUlid } = yield* Body.json(EnsureToken)
-          const { expiresAt } = yield* tokens.ensureValid(yield* Edge.user(userUlid))
+          const { expiresAt } = yield* tokens.ensureValid(yield* Edge.user(userUlid), { handsOut: false })
           return { success: true as const, expiresAt: DateTime.unsafeMake(expiresAt) }
         }).pipe(Edge.refuseAll)
       )

@@ -2,7 +2,7 @@
  * The storage port in memory: the transitions of `Rows.ts` over plain maps. Each call is one synchronous step, so it is
  * as atomic as a database statement. Good for tests and for a single process that may forget everything at its end.
  */
-import { Duration, Effect, Layer, Option, Order, Stream } from "effect"
+import { Duration, Effect, Layer, Option, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
 import {
@@ -18,20 +18,13 @@ import {
   type NewSealedAnswer,
   sealedFor,
   type SealedAnswer,
-  supersededLookup,
   TokenStorage
 } from "../TokenStorage.js"
 import type { ChangeKind } from "./ChangeLog.js"
 import * as ChangeLogMemory from "./ChangeLogMemory.js"
 import * as Circuits from "./Circuits.js"
+import * as Lookups from "./Lookups.js"
 import * as Rows from "./Rows.js"
-
-/** Whose an access token is or was. */
-interface Lookup {
-  /** The version its pair was stored under: it orders a user's tokens. */
-  readonly version: number
-  readonly supersededAt: number | null
-}
 
 /** The transitions of a row, some of which tests replace. */
 export type Transitions = Pick<typeof Rows, "claim" | "spend" | "commit" | "fail" | "connect">
@@ -40,9 +33,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const { claim, commit, connect, fail, spend }: Transitions = { ...Rows, ...replaced }
   const rows = new Map<UserUlid, Rows.Row>()
   const accounts = new Map<string, UserUlid>()
-  /** By user, then by the access token's hash. */
-  const lookups = new Map<UserUlid, ReadonlyMap<string, Lookup>>()
-  /** By the access token's hash: whose look-ups have it. */
+  /** By an access token's key: whose look-ups have it. */
   const owners = new Map<string, Set<UserUlid>>()
   /** By user, then by what was answered for which refresh token, in the order in which they came. */
   const sealed = new Map<UserUlid, ReadonlyMap<string, SealedAnswer>>()
@@ -67,27 +58,13 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     if (row.connection.calUserId !== undefined) accounts.set(accountKey(row.connection), row.userUlid)
   }
 
-  const replaceLookups = (userUlid: UserUlid, next: ReadonlyMap<string, Lookup>) => {
-    for (const key of lookups.get(userUlid)?.keys() ?? []) {
+  const setOwners = (userUlid: UserUlid, before: Lookups.Lookups, next: Lookups.Lookups) => {
+    for (const { key } of before) {
       const users = owners.get(key)
       users?.delete(userUlid)
       if (users?.size === 0) owners.delete(key)
     }
-    for (const key of next.keys()) owners.set(key, (owners.get(key) ?? new Set()).add(userUlid))
-    if (next.size === 0) lookups.delete(userUlid)
-    else lookups.set(userUlid, next)
-  }
-
-  const setLookup = (row: Rows.Row, keepsOld: boolean, now: number) => {
-    const current = hash(row.pair.accessToken)
-    const superseded = [...((keepsOld ? lookups.get(row.userUlid) : undefined) ?? [])]
-      .filter(([key]) => key !== current)
-      .map(([key, lookup]) => [key, { ...lookup, supersededAt: lookup.supersededAt ?? now }] as const)
-      .filter(([, lookup]) => isRecent(lookup.supersededAt, now))
-      .sort(([, a], [, b]) => b.version - a.version)
-      .slice(0, supersededLookup.tokens)
-    const present: Lookup = { version: row.version, supersededAt: null }
-    replaceLookups(row.userUlid, new Map([[current, present], ...superseded]))
+    for (const { key } of next) owners.set(key, (owners.get(key) ?? new Set()).add(userUlid))
   }
 
   const remove = (userUlid: UserUlid, now: number): boolean => {
@@ -95,19 +72,19 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     if (row === undefined) return false
     log.removed(row, now)
     accounts.delete(accountKey(row.connection))
-    replaceLookups(userUlid, new Map())
+    setOwners(userUlid, row.lookups, [])
     sealed.delete(userUlid)
     return rows.delete(userUlid)
   }
 
-  /** Makes a pair the row's. `keepsOld`: the tokens it displaces still name the user for a while. */
-  const store = (row: Rows.Row, kind: ChangeKind, keepsOld: boolean, now: number) => {
+  /** Makes a pair the row's. */
+  const store = (row: Rows.Row, kind: ChangeKind, now: number) => {
     const before = rows.get(row.userUlid)
     log.written(before, row, now, kind)
     lastVersion = row.version
     rows.set(row.userUlid, row)
     setAccount(row, before)
-    setLookup(row, keepsOld, now)
+    setOwners(row.userUlid, before?.lookups ?? [], row.lookups)
     return Rows.toConnection(row)
   }
 
@@ -285,8 +262,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         // One that is not understood says nothing good of the client.
         if (unread === undefined)
           closeCircuit(request.circuit, Circuits.granted, request.unsealed === undefined ? claimedAt : Infinity, now)
-        if (CommitResult.$is("Stored")(result))
-          store(next, request.reissued === true ? "reissued" : "refreshed", true, now)
+        if (CommitResult.$is("Stored")(result)) store(next, request.reissued === true ? "reissued" : "refreshed", now)
         else {
           rows.set(row.userUlid, next)
           log.written(row, next, now)
@@ -304,8 +280,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         sealed.delete(userUlid)
         closeCircuit(request.circuit, Circuits.granted, Infinity, now)
         const before = Option.fromNullable(rows.get(userUlid))
-        const keepsOld = Option.exists(before, Rows.keepsAccount(connection))
-        return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", keepsOld, now))
+        return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", now))
       }),
     update: ({ connection, pair, userUlid }) =>
       step((now) => {
@@ -317,32 +292,32 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const request = { userUlid, connection: before.connection, pair }
         const { sessionsAfter } = before
         const next = { ...connect(Option.some(before), request, now, lastVersion + 1), sessionsAfter }
-        return Effect.succeed(Option.some(store(next, "updated", Rows.keepsAccount(before.connection)(before), now)))
+        return Effect.succeed(Option.some(store(next, "updated", now)))
       }),
     disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
     endSessions: (userUlid) =>
       Effect.sync(() => {
         const row = rows.get(userUlid)
         if (row === undefined) return false
-        rows.set(userUlid, { ...row, sessionsAfter: ++lastVersion })
-        replaceLookups(userUlid, new Map())
+        setOwners(userUlid, row.lookups, [])
+        rows.set(userUlid, { ...row, lookups: [], sessionsAfter: ++lastVersion })
         return true
       }),
-    findByAccessToken: (key) =>
-      step((now) => {
-        const [first] = [...(owners.get(key) ?? [])]
-          .flatMap((userUlid) => {
-            const lookup = lookups.get(userUlid)?.get(key)
-            return lookup !== undefined && isRecent(lookup.supersededAt, now) ? [{ userUlid, ...lookup }] : []
-          })
-          .sort(latest)
-        return Effect.succeed(
-          Option.map(Option.fromNullable(first), ({ supersededAt, userUlid }) => ({
-            userUlid,
-            supersededAt: Option.fromNullable(supersededAt)
-          }))
-        )
+    findByAccessToken: (accessHash, only) =>
+      Effect.sync(() => {
+        const found = [...(owners.get(Lookups.keyOf(accessHash)) ?? [])]
+          .filter((userUlid) => only === undefined || userUlid === only)
+          .flatMap((userUlid) => Option.toArray(Option.fromNullable(rows.get(userUlid))))
+        return Lookups.latest(found.map(Rows.toStored), accessHash)
       }),
+    handedOut: (users) =>
+      Effect.sync(() => {
+        for (const { at, userUlid } of users) {
+          const row = rows.get(userUlid)
+          if (row !== undefined && (row.handedOutAt ?? 0) < at) rows.set(userUlid, { ...row, handedOutAt: at })
+        }
+      }),
+    missingKeys: Effect.succeed([]),
     list: ({ after, limit, status }) =>
       Effect.sync(() =>
         [...rows.values()]
@@ -365,14 +340,3 @@ const clientKey = ({ clientId, fingerprint }: Circuits.ClientKey): string => JSO
 
 /** Names a Cal.com account; of a nameless one, nothing is stored under its key. */
 const accountKey = ({ _tag, calUserId, clientId }: Connection): string => JSON.stringify([_tag, clientId, calUserId])
-
-/** What is not superseded comes first, then what was superseded last, then the later pair. */
-const latest: Order.Order<Lookup> = Order.reverse(
-  Order.combine(
-    Order.mapInput(Order.number, ({ supersededAt }: Lookup) => supersededAt ?? Infinity),
-    Order.mapInput(Order.number, ({ version }: Lookup) => version)
-  )
-)
-
-const isRecent = (supersededAt: number | null, now: number): boolean =>
-  supersededAt === null || supersededAt + supersededLookup.minutes * 60_000 > now

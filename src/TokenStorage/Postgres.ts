@@ -4,7 +4,19 @@
  */
 import type { PgClient } from "@effect/sql-pg"
 import type { SqlClient } from "@effect/sql"
-import { Config, type ConfigError, Duration, Effect, Layer, Option, Redacted, Schema, type Scope, Stream } from "effect"
+import {
+  Config,
+  type ConfigError,
+  Duration,
+  Effect,
+  Either,
+  Layer,
+  Option,
+  Redacted,
+  Schema,
+  type Scope,
+  Stream
+} from "effect"
 import { KeyRing } from "../KeyRing.js"
 import type { Connection, TokenPair, UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
@@ -29,6 +41,7 @@ import * as Pool from "./Postgres/Pool.js"
 import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
 import type { CircuitCause } from "./Circuits.js"
+import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
 
 export interface Options extends Call.Options {
@@ -65,11 +78,7 @@ interface FailColumns extends Sealing.Columns {
 }
 
 /** What is new in a row that was written. */
-interface Written {
-  readonly version: number
-  readonly sessions_after: number
-  readonly updated_at: number
-}
+type Written = Pick<Sealing.Columns, "version" | "sessions_after" | "updated_at" | "handed_out_at" | "handed_out_code">
 
 export const make = (
   options: Options = {}
@@ -88,10 +97,9 @@ export const make = (
     const update = call<Written & Sealing.Account>("update", "update_1")
     const disconnect = call<{ readonly disconnect_1: boolean }>("disconnect", "disconnect_1")
     const endSessions = call<{ readonly end_sessions_1: number | null }>("endSessions", "end_sessions_1")
-    const findByAccessToken = call<{ readonly user_ulid: UserUlid; readonly superseded_at: number | null }>(
-      "findByAccessToken",
-      "find_by_access_token_1"
-    )
+    const findByAccessToken = call<Sealing.Columns>("findByAccessToken", "find_by_access_token_1")
+    const handedOut = call("handedOut", "handed_out_1")
+    const missingKeys = call<{ readonly key_id: string; readonly rows: number }>("missingKeys", "missing_keys_1")
     const seal = call<{ readonly seal_1: boolean }>("seal", "seal_1")
     const sealed = call<Sealing.SealedColumns & { readonly user_ulid: UserUlid }>("sealed", "sealed_1")
     const list = call<Sealing.Columns>("list", "list_1")
@@ -167,6 +175,18 @@ export const make = (
       )
     }
 
+    /** The row after a pair came from outside. */
+    const written = (userUlid: UserUlid, connection: Connection, pair: TokenPair, row: Written): StoredConnection => ({
+      userUlid,
+      connection,
+      pair,
+      status: { _tag: "Active" },
+      version: row.version,
+      sessionsAfter: row.sessions_after,
+      updatedAt: row.updated_at,
+      ...Sealing.handedOutOf(keys, { ...row, user_ulid: userUlid })
+    })
+
     return TokenStorage.of({
       find: (userUlid) => Effect.flatMap(find([userUlid]), openFirst),
 
@@ -241,7 +261,7 @@ export const make = (
       spend: ({ attemptId, dead, next, userUlid }) =>
         Effect.flatMap(spend([userUlid, attemptId, next, JSON.stringify(dead)]), openFirst),
 
-      commit: ({ attemptId, circuit, connection, dead, pair, reissued, seen, unread, unsealed, userUlid }) =>
+      commit: ({ attemptId, circuit, connection, dead, lookups, pair, reissued, seen, unread, unsealed, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [answer] = yield* commit(
@@ -255,6 +275,8 @@ export const make = (
                 JSON.stringify(dead),
                 reissued === true
               ],
+              lookups === undefined ? null : Lookups.encode(lookups.before),
+              ...Sealing.lookups(keys, userUlid, lookups?.after ?? []),
               unsealed ?? null,
               optionalMillis(unread?.probeIn),
               ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
@@ -321,11 +343,16 @@ export const make = (
           }
         }),
 
-      connect: ({ circuit, connection, pair, replace, userUlid }) =>
+      connect: ({ circuit, connection, granted, handedOutAt, pair, replace, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [row] = yield* connect(
-            [userUlid, ...accountOf(connection), ...sealed, replace === true, circuit?.fingerprint ?? null],
+            [
+              ...[userUlid, ...accountOf(connection), ...sealed],
+              ...Sealing.lookups(keys, userUlid, granted === true ? Lookups.granted(pair) : []),
+              ...(handedOutAt === undefined ? [null, null] : Sealing.handedOut(keys, userUlid, handedOutAt)),
+              ...[replace === true, circuit?.fingerprint ?? null]
+            ],
             "now"
           )
           if (row === undefined) return yield* new CalAccountInUse({ userUlid })
@@ -359,13 +386,35 @@ export const make = (
           return version !== undefined
         }),
 
-      findByAccessToken: (hash) =>
-        Effect.map(findByAccessToken([hash], "now"), ([row]) =>
-          Option.map(Option.fromNullable(row), ({ superseded_at, user_ulid }) => ({
-            userUlid: user_ulid,
-            supersededAt: Option.fromNullable(superseded_at)
-          }))
+      findByAccessToken: (accessHash, userUlid) =>
+        Effect.gen(function* () {
+          const names = keys.lookups(Lookups.keyOf(accessHash))
+          const rows = yield* findByAccessToken([JSON.stringify(names), userUlid ?? null])
+          const opened = yield* Effect.forEach(rows, (row) => Effect.either(open(row)))
+          const found = Lookups.latest(
+            opened.flatMap((each) => Option.toArray(Either.getRight(each))),
+            accessHash
+          )
+          // Only where nobody else has it does it matter that somebody's row cannot be read.
+          const [unreadable] = opened.flatMap((each) => Option.toArray(Either.getLeft(each)))
+          return Option.isNone(found) && unreadable !== undefined ? yield* unreadable : found
+        }),
+
+      handedOut: (users) =>
+        Effect.asVoid(
+          handedOut([
+            JSON.stringify(
+              users.map(({ at, userUlid }) => {
+                const [, code] = Sealing.handedOut(keys, userUlid, at)
+                return { user_ulid: userUlid, at, code }
+              })
+            )
+          ])
         ),
+
+      missingKeys: Effect.map(missingKeys([JSON.stringify(keys.ids)]), (rows) =>
+        rows.map(({ key_id: id, rows }) => ({ id, rows }))
+      ),
 
       list: ({ after, limit, status }) =>
         Effect.map(list([status ?? null, after ?? null, Math.max(0, limit)]), (rows) => rows.map(Sealing.summary)),
@@ -457,17 +506,6 @@ const accountOf = (connection: Connection): ReadonlyArray<unknown> => [
   connection.calUserId ?? null,
   connection._tag === "OAuth2" ? (connection.scope ?? null) : null
 ]
-
-/** The row after a pair was handed in. */
-const written = (userUlid: UserUlid, connection: Connection, pair: TokenPair, row: Written): StoredConnection => ({
-  userUlid,
-  connection,
-  pair,
-  status: { _tag: "Active" },
-  version: row.version,
-  sessionsAfter: row.sessions_after,
-  updatedAt: row.updated_at
-})
 
 const optionalMillis = (duration: Duration.Duration | undefined) => (duration === undefined ? null : millis(duration))
 

@@ -24,6 +24,7 @@ import {
   type StoredConnection,
   type StoredRow
 } from "../TokenStorage.js"
+import * as Lookups from "./Lookups.js"
 
 export interface Row extends StoredRow {
   /** Set while an attempt is open, also after its lease is over. */
@@ -73,18 +74,23 @@ export const millis = (duration: Duration.DurationInput): number =>
   Math.min(Math.round(Duration.toMillis(duration)), 100 * 365 * 86_400_000)
 
 /** What readers see of a row. */
-export const toConnection = (row: Row): StoredConnection => ({
+export const toConnection = ({ handedOutAt, ...row }: Row): StoredConnection => ({
   userUlid: row.userUlid,
   connection: row.connection,
   pair: row.pair,
   status: row.status,
   version: row.version,
   sessionsAfter: row.sessionsAfter,
-  updatedAt: row.updatedAt
+  updatedAt: row.updatedAt,
+  ...(handedOutAt === undefined ? {} : { handedOutAt })
 })
 
-/** The same with all that may be spent. */
-export const toStored = (row: Row): StoredRow => ({ ...toConnection(row), fallbacks: row.fallbacks })
+/** The same with all that may be spent, and all that finds the user. */
+export const toStored = (row: Row): StoredRow => ({
+  ...toConnection(row),
+  fallbacks: row.fallbacks,
+  lookups: row.lookups
+})
 
 /** What lists show of a row. */
 export const toSummary = (row: Row): ConnectionSummary => ({
@@ -189,6 +195,7 @@ export const commit = (
       connection: named(row.connection, request.connection, isFree),
       pair: request.pair,
       fallbacks: without(row.fallbacks, [...request.dead, committed]),
+      lookups: isSame(request.lookups?.before, row.lookups) ? (request.lookups?.after ?? []) : [],
       version,
       reissuedVersion: request.reissued === true ? version : row.reissuedVersion,
       ...(request.unread === undefined
@@ -261,11 +268,16 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
     onSome: ({ fallbacks, pair }) =>
       without([pair, ...fallbacks], [hash(request.pair.refreshToken)]).slice(0, maxFallbacks)
   }),
+  lookups: request.granted === true ? Lookups.granted(request.pair) : [],
+  handedOutAt: request.handedOutAt ?? Option.getOrUndefined(row)?.handedOutAt,
   version,
   sessionsAfter: version,
   status: active,
   updatedAt: now
 })
+
+const isSame = (one: Lookups.Lookups | undefined, other: Lookups.Lookups): boolean =>
+  one !== undefined && Lookups.encode(one) === Lookups.encode(other)
 
 /** Whether what is stored of a user's earlier pairs stays useful: only if it certainly is the same Cal.com account. */
 export const keepsAccount =

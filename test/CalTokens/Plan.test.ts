@@ -23,6 +23,7 @@ const rowOf = (connection: Connection, [own = "own", ...fallbacks]: ReadonlyArra
   connection,
   pair: pairOf(own),
   fallbacks: fallbacks.map(pairOf),
+  lookups: [],
   status: { _tag: "Active" },
   version: 1,
   sessionsAfter: 1,

@@ -50,7 +50,7 @@ describe("the present token", () => {
   it.effect("expired, is refreshed; whoever asks with it later gets what is stored", () =>
     Effect.gen(function* () {
       const sandbox = yield* Sandbox.Sandbox
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* TestClock.adjust("61 minutes")
       const first = yield* ask(accessToken)
       assert.deepStrictEqual(first.json, { accessToken: yield* stored })
@@ -67,7 +67,7 @@ describe("the present token", () => {
 
   it.effect("is refreshed once, however many tabs ask", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* TestClock.adjust("61 minutes")
       const answers = yield* Effect.all(
         Array.from({ length: 100 }, () => ask(accessToken)),
@@ -82,7 +82,7 @@ describe("the present token", () => {
     "refused by Cal.com before its expiry, is refreshed once in 30 seconds, then the page is told to wait",
     () =>
       Effect.gen(function* () {
-        const { accessToken } = yield* World.connectManaged()
+        const { accessToken } = yield* World.obtainManaged()
         yield* TestClock.adjust("20 minutes")
         const second = (yield* ask(accessToken)).json["accessToken"] as string
         assert.notStrictEqual(second, Redacted.value(accessToken))
@@ -103,20 +103,20 @@ describe("the present token", () => {
 
   it.effect("names its user for a day after its expiry, and no longer", () =>
     Effect.gen(function* () {
-      const { accessToken, accessTokenExpiresAt } = yield* World.connectManaged()
+      const { accessToken, accessTokenExpiresAt } = yield* World.obtainManaged()
       yield* TestClock.setTime(accessTokenExpiresAt + Duration.toMillis("24 hours") + 1)
       const late = yield* ask(accessToken)
       assert.deepStrictEqual([late.status, late.json], [401, unknown])
       assert.strictEqual(yield* upstream, 0)
       yield* TestClock.setTime(accessTokenExpiresAt + Duration.toMillis("24 hours"))
       assert.strictEqual((yield* ask(accessToken)).status, 200)
-    }).pipe(Effect.provide(layer()))
+    }).pipe(Effect.provide(layer({ atomsMaxAge: "48 hours" })))
   )
 
   it.effect("of a user who has to reconnect says so", () =>
     Effect.gen(function* () {
       const sandbox = yield* Sandbox.Sandbox
-      const { accessToken, calUserId } = yield* World.connectOAuth2()
+      const { accessToken, calUserId } = yield* World.obtainOAuth2()
       yield* sandbox.revokeRefreshTokens(calUserId)
       yield* TestClock.adjust("31 minutes")
       for (const round of [1, 2]) {
@@ -131,7 +131,7 @@ describe("the present token", () => {
 describe("a superseded token", () => {
   it.effect("is good for an hour, costs no refresh, and gets what is stored even if that has expired", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const calls = yield* upstream
       yield* TestClock.adjust(Duration.subtract("60 minutes", "1 millis"))
@@ -144,7 +144,7 @@ describe("a superseded token", () => {
 
   it.effect("is one of five at most", () =>
     Effect.gen(function* () {
-      yield* World.connectManaged()
+      yield* World.obtainManaged()
       const tokens: Array<string> = []
       for (let n = 0; n < 6; n++) {
         tokens.push(yield* stored)
@@ -161,10 +161,11 @@ describe("a superseded token", () => {
     Effect.gen(function* () {
       const tokens = yield* CalTokens.CalTokens
       const sandbox = yield* Sandbox.Sandbox
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const other = yield* sandbox.grantManaged({ email: "other@example.com" })
-      yield* tokens.connect(World.user(), { _tag: "ManagedUser", calUserId: other.calUserId }, other)
+      const connection = { _tag: "ManagedUser", calUserId: other.calUserId } as const
+      yield* tokens.connectWith(World.user(), Effect.succeed({ connection, pair: other }))
       assert.strictEqual((yield* ask(accessToken)).status, 401)
       yield* TestClock.adjust("20 seconds")
       assert.strictEqual((yield* ask(other.accessToken)).status, 200)
@@ -182,8 +183,8 @@ describe("nobody else", () => {
 
   it.effect("gets a token: not for none, a made up, a forged, a refresh or a client's one; nor is Cal.com asked", () =>
     Effect.gen(function* () {
-      const grant = yield* World.connectManaged()
-      yield* World.connectOAuth2(World.user(2))
+      const grant = yield* World.obtainManaged()
+      yield* World.obtainOAuth2(World.user(2))
       const real = Redacted.value(grant.accessToken)
       const [header = "", claims = "", signature = ""] = real.split(".")
       const parsed = JSON.parse(Buffer.from(claims, "base64url").toString()) as object
@@ -206,6 +207,8 @@ describe("nobody else", () => {
         jwt({ alg: "HS256" }, { ...parsed, ownerId: 1, userId: 1 }, () => signature),
         Redacted.value(Sandbox.demoManaged.clientSecret)
       ]
+      const tap = yield* StorageTap.StorageTap
+      yield* tap.reset
       for (const token of forged) {
         const { json, status } = yield* ask(token === undefined ? undefined : encodeURI(token))
         assert.deepStrictEqual([status, json], [401, unknown])
@@ -221,7 +224,7 @@ describe("nobody else", () => {
   it.effect("gets another's token", () =>
     Effect.gen(function* () {
       const users = [World.user(1), World.user(2), World.user(3)]
-      const grants = yield* Effect.forEach(users, (user) => World.connectManaged(user))
+      const grants = yield* Effect.forEach(users, (user) => World.obtainManaged(user))
       yield* TestClock.adjust("61 minutes")
       for (const round of [1, 2]) {
         const answers = yield* Effect.all(
@@ -241,7 +244,7 @@ describe("nobody else", () => {
 describe("the page's origin", () => {
   it.effect("is one of those that are allowed, letter by letter", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const wrong = [
         "https://evil.example",
@@ -269,7 +272,7 @@ describe("the page's origin", () => {
 
   it.effect("is not named by a page of the same origin, nor by programs", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const from = (site: string | undefined) =>
         call({
@@ -321,7 +324,7 @@ describe("the page's origin", () => {
 
   it.effect("is nowhere allowed by default: the endpoint is off", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       for (const from of [origin, ""]) {
         const { headers, json, status } = yield* ask(accessToken, from)
         assert.deepStrictEqual([status, json["accessToken"], json["code"]], [404, "", "NotFound"])
@@ -339,7 +342,7 @@ describe("every failure", () => {
     Effect.gen(function* () {
       const tap = yield* StorageTap.StorageTap
       const sandbox = yield* Sandbox.Sandbox
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       const seen: Array<unknown> = []
       const note = Effect.map(ask(accessToken), ({ headers, json, status }) => {
         assert.deepInclude(json, { accessToken: "", success: false })
@@ -348,9 +351,9 @@ describe("every failure", () => {
         seen.push([status, json["code"]])
       })
       yield* TestClock.adjust("61 minutes")
-      yield* tap.refuse("find")
+      yield* tap.refuse("findByAccessToken")
       yield* note
-      yield* tap.around("find", { before: Effect.die(new Error("a fault")) })
+      yield* tap.around("findByAccessToken", { before: Effect.die(new Error("a fault")) })
       yield* note
       yield* sandbox.inject(Sandbox.Fault.status(429, { kind: "refresh" }))
       yield* note
@@ -372,7 +375,7 @@ describe("every failure", () => {
   it.effect("is logged once, with its operation and, where there is one, its user; no token", () =>
     Effect.gen(function* () {
       const sandbox = yield* Sandbox.Sandbox
-      const { accessToken, calUserId } = yield* World.connectOAuth2()
+      const { accessToken, calUserId } = yield* World.obtainOAuth2()
       yield* sandbox.revokeRefreshTokens(calUserId)
       yield* TestClock.adjust("31 minutes")
       yield* ask(accessToken)
@@ -402,7 +405,7 @@ describe("every failure", () => {
 
   it.effect("counts: an address has so many requests, and so many unknown tokens", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const from = (address: string, token: Redacted.Redacted | string) =>
         call({
@@ -454,7 +457,7 @@ describe("every failure", () => {
 describe("a program's own session", () => {
   it.effect("is asked before anything is looked up, and may allow its own user only", () =>
     Effect.gen(function* () {
-      const { accessToken } = yield* World.connectManaged()
+      const { accessToken } = yield* World.obtainManaged()
       yield* rotate
       const tap = yield* StorageTap.StorageTap
       const as = (session: string) =>
@@ -465,7 +468,7 @@ describe("a program's own session", () => {
       yield* tap.reset
       const refused = yield* as("none")
       assert.deepStrictEqual([refused.status, refused.json], [401, unknown])
-      assert.strictEqual(tap.count("find"), 0)
+      assert.strictEqual(tap.count("findByAccessToken"), 0)
       const other = yield* as(World.user(2))
       assert.deepStrictEqual([other.status, other.json], [401, unknown])
       assert.strictEqual((yield* as(World.user())).status, 200)

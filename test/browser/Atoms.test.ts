@@ -1,6 +1,6 @@
 /** The endpoint for Atoms, asked by pages of another site in a real browser, with its CORS rules. */
 import type { ServerResponse } from "node:http"
-import { Redacted } from "effect"
+import { Effect, Redacted } from "effect"
 import type { Page } from "playwright-core"
 import { assert } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -16,7 +16,8 @@ const refreshPath = "/api/cal/atoms/refresh"
 /** A connected managed user, and a website whose pages hold the token of that moment. */
 const connect = async (world: BrowserWorld) => {
   const grant = await world.run(world.sandbox.grantManaged({ email: "ada@example.com" }))
-  await world.run(world.tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant))
+  const connection = { _tag: "ManagedUser", calUserId: grant.calUserId } as const
+  await world.run(world.tokens.connectWith(userUlid, Effect.succeed({ connection, pair: grant })))
   const accessToken = Redacted.value(grant.accessToken)
   const page = AtomsPage.html({ calUrl: world.cal, clientId, refreshUrl: world.service + refreshPath, accessToken })
   world.serve((_, response: ServerResponse) => response.writeHead(200, { "content-type": "text/html" }).end(page))

@@ -284,7 +284,7 @@ describe("the HTTP service tells no token", () => {
         const { interfere, witness } = yield* LeakWorld
         const { call } = yield* makeServer
         const sandbox = yield* Sandbox.Sandbox
-        const grant = yield* World.connectManaged()
+        const grant = yield* World.obtainManaged()
         const wrong = randomBytes(32).toString("base64url")
         witness.secrets.add("wrong token", wrong)
         const atoms = (token: string) => call({ method: "GET", path: "/api/cal/atoms/refresh", key: token })

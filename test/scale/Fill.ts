@@ -13,7 +13,6 @@ export const user = (n: number) => {
     userUlid,
     connection,
     refreshHash: hash(Redacted.make(`refresh-${n}`)),
-    accessHash: hash(Redacted.make(`access-${n}`)),
     transition: `00000000-0000-4000-8000-${n.toString().padStart(12, "0")}`
   }
 }
@@ -27,10 +26,10 @@ export const fill = (count: number) =>
       Effect.gen(function* () {
         yield* sql`set local session_replication_role = replica`
         yield* sql`
-          insert into cal_tokens.connection (user_ulid, kind, client_id, cal_user_id, pair, refresh_hash, access_hash,
+          insert into cal_tokens.connection (user_ulid, kind, client_id, cal_user_id, pair, refresh_hash,
             access_token_expires_at, version, status, cause, since, updated_at)
-          select '01' || lpad(n::text, 24, '0'), 'ManagedUser', 'platform', n, repeat('x', 400),
-            encode(sha256(('refresh-' || n)::bytea), 'hex'), encode(sha256(('access-' || n)::bytea), 'hex'),
+          select '01' || lpad(n::text, 24, '0'), 'ManagedUser', 'platform', n, 'v1.k1.' || repeat('x', 400),
+            encode(sha256(('refresh-' || n)::bytea), 'hex'),
             4000000000000, nextval('cal_tokens.version'), case n % 50 when 0 then 'reauthorization_required' else 'active' end,
             case n % 50 when 0 then 'revoked' end, case n % 50 when 0 then 0 end, 0
           from generate_series(1, ${count}::integer) n`
@@ -38,8 +37,9 @@ export const fill = (count: number) =>
           insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
           select kind, client_id, cal_user_id, user_ulid from cal_tokens.connection order by cal_user_id`
         yield* sql`
-          insert into cal_tokens.access_token_lookup (hash, user_ulid, version)
-          select access_hash, user_ulid, version from cal_tokens.connection order by access_hash`
+          insert into cal_tokens.access_token_lookup (name, user_ulid)
+          select left(encode(sha256(('name-' || version)::bytea), 'base64'), 43), user_ulid
+          from cal_tokens.connection order by 1`
         // As many changes as users, of the last twenty hours, by 500 transactions; the oldest are to be told of now, the others later.
         yield* sql`
           insert into cal_tokens.change (xid, at, user_ulid, kind, version, reauthorized)

@@ -16,7 +16,7 @@ export interface Case {
 
 /** For the n-th of `count` users, an active one, who may take the account of the next one, or a new one. */
 export const cases = (n: number, count: number): Record<string, Case> => {
-  const { accessHash, connection, refreshHash, transition, userUlid } = user(n)
+  const { connection, refreshHash, transition, userUlid } = user(n)
   const other = user(n + 1)
   // So that a whole page is behind it, also of users to reconnect.
   const later = user(Math.floor(n / 2)).userUlid
@@ -38,6 +38,8 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       storage.connect({ userUlid, connection, pair, ...request })
   const nameless = connecting({ connection: Fixture.oauth() })
   const named = Fixture.oauth(count + n)
+  const granted = connecting({ granted: true })
+  const finding: Operation = (storage) => storage.findByAccessToken(Fixture.accessHash(`new ${n}`))
   const update: Operation = (storage) => storage.update({ userUlid, connection, pair })
   const deliver: Operation = (storage) => storage.log.claim({ holder: "me", lease: Fixture.lease, limit: 1 })
   const oldest = user(1).transition
@@ -84,12 +86,15 @@ export const cases = (n: number, count: number): Record<string, Case> => {
     update: { operation: update },
     disconnect: { operation: (storage) => storage.disconnect(userUlid) },
     endSessions: { operation: (storage) => storage.endSessions(userUlid) },
-    findByAccessToken: { operation: (storage) => storage.findByAccessToken(accessHash) },
-    "findByAccessToken, superseded": { operation: (storage) => storage.findByAccessToken(accessHash), after: [update] },
+    "findByAccessToken, nobody": { answer: 0, operation: finding },
+    findByAccessToken: { operation: finding, after: [granted] },
     "findByAccessToken, of two users": {
-      operation: (storage) => storage.findByAccessToken(Fixture.accessHash(`new ${n}`)),
-      after: [update, (storage) => storage.update({ userUlid: other.userUlid, connection: other.connection, pair })]
+      answer: 2,
+      operation: finding,
+      after: [granted, connecting({ userUlid: other.userUlid, connection: other.connection, granted: true })]
     },
+    handedOut: { operation: (storage) => storage.handedOut([{ userUlid, at: 1 }]) },
+    missingKeys: { answer: 0, operation: (storage) => storage.missingKeys },
     "list, first page": { answer: 50, operation: (storage) => storage.list({ limit: 50 }) },
     "list, later page": { answer: 50, operation: (storage) => storage.list({ limit: 50, after: later }) },
     "list, active": {

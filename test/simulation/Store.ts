@@ -339,6 +339,8 @@ export const connect = (
       ),
     endSessions: storage.endSessions,
     findByAccessToken: storage.findByAccessToken,
+    handedOut: storage.handedOut,
+    missingKeys: storage.missingKeys,
     list: storage.list,
     ping: storage.ping,
     notices: Stream.fromQueue(heard),

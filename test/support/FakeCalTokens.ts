@@ -69,6 +69,8 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         sessionsAfter: unused,
         endSessions: unused,
         info: unused,
+        handedOut: unused,
+        holdsUnstored: Effect.succeed(false),
         changes: Stream.empty
       })
     )

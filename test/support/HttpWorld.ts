@@ -1,7 +1,10 @@
 /** The HTTP service over a real socket, on the real core, memory storage and the sandbox; time is the test clock's. */
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Either, Layer, Logger } from "effect"
+import { Duration, Effect, Either, Layer, Logger } from "effect"
+import type * as CalApi from "../../src/CalApi.js"
+import type * as CalClient from "../../src/CalClient.js"
+import type * as CalTokens from "../../src/CalTokens.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
@@ -9,9 +12,11 @@ import * as KeyRing from "../../src/KeyRing.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Atoms from "../../src/Http/Atoms.js"
 import * as Origins from "../../src/Http/Origins.js"
+import * as AtomsTokens from "../../src/Http/AtomsTokens.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
+import type { TokenStorage } from "../../src/TokenStorage.js"
 import * as World from "./World.js"
 
 export const origin = "https://app.example.com"
@@ -26,6 +31,7 @@ export interface Options {
   readonly proxies?: ReadonlyArray<string>
   readonly limits?: Partial<CallerLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
+  readonly atomsMaxAge?: Duration.DurationInput
   readonly logger?: Logger.Logger<unknown, void>
 }
 
@@ -34,7 +40,13 @@ const apiKeys = Either.getOrThrow(
 )
 
 /** Everything; what is logged is not shown, unless there is a `logger`. */
-export const layer = (options: Options = {}) =>
+export const layer = (options: Options = {}) => layerOn(World.layer(), options)
+
+/** The same on another world. */
+export const layerOn = <A, E, R>(
+  world: Layer.Layer<A | CalApi.CalApi | CalClient.CalClient | CalTokens.CalTokens | TokenStorage, E, R>,
+  options: Options = {}
+) =>
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
     Layer.provide(ApiKeys.layer(apiKeys)),
@@ -43,12 +55,15 @@ export const layer = (options: Options = {}) =>
       Layer.succeed(Origins.AllowedOrigins, options.origins ?? [origin]),
       Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
       CallerLimits.layerConfig(options.limits ?? {}),
+      options.atomsMaxAge === undefined
+        ? Layer.empty
+        : Layer.succeed(AtomsTokens.MaxAge, Duration.decode(options.atomsMaxAge)),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
     Layer.provide(ConnectFlow.layer({})),
     Layer.provide(FlowStorage.layerMemory),
     Layer.provide(KeyRing.layerEphemeral),
-    Layer.provideMerge(World.layer()),
+    Layer.provideMerge(world),
     Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )
 

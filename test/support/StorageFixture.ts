@@ -2,7 +2,7 @@
  * What tests of the storage port share: users, pairs, accounts, requests with every field filled in, and plain views of
  * answers, for `Redacted` values of different content look alike to an assertion.
  */
-import { Duration, Effect, Option, Redacted, Schema, Struct } from "effect"
+import { Clock, Duration, Effect, Option, Redacted, Schema, Struct } from "effect"
 import { type Connection, hash, type ManagedUser, type TokenPair, UserUlid } from "../../src/Token.js"
 import { CalUnavailable } from "../../src/TokenError.js"
 import {
@@ -15,6 +15,7 @@ import {
   type StoredRow,
   type TokenStorage
 } from "../../src/TokenStorage.js"
+import * as Lookups from "../../src/TokenStorage/Lookups.js"
 
 export type Storage = TokenStorage["Type"]
 
@@ -81,6 +82,22 @@ export const commitOf = (
   ...request
 })
 
+/** A refresh as it is committed: with what finds the user from then on. */
+export const refreshing = (
+  storage: Storage,
+  userUlid: UserUlid,
+  connection: Connection,
+  request: Partial<CommitRequest> = {}
+) =>
+  Effect.flatMap(Effect.all([storage.find(userUlid), Clock.currentTimeMillis]), ([row, at]) => {
+    const commit = commitOf(userUlid, connection, request)
+    const lookups = Option.map(row, (row) => ({
+      before: row.lookups,
+      after: request.reissued === true ? Lookups.granted(commit.pair) : Lookups.refreshed(row, commit.pair, at)
+    }))
+    return storage.commit({ ...commit, lookups: request.lookups ?? Option.getOrUndefined(lookups) })
+  })
+
 export const notSpent = (backoff: Duration.DurationInput = 0): AttemptFailure =>
   AttemptFailure.NotSpent({ error, backoff: Duration.decode(backoff) })
 export const unknown = (
@@ -105,7 +122,7 @@ export const namesStored = (storage: Storage, userUlid: UserUlid) =>
 export const plain = (row: StoredConnection | StoredRow) => ({
   ...Struct.omit(row, "version", "sessionsAfter"),
   pair: plainPair(row.pair),
-  ...("fallbacks" in row ? { fallbacks: row.fallbacks.map(plainPair) } : {})
+  ...("fallbacks" in row ? { fallbacks: row.fallbacks.map(plainPair), lookups: row.lookups } : {})
 })
 const plainPair = (one: TokenPair) => ({
   ...one,

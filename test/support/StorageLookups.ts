@@ -1,28 +1,21 @@
 /**
- * Which user an access token belongs to, how users are listed, and that every field comes back.
+ * Which user an access token finds, how users are listed, and that every field comes back.
  */
 import type { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Option, Schema, TestClock } from "effect"
-import { hash, UserUlid } from "../../src/Token.js"
-import { supersededLookup, type ConnectionSummary } from "../../src/TokenStorage.js"
+import { UserUlid } from "../../src/Token.js"
+import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 
-/**
- * Look-ups of a token that its user's row has not, or no longer, and more of the past than is kept: nowhere. A row whose
- * sessions were ended after its pair was stored has none.
- */
+/** Where the names to look users up by are not as many as their rows say, and who has more of the past than is kept: nowhere. */
 export const strayLookups = (sql: SqlClient.SqlClient) => sql`
-  with said as (
-    select user_ulid, access_hash, version from cal_tokens.connection
-  ), kept as (
-    select user_ulid, hash, version from cal_tokens.access_token_lookup where superseded_at is null
-  )
-  select 'without look-up' as problem, user_ulid from (select * from said except select * from kept) a
-    join cal_tokens.connection c using (user_ulid) where c.version >= c.sessions_after
-  union all select 'without row', user_ulid from (select * from kept except select * from said) b
-  union all select 'too many', user_ulid from cal_tokens.access_token_lookup where superseded_at is not null
-    group by user_ulid having count(*) > ${supersededLookup.tokens}`
+  select user_ulid from (
+    select user_ulid, json_array_length(c.lookups::json) as said,
+      (select count(*) from cal_tokens.access_token_lookup l where l.user_ulid = c.user_ulid) as kept
+    from cal_tokens.connection c
+  ) counted where said <> kept or said > ${1 + Lookups.superseded.tokens}`
 
 /** Two users, who may have the same tokens: those are told apart by short names. */
 const twoUsers = (storage: Fixture.Storage) => {
@@ -32,76 +25,140 @@ const twoUsers = (storage: Fixture.Storage) => {
   }
   const [a, b] = [make(), make()]
   const token = (name: string) => `${a.userUlid} ${name}`
+  /** Through Cal.com's consent, say. */
   const connect = (user: typeof a, name: string, connection = user.connection, replace = false) =>
-    storage.connect({ userUlid: user.userUlid, connection, pair: Fixture.pair(token(name)), replace })
+    storage.connect({
+      userUlid: user.userUlid,
+      connection,
+      pair: Fixture.pair(token(name)),
+      replace,
+      granted: true
+    })
+  const handIn = (user: typeof a, name: string) =>
+    storage.connect({ userUlid: user.userUlid, connection: user.connection, pair: Fixture.pair(token(name)) })
+  const moving = (user: typeof a, from: string, to: string, reissued = false) =>
+    Fixture.refreshing(storage, user.userUlid, user.connection, {
+      pair: Fixture.pair(token(to)),
+      seen: Fixture.refreshHash(token(from)),
+      reissued
+    })
   /** From one token to another, by a refresh. */
-  const moveOn = (user: typeof a, from: string, to: string) =>
+  const moveOn = (user: typeof a, from: string, to: string, reissued = false) =>
     Effect.gen(function* () {
       yield* storage.claim(Fixture.claimOf(user.userUlid))
-      const request = { pair: Fixture.pair(token(to)), seen: Fixture.refreshHash(token(from)) }
-      const result = yield* storage.commit(Fixture.commitOf(user.userUlid, user.connection, request))
-      assert.strictEqual(result._tag, "Stored")
+      assert.strictEqual((yield* moving(user, from, to, reissued))._tag, "Stored")
     })
-  const owner = (name: string) =>
+  const owner = (name: string, only?: typeof a) =>
     Effect.map(
-      storage.findByAccessToken(Fixture.accessHash(token(name))),
+      storage.findByAccessToken(Fixture.accessHash(token(name)), only?.userUlid),
       Option.match({
         onNone: () => "nobody",
-        onSome: ({ supersededAt, userUlid }) =>
-          `${userUlid === a.userUlid ? "a" : "b"} ${Option.match(supersededAt, { onNone: () => "now", onSome: (at) => `until ${at}` })}`
+        onSome: ({ lookup: { supersededAt: at }, row: { userUlid } }) =>
+          `${userUlid === a.userUlid ? "a" : "b"} ${at === null ? "now" : `until ${at}`}`
       })
     )
-  return { a, b, connect, moveOn, owner }
+  return { a, b, connect, handIn, moveOn, owner, token }
 }
 
 export const lookups = (storage: () => Fixture.Storage) => {
-  it.effect("access tokens name their user, superseded ones for an hour and five at most", () =>
+  it.effect("tokens that Cal.com gave name their user, five of the past at most, and of the last hour", () =>
     Effect.gen(function* () {
-      const { calUserId, userUlid } = Fixture.newUser()
-      const connection = Fixture.managed(calUserId)
-      const name = (n: number) => `${userUlid} ${n}`
-      const lookup = (n: number) =>
-        Effect.map(storage().findByAccessToken(Fixture.accessHash(name(n))), (found) =>
-          Option.match(found, {
-            onNone: () => "unknown",
-            onSome: (owner) =>
-              `${owner.userUlid === userUlid ? "mine" : "other's"} ${Option.getOrElse(owner.supersededAt, () => "current")}`
-          })
-        )
-      yield* storage().connect({ userUlid, connection, pair: Fixture.pair(name(0)) })
-      assert.strictEqual(yield* lookup(0), "mine current")
+      const { a, connect, moveOn, owner } = twoUsers(storage())
+      yield* connect(a, "0")
+      assert.strictEqual(yield* owner("0"), "a now")
       for (const n of [1, 2, 3, 4, 5, 6]) {
         yield* TestClock.adjust(1000)
-        yield* storage().claim(Fixture.claimOf(userUlid))
-        yield* storage().commit(Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(name(n)) }))
+        yield* moveOn(a, `${n - 1}`, `${n}`)
       }
-      const all = Effect.forEach([0, 1, 2, 6], lookup)
-      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
-      yield* TestClock.adjust(Duration.minutes(60).pipe(Duration.subtract("4001 millis")))
-      assert.deepStrictEqual(yield* all, ["unknown", "mine 2000", "mine 3000", "mine current"])
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(yield* all, ["unknown", "unknown", "mine 3000", "mine current"])
-      yield* Fixture.update(storage(), userUlid, Fixture.pair(name(7)))
-      assert.deepStrictEqual(yield* Effect.forEach([1, 6, 7], lookup), ["unknown", "mine 3602000", "mine current"])
-      // Another account: its predecessor's holder must not get at the new one's tokens.
-      yield* storage().connect({ userUlid, connection: Fixture.oauth(calUserId), pair: Fixture.pair(name(8)) })
-      assert.deepStrictEqual(yield* Effect.forEach([6, 7, 8], lookup), ["unknown", "unknown", "mine current"])
-      yield* storage().disconnect(userUlid)
-      assert.strictEqual(yield* lookup(8), "unknown")
+      const all = Effect.forEach(["0", "1", "2", "6"], (name) => owner(name))
+      assert.deepStrictEqual(yield* all, ["nobody", "a until 2000", "a until 3000", "a now"])
+      yield* TestClock.adjust(Duration.subtract("60 minutes", "4001 millis"))
+      yield* moveOn(a, "6", "7")
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "a until 3000", `a until ${3_600_000 + 1999}`])
+      yield* TestClock.adjust(1001)
+      yield* moveOn(a, "7", "8")
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "nobody", `a until ${3_600_000 + 1999}`])
+    })
+  )
+
+  it.effect("one that was handed in names nobody, also when it is a token of the past; its first refresh's does", () =>
+    Effect.gen(function* () {
+      const { a, connect, handIn, moveOn, owner } = twoUsers(storage())
+      const all = Effect.forEach(["given", "handed in", "x", "y"], (name) => owner(name))
+      yield* connect(a, "given")
+      yield* handIn(a, "handed in")
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "nobody", "nobody"])
+      yield* moveOn(a, "handed in", "x")
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "a now", "nobody"])
+      yield* moveOn(a, "x", "y")
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "a until 0", "a now"])
+      yield* Fixture.update(storage(), a.userUlid, Fixture.pair("updated"))
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "nobody", "nobody"])
+    })
+  )
+
+  it.effect("a reissue, another account and a disconnect end all of them, but for the new pair's own", () =>
+    Effect.gen(function* () {
+      const { a, connect, moveOn, owner } = twoUsers(storage())
+      const all = Effect.forEach(["x", "y", "z"], (name) => owner(name))
+      const begin = Effect.zipRight(connect(a, "x"), moveOn(a, "x", "y"))
+      yield* begin
+      assert.deepStrictEqual(yield* all, ["a until 0", "a now", "nobody"])
+      yield* moveOn(a, "y", "z", true)
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "a now"])
+      yield* begin
+      yield* connect(a, "z", a.other)
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "a now"])
+      yield* storage().disconnect(a.userUlid)
+      assert.deepStrictEqual(yield* all, ["nobody", "nobody", "nobody"])
+    })
+  )
+
+  it.effect("one that only brings a refresh token changes none", () =>
+    Effect.gen(function* () {
+      const { a, connect, handIn, owner, token } = twoUsers(storage())
+      for (const [begin, left] of [
+        [connect(a, "x"), "a now"],
+        [handIn(a, "x"), "nobody"]
+      ] as const) {
+        yield* begin
+        yield* storage().claim(Fixture.claimOf(a.userUlid))
+        const { accessToken } = Fixture.pair(token("x"))
+        const pair = Fixture.pair(token("next"), { accessToken })
+        yield* Fixture.refreshing(storage(), a.userUlid, a.connection, { pair })
+        assert.strictEqual(yield* owner("x"), left)
+      }
+    })
+  )
+
+  it.effect("a refresh that was begun before they were ended brings none back, nor adds its own", () =>
+    Effect.gen(function* () {
+      const { a, connect, handIn, moveOn, owner, token } = twoUsers(storage())
+      yield* connect(a, "x")
+      yield* moveOn(a, "x", "y")
+      const before = Option.getOrThrow(yield* storage().find(a.userUlid)).lookups
+      yield* storage().claim(Fixture.claimOf(a.userUlid))
+      // The same pair once more, so that the late one still fits.
+      yield* handIn(a, "y")
+      const pair = Fixture.pair(token("late"))
+      const after = [...Lookups.granted(pair), ...before]
+      const commit = { pair, seen: Fixture.refreshHash(token("y")), lookups: { before, after } }
+      const result = yield* storage().commit(Fixture.commitOf(a.userUlid, a.connection, commit))
+      assert.strictEqual(result._tag, "Stored")
+      const owners = yield* Effect.forEach(["x", "y", "late"], (name) => owner(name))
+      assert.deepStrictEqual(owners, ["nobody", "nobody", "nobody"])
+      yield* moveOn(a, "late", "next")
+      assert.strictEqual(yield* owner("next"), "a now")
     })
   )
 
   it.effect("a token that comes back is current again", () =>
     Effect.gen(function* () {
-      const { calUserId, userUlid } = Fixture.newUser()
-      const connection = Fixture.managed(calUserId)
-      const [a, b] = [Fixture.pair(`${userUlid} a`), Fixture.pair(`${userUlid} b`)]
-      for (const pair of [a, b, a, a]) yield* storage().connect({ userUlid, connection, pair })
-      const found = (pair: typeof a) =>
-        Effect.map(storage().findByAccessToken(hash(pair.accessToken)), (owner) =>
-          Option.match(owner, { onNone: () => "none", onSome: ({ supersededAt }) => supersededAt._tag })
-        )
-      assert.deepStrictEqual([yield* found(a), yield* found(b)], ["None", "Some"])
+      const { a, connect, moveOn, owner } = twoUsers(storage())
+      yield* connect(a, "x")
+      yield* moveOn(a, "x", "y")
+      yield* moveOn(a, "y", "x")
+      assert.deepStrictEqual([yield* owner("x"), yield* owner("y")], ["a now", "a until 0"])
     })
   )
 
@@ -112,54 +169,25 @@ export const lookups = (storage: () => Fixture.Storage) => {
       yield* connect(a, "x")
       yield* connect(b, "x")
       assert.strictEqual(yield* owner("x"), "b now")
+      // Or whoever is asked for.
+      assert.deepStrictEqual([yield* owner("x", a), yield* owner("x", b)], ["a now", "b now"])
       // Stored once more: the later one of the two.
       yield* connect(a, "x")
       assert.strictEqual(yield* owner("x"), "a now")
       yield* TestClock.adjust(1000)
       yield* moveOn(a, "x", "a's own")
       assert.deepStrictEqual([yield* owner("x"), yield* owner("a's own")], ["b now", "a now"])
+      assert.deepStrictEqual([yield* owner("x", a), yield* owner("a's own", b)], ["a until 1000", "nobody"])
       yield* TestClock.adjust(1000)
       yield* moveOn(b, "x", "b's own")
       assert.deepStrictEqual([yield* owner("x"), yield* owner("b's own")], ["b until 2000", "b now"])
-      // In the same instant, the later pair decides, not who was the first to move on.
+      // In the same instant, the later pair decides.
       yield* connect(a, "y")
       yield* connect(b, "y")
       yield* moveOn(b, "y", "z")
       assert.strictEqual(yield* owner("y"), "a now")
       yield* moveOn(a, "y", "z")
-      assert.deepStrictEqual([yield* owner("y"), yield* owner("z")], ["b until 2000", "a now"])
-      yield* TestClock.adjust(Duration.minutes(60).pipe(Duration.subtract("1 millis")))
-      assert.deepStrictEqual([yield* owner("x"), yield* owner("z")], ["b until 2000", "a now"])
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual([yield* owner("x"), yield* owner("y"), yield* owner("z")], ["nobody", "nobody", "a now"])
-    })
-  )
-
-  it.effect("of users with one access token, each is found when the other is gone or no longer counts", () =>
-    Effect.gen(function* () {
-      const { a, b, connect, moveOn, owner } = twoUsers(storage())
-      const both = Effect.zipRight(connect(a, "x"), connect(b, "x"))
-      // Whoever came first.
-      for (const [gone, left] of [
-        [a, "b now"],
-        [b, "a now"]
-      ] as const) {
-        yield* both
-        yield* storage().disconnect(gone.userUlid)
-        assert.strictEqual(yield* owner("x"), left)
-      }
-      yield* both
-      yield* connect(b, "b's own", b.other)
-      assert.strictEqual(yield* owner("x"), "a now")
-      yield* both
-      yield* moveOn(a, "x", "a's own")
-      yield* TestClock.adjust(1000)
-      yield* moveOn(b, "x", "b's own")
-      assert.strictEqual(yield* owner("x"), "b until 1000")
-      for (const n of [1, 2, 3, 4, 5]) yield* moveOn(b, n === 1 ? "b's own" : `b ${n - 1}`, `b ${n}`)
-      assert.strictEqual(yield* owner("x"), "a until 0")
-      yield* storage().disconnect(a.userUlid)
-      assert.strictEqual(yield* owner("x"), "nobody")
+      assert.deepStrictEqual([yield* owner("y"), yield* owner("z")], ["a until 2000", "a now"])
     })
   )
 
@@ -170,7 +198,7 @@ export const lookups = (storage: () => Fixture.Storage) => {
         ["disconnected", storage().disconnect(b.userUlid), "a until 0"],
         ["another account", connect(b, "b's new", b.other), "a until 0"],
         ["a nameless account", connect(b, "b's new", Fixture.oauth()), "a until 0"],
-        // Whoever takes an account leaves one, too.
+        // Whoever takes an account is connected anew.
         ["the account is taken", connect(a, "y", b.connection, true), "nobody"]
       ] as const) {
         for (const user of [a, b]) {
@@ -179,11 +207,33 @@ export const lookups = (storage: () => Fixture.Storage) => {
           yield* moveOn(user, "x", "y")
         }
         yield* moveOn(b, "y", "b's own")
-        const owners = Effect.forEach(["x", "y", "b's own"], owner)
+        const owners = Effect.forEach(["x", "y", "b's own"], (name) => owner(name))
         assert.deepStrictEqual(yield* owners, ["b until 0", "a now", "b now"], how)
         yield* leaving
         assert.deepStrictEqual(yield* owners, [left, "a now", "nobody"], how)
       }
+    })
+  )
+
+  it.effect("when a token was handed out last is kept, whatever else changes, but for a later time", () =>
+    Effect.gen(function* () {
+      const { a, b, connect, moveOn } = twoUsers(storage())
+      const at = Effect.map(storage().find(a.userUlid), (row) => Option.getOrThrow(row).handedOutAt)
+      const write = (at: number) => storage().handedOut([b, a].map(({ userUlid }) => ({ userUlid, at })))
+      yield* connect(a, "x")
+      assert.isUndefined(yield* at)
+      yield* write(5000)
+      assert.strictEqual(yield* at, 5000)
+      yield* write(4000)
+      yield* moveOn(a, "x", "y")
+      yield* connect(a, "z")
+      assert.strictEqual(yield* at, 5000)
+      const updated = Option.getOrThrow(yield* Fixture.update(storage(), a.userUlid, Fixture.pair("updated")))
+      assert.deepStrictEqual([updated.handedOutAt, yield* at], [5000, 5000])
+      const connection = a.connection
+      const pair = Fixture.pair("again")
+      const connected = yield* storage().connect({ userUlid: a.userUlid, connection, pair, handedOutAt: 6000 })
+      assert.deepStrictEqual([connected.handedOutAt, yield* at], [6000, 6000])
     })
   )
 
@@ -228,15 +278,18 @@ export const lookups = (storage: () => Fixture.Storage) => {
       const lower = decode(upper.toLowerCase())
       const pair = Fixture.pair("full", { issuedAt: 1, refreshTokenExpiresAt: 31_536_000_000 })
       const connection = Fixture.oauth(calUserId, "BOOKING_READ")
-      const stored = yield* storage().connect({ userUlid: lower, connection, pair })
+      const stored = yield* storage().connect({ userUlid: lower, connection, pair, granted: true, handedOutAt: 5 })
       const found = Option.getOrThrow(yield* storage().find(upper))
-      assert.deepStrictEqual(Fixture.plain(found), { ...Fixture.plain(stored), fallbacks: [] })
+      const lookups = Lookups.granted(pair)
+      assert.deepStrictEqual(Fixture.plain(found), { ...Fixture.plain(stored), fallbacks: [], lookups })
       assert.deepStrictEqual(Fixture.plain(found), {
         userUlid: upper,
         connection,
         status: { _tag: "Active" },
         updatedAt: 0,
+        handedOutAt: 5,
         fallbacks: [],
+        lookups,
         pair: {
           accessToken: "access-full",
           refreshToken: "refresh-full",

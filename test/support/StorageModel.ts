@@ -25,9 +25,9 @@ import {
   type CircuitRequest,
   type NewSealedAnswer,
   Purpose,
-  supersededLookup,
   TokenStorage
 } from "../../src/TokenStorage.js"
+import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import { strays } from "./StorageAccounts.js"
 import * as Fixture from "./StorageFixture.js"
@@ -81,7 +81,7 @@ const duration = FastCheck.constantFrom(...durations)
 /** Between two steps; now and then so long that superseded tokens are forgotten. */
 const pause = FastCheck.oneof(
   { weight: 19, arbitrary: duration },
-  { weight: 1, arbitrary: FastCheck.constant(Duration.minutes(supersededLookup.minutes)) }
+  { weight: 1, arbitrary: FastCheck.constant(Duration.millis(Lookups.superseded.millis)) }
 )
 const tokens = FastCheck.array(index, { maxLength: 3 })
 
@@ -103,6 +103,8 @@ const sealedAnswer = (world: World, user: number, answer: number): NewSealedAnsw
   issuedAt: answer,
   isWhole: true
 })
+
+const granted = (world: World, user: number, pair: number) => Lookups.granted(Fixture.pair(world.token(user, pair)))
 
 const failure = (world: World, user: number): FastCheck.Arbitrary<AttemptFailure> =>
   FastCheck.oneof(
@@ -137,18 +139,23 @@ interface Named {
   readonly run: Step
 }
 
-const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(index, index, index, FastCheck.boolean()).map(
-  ([user, connection, pair, replace]) => ({
-    name: `connect ${JSON.stringify([user, connection, pair, replace])}`,
-    run: (world: World) => (storage: Fixture.Storage) =>
-      storage.connect({
-        userUlid: at(world.users, user),
-        connection: at(world.connections, connection),
-        pair: Fixture.pair(world.token(user, pair)),
-        replace
-      })
-  })
-)
+const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(
+  ...[index, index, index],
+  FastCheck.boolean(),
+  FastCheck.boolean(),
+  optional([1000, 2000])
+).map(([user, connection, pair, replace, granted, handedOutAt]) => ({
+  name: `connect ${JSON.stringify([user, connection, pair, replace, granted, handedOutAt])}`,
+  run: (world: World) => (storage: Fixture.Storage) =>
+    storage.connect({
+      userUlid: at(world.users, user),
+      connection: at(world.connections, connection),
+      pair: Fixture.pair(world.token(user, pair)),
+      replace,
+      granted,
+      handedOutAt
+    })
+}))
 
 const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   {
@@ -199,15 +206,15 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
       ([user, attempt, connection, pair, seen, dead, { answer, circuit, drift, flag, wait }]) => ({
         name: `commit ${JSON.stringify([user, attempt, connection, pair, seen, dead, circuit, flag, answer])}`,
         run: (world: World) => (storage: Fixture.Storage) =>
-          storage.commit({
-            userUlid: at(world.users, user),
+          Fixture.refreshing(storage, at(world.users, user), at(world.connections, connection), {
             attemptId: attempt,
-            connection: at(world.connections, connection),
             pair: Fixture.pair(world.token(user, pair)),
             seen: Fixture.refreshHash(world.token(user, seen)),
             dead: hashes(world, user, dead),
             circuit: world.circuit(circuit),
             reissued: flag,
+            // What somebody thought before it was changed.
+            ...(wait === durations[0] ? { lookups: { before: [], after: granted(world, user, pair) } } : {}),
             ...(answer === undefined
               ? {}
               : flag
@@ -252,6 +259,11 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
     name: `update ${JSON.stringify([user, pair])}`,
     run: (world: World) => (storage: Fixture.Storage) =>
       Fixture.update(storage, at(world.users, user), Fixture.pair(world.token(user, pair)))
+  })),
+  FastCheck.tuple(index, index, FastCheck.constantFrom(500, 1500, 2500)).map(([user, other, handedOutAt]) => ({
+    name: `handed out ${JSON.stringify([user, other, handedOutAt])}`,
+    run: (world: World) => (storage: Fixture.Storage) =>
+      storage.handedOut([user, other].map((each, n) => ({ userUlid: at(world.users, each), at: handedOutAt + n })))
   })),
   index.map((user) => ({
     name: `disconnect ${user}`,

@@ -6,6 +6,7 @@ import { Array, Duration, Effect, Exit, Option, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import type * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { accountRaces } from "./StorageAccountRaces.js"
+import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 import { all, connected, make, tally, type TwoProcesses } from "./TwoProcesses.js"
 
@@ -86,16 +87,16 @@ const commits = (processes: () => TwoProcesses) => {
         yield* one.claim(Fixture.claimOf(userUlid))
         const late = Fixture.pair(`${userUlid} late`)
         const handed = Fixture.pair(`${userUlid} handed`)
-        const commit = one.commit(Fixture.commitOf(userUlid, connection, { pair: late, seen }))
-        const connect = two.connect({ userUlid, connection, pair: handed })
+        const commit = Fixture.refreshing(one, userUlid, connection, { pair: late, seen })
+        const connect = two.connect({ userUlid, connection, pair: handed, granted: true })
         yield* all<unknown, unknown>(round % 2 === 0 ? [commit, connect] : [connect, commit])
         const row = Option.getOrThrow(yield* one.find(userUlid))
         const [main, ...fallbacks] = Fixture.names(row)
         assert.strictEqual(main, `${userUlid} handed`)
         assert.include(fallbacks, `${userUlid} late`)
         const owner = Option.getOrThrow(yield* two.findByAccessToken(Fixture.accessHash(`${userUlid} handed`)))
-        assert.strictEqual(owner.userUlid, userUlid)
-        assert.isTrue(Option.isNone(owner.supersededAt))
+        assert.strictEqual(owner.row.userUlid, userUlid)
+        assert.deepStrictEqual(owner.row.lookups, Lookups.granted(handed))
       }
     })
   )

@@ -16,6 +16,8 @@ export type Operation =
   | "update"
   | "disconnect"
   | "endSessions"
+  | "findByAccessToken"
+  | "handedOut"
 
 interface Rule {
   readonly operation: Operation
@@ -107,7 +109,9 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       connect: (request) => tapped("connect", raw.connect(request)),
       update: (request) => tapped("update", raw.update(request)),
       disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid)),
-      endSessions: (userUlid) => tapped("endSessions", raw.endSessions(userUlid))
+      endSessions: (userUlid) => tapped("endSessions", raw.endSessions(userUlid)),
+      findByAccessToken: (accessHash, only) => tapped("findByAccessToken", raw.findByAccessToken(accessHash, only)),
+      handedOut: (users) => tapped("handedOut", raw.handedOut(users))
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))
   })

@@ -22,6 +22,7 @@ import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { hash, UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
+import type * as TokenInput from "../../src/TokenInput.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import * as StorageTap from "./StorageTap.js"
 import { passTime, quicken } from "./TestTime.js"
@@ -122,26 +123,44 @@ export const anotherNode = (config: Partial<TokenConfig.Options> = {}, client?: 
     return { tokens: Context.get(context, CalTokens.CalTokens), stop: Scope.close(scope, Exit.void) }
   })
 
-/** Connects a managed user of the sandbox. */
-export const connectManaged = (userUlid: UserUlid = user(), email = `${userUlid.toLowerCase()}@example.com`) =>
+const managedOf = (userUlid: UserUlid, email = `${userUlid.toLowerCase()}@example.com`) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox
-    const tokens = yield* CalTokens.CalTokens
     const grant = yield* sandbox.grantManaged({ email })
-    yield* tokens.connect(userUlid, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
-    return grant
+    return { grant, connection: { _tag: "ManagedUser", calUserId: grant.calUserId } as const }
   })
 
-/** Connects an OAuth2 user of the sandbox. */
-export const connectOAuth2 = (userUlid: UserUlid = user(), email = `${userUlid.toLowerCase()}@example.com`) =>
+const oauth2Of = (userUlid: UserUlid, email = `${userUlid.toLowerCase()}@example.com`) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox
-    const tokens = yield* CalTokens.CalTokens
-    const grant = yield* sandbox.grantOAuth2({ email })
-    const accessTokenExpiresAt = (yield* sandbox.now) + grant.expiresIn * 1000
-    yield* tokens.connect(userUlid, { _tag: "OAuth2", calUserId: grant.calUserId }, { ...grant, accessTokenExpiresAt })
-    return { ...grant, accessTokenExpiresAt }
+    const granted = yield* sandbox.grantOAuth2({ email })
+    const grant = { ...granted, accessTokenExpiresAt: (yield* sandbox.now) + granted.expiresIn * 1000 }
+    return { grant, connection: { _tag: "OAuth2", calUserId: granted.calUserId } as const }
   })
+
+type Granted = { readonly grant: TokenInput.PairInput; readonly connection: CalTokens.NewConnection }
+
+/** Hands the pair in, as somebody who has it already. */
+const handIn = (userUlid: UserUlid, { connection, grant }: Granted) =>
+  Effect.flatMap(CalTokens.CalTokens, (tokens) => tokens.connect(userUlid, connection, grant))
+
+/** The service gets the pair from Cal.com itself. */
+const obtain = (userUlid: UserUlid, { connection, grant: pair }: Granted) =>
+  Effect.flatMap(CalTokens.CalTokens, (tokens) => tokens.connectWith(userUlid, Effect.succeed({ connection, pair })))
+
+/** Connects a managed user of the sandbox. */
+export const connectManaged = (userUlid: UserUlid = user(), email?: string) =>
+  Effect.flatMap(managedOf(userUlid, email), (granted) => Effect.as(handIn(userUlid, granted), granted.grant))
+
+/** Connects an OAuth2 user of the sandbox. */
+export const connectOAuth2 = (userUlid: UserUlid = user(), email?: string) =>
+  Effect.flatMap(oauth2Of(userUlid, email), (granted) => Effect.as(handIn(userUlid, granted), granted.grant))
+
+/** The same as by creation, or by consent. */
+export const obtainManaged = (userUlid: UserUlid = user()) =>
+  Effect.flatMap(managedOf(userUlid), (granted) => Effect.as(obtain(userUlid, granted), granted.grant))
+export const obtainOAuth2 = (userUlid: UserUlid = user()) =>
+  Effect.flatMap(oauth2Of(userUlid), (granted) => Effect.as(obtain(userUlid, granted), granted.grant))
 
 /** The two kinds of user, which the protocol treats alike as far as it can. */
 export const kinds = ["managed", "oauth2"] as const

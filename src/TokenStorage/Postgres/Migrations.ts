@@ -33,7 +33,8 @@ export const migrations: Migrations = {
   "0001_first": Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
     yield* sql`create sequence cal_tokens.version`
-    // Room on each page keeps the frequent updates of lease and cooldown off the indexes.
+    // Room on each page keeps the frequent updates of lease and cooldown off the indexes. A pair of long tokens stays in
+    // its row, where a read finds it at once.
     yield* sql`
       create table cal_tokens.connection (
         user_ulid text collate "C" primary key check (user_ulid ~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$'),
@@ -42,8 +43,9 @@ export const migrations: Migrations = {
         cal_user_id bigint check (kind = 'OAuth2' or cal_user_id is not null),
         scope text,
         pair text not null,
+        -- Under which key the pair is sealed: a column of its own, because an index over it never changes with a refresh.
+        key_id text collate "C" not null generated always as (split_part(pair, '.', 2)) stored,
         refresh_hash text not null,
-        access_hash text not null,
         access_token_expires_at bigint not null,
         refresh_token_expires_at bigint,
         fallbacks jsonb not null default '[]',
@@ -66,8 +68,12 @@ export const migrations: Migrations = {
         rejected_refresh_at bigint,
         reissued_version bigint,
         prior_started_at bigint,
-        prior_rejected_at bigint
-      ) with (fillfactor = 80)`
+        prior_rejected_at bigint,
+        lookups text not null default '[]',
+        lookups_code text,
+        handed_out_at bigint,
+        handed_out_code text
+      ) with (fillfactor = 80, toast_tuple_target = 4080)`
     yield* sql`
       create unique index connection_cal_account on cal_tokens.connection (user_ulid, kind, client_id, cal_user_id)`
     yield* sql`
@@ -85,17 +91,16 @@ export const migrations: Migrations = {
           references cal_tokens.connection (user_ulid, kind, client_id, cal_user_id) on delete cascade
       )`
     yield* sql`create index cal_account_user on cal_tokens.cal_account (user_ulid)`
-    // Several users may have one access token: of one team, or issued in one second. One without an end is the user's now.
+    yield* sql`create index connection_key on cal_tokens.connection (key_id)`
+    // Where to look for the user of an access token: names are codes of its hash, and the row says whether it is theirs.
+    // Several users may have one: of one team, or issued in one second.
     yield* sql`
       create table cal_tokens.access_token_lookup (
-        hash text not null,
+        name text collate "C" not null,
         user_ulid text collate "C" not null references cal_tokens.connection on delete cascade,
-        version bigint not null,
-        superseded_at bigint,
-        primary key (hash, user_ulid)
+        primary key (name, user_ulid)
       )`
-    yield* sql`
-      create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid, version)`
+    yield* sql`create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid)`
     // Open circuits; without a cause it is closed.
     yield* sql`
       create table cal_tokens.client (

@@ -1,7 +1,7 @@
 /**
  * Between the domain and what is written: a pair becomes one envelope, and a row's columns become a connection again.
  */
-import { Effect, Option, Redacted, Schema, Struct } from "effect"
+import { Effect, Option, Redacted, Schema } from "effect"
 import { Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
 import type {
@@ -13,12 +13,12 @@ import type {
   StoredRow
 } from "../../TokenStorage.js"
 import type { Binding, KeyRing } from "../../KeyRing.js"
+import * as Lookups from "../Lookups.js"
 
 /** A pair as it is written, in the order of the functions' parameters: sealed, with what is compared or listed beside it. */
 export type Sealed = readonly [
   envelope: string,
   refreshHash: string,
-  accessHash: string,
   accessTokenExpiresAt: number,
   refreshTokenExpiresAt: number | null
 ]
@@ -47,6 +47,10 @@ export interface Columns {
   readonly updated_at: number
   readonly access_token_expires_at: number
   readonly refresh_token_expires_at: number | null
+  readonly lookups: string
+  readonly lookups_code: string | null
+  readonly handed_out_at: number | null
+  readonly handed_out_code: string | null
 }
 
 /**
@@ -77,7 +81,6 @@ export const seal = (
   return Effect.map(keys.seal(binding, Redacted.make(text)), (envelope) => [
     envelope,
     hash(pair.refreshToken),
-    hash(pair.accessToken),
     Math.floor(pair.accessTokenExpiresAt),
     pair.refreshTokenExpiresAt === undefined ? null : Math.floor(pair.refreshTokenExpiresAt)
   ])
@@ -104,7 +107,12 @@ export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredR
         )
       )
     )
-    return { ...common(row, openedConnection(row, calUserId)), pair, fallbacks: fallbacks.flatMap(Option.toArray) }
+    return {
+      ...common(keys, row, openedConnection(row, calUserId)),
+      pair,
+      fallbacks: fallbacks.flatMap(Option.toArray),
+      lookups: openLookups(keys, row, pair)
+    }
   })
 
 /** The row around a pair that is at hand; another one is opened. */
@@ -114,11 +122,53 @@ export const around = (
   own: TokenPair
 ): Effect.Effect<StoredConnection, TokenUnreadable> =>
   row.pair === null
-    ? Effect.succeed({ ...common(row), pair: own })
+    ? Effect.succeed({ ...common(keys, row), pair: own })
     : Effect.map(openPair(keys, row, row.pair), ({ calUserId, pair }) => ({
-        ...common(row, openedConnection(row, calUserId)),
+        ...common(keys, row, openedConnection(row, calUserId)),
         pair
       }))
+
+/**
+ * What finds a user by an access token, as the functions take it: what is said, the code that it is us who say so, and the
+ * names to look it up by. The code is of the user, and holds as long as the row's own token is the first.
+ */
+export const lookups = (
+  keys: KeyRing["Type"],
+  userUlid: UserUlid,
+  said: Lookups.Lookups
+): readonly [text: string, code: string | null, names: string] => {
+  const text = Lookups.encode(said)
+  const names = said.map(({ key }) => keys.lookups(key)[0])
+  return [text, said.length === 0 ? null : keys.mac("look-up", saidOf(userUlid, text)), JSON.stringify(names)]
+}
+
+/** The same of a row: nothing, unless it was written by somebody with a key, for this user and this pair. */
+const openLookups = (keys: KeyRing["Type"], row: Columns, pair: TokenPair): Lookups.Lookups =>
+  row.lookups_code !== null && keys.verify("look-up", saidOf(row.user_ulid, row.lookups), row.lookups_code)
+    ? Lookups.decode(row.lookups, pair)
+    : []
+
+const saidOf = (userUlid: UserUlid, text: string) => JSON.stringify(["look-ups", userUlid, text])
+
+/** When a token was handed out, as the functions take it. */
+export const handedOut = (
+  keys: KeyRing["Type"],
+  userUlid: UserUlid,
+  at: number
+): readonly [at: number, code: string] => [at, keys.mac("look-up", handedOutText(userUlid, at))]
+
+/** The same of a row: never, unless somebody with a key wrote so. */
+export const handedOutOf = (
+  keys: KeyRing["Type"],
+  row: Pick<Columns, "user_ulid" | "handed_out_at" | "handed_out_code">
+): { readonly handedOutAt?: number } => {
+  const { handed_out_at: at, handed_out_code: code } = row
+  return at !== null && code !== null && keys.verify("look-up", handedOutText(row.user_ulid, at), code)
+    ? { handedOutAt: at }
+    : {}
+}
+
+const handedOutText = (userUlid: UserUlid, at: number) => JSON.stringify(["handed out", userUlid, at])
 
 /** What the database answers of a sealed answer. */
 export interface SealedColumns {
@@ -165,7 +215,7 @@ export const openAnswer = (
 
 /** What of a row can be shown without opening it: as it says itself. */
 export const summary = (row: Columns): ConnectionSummary => ({
-  ...Struct.omit(common(row), "sessionsAfter"),
+  ...standing(row, connectionOf(row)),
   accessTokenExpiresAt: row.access_token_expires_at,
   refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
 })
@@ -194,12 +244,17 @@ const openPair = (
 const openedConnection = (row: Account, calUserId: number | undefined): Connection =>
   connectionOf(row.kind === "OAuth2" && row.cal_user_id !== null ? { ...row, cal_user_id: calUserId ?? null } : row)
 
-const common = (row: Columns, connection = connectionOf(row)) => ({
+const common = (keys: KeyRing["Type"], row: Columns, connection = connectionOf(row)) => ({
+  ...standing(row, connection),
+  sessionsAfter: row.sessions_after,
+  ...handedOutOf(keys, row)
+})
+
+const standing = (row: Columns, connection: Connection) => ({
   userUlid: row.user_ulid,
   connection,
   status: statusOf(row),
   version: row.version,
-  sessionsAfter: row.sessions_after,
   updatedAt: row.updated_at
 })
 

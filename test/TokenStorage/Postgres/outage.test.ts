@@ -40,6 +40,8 @@ const operations = (
   disconnect: storage.disconnect(userUlid),
   endSessions: storage.endSessions(userUlid),
   findByAccessToken: storage.findByAccessToken("x"),
+  handedOut: storage.handedOut([{ userUlid, at: 0 }]),
+  missingKeys: storage.missingKeys,
   list: storage.list({ limit: 1 }),
   ping: storage.ping
 })

@@ -161,6 +161,35 @@ describe("what stands beside the pair", () => {
   )
 })
 
+describe("what finds a user", () => {
+  it.live("is the user's own, also where somebody else has the same access token now", () =>
+    Effect.gen(function* () {
+      const connect = (name: string) =>
+        Effect.gen(function* () {
+          const { calUserId, userUlid } = Fixture.newUser()
+          const connection = Fixture.managed(calUserId)
+          yield* storage.connect({ userUlid, connection, pair: Fixture.pair(name), granted: true })
+          return { userUlid, connection }
+        })
+      const victim = yield* connect("a team's")
+      const other = yield* connect("other's")
+      yield* storage.claim(Fixture.claimOf(other.userUlid))
+      const request = { pair: Fixture.pair("a team's"), seen: Fixture.refreshHash("other's") }
+      yield* Fixture.refreshing(storage, other.userUlid, other.connection, request)
+      yield* sql`
+        insert into cal_tokens.access_token_lookup (name, user_ulid)
+        select name, ${victim.userUlid} from cal_tokens.access_token_lookup where user_ulid = ${other.userUlid}
+        on conflict do nothing`
+      yield* sql`
+        update cal_tokens.connection c set lookups = o.lookups, lookups_code = o.lookups_code
+        from cal_tokens.connection o where c.user_ulid = ${victim.userUlid} and o.user_ulid = ${other.userUlid}`
+      const found = (userUlid: UserUlid) =>
+        Effect.map(storage.findByAccessToken(Fixture.accessHash("other's"), userUlid), Option.isSome)
+      assert.deepStrictEqual([yield* found(other.userUlid), yield* found(victim.userUlid)], [true, false])
+    })
+  )
+})
+
 describe("moving an account", () => {
   it.scopedLive("a reissue of a user whose row was pointed at somebody else's account reaches nobody", () =>
     Effect.gen(function* () {

@@ -175,6 +175,8 @@ const commit: Parts.Definition = {
     ["seen", "text"],
     ["dead", "jsonb"],
     ["reissued", "boolean"],
+    ["lookups_before", "text"],
+    ...Parts.lookupParameters,
     ["unsealed", "text"],
     ["probe_in", "bigint"],
     ...Circuits.sealedParameters,
@@ -187,7 +189,7 @@ const commit: Parts.Definition = {
     instant,
     ["v_fits", "boolean"],
     ["v_cal_user_id", "bigint"],
-    ["v_displaced", "text"],
+    ["v_finds", "boolean"],
     ["v_version", "bigint"],
     ["v_claimed_at", "bigint"],
     ["v_cause", "text"],
@@ -218,7 +220,7 @@ const commit: Parts.Definition = {
   v_since := r.since;
   if verdict = 'Stored' then
     ${Parts.durable}
-    v_displaced := r.access_hash;
+    v_finds := coalesce(r.lookups = p_lookups_before, false);
     v_version := nextval('cal_tokens.version');
     -- The first name of an account, unless it is somebody else's: a pair is never lost for its name.
     if r.cal_user_id is null and not exists (
@@ -233,6 +235,8 @@ const commit: Parts.Definition = {
       fallbacks = ${withoutDead("c.fallbacks", "p_dead || to_jsonb(p_refresh_hash)")},
       version = v_version, updated_at = v_now,
       reissued_version = case when p_reissued then v_version else c.reissued_version end,
+      lookups = case when v_finds then p_lookups else '[]' end,
+      lookups_code = case when v_finds then p_lookups_code end,
       -- Of a pair whose refresh token was spent for the access token, the successor is still to be found.
       journal = case when p_probe_in is not null then p_refresh_hash end, probe_not_before = v_now + p_probe_in
     where c.user_ulid = p_user
@@ -242,7 +246,7 @@ const commit: Parts.Definition = {
       insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
       values (r.kind, r.client_id, r.cal_user_id, p_user);
     end if;
-    perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+    perform cal_tokens.look_up_1(p_user, case when v_finds then p_names else '[]' end);
     perform cal_tokens.log_1(v_now, p_user, case when p_reissued then 'reissued' else 'refreshed' end, r.version, null,
       null, v_cause, v_since);
     -- Whoever committed has the pair.

@@ -1,11 +1,8 @@
 /** What is written beside a user's row, in the same call: look-ups by access token, and the log of changes. */
-import { maxFallbacks, supersededLookup } from "../../../TokenStorage.js"
+import { maxFallbacks } from "../../../TokenStorage.js"
 import { pruneBatch, retention, retentionSlack, transitionRetention } from "../../ChangeLog.js"
 import { millis } from "../../Rows.js"
 import type { Definition } from "./Parts.js"
-
-/** How long a superseded access token still names its user, in ms. */
-export const lookupMillis = supersededLookup.minutes * 60_000
 
 /** Fallbacks without the ones of some refresh tokens, newest first. */
 const without: Definition = {
@@ -28,34 +25,18 @@ const without: Definition = {
   );`
 }
 
-/**
- * The user's access token is this one now. `displaced` is the one before, which stays known for a while; without it all
- * older ones of this user are forgotten. What the same tokens say of other users stays as it is.
- */
+/** The user is looked up by these names, and by no others. */
 const lookUp: Definition = {
   name: "look_up_1",
   parameters: [
     ["user", "text"],
-    ["hash", "text"],
-    ["version", "bigint"],
-    ["displaced", "text"],
-    ["at", "bigint"]
+    ["names", "jsonb"]
   ],
   returns: "void",
   body: `
-  insert into cal_tokens.access_token_lookup as l (hash, user_ulid, version, superseded_at)
-  values (p_hash, p_user, p_version, null)
-  on conflict (hash, user_ulid) do update set superseded_at = null, version = excluded.version;
-  if p_displaced <> p_hash then
-    update cal_tokens.access_token_lookup l set superseded_at = p_at
-    where l.hash = p_displaced and l.user_ulid = p_user;
-  end if;
-  delete from cal_tokens.access_token_lookup l
-  where l.user_ulid = p_user and l.hash <> p_hash
-    and (p_displaced is null
-      or l.superseded_at + ${lookupMillis} <= p_at
-      or (select count(*) from cal_tokens.access_token_lookup o
-        where o.user_ulid = p_user and o.version > l.version and o.hash <> p_hash) >= ${supersededLookup.tokens});`
+  delete from cal_tokens.access_token_lookup l where l.user_ulid = p_user and not p_names ? l.name;
+  insert into cal_tokens.access_token_lookup (name, user_ulid)
+  select n.name, p_user from jsonb_array_elements_text(p_names) as n (name) on conflict do nothing;`
 }
 
 /** Removes some entries of a table that are older than so many ms; never one that somebody else holds. */

@@ -11,7 +11,12 @@ const written = `
   version := r.version;
   sessions_after := r.sessions_after;
   updated_at := r.updated_at;
+  handed_out_at := r.handed_out_at;
+  handed_out_code := r.handed_out_code;
   return next;`
+
+const writtenFields =
+  "version float8, sessions_after float8, updated_at float8, handed_out_at float8, handed_out_code text"
 
 /** What a new pair from outside does to the row `r`, which is locked; `v_keeps`: it is certainly the same account. */
 const replaced = (version: string) => `${Parts.blank}, ${Parts.active}, ${Parts.newPair}, updated_at = v_now,
@@ -38,17 +43,19 @@ const connect: Parts.Definition = {
     ["cal_user_id", "bigint"],
     ["scope", "text"],
     ...Parts.pairParameters,
+    ...Parts.lookupParameters,
+    ["handed_out_at", "bigint"],
+    ["handed_out_code", "text"],
     ["replace", "boolean"],
     ["fingerprint", "text"],
     ["now", "bigint"]
   ],
-  returns: "table (version float8, sessions_after float8, updated_at float8, displaced text)",
+  returns: `table (${writtenFields}, displaced text)`,
   declare: [
     row,
     instant,
     ["v_gone", "cal_tokens.connection"],
     ["v_other", "text"],
-    ["v_displaced", "text"],
     ["v_version", "bigint"],
     ["v_cause", "text"],
     ["v_since", "bigint"],
@@ -77,23 +84,26 @@ const connect: Parts.Definition = {
   end if;
   v_version := ${nextVersion};
   if v_is_new then
-    insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash, access_hash,
-      access_token_expires_at, refresh_token_expires_at, version, sessions_after, updated_at)
-    values (p_user, p_kind, p_client_id, p_cal_user_id, p_scope, p_pair, p_refresh_hash, p_access_hash,
-      p_access_token_expires_at, p_refresh_token_expires_at, v_version, v_version, v_now)
+    insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
+      access_token_expires_at, refresh_token_expires_at, lookups, lookups_code, handed_out_at, handed_out_code, version,
+      sessions_after, updated_at)
+    values (p_user, p_kind, p_client_id, p_cal_user_id, p_scope, p_pair, p_refresh_hash,
+      p_access_token_expires_at, p_refresh_token_expires_at, p_lookups, p_lookups_code, p_handed_out_at,
+      p_handed_out_code, v_version, v_version, v_now)
     returning * into r;
   else
     v_keeps := coalesce(r.kind = p_kind and r.client_id = p_client_id and r.cal_user_id = p_cal_user_id, false);
     v_cause := r.cause;
     v_since := r.since;
-    if v_keeps then
-      v_displaced := r.access_hash;
-    else
+    if not v_keeps then
       -- Given up before the row moves on: the key refers to the account as the row names it.
       delete from cal_tokens.cal_account a where a.user_ulid = p_user;
     end if;
     update cal_tokens.connection c set kind = p_kind, client_id = p_client_id, cal_user_id = p_cal_user_id,
-      scope = p_scope, sessions_after = v_version, ${replaced("v_version")}
+      scope = p_scope, lookups = p_lookups, lookups_code = p_lookups_code,
+      handed_out_at = coalesce(p_handed_out_at, c.handed_out_at),
+      handed_out_code = case when p_handed_out_at is null then c.handed_out_code else p_handed_out_code end,
+      sessions_after = v_version, ${replaced("v_version")}
     where c.user_ulid = p_user
     returning * into r;
   end if;
@@ -101,7 +111,7 @@ const connect: Parts.Definition = {
     insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
     values (p_kind, p_client_id, p_cal_user_id, p_user);
   end if;
-  perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  perform cal_tokens.look_up_1(p_user, p_names);
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   ${close("p_client_id", "true")}
   perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
@@ -118,8 +128,8 @@ const update: Parts.Definition = {
     ...Parts.pairParameters,
     ["now", "bigint"]
   ],
-  returns: `table (version float8, sessions_after float8, updated_at float8, kind text, client_id text, cal_user_id float8, scope text)`,
-  declare: [row, instant, ["v_displaced", "text"], ["v_cause", "text"], ["v_since", "bigint"], ["v_keeps", "boolean"]],
+  returns: `table (${writtenFields}, kind text, client_id text, cal_user_id float8, scope text)`,
+  declare: [row, instant, ["v_cause", "text"], ["v_since", "bigint"], ["v_keeps", "boolean"]],
   body: `
   ${Parts.lock}
   -- The pair was sealed for this account.
@@ -131,13 +141,10 @@ const update: Parts.Definition = {
   v_keeps := r.cal_user_id is not null;
   v_cause := r.cause;
   v_since := r.since;
-  if v_keeps then
-    v_displaced := r.access_hash;
-  end if;
-  update cal_tokens.connection c set ${replaced(nextVersion)}
+  update cal_tokens.connection c set lookups = '[]', lookups_code = null, ${replaced(nextVersion)}
   where c.user_ulid = p_user
   returning * into r;
-  perform cal_tokens.look_up_1(p_user, r.access_hash, r.version, v_displaced, v_now);
+  perform cal_tokens.look_up_1(p_user, '[]');
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   perform cal_tokens.log_1(v_now, p_user, 'updated', r.version, null, null, v_cause, v_since);
   kind := r.kind;
@@ -172,14 +179,30 @@ const endSessions: Parts.Definition = {
   returns: "float8",
   declare: [["v_after", "bigint"]],
   body: `
-  update cal_tokens.connection c set sessions_after = ${nextVersion}
+  update cal_tokens.connection c set sessions_after = ${nextVersion}, lookups = '[]', lookups_code = null
   where c.user_ulid = p_user returning c.sessions_after into v_after;
   if not found then
     return null;
   end if;
   ${Parts.durable}
-  delete from cal_tokens.access_token_lookup l where l.user_ulid = p_user;
+  perform cal_tokens.look_up_1(p_user, '[]');
   return v_after;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect, endSessions]
+/** In the order of the users, like whoever else takes several rows. */
+const handedOut: Parts.Definition = {
+  name: "handed_out_1",
+  parameters: [["users", "jsonb"]],
+  returns: "void",
+  declare: [["v_each", "record"]],
+  body: `
+  for v_each in
+    select u.user_ulid, u.at, u.code from jsonb_to_recordset(p_users) as u (user_ulid text, at bigint, code text)
+    order by u.user_ulid collate "C"
+  loop
+    update cal_tokens.connection c set handed_out_at = v_each.at, handed_out_code = v_each.code
+    where c.user_ulid = v_each.user_ulid and coalesce(c.handed_out_at, 0) < v_each.at;
+  end loop;`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect, endSessions, handedOut]

@@ -26,7 +26,11 @@ const stored: ReadonlyArray<Field> = [
   ["since", "float8"],
   ["updated_at", "float8"],
   ["access_token_expires_at", "float8"],
-  ["refresh_token_expires_at", "float8"]
+  ["refresh_token_expires_at", "float8"],
+  ["lookups", "text"],
+  ["lookups_code", "text"],
+  ["handed_out_at", "float8"],
+  ["handed_out_code", "text"]
 ]
 
 /** The columns of {@link stored}, as a result's or as a row's. */
@@ -79,16 +83,22 @@ export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_
 export const active = "status = 'active', cause = null, since = null"
 
 /** The pair of the parameters is the row's. */
-export const newPair = `pair = p_pair, refresh_hash = p_refresh_hash, access_hash = p_access_hash,
+export const newPair = `pair = p_pair, refresh_hash = p_refresh_hash,
   access_token_expires_at = p_access_token_expires_at, refresh_token_expires_at = p_refresh_token_expires_at`
 
 /** Parameters of a pair: sealed, with what has to be compared or listed beside it. */
 export const pairParameters: ReadonlyArray<Field> = [
   ["pair", "text"],
   ["refresh_hash", "text"],
-  ["access_hash", "text"],
   ["access_token_expires_at", "bigint"],
   ["refresh_token_expires_at", "bigint"]
+]
+
+/** What finds a user by an access token: as the row says it, proven by a code, and the names to look it up by. */
+export const lookupParameters: ReadonlyArray<Field> = [
+  ["lookups", "text"],
+  ["lookups_code", "text"],
+  ["names", "jsonb"]
 ]
 
 export interface Definition {

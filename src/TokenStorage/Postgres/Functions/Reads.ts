@@ -1,6 +1,9 @@
 /** What is read of the rows. */
-import { lookupMillis } from "./Beside.js"
+import { maxUsers } from "../../Lookups.js"
 import * as Parts from "./Parts.js"
+
+/** So many are told of at most. */
+const maxMissingKeys = 20
 
 const find: Parts.Definition = {
   name: "find_1",
@@ -10,21 +13,46 @@ const find: Parts.Definition = {
   return query select ${Parts.storedColumns("c")} from cal_tokens.connection c where c.user_ulid = p_user;`
 }
 
-/** Of several users, those who have the token now come first, and then the later pair. */
+/** Whom a token may find: what the row says of it decides. */
 const findByAccessToken: Parts.Definition = {
   name: "find_by_access_token_1",
   parameters: [
-    ["hash", "text"],
-    ["now", "bigint"]
+    ["names", "jsonb"],
+    ["user", "text"]
   ],
-  returns: "table (user_ulid text, superseded_at float8)",
-  declare: [["v_now", "bigint"]],
+  returns: `table (${Parts.storedFields})`,
   body: `
-  v_now := ${Parts.now};
   return query
-    select l.user_ulid, l.superseded_at::float8 from cal_tokens.access_token_lookup l
-    where l.hash = p_hash and (l.superseded_at is null or l.superseded_at + ${lookupMillis} > v_now)
-    order by l.superseded_at desc nulls first, l.version desc limit 1;`
+    select ${Parts.storedColumns("c")} from cal_tokens.access_token_lookup l
+    join cal_tokens.connection c on c.user_ulid = l.user_ulid
+    where l.name = any (array(select jsonb_array_elements_text(p_names))) and (p_user is null or l.user_ulid = p_user)
+    order by c.version desc limit ${maxUsers};`
+}
+
+/** The ids of the keys that rows need and that are not among the given ones: one step of an index for each id. */
+const missingKeys: Parts.Definition = {
+  name: "missing_keys_1",
+  parameters: [["ids", "jsonb"]],
+  returns: "table (key_id text, rows float8)",
+  body: `
+  return query
+    with recursive used (id) as (
+      (select c.key_id from cal_tokens.connection c order by c.key_id limit 1)
+      union all
+      select (select c.key_id from cal_tokens.connection c where c.key_id > u.id order by c.key_id limit 1)
+      from used u where u.id is not null
+    ), sealed (id) as (
+      select split_part(s.envelope, '.', 2) from cal_tokens.sealed_answer s
+      union all
+      select split_part(e.value, '.', 2) from cal_tokens.connect_flow f, jsonb_each_text(to_jsonb(f)) e
+      where e.value ~ '^v1\\.[^.]+\\.'
+    ), missing (id, rows) as (
+      select u.id, (select count(*) from cal_tokens.connection c where c.key_id = u.id)
+      from used u where not p_ids ? u.id
+      union all
+      select s.id, count(*) from sealed s where not p_ids ? s.id group by s.id
+    )
+    select m.id, sum(m.rows)::float8 from missing m group by m.id order by m.id limit ${maxMissingKeys};`
 }
 
 /** A page after a user, with a condition that an index may serve. */
@@ -47,4 +75,4 @@ const list: Parts.Definition = {
   end if;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [find, findByAccessToken, list]
+export const definitions: ReadonlyArray<Parts.Definition> = [find, findByAccessToken, missingKeys, list]
