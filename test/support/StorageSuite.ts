@@ -8,6 +8,7 @@ import { afterAll, beforeAll } from "vitest"
 import type { UserUlid } from "../../src/Token.js"
 import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage } from "../../src/TokenStorage.js"
 import { accounts } from "./StorageAccounts.js"
+import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 import { lookups } from "./StorageLookups.js"
 import { sealed } from "./StorageSealed.js"
@@ -358,7 +359,7 @@ const sessions = (storage: () => Fixture.Storage) => {
           yield* storage().claim(Fixture.claimOf(userUlid))
           const seen = Fixture.refreshHash(n === 1 ? "one" : own(userUlid, 1))
           const request = { pair: Fixture.pair(own(userUlid, n)), seen }
-          yield* storage().commit(Fixture.commitOf(userUlid, connection, request))
+          yield* Fixture.refreshing(storage(), userUlid, connection, request)
         }
       }
       const known = (user: UserUlid, n: number) =>
@@ -370,9 +371,30 @@ const sessions = (storage: () => Fixture.Storage) => {
       // The next pair names the user again.
       yield* storage().claim(Fixture.claimOf(one.userUlid))
       const next = { pair: Fixture.pair(own(one.userUlid, 3)), seen: Fixture.refreshHash(own(one.userUlid, 2)) }
-      yield* storage().commit(Fixture.commitOf(one.userUlid, one.connection, next))
+      yield* Fixture.refreshing(storage(), one.userUlid, one.connection, next)
       assert.isTrue(yield* known(one.userUlid, 3))
       assert.deepStrictEqual([yield* known(one.userUlid, 1), yield* known(one.userUlid, 2)], [false, false])
+    })
+  )
+
+  it.effect("end what access tokens say also while a refresh is under way", () =>
+    Effect.gen(function* () {
+      const { connection, userUlid } = yield* connected(storage())
+      const own = (n: number) => `${userUlid} ${n}`
+      const refreshed = (seen: string, n: number) => ({ seen, pair: Fixture.pair(own(n)) })
+      yield* storage().claim(Fixture.claimOf(userUlid))
+      yield* Fixture.refreshing(storage(), userUlid, connection, refreshed(Fixture.refreshHash("one"), 1))
+      yield* storage().claim(Fixture.claimOf(userUlid))
+      const row = Option.getOrThrow(yield* storage().find(userUlid))
+      yield* storage().endSessions(userUlid)
+      const { pair, seen } = refreshed(Fixture.refreshHash(own(1)), 2)
+      const lookups = { before: row.lookups, after: Lookups.refreshed(row, pair, 0) }
+      const result = yield* storage().commit(Fixture.commitOf(userUlid, connection, { pair, seen, lookups }))
+      assert.strictEqual(result._tag, "Stored")
+      const found = Effect.forEach([1, 2], (n) =>
+        Effect.map(storage().findByAccessToken(Fixture.accessHash(own(n))), Option.isSome)
+      )
+      assert.deepStrictEqual(yield* found, [false, false])
     })
   )
 }
