@@ -210,6 +210,19 @@ describe("the README's commands", () => {
     assert.match(JSON.stringify(connected), /^{"success":true,"calUserId":\d+}$/)
   })
 
+  it("make a session, use it for what it is for, and end it", async () => {
+    const [make = "", use = "", end = ""] = shellBlocks("Pages, widgets and agents: user sessions")
+    const [made] = await bash(make, settings)
+    const { session: SESSION } = made as { readonly session: string }
+    assert.match(JSON.stringify(made), /^{"success":true,"session":"eyJ[^"]+","expiresAt":"[^"]+Z"}$/)
+    const [bookings, schedules] = await bash(use, { ...settings, SESSION })
+    assert.deepInclude(bookings, { status: "success" })
+    assert.deepInclude(schedules, { success: false, code: "Forbidden" })
+    assert.deepStrictEqual(await bash(end, settings), [success])
+    const [over] = await bash(use, { ...settings, SESSION })
+    assert.deepInclude(over, { success: false, code: "Unauthorized" })
+  })
+
   it("get another token as Atoms do, with the one that a page holds", async () => {
     const [atoms = ""] = shellBlocks("Pages with Cal Atoms")
     const [given] = await bash(readToken, { ...settings, READER_KEY })
