@@ -62,8 +62,8 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
       authorization: string | undefined,
       scope: Scope
     ) => Effect.Effect<KeyHolder, Unauthorized | Forbidden>
-    /** Whoever is behind an `Authorization` header, whatever its key is for. */
-    readonly identify: (authorization: string | undefined) => Option.Option<KeyHolder>
+    /** Whoever is behind it, whatever their scopes. */
+    readonly holder: (authorization: string | undefined) => Option.Option<KeyHolder>
   }
 >() {}
 
@@ -72,17 +72,17 @@ export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> 
     caller: { name, scopes },
     digest: digest(Redacted.value(secret))
   }))
-  const identify = (authorization: string | undefined): Option.Option<KeyHolder> => {
+  const holder = (authorization: string | undefined) => {
     const presented = digest(credentials(authorization))
     // Every key is compared, and every comparison takes the same time: the answer's timing tells nothing.
     const matches = known.filter((key) => timingSafeEqual(key.digest, presented))
     return Option.fromNullable(matches[0]?.caller)
   }
   return {
-    identify,
+    holder,
     authorize: (authorization, scope) =>
       Effect.gen(function* () {
-        const caller = identify(authorization)
+        const caller = holder(authorization)
         if (Option.isNone(caller)) return yield* new Unauthorized()
         if (!caller.value.scopes.has(scope)) return yield* new Forbidden({ scope })
         return caller.value

@@ -31,7 +31,7 @@ export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
         Effect.gen(function* () {
           if (yield* lifecycle.isStopping) return yield* Effect.fail(unavailable)
           if (!(yield* answers)) return yield* Effect.fail(unavailable)
-          if (Option.isNone(keys.identify(request.headers["authorization"]))) return ok
+          if (Option.isNone(keys.holder(request.headers["authorization"]))) return ok
           return { ...ok, missingKeys: Option.getOrUndefined(yield* missing) }
         })
       )
