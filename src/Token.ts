@@ -161,4 +161,7 @@ export const isYoung = (pair: TokenPair, now: number, youngToken: Duration.Durat
  * §6), and a pair gets a version only when it is stored.
  */
 export const isSamePair = (one: TokenPair, other: TokenPair): boolean =>
-  hash(one.refreshToken) === hash(other.refreshToken) && hash(one.accessToken) === hash(other.accessToken)
+  hash(one.refreshToken) === hash(other.refreshToken) && isSameAccessToken(one, other)
+
+export const isSameAccessToken = (one: TokenPair, other: TokenPair): boolean =>
+  hash(one.accessToken) === hash(other.accessToken)

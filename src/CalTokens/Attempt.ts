@@ -10,11 +10,11 @@ import * as Metrics from "../Metrics.js"
 import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type TokenError } from "../TokenError.js"
-import type { StoredConnection, StoredRow, TokenStorage } from "../TokenStorage.js"
+import type { StoredRow, TokenStorage } from "../TokenStorage.js"
 import * as Call from "./Call.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
-import { type Claimed, type Finish, type LookAgain, lookAgain } from "./Ending.js"
+import { type Claimed, type Finish, type Landed, type LookAgain, lookAgain } from "./Ending.js"
 import * as Plan from "./Plan.js"
 import * as Sealed from "./Sealed.js"
 
@@ -23,12 +23,6 @@ const kept = ({ row }: Plan.State) => ({
   stored: row.pair,
   known: row.fallbacks.map((pair) => hash(pair.refreshToken))
 })
-
-/** There is a row to serve: with our pair, or with a newer one. */
-export interface Landed {
-  readonly _tag: "Landed"
-  readonly row: StoredConnection
-}
 
 export type Attempt = (claimed: Claimed) => Effect.Effect<Landed | LookAgain, TokenError>
 
@@ -181,14 +175,18 @@ export const make = (deps: {
           Effect.map(endings.finish(claimed, state, ending), (outcome) => ({ state, outcome }))
     })
 
-    return Effect.gen(function* () {
-      yield* Effect.tapError(circuit.enter(clientId), () => endings.release(claimed, claimed.probe))
+    const drive = Effect.gen(function* () {
       let [step, state] = plan(Plan.begin(claimed), Plan.Outcome.Claimed())
       while (true) {
         const taken = yield* take(step)(state)
         if (taken.outcome._tag === "Landed" || taken.outcome._tag === "LookAgain") return taken.outcome
         ;[step, state] = plan(taken.state, taken.outcome)
       }
+    })
+
+    return Effect.matchEffect(circuit.enter(clientId), {
+      onFailure: (error) => endings.release(claimed, claimed.probe, error),
+      onSuccess: () => drive
     })
   }
 }

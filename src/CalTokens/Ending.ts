@@ -1,7 +1,7 @@
 /** The ways an attempt ends without a pair, and what each writes. */
 import { Duration, Effect, Option, Random } from "effect"
 import type { CalClient, Unread } from "../CalClient.js"
-import { hash } from "../Token.js"
+import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
   CalProtocolError,
@@ -14,6 +14,7 @@ import {
 import {
   AttemptFailure,
   type CircuitRequest,
+  type FailResult,
   type StoredConnection,
   type StoredRow,
   type TokenStorage
@@ -38,6 +39,12 @@ export interface LookAgain {
 }
 export const lookAgain: LookAgain = { _tag: "LookAgain" }
 
+/** There is a row to serve: with our pair, or with a newer one. */
+export interface Landed {
+  readonly _tag: "Landed"
+  readonly row: StoredConnection
+}
+
 /**
  * Back-off before the next attempt: a ceiling that doubles up to `backoffMax`, half of it jitter. The lowest value is
  * `backoffMin`.
@@ -59,12 +66,16 @@ export const reauthorizationRequired = (row: StoredConnection): ReauthorizationR
     ? undefined
     : new ReauthorizationRequired({ userUlid: row.userUlid, cause: row.status.cause, since: row.status.since })
 
-/** What became of the end: an error for whoever waits, another look at the row, or a token that was not tried. */
-export type Ended = Effect.Effect<LookAgain | Outcome, TokenError>
+/** What became of the end: an error for whoever waits, a pair that came meanwhile, another look, or an untried token. */
+export type Ended = Effect.Effect<Landed | LookAgain | Outcome, TokenError>
 
 export interface Finish {
-  /** Gives the lease back as if it had not been taken. */
-  readonly release: (claimed: Claimed, probe: Option.Option<string>) => Effect.Effect<void>
+  /** Gives the lease back as if it had not been taken, because of an error. */
+  readonly release: (
+    claimed: Claimed,
+    probe: Option.Option<string>,
+    error: TokenError
+  ) => Effect.Effect<Landed | LookAgain, TokenError>
   readonly finish: (claimed: Claimed, state: State, ending: Ending) => Ended
 }
 
@@ -80,26 +91,46 @@ export const make = (deps: {
 }): Finish => {
   const { circuit, client, config, memory, sealed, storage } = deps
 
-  /** Writes how the attempt failed. A storage that does not answer leaves the claim to lapse, which says the same. */
+  /**
+   * Writes how the attempt failed. A storage that does not answer leaves the claim to lapse, which says the same. Some:
+   * the row of whoever took the attempt over.
+   */
   const record = ({ attemptId, row: { userUlid } }: Claimed, failure: AttemptFailure, circuit?: CircuitRequest) =>
-    storage
-      .fail({ userUlid, attemptId, failure, circuit })
-      .pipe(
-        Effect.catchAll((error) =>
-          Effect.logWarning("The end of a refresh attempt was not recorded; its lease will lapse").pipe(
-            Effect.annotateLogs({ userUlid, error: error.message })
-          )
+    Effect.matchEffect(storage.fail({ userUlid, attemptId, failure, circuit }), {
+      onSuccess: (result) => Effect.succeed(takenOver(result)),
+      onFailure: (error) =>
+        Effect.logWarning("The end of a refresh attempt was not recorded; its lease will lapse").pipe(
+          Effect.annotateLogs({ userUlid, error: error.message }),
+          Effect.as(Option.none())
         )
-      )
+    })
+
+  /** Whoever slept on an attempt fails at it, and that hurts nobody for whom a pair has come since. */
+  const unlessNewer = <E>(
+    { purpose, row }: Claimed,
+    taken: Option.Option<StoredRow>,
+    otherwise: Effect.Effect<LookAgain, E>
+  ) =>
+    Option.match(
+      // A reissue ended every other pair: one that was stored meanwhile is no answer to it.
+      Option.filter(
+        taken,
+        (now) => purpose === "refresh" && now.status._tag === "Active" && !isSamePair(now.pair, row.pair)
+      ),
+      {
+        onNone: () => otherwise,
+        onSome: (now): Effect.Effect<Landed | LookAgain, E> => Effect.as(memory.put(now), { _tag: "Landed", row: now })
+      }
+    )
 
   /** Cal.com's own wish, if it has one, and never less than the back-off. */
   const pause = ({ consecutiveFailures }: Claimed, error: TokenError) =>
     Effect.map(backoff(config, consecutiveFailures), (duration) => Duration.max(duration, wish(error)))
 
-  const notSpent = (claimed: Claimed, error: TokenError): Effect.Effect<never, TokenError> =>
+  const notSpent = (claimed: Claimed, error: TokenError) =>
     Effect.gen(function* () {
-      yield* record(claimed, AttemptFailure.NotSpent({ error, backoff: yield* pause(claimed, error) }))
-      return yield* Effect.fail(error)
+      const failure = AttemptFailure.NotSpent({ error, backoff: yield* pause(claimed, error) })
+      return yield* unlessNewer(claimed, yield* record(claimed, failure), Effect.fail(error))
     })
 
   const unknown = (claimed: Claimed, state: State, failed: TokenError, unread: Unread | undefined): Ended =>
@@ -122,34 +153,32 @@ export const make = (deps: {
         probeIn: Duration.max(probeIn, wish(error)),
         ...kept
       })
-      yield* kept === undefined
+      const taken = yield* kept === undefined
         ? record(claimed, failure)
-        : Effect.catchAll(
-            storage.fail({ userUlid, attemptId, failure, circuit: circuit.keyOf(row.connection.clientId) }),
-            () => sealed.offer(userUlid, kept)
+        : storage.fail({ userUlid, attemptId, failure, circuit: circuit.keyOf(row.connection.clientId) }).pipe(
+            Effect.map(takenOver),
+            Effect.catchAll(() => Effect.as(sealed.offer(userUlid, kept), Option.none()))
           )
       // The next claim says when the token is probed, and whether that is worth waiting for.
-      return isFirst ? lookAgain : yield* Effect.fail(error)
+      return yield* unlessNewer(claimed, taken, isFirst ? Effect.succeed(lookAgain) : Effect.fail(error))
     })
 
-  const release = (claimed: Claimed, probe: Option.Option<string>) =>
-    Effect.asVoid(record(claimed, AttemptFailure.Released({ probe })))
+  const release = (claimed: Claimed, probe: Option.Option<string>, error: TokenError) =>
+    Effect.flatMap(record(claimed, AttemptFailure.Released({ probe })), (taken) =>
+      unlessNewer(claimed, taken, Effect.fail(error))
+    )
 
   /** Cal.com refuses the client for the whole fleet, unless it is a fault of this process. */
   const clientWide = (claimed: Claimed, probe: Option.Option<string>, error: TokenError, isOwn: boolean): Ended =>
     Effect.gen(function* () {
       const { clientId } = claimed.row.connection
-      if (isOwn) {
-        yield* release(claimed, probe)
-        return yield* Effect.flatMap(circuit.misconfigured(clientId, error), Effect.fail)
-      }
+      if (isOwn) return yield* release(claimed, probe, yield* circuit.misconfigured(clientId, error))
       const reason = error._tag === "CalClientMisconfigured" ? error.reason : error.message
-      yield* record(claimed, AttemptFailure.Released({ probe, refusal: reason }), circuit.keyOf(clientId))
+      const failure = AttemptFailure.Released({ probe, refusal: reason })
+      const taken = yield* record(claimed, failure, circuit.keyOf(clientId))
       const retryAfter = config.circuitInterval
-      return yield* Effect.flatMap(
-        circuit.heard(clientId, { cause: "client", reason, retryAfter }, retryAfter),
-        Effect.fail
-      )
+      const told = yield* circuit.heard(clientId, { cause: "client", reason, retryAfter }, retryAfter)
+      return yield* unlessNewer(claimed, taken, Effect.fail(told))
     })
 
   const terminal = (claimed: Claimed, state: State, cause: ReauthorizationCause): Ended =>
@@ -191,6 +220,10 @@ export const make = (deps: {
 /** One that could still work is kept in the row, and these keys do not open it. */
 const unreadable = ({ row: { userUlid } }: Claimed) =>
   new TokenUnreadable({ userUlid, reason: "a pair that is kept as a fallback" })
+
+/** The row that somebody else took the attempt over of. */
+const takenOver = (result: FailResult): Option.Option<StoredRow> =>
+  result._tag === "NotRecorded" && !result.attemptIsMine ? result.row : Option.none()
 
 const hashes = ({ fallbacks, pair }: StoredRow) => [pair, ...fallbacks].map((each) => hash(each.refreshToken))
 

@@ -6,7 +6,7 @@ import { Clock, Duration, Effect, Option } from "effect"
 import { LRUCache } from "lru-cache"
 import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
-import type { UserUlid } from "../Token.js"
+import { isSameAccessToken, type UserUlid } from "../Token.js"
 import type { Notice, StoredConnection } from "../TokenStorage.js"
 
 export interface Entry {
@@ -67,7 +67,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     at((now) => {
       const known = rows.get(row.userUlid)
       if (known !== undefined && known.row.version > row.version && known.learnedAt >= askedAt) return known
-      const refused = known !== undefined && known.row.version === row.version && known.refused
+      const refused = isRefused(known, row)
       const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused, pending: false }
       rows.set(row.userUlid, entry)
       removed.delete(row.userUlid)
@@ -114,7 +114,8 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     isRemoved: (userUlid) => removed.has(userUlid),
     hold: (row) =>
       at((now) => {
-        const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused: false, pending: true }
+        const refused = isRefused(rows.peek(row.userUlid), row)
+        const entry: Entry = { row, readAt: now, learnedAt: now, missed, refused, pending: true }
         holding.set(row.userUlid, entry)
         return entry
       }).pipe(counted),
@@ -125,3 +126,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
       }).pipe(counted)
   }
 }
+
+/** A row's access token can outlive its refresh token: where an answer of Cal.com's holds no other one. */
+const isRefused = (known: Entry | undefined, { pair }: StoredConnection): boolean =>
+  known !== undefined && known.refused && isSameAccessToken(known.row.pair, pair)

@@ -1,6 +1,6 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
 import { Clock, Duration, Effect, Option, type Redacted } from "effect"
-import { freshness, isExpired, isSamePair, type UserUlid } from "../Token.js"
+import { freshness, isExpired, isSameAccessToken, isSamePair, type UserUlid } from "../Token.js"
 import type { CalClient } from "../CalClient.js"
 import type { Wait } from "../Fibers/Deadline.js"
 import type { SingleFlight } from "../Fibers/SingleFlight.js"
@@ -98,12 +98,16 @@ export const make = (deps: {
   const join = (entry: Entry, longest = config.callerWait) =>
     flights.share(entry.row.userUlid, work(entry), wait(Duration.toMillis(longest)))
 
-  /** The same, for another pair than the entry's: a flight that was under way may end with just that one. */
+  /**
+   * The same, for another pair than the entry's: a flight that was under way may end with just that one, or with another
+   * refresh token beside an access token that Cal.com has refused.
+   */
   const joinForNewer = (entry: Entry, { longest = config.callerWait, rejected = false } = {}) =>
     Effect.gen(function* () {
       const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(longest)
+      const isSame = entry.refused || rejected ? isSameAccessToken : isSamePair
       let { row } = entry
-      while (isSamePair(row.pair, entry.row.pair)) {
+      while (isSame(row.pair, entry.row.pair)) {
         const left = wait(until - (yield* Clock.currentTimeMillis))
         row = yield* flights.share(row.userUlid, work({ ...entry, row }, "refresh", rejected), left)
       }

@@ -207,7 +207,7 @@ describe("over a real socket", { concurrent: true }, () => {
         const sandbox = yield* Sandbox.Sandbox
         const tokens = yield* CalTokens.CalTokens
         const { refreshHash } = yield* connectExpired(kind)
-        yield* sandbox.inject(Fault.delayAfter("2 seconds", { kind: refreshKind[kind] }))
+        yield* sandbox.inject(Fault.delayAfter("4 seconds", { kind: refreshKind[kind] }))
         // Nobody has to reconnect for an answer that was only late.
         yield* tokens.ensureValid(user)
         yield* until(Effect.map(tokens.info(user), ({ isExpired, status }) => status._tag === "Active" && !isExpired))
@@ -216,7 +216,7 @@ describe("over a real socket", { concurrent: true }, () => {
         assert.strictEqual((yield* assertSentOnce()).get(refreshHash)?.length, 2)
         const { refreshed } = yield* tokens.refresh(user, { forceRefresh: true })
         assert.isTrue(refreshed)
-      }).pipe(Effect.provide(layer({ callTimeout: Duration.millis(400), latePairWait: Duration.seconds(8) })))
+      }).pipe(Effect.provide(layer({ callTimeout: Duration.millis(1500), latePairWait: Duration.seconds(8) })))
     )
 
     it.scopedLive(`a hundred callers while everything breaks once: ${kind}`, () =>

@@ -38,6 +38,8 @@ export interface Cal {
   readonly hasAccount: (account: number) => boolean
   /** Called when a plan's window for wrong secrets opens or closes. */
   readonly setSecretRejected: (rejected: boolean) => void
+  /** One of the client's two secrets, the first or the second, is refused from now on. */
+  readonly revokeSecret: (which: 0 | 1) => void
   readonly connect: (node: Node) => typeof CalClient.Service
 }
 

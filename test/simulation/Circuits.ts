@@ -21,6 +21,7 @@ export class Circuits {
   /** Whom Cal.com ever refused. */
   private readonly refused = new Set<string>()
   private readonly attempts = new Map<string, number>()
+  private readonly answers = new Set<string>()
 
   constructor(private readonly report: (rule: string, detail: string) => void) {}
 
@@ -30,6 +31,11 @@ export class Circuits {
     const present = this.open.get(key)
     if (present?.cause === "drift" || present?.cause === cause) return
     this.open.set(key, { cause, openedAt: now, trialAt: now + interval, riskAt: now + minute, risks: 0 })
+  }
+
+  /** Whether an answer that nobody understands was not stored before: whoever did not hear of that offers it again. */
+  isNews(answer: string): boolean {
+    return this.answers.size < this.answers.add(answer).size
   }
 
   /** A pair came of an attempt, or was read in a sealed answer. */

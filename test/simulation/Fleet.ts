@@ -18,6 +18,8 @@ export interface Variant {
   readonly storageOf?: ((node: Node, storage: TokenStorage["Type"]) => TokenStorage["Type"]) | undefined
   readonly client?:
     ((world: World, node: Node, client: typeof CalClient.Service) => typeof CalClient.Service) | undefined
+  /** Default: yes. */
+  readonly hasBothSecrets?: boolean | undefined
   /** The caller gave up. */
   readonly onInterrupted?: ((node: Node) => void) | undefined
 }
@@ -42,6 +44,7 @@ export class Fleet {
         isStopping: false,
         incarnation: 0,
         hasWrongSecret: false,
+        hasBothSecrets: this.variant.hasBothSecrets ?? true,
         fingerprint: () => "",
         isNewer: false,
         isNewerNext: false,

@@ -103,10 +103,13 @@ class History {
     }
     driver.run(healedAt + grace, this.observe)
     this.expectQuiet("after the grace period")
-    for (const user of this.users) this.settle(user)
+    const held = this.users.filter((user) => this.settle(user) === "held")
+    // What another user's trial has opened since, if one did.
+    const stillHeld = new Set(held.filter((user) => this.settle(user) === "held"))
     driver.run(driver.now + 60_000, this.observe)
     this.expectQuiet("at the end")
-    for (const user of this.users) this.judge.closed(user)
+    // What came of a token is not asked of Cal.com while its answers are not understood and another token serves.
+    for (const user of this.users) if (!stillHeld.has(user)) this.judge.closed(user)
   }
 
   /** After every step: when nothing is under way, every pair must be where it belongs. */
@@ -149,6 +152,13 @@ class History {
         this.world.count("fault", incident.kind)
         at(incident.at, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
         at(incident.at + incident.millis, () => this.cal.setSecretRejected(this.world.isHappening("wrongSecret")))
+        return
+      case "secretRevoked":
+        this.world.count("fault", incident.kind)
+        at(incident.at, () => {
+          this.world.note("Cal.com", `revokes the client's ${incident.which === 0 ? "first" : "second"} secret`)
+          this.cal.revokeSecret(incident.which)
+        })
         return
       case "release":
       case "stop":
@@ -298,8 +308,11 @@ class History {
     })
   }
 
-  /** In the end every user has a token that works, with a person's help only where that is unavoidable. */
-  private settle(user: Callers.User): void {
+  /**
+   * In the end every user has a token that works, with a person's help only where that is unavoidable. Held: it works,
+   * and is not refreshed while Cal.com's answers are not understood.
+   */
+  private settle(user: Callers.User): "held" | undefined {
     const { driver, oracle } = this.world
     let last = "nothing"
     let tries = settleTries
@@ -312,13 +325,13 @@ class History {
         exit = result
       })
       driver.run(driver.now + 60_000, () => this.observe() || exit !== undefined)
-      if (exit === undefined) return oracle.report("quiet", `nobody answers for user${user.index}`)
+      if (exit === undefined) return void oracle.report("quiet", `nobody answers for user${user.index}`)
       let pause: Option.Option<Duration.Duration> = Option.none()
       if (Exit.isSuccess(exit)) {
         const token = exit.value._tag === "Token" ? Redacted.value(exit.value.token.accessToken) : ""
-        if (this.cal.api(token) === 200) return
+        if (this.cal.api(token) === 200) return op === "ensure" ? "held" : undefined
         if (op === "force") {
-          return oracle.report("recovery", `user${user.index} ends with a token that Cal.com refuses`)
+          return void oracle.report("recovery", `user${user.index} ends with a token that Cal.com refuses`)
         }
       } else {
         const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
@@ -328,7 +341,7 @@ class History {
         // Where nobody reads what Cal.com answered, only a person can help who knows nothing of it.
         const isStuck = error._tag === "CalProtocolError" && i > 1 && this.judge.sealed(user).length > 0
         if (isStuck && this.nodeFor(node)?.isNewer === true && oracle.isSealed(user.userUlid)) {
-          return oracle.report("newer program", `user${user.index} is not helped by the pair in a sealed answer`)
+          return void oracle.report("newer program", `user${user.index} is not helped by the pair in a sealed answer`)
         }
         if (error._tag === "ReauthorizationRequired" || error._tag === "TokensNotFound" || isStuck) {
           this.world.count("call", "a person reconnects in the end")
@@ -339,6 +352,6 @@ class History {
       const millis = Duration.toMillis(Option.getOrElse(pause, () => Duration.seconds(5)))
       driver.run(driver.now + millis + 10, this.observe)
     }
-    oracle.report("recovery", `user${user.index} does not recover: ${last}`)
+    return void oracle.report("recovery", `user${user.index} does not recover: ${last}`)
   }
 }

@@ -25,23 +25,20 @@ import type { World } from "./World.js"
 
 const apiUrl = "https://api.cal.com/v2"
 
-const clientOptions: CalClient.Options = {
+/** Cal.com keeps two alive while one replaces the other. */
+const secrets = [Redacted.make("the old secret"), Redacted.make("the new secret")] as const
+
+const clientOptions = (clientSecret: CalClient.ClientSecret): CalClient.Options => ({
   apiUrl,
-  managed: Sandbox.demoManaged,
+  managed: { ...Sandbox.demoManaged, clientSecret },
   oauth2: {
     clientId: Sandbox.demoOAuth2.clientId,
-    clientSecret: Sandbox.demoOAuth2.clientSecret,
+    clientSecret,
     redirectUrl: Sandbox.demoOAuth2.redirectUris[0]
   }
-}
+})
 
-const wrong = { clientSecret: Redacted.make("not the secret that Cal.com knows") }
-
-const wrongOptions: CalClient.Options = {
-  ...clientOptions,
-  managed: { ...Sandbox.demoManaged, ...wrong },
-  oauth2: { ...clientOptions.oauth2, clientId: Sandbox.demoOAuth2.clientId, ...wrong }
-}
+const wrong = Redacted.make("not the secret that Cal.com knows")
 
 export const make = (world: World, patience: number): Cal => {
   const { driver, oracle, plan } = world
@@ -53,6 +50,8 @@ export const make = (world: World, patience: number): Cal => {
   const sandbox = now(
     Sandbox.make({
       accessTokenLifetime: plan.lifetime,
+      managed: { ...Sandbox.demoManaged, clientSecret: secrets },
+      oauth2: { ...Sandbox.demoOAuth2, clientSecret: secrets },
       switches: {
         raceWindow: plan.raceWindow,
         rateLimits: { ...Sandbox.defaultSwitches.rateLimits, enabled: false }
@@ -181,6 +180,8 @@ export const make = (world: World, patience: number): Cal => {
           oauth2SecretRejected: rejected
         }))
       ),
+    revokeSecret: (which) =>
+      now(Ref.update(sandbox.switches, (switches) => ({ ...switches, revokedSecrets: [secrets[which]] }))),
     connect: (node) => {
       const transport = (request: HttpClientRequest.HttpClientRequest, code: string) =>
         Effect.fail(
@@ -241,7 +242,7 @@ export const make = (world: World, patience: number): Cal => {
       })
       const client = now(
         Effect.provideService(
-          CalClient.make(node.hasWrongSecret ? wrongOptions : clientOptions),
+          CalClient.make(clientOptions(node.hasWrongSecret ? wrong : node.hasBothSecrets ? secrets : secrets[0])),
           HttpClient.HttpClient,
           http
         )

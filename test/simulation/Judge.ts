@@ -9,7 +9,7 @@ import type { Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import type { Process } from "./Driver.js"
 import type { Grant } from "./Oracle.js"
-import type { CallerOp } from "./Plan.js"
+import { type CallerOp, isCalm } from "./Plan.js"
 import { epoch, type Node, statementTimeout, type World } from "./World.js"
 
 /** A call as it began. */
@@ -45,7 +45,7 @@ export class Judge {
     private readonly storage: TokenStorage["Type"],
     private readonly config: TokenConfig.Options
   ) {
-    const { callers, incidents, raceWindow } = world.plan
+    const { callers, incidents } = world.plan
     this.mayLoseAccess =
       incidents.some(({ kind }) => kind === "accessDies" || kind === "accessRefused") ||
       // After a reissue the access token that was stored is dead, and there may be no other.
@@ -59,7 +59,7 @@ export class Judge {
         incident.kind === "revoked" || incident.kind === "userDeleted" ? [incident.user] : []
       )
     )
-    this.isCalm = incidents.length === 0 && raceWindow === 0
+    this.isCalm = isCalm(world.plan)
   }
 
   private report(rule: string, call: OpenCall, detail: string): void {

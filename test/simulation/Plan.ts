@@ -87,6 +87,8 @@ export type Incident =
     }
   | { readonly kind: "storageDown"; readonly at: number; readonly millis: number; readonly fault: StorageFault }
   | { readonly kind: "wrongSecret"; readonly at: number; readonly millis: number }
+  /** Of the client's two secrets one is revoked, for good. */
+  | { readonly kind: "secretRevoked"; readonly at: number; readonly which: 0 | 1 }
   /** One node alone has a wrong secret, until somebody mends that in the end. */
   | { readonly kind: "wrongNode"; readonly node: number }
   /** Cal.com's answers of a kind look otherwise for a while; `isForGood`: and from then on. */
@@ -129,6 +131,10 @@ export interface Plan {
   readonly callers: ReadonlyArray<Caller>
   readonly incidents: ReadonlyArray<Incident>
 }
+
+/** Nothing goes wrong. That one of the client's two secrets is revoked is nothing that anybody notices. */
+export const isCalm = ({ incidents, raceWindow }: Plan): boolean =>
+  incidents.every(({ kind }) => kind === "secretRevoked") && raceWindow === 0
 
 export interface Limits {
   readonly nodes?: number | undefined
@@ -301,9 +307,15 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
   const count = calm ? 0 : prng.pick([1, 1, 2, 2, 3, 4, 6])
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
+  const wire = limits.wire ?? (prng.chance(limits.http ?? 0.25) ? "http" : "short")
+  // The short way knows no secrets.
+  if (wire === "http" && prng.chance(0.3)) {
+    incidents.push({ kind: "secretRevoked", at: instant(), which: prng.pick([0, 1] as const) })
+  }
+
   return {
     seed,
-    wire: limits.wire ?? (prng.chance(limits.http ?? 0.25) ? "http" : "short"),
+    wire,
     nodes,
     users,
     lifetime,

@@ -222,6 +222,7 @@ export const make = (world: World, patience: number): Cal => {
     },
     deleteAccount: (account) => accounts.delete(account),
     hasAccount: (account) => accounts.has(account),
+    revokeSecret: () => undefined,
     setSecretRejected: (value) => {
       secretRejected = value
     },

@@ -78,8 +78,10 @@ export const connect = (
       ? answers.map((each) => ({ ...each, answer: Redacted.make(understood(Redacted.value(each.answer))) }))
       : answers
   /** The storage took an answer that nobody understands: is that news of all users of the client? */
-  const drifted = (userUlid: UserUlid, { connection: { clientId } }: NewSealedAnswer, drift: Drift | undefined) => {
-    if (drift === undefined) return
+  const drifted = (userUlid: UserUlid, answer: NewSealedAnswer, drift: Drift | undefined) => {
+    const { clientId } = answer.connection
+    const isNews = circuits.isNews(`${userUlid} ${answer.spentHash} ${textOf(Redacted.value(answer.answer))}`)
+    if (!isNews || drift === undefined) return
     const all = world.runSync(storage.sealed({ limit: 1000 }))
     const isOthers = (each: SealedAnswer & { readonly userUlid: UserUlid }) =>
       each.userUlid !== userUlid && each.connection.clientId === clientId

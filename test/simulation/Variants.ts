@@ -177,6 +177,7 @@ export const variants: Readonly<Record<string, () => Variant>> = {
   }),
   "a circuit per process": () => circuitsBy((name, fingerprint) => `${name} ${fingerprint}`),
   "a circuit for whatever secret a process has": () => circuitsBy(() => "all"),
+  "one of two secrets": () => ({ hasBothSecrets: false }),
   "drift that a rejection closes": () => ({
     storage: (storage: Storage): Storage => ({
       ...storage,

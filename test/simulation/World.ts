@@ -8,7 +8,17 @@ import { Notice } from "../../src/TokenStorage.js"
 import { Circuits } from "./Circuits.js"
 import { Driver, Process } from "./Driver.js"
 import { type Attempt, Oracle } from "./Oracle.js"
-import type { CalFault, CalOp, Incident, Odd, Plan, StorageFault, StorageOp, Trigger } from "./Plan.js"
+import {
+  type CalFault,
+  type CalOp,
+  type Incident,
+  isCalm,
+  type Odd,
+  type Plan,
+  type StorageFault,
+  type StorageOp,
+  type Trigger
+} from "./Plan.js"
 import * as Prng from "./Prng.js"
 
 /** A full minute, like the sandbox's tests. */
@@ -32,6 +42,8 @@ export interface Node {
   incarnation: number
   /** Another secret than Cal.com knows is configured here. */
   hasWrongSecret: boolean
+  /** The client's two secrets are configured here, not the first one alone. */
+  hasBothSecrets: boolean
   /** Of a client as this process has it. */
   fingerprint: (clientId: string) => string
   /** Its program reads what ours cannot; the next one's will. */
@@ -97,7 +109,7 @@ export class World {
       epoch,
       Duration.toMillis(probeDelayExpired),
       Duration.toMillis(callTimeout),
-      plan.incidents.length === 0 && plan.raceWindow === 0
+      isCalm(plan)
     )
     this.circuits = new Circuits((rule, detail) => this.oracle.report(rule, detail))
     this.armed = plan.incidents.filter(

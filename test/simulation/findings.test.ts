@@ -1,6 +1,6 @@
 /** What simulated histories brought to light, in the smallest form that shows it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted, Ref, TestClock } from "effect"
+import { Effect, Either, Fiber, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -88,6 +88,29 @@ describe("a process that sleeps between its claim and its call", () => {
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
     }).pipe(Effect.provide(layer))
   )
+
+  it.scoped("fails nobody for whom another process has stored a pair since", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(World.epoch)
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const other = yield* World.anotherNode()
+      yield* World.connectManaged()
+      yield* World.passTime(Effect.sleep("61 minutes"), 3_700_000)
+      const ensure = Effect.fork(tokens.ensureValid(World.user()))
+      const first = yield* ensure
+      yield* TestClock.adjust("10 seconds")
+      const second = yield* ensure
+      yield* TestClock.adjust("10 seconds")
+      const email = `${World.user().toLowerCase()}@example.com`
+      const pair = yield* sandbox.grantManaged({ email })
+      yield* other.tokens.update(World.user(), pair)
+      yield* TestClock.adjust("14 seconds")
+      const token = yield* Fiber.join(second)
+      assert.strictEqual(World.reveal(token.accessToken), World.reveal(pair.accessToken))
+      yield* Fiber.interrupt(first)
+    }).pipe(Effect.provide(layer))
+  )
 })
 
 describe("a reissue that is asked for while the pair of the last one is held in memory", () => {
@@ -138,6 +161,38 @@ describe("a reissue whose answer holds a refresh token alone", () => {
       assert.isTrue(yield* sandbox.isAccessLive(token.accessToken))
       assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
       assert.strictEqual(yield* sandbox.count("refresh"), 1)
+    }).pipe(Effect.provide(World.layer()))
+  )
+})
+
+describe("a refresh whose answer holds a refresh token alone", () => {
+  it.effect("is followed by another one where Cal.com has refused the access token that is stored", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const { accessToken, calUserId } = yield* World.connectManaged()
+      yield* sandbox.expireAccessTokens(calUserId)
+      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
+      const advice = yield* World.passTime(rejected, 1000)
+      assert(advice._tag === "Retry")
+      assert.isTrue(yield* sandbox.isAccessLive(advice.token.accessToken))
+      assert.strictEqual(yield* sandbox.count("refresh"), 2)
+    }).pipe(Effect.provide(World.layer()))
+  )
+
+  it.effect("serves nobody else the refused token either", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const { accessToken, calUserId } = yield* World.connectManaged()
+      yield* sandbox.expireAccessTokens(calUserId)
+      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+      yield* sandbox.inject(Sandbox.Fault.status(503, { kind: "refresh" }))
+      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
+      yield* Effect.exit(World.passTime(rejected, 30_000))
+      const token = yield* Effect.either(World.passTime(tokens.ensureValid(World.user()), 60_000))
+      assert.isTrue(Either.isLeft(token) || (yield* sandbox.isAccessLive(token.right.accessToken)))
     }).pipe(Effect.provide(World.layer()))
   )
 })
