@@ -1,8 +1,18 @@
-/** For load balancers and orchestrators; without an API key, so the answers tell nothing else. */
+/** For load balancers and orchestrators; without an API key, so the answers tell nothing else but to those who have one. */
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 
 export const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
+export const Ready = Schema.Struct({
+  ...Healthy.fields,
+  missingKeys: Schema.optional(
+    Schema.Array(Schema.Struct({ id: Schema.String, rows: Schema.Number })).annotations({
+      description:
+        "For whoever presents an API key: encryption keys that rows are sealed under and this process does not have, and " +
+        "how many rows. Those users are `TokenUnreadable`."
+    })
+  )
+})
 export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations(
   HttpApiSchema.annotations({
     identifier: "Unhealthy",
@@ -20,7 +30,7 @@ export class HealthApi extends HttpApiGroup.make("health")
   )
   .add(
     HttpApiEndpoint.get("ready", "/ready")
-      .addSuccess(Healthy)
+      .addSuccess(Ready)
       .addError(Unhealthy)
       .annotate(OpenApi.Summary, "Can requests be served?")
       .annotate(OpenApi.Description, "200 when requests can be served, 503 while storage is away or during shutdown.")

@@ -36,13 +36,21 @@ const lookupWait = Duration.seconds(5)
 /** A token that names nobody is not looked up again for so many milliseconds; so many of them are remembered. */
 const unknown = { millis: 2000, tokens: 10_000 } as const
 
-/** Finds the user of a token, and the token to use instead; `None` for one that names nobody (any more). */
+/** Whose a token was, and the one to use instead. */
+export interface Renewed {
+  readonly userUlid: UserUlid
+  readonly accessToken: Redacted.Redacted
+}
+
 export interface AtomsTokens {
-  /** `only`: the user whose token it has to be, where that is known. Log lines of the scope name the user. */
+  /**
+   * `None` for a token that names nobody (any more). `only`: the user whose token it has to be, where that is known. Log
+   * lines of the scope name the user.
+   */
   readonly exchange: (
     presented: Redacted.Redacted,
     only: UserUlid | undefined
-  ) => Effect.Effect<Option.Option<Redacted.Redacted>, TokenError, Scope.Scope>
+  ) => Effect.Effect<Option.Option<Renewed>, TokenError, Scope.Scope>
 }
 
 export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | TokenStorage> = Effect.gen(function* () {
@@ -132,9 +140,10 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Tok
         yield* Effect.annotateLogsScoped({ userUlid: row.userUlid })
         if (now - (row.handedOutAt ?? -Infinity) > Duration.toMillis(maxAge)) return Option.none()
         if (!Lookups.isRecent(now)(lookup)) return Option.none()
-        if (lookup.supersededAt !== null) return Option.some(yield* stored(row, now))
+        const { userUlid } = row
+        if (lookup.supersededAt !== null) return Option.some({ userUlid, accessToken: yield* stored(row, now) })
         if (now - row.pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
-        return yield* rejected(row, presented)
+        return Option.map(yield* rejected(row, presented), (accessToken) => ({ userUlid, accessToken }))
       })
   }
 })

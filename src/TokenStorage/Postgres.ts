@@ -431,7 +431,20 @@ export const make = (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | KeyRing> =>
-  Layer.provide(Layer.scoped(TokenStorage, make(options)), Migrations.layer)
+  Layer.provide(Layer.scoped(TokenStorage, Effect.tap(make(options), tellMissingKeys)), Migrations.layer)
+
+/** At the start, rather than user by user. */
+const tellMissingKeys = ({ missingKeys }: TokenStorage["Type"]) =>
+  Effect.flatMap(missingKeys, (missing) =>
+    missing.length === 0
+      ? Effect.void
+      : Effect.annotateLogs(
+          Effect.logError(
+            "Rows are sealed under encryption keys that are not configured: their users cannot be served"
+          ),
+          { missingKeys: missing.map(({ id, rows }) => `${id} (${rows} rows)`).join(", ") }
+        )
+  ).pipe(Effect.ignore)
 
 export interface ConnectionOptions {
   readonly url: Redacted.Redacted

@@ -223,6 +223,28 @@ describe("a token that leaked", () => {
   )
 })
 
+describe("a refresh token that leaked", () => {
+  it.effect("is dead with a reissue, or with the first refresh after a new consent", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const tokens = yield* CalTokens.CalTokens
+      const managed = yield* World.obtainManaged()
+      yield* manage("POST", "refresh-managed-user-token", { userUlid: user, reissue: true })
+      assert.isFalse(yield* sandbox.isLive(managed.refreshToken))
+      assert.isFalse(yield* sandbox.isAccessLive(managed.accessToken))
+      const person = World.user(2)
+      const { calUserId, refreshToken } = yield* World.obtainOAuth2(person)
+      const again = yield* sandbox.grantOAuth2({ calUserId })
+      const pair = { ...again, accessTokenExpiresAt: (yield* sandbox.now) + again.expiresIn * 1000 }
+      yield* tokens.connectWith(person, Effect.succeed({ connection: { _tag: "OAuth2", calUserId }, pair }))
+      assert.isTrue(yield* sandbox.isLive(refreshToken))
+      yield* manage("POST", "refresh-token", { userUlid: person, forceRefresh: true })
+      assert.isFalse(yield* sandbox.isLive(refreshToken))
+      assert.isTrue(yield* World.isStoredPairLive(person))
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
 describe("a flood of tokens", () => {
   it.effect("that are no access tokens of this client and this time costs no query", () =>
     Effect.gen(function* () {

@@ -468,7 +468,7 @@ describe("a derived client", () => {
         Effect.catchTag("RefreshCoolingDown", (failure) => Effect.succeed(failure.retryAfter))
       )
       assert.strictEqual(seconds, 3)
-      assert.deepStrictEqual(yield* health.ready(), { status: "ok" })
+      assert.deepStrictEqual(yield* health.ready(), { status: "ok", missingKeys: [] })
     }).pipe(Effect.provide(layer))
   )
 })

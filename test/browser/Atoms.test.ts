@@ -95,6 +95,45 @@ inBrowser("a page with Atoms", (test) => {
     assert.deepStrictEqual(person.strays(), [])
   })
 
+  test("that was left open overnight gets nothing more, and works again once it is loaded again", async (world) => {
+    await connect(world)
+    // From now on the website's server asks for the token each time, as it renders the page.
+    world.serve((_, response: ServerResponse) => {
+      void world.api(`/access-token/${userUlid}`).then(({ json }) => {
+        const accessToken = String(json["accessToken"])
+        const page = AtomsPage.html({
+          calUrl: world.cal,
+          clientId,
+          refreshUrl: world.service + refreshPath,
+          accessToken
+        })
+        response.writeHead(200, { "content-type": "text/html" }).end(page)
+      })
+    })
+    const person = await world.person()
+    const page = await person.newPage()
+    await page.goto(world.site)
+    await shows(page, "mount", /^works$/)
+    const first = await token(page)
+    world.pass("13 hours")
+    await page.click("button")
+    await shows(page, "later", /^failed: no token$/)
+    assert.deepStrictEqual((await steps(page)).slice(1), ["/me 498", "refresh 401"])
+    assert.strictEqual(await refreshes(world), 0)
+
+    await page.reload()
+    await shows(page, "mount", /^works$/)
+    const second = await token(page)
+    assert.notStrictEqual(second, first)
+    // That a token was handed out is written down with others.
+    await page.waitForTimeout(2000)
+    world.pass("61 minutes")
+    await page.click("button")
+    await shows(page, "later", /^works$/)
+    assert.notStrictEqual(await token(page), second)
+    assert.strictEqual(await refreshes(world), 2)
+  })
+
   test("of an origin that is not allowed gets nothing", async (world) => {
     const first = await connect(world)
     world.pass("61 minutes")

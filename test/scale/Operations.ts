@@ -10,6 +10,8 @@ export interface Case {
   readonly operation: Operation
   /** How many rows the database answers, or its verdict, or whether it recorded; one row, unless this says otherwise. */
   readonly answer?: number | string | boolean
+  /** Tables of few rows, which it may read as a whole. */
+  readonly wholly?: ReadonlyArray<string>
   /** What has happened before, in the same transaction. */
   readonly after?: ReadonlyArray<Operation>
 }
@@ -94,7 +96,11 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       after: [granted, connecting({ userUlid: other.userUlid, connection: other.connection, granted: true })]
     },
     handedOut: { operation: (storage) => storage.handedOut([{ userUlid, at: 1 }]) },
-    missingKeys: { answer: 0, operation: (storage) => storage.missingKeys },
+    missingKeys: {
+      answer: 0,
+      operation: (storage) => storage.missingKeys,
+      wholly: ["connect_flow", "sealed_answer"]
+    },
     "list, first page": { answer: 50, operation: (storage) => storage.list({ limit: 50 }) },
     "list, later page": { answer: 50, operation: (storage) => storage.list({ limit: 50, after: later }) },
     "list, active": {

@@ -180,6 +180,7 @@ export const layerServices = Layer.unwrapEffect(
       }),
       Layer.mock(TokenStorage, {
         ping: Effect.flatten(Ref.get(fake.ping)),
+        missingKeys: Effect.succeed([]),
         find: () => Effect.succeedNone,
         log: ChangeLogMemory.make().service,
         list: ({ after = "", limit, status }) =>
