@@ -39,9 +39,10 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
   {
     /**
      * A client whose requests carry the user's token. Paths are relative to the Cal.com base URL; a request that would
-     * leave it fails with `InvalidInput`. Answers come back with any status. A refused token is handled as
-     * `CalTokens.reportRejected` advises, with at most two sends; a third one where the second carried a pair of a few
-     * seconds, which Cal.com's replicas may not know yet.
+     * leave it fails with `InvalidInput`, and so does one to Cal.com's token endpoints, which are `CalClient`'s alone:
+     * what a request spends or is given there, the refresh protocol would never hear of. Answers come back with any
+     * status. A refused token is handled as `CalTokens.reportRejected` advises, with at most two sends; a third one where
+     * the second carried a pair of a few seconds, which Cal.com's replicas may not know yet.
      */
     readonly client: (userUlid: UserUlid) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | TokenError>
     /** A decoded answer. Without a user no `Authorization` is sent. */

@@ -119,6 +119,7 @@ export const prepare = (
       return yield* new InvalidInput({ field: "path", expected: "must not have a fragment" })
     }
     const url = yield* CalPath.resolveUrl(base, request.url)
+    yield* CalPath.refuseTokenEndpoints(pathBelow(base, url))
     const body = yield* replayable(request.body)
     const resource = pathBelow(base, url).split("/")[1] ?? ""
     const headers = forward(request.headers, apiVersions.get(resource))

@@ -52,6 +52,35 @@ export const resolveUrl = (base: string, url: string): Either.Either<string, Inv
   return resolve(base, url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url)
 }
 
+/**
+ * Refuses a target that {@link resolve} accepts and that leads to where Cal.com gives out, spends or manages tokens. Those
+ * endpoints are the refresh protocol's, for whoever calls Cal.com through this service, with a user's token or without.
+ */
+export const refuseTokenEndpoints = (target: string): Either.Either<void, InvalidInput> => {
+  const segments = pathOf(target).split("/").map(nameOf)
+  return tokenEndpoints.has(segments.find((segment) => !prefixes.test(segment)) ?? "")
+    ? refuse("must not be one of Cal.com's token endpoints, /oauth, /oauth-clients and /auth")
+    : Either.void
+}
+
+/** `oauth-clients`, as {@link nameOf} makes it. */
+const tokenEndpoints: ReadonlySet<string> = new Set(["oauth", "oauthclients", "auth"])
+
+/** Before a segment that names a resource: nothing, and what a gateway may add to a base URL or cut off. */
+const prefixes = /^(?:api|v\d+|)$/
+
+/**
+ * What a lenient server may take a segment for: without case, matrix parameter, suffix (`.json`) and whatever is no
+ * letter or digit. Upper case first: `ı` and `ſ` have no lower case of their own that is ASCII.
+ */
+const nameOf = (segment: string): string =>
+  (decodeSegment(segment) ?? segment)
+    .toUpperCase()
+    .toLowerCase()
+    .replace(/;.*$/s, "")
+    .replace(/(?<=[^.])\..*$/s, "")
+    .replace(/[^a-z0-9]/g, "")
+
 const refuse = (expected: string) => Either.left(new InvalidInput({ field: "path", expected }))
 
 const pathOf = (target: string) => target.split("?", 1)[0] ?? ""

@@ -54,6 +54,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       const target = yield* parseTarget(request.originalUrl)
       const userUlid = yield* Edge.user(target.userUlid)
       yield* CalPath.resolve(apiUrl, target.path)
+      yield* CalPath.refuseTokenEndpoints(target.path)
       const bytes = yield* Body.bytes
       const response = yield* api.send(userUlid, {
         method: request.method,

@@ -92,4 +92,21 @@ describe("actions over the sandbox", () => {
     assert.strictEqual(revalidated.length, 1)
     await actions.dispose()
   })
+
+  it("spend nothing at Cal.com's token endpoints, whatever the endpoint that they are given", async () => {
+    const { actions, grant, sandbox } = await start()
+    for (const who of [user, undefined]) {
+      for (const endpoint of [
+        `/oauth/${Sandbox.demoManaged.clientId}/refresh`,
+        "https://api.cal.com/v2/auth/oauth2/token",
+        "/v2/OAuth%2dclients/x/users"
+      ]) {
+        const body = { refreshToken: Redacted.value(grant.refreshToken) }
+        const failure = await actions.makeCalApiRequest(endpoint, "POST", body, who)
+        assert.deepInclude(failure, { success: false, code: "InvalidInput" })
+      }
+    }
+    assert.strictEqual(await Effect.runPromise(sandbox.count("refresh")), 0)
+    await actions.dispose()
+  })
 })

@@ -137,6 +137,21 @@ describe("request", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("goes to no token endpoint of Cal.com, as a user or as nobody", () =>
+    Effect.gen(function* () {
+      const { client, request } = yield* CalApi.CalApi
+      const base = "https://api.cal.com/v2"
+      for (const path of ["/oauth/c/refresh", `${base}/auth/oauth2/token`, "/api/v2/%4fauth-clients;x=1/c/users"]) {
+        for (const who of [user, undefined]) {
+          const error = yield* Effect.flip(request(who, { method: "POST", path, body: {}, schema: Schema.Unknown }))
+          assert.deepInclude(error, { _tag: "InvalidInput", field: "path" }, path)
+        }
+        assert.strictEqual((yield* Effect.flip(client(user).post(path)))._tag, "InvalidInput")
+      }
+      assert.strictEqual(yield* count, 0)
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("lets Cal.com's clock be learned from any answer", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(Date.UTC(2026, 2, 14, 9, 0, 0))

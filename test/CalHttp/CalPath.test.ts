@@ -200,6 +200,81 @@ describe("CalPath refuses", () => {
   )
 })
 
+describe("token endpoints", () => {
+  const isRefused = (target: string) => {
+    // Only what is a path at all is judged.
+    assert.isTrue(isAccepted(target), target)
+    return Either.isLeft(CalPath.refuseTokenEndpoints(target))
+  }
+
+  it.each([
+    "/oauth/client/refresh",
+    "/oauth/client/exchange?x=1",
+    "/oauth",
+    "/oauth/",
+    "/oauth?x=/me",
+    "/oauth-clients/client/users",
+    "/oauth-clients/client/users/1/force-refresh",
+    "/auth/oauth2/token",
+    "/auth/oauth2/clients/client",
+    // the same with what a gateway adds or cuts off
+    "/api/oauth/client/refresh",
+    "/v2/oauth/client/refresh",
+    "/api/v2/auth/oauth2/token",
+    "/v2/api/auth/oauth/token",
+    "/v1/v2/oauth-clients",
+    "/API/V2/oauth-clients",
+    // the same for readers who are lenient
+    "/OAuth/client/refresh",
+    "/AUTH/oauth2/token",
+    "/%6fauth/client/refresh",
+    "/%4fAuth/client/refresh",
+    "/oauth%2dclients/client/users",
+    "/%61pi/%76%32/auth/oauth2/token",
+    "/oauth;x=1/client/refresh",
+    "/oauth%3bx/client/refresh",
+    "/;x/oauth/client/refresh",
+    "/v2;x/oauth/client/refresh",
+    "/oauth.json",
+    "/oauth./client/refresh",
+    "/.oauth/client/refresh",
+    "/oauth%20/client/refresh",
+    "/%20auth/oauth2/token",
+    "/oauth%e2%80%8b/client/refresh",
+    "/%ef%bd%8fauth/client/refresh",
+    "/oauth-cl%c4%b1ents/client/users",
+    "/oauth-client%c5%bf/client/users",
+    "/oauth_clients/client/users"
+  ])("%s is one", (target) => {
+    assert.isTrue(isRefused(target))
+    const [, name] = target.split("/")
+    const refusal = CalPath.refuseTokenEndpoints(target)
+    assert(Either.isLeft(refusal))
+    assert.deepInclude(refusal.left, { _tag: "InvalidInput", field: "path" })
+    if (name !== undefined && name.includes("%")) assert.notInclude(refusal.left.message, name)
+  })
+
+  it.each([
+    "/",
+    "/me",
+    "/v2/me",
+    "/api/v2/bookings",
+    "/bookings/oauth",
+    "/bookings/oauth-clients/auth",
+    "/bookings?next=/oauth/client/refresh",
+    "/conferencing/zoom/oauth/auth-url",
+    "/calendars/google/connect",
+    "/provider/client/access-token",
+    "/atoms/auth/oauth2/clients/client",
+    "/authors",
+    "/oauth2-something",
+    "/api-keys/oauth",
+    "/v2x/oauth"
+  ])("%s is none", (target) => {
+    assert.isFalse(isRefused(target))
+  })
+})
+
 describe("what CalPath accepts", () => {
   const pieces = [
     "/",

@@ -320,6 +320,31 @@ describe("proxy", () => {
   )
 })
 
+describe("token endpoints", () => {
+  it.effect("are for nobody, whatever their spelling", () =>
+    Effect.gen(function* () {
+      for (const path of [
+        "/oauth/client/refresh",
+        "/oauth-clients/client/users/1/force-refresh",
+        "/auth/oauth2/token",
+        "/v2/oauth/client/refresh",
+        "/api/v2/OAUTH/client/refresh",
+        "/%6f%61uth/client/refresh",
+        "/oauth;jsessionid=1/client/refresh",
+        "/oauth.json",
+        "/%EF%BD%8Fauth/client/refresh"
+      ]) {
+        const text = yield* raw(
+          `POST ${base}${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${key}\r\nContent-Length: 0\r\n` +
+            `Connection: close\r\n\r\n`
+        )
+        assert.match(text, /^HTTP\/1\.1 400 [^]*"code":"InvalidInput"/, path)
+      }
+      assert.deepStrictEqual(yield* sent, [])
+    }).pipe(Effect.provide(layer))
+  )
+})
+
 describe("what leaves Cal.com's API is refused on the raw request target", () => {
   const attacks = [
     base,
