@@ -3,7 +3,7 @@
  * constant time.
  */
 import { createHash, timingSafeEqual } from "node:crypto"
-import { Context, Effect, Either, Layer, Redacted, Schema } from "effect"
+import { Context, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
 import { Scope } from "./ApiKeys/Scope.js"
 import { Forbidden, Unauthorized } from "./TokenError.js"
 
@@ -62,6 +62,8 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
       authorization: string | undefined,
       scope: Scope
     ) => Effect.Effect<KeyHolder, Unauthorized | Forbidden>
+    /** Whoever is behind it, whatever their scopes. */
+    readonly holder: (authorization: string | undefined) => Option.Option<KeyHolder>
   }
 >() {}
 
@@ -70,16 +72,20 @@ export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> 
     caller: { name, scopes },
     digest: digest(Redacted.value(secret))
   }))
+  const holder = (authorization: string | undefined) => {
+    const presented = digest(credentials(authorization))
+    // Every key is compared, and every comparison takes the same time: the answer's timing tells nothing.
+    const matches = known.filter((key) => timingSafeEqual(key.digest, presented))
+    return Option.fromNullable(matches[0]?.caller)
+  }
   return {
+    holder,
     authorize: (authorization, scope) =>
       Effect.gen(function* () {
-        const presented = digest(credentials(authorization))
-        // Every key is compared, and every comparison takes the same time: the answer's timing tells nothing.
-        const matches = known.filter((key) => timingSafeEqual(key.digest, presented))
-        const caller = matches[0]?.caller
-        if (caller === undefined) return yield* new Unauthorized()
-        if (!caller.scopes.has(scope)) return yield* new Forbidden({ scope })
-        return caller
+        const caller = holder(authorization)
+        if (Option.isNone(caller)) return yield* new Unauthorized()
+        if (!caller.value.scopes.has(scope)) return yield* new Forbidden({ scope })
+        return caller.value
       })
   }
 }

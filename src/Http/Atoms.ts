@@ -9,6 +9,7 @@ import * as AtomsApi from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenInput from "../TokenInput.js"
+import { audit } from "./Audit.js"
 import * as AtomsTokens from "./AtomsTokens.js"
 import * as Edge from "./Edge.js"
 import { CallerLimits } from "./CallerLimits.js"
@@ -64,10 +65,16 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
       const [, text = ""] = /^bearer +(\S+) *$/i.exec(request.headers["authorization"] ?? "") ?? []
       const presented = yield* Effect.option(TokenInput.token("authorization", text))
       if (allowed === false || Option.isNone(presented)) return yield* refused
+      let owner: UserUlid | undefined
       const token = yield* Edge.refuseAll(
-        tokens.exchange(presented.value, (userUlid) => allowed === true || allowed === userUlid)
+        tokens.exchange(presented.value, (userUlid) => {
+          owner = userUlid
+          return allowed === true || allowed === userUlid
+        })
       )
-      return Option.isNone(token) ? yield* refused : { accessToken: token.value }
+      if (Option.isNone(token)) return yield* refused
+      if (owner !== undefined) yield* audit("token.renewed", owner)
+      return { accessToken: token.value }
     })
 
     return handlers.handleRaw("refreshAtoms", () =>
