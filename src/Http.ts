@@ -10,6 +10,7 @@ import { Api } from "./Api.js"
 import * as Access from "./Http/Access.js"
 import * as AccessTokens from "./Http/AccessTokens.js"
 import * as Atoms from "./Http/Atoms.js"
+import * as Audit from "./Http/Audit.js"
 import * as Connections from "./Http/Connections.js"
 import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
@@ -66,7 +67,7 @@ export const layerWith = <E, R>({ routes }: Options<E, R>) =>
     Layer.provide(HttpApiBuilder.api(Api)),
     Layer.provide([groups, Proxy.layer, Me.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
     Layer.provide(Sessions.layer),
-    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, CallerLimits.layer])
+    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, Audit.layer, CallerLimits.layer])
   )
 
 export const layer = layerWith({ routes: Layer.empty })

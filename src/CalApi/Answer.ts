@@ -2,9 +2,9 @@
  * Cal.com's answers as callers see them: bound to the request that the caller made, not to the one that carried the
  * token, and with the token taken out of error answers, which may quote it.
  */
-import { Effect, Inspectable, Option, type Redacted, Stream } from "effect"
+import { Effect, Inspectable, Option, Redacted, Stream } from "effect"
 import {
-  type Cookies,
+  Cookies,
   Headers,
   HttpClientError,
   type HttpClientRequest,
@@ -12,9 +12,11 @@ import {
   HttpIncomingMessage,
   type UrlParams
 } from "@effect/platform"
+import { reveals } from "../CalHttp/Disclosure.js"
 import * as Decoding from "../CalHttp/Decoding.js"
 import * as Reading from "../CalHttp/Reading.js"
-import { replaceSecrets } from "../CalHttp/Scrub.js"
+import { replaceSecrets, scrubJson } from "../CalHttp/Scrub.js"
+import { CalProtocolError, toFailure } from "../TokenError.js"
 
 /** A response that belongs to the caller's request; so do the errors of reading it. */
 class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {
@@ -24,7 +26,8 @@ class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientR
 
   constructor(
     readonly request: HttpClientRequest.HttpClientRequest,
-    source: HttpClientResponse.HttpClientResponse
+    source: HttpClientResponse.HttpClientResponse,
+    readonly headers: Headers.Headers
   ) {
     super()
     this.#source = source
@@ -32,11 +35,8 @@ class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientR
   get status(): number {
     return this.#source.status
   }
-  get headers(): Headers.Headers {
-    return this.#source.headers
-  }
   get cookies(): Cookies.Cookies {
-    return this.#source.cookies
+    return Cookies.empty
   }
   get remoteAddress(): Option.Option<string> {
     return this.#source.remoteAddress
@@ -70,47 +70,99 @@ class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientR
 /** The answer, its body still to be read. */
 export const bind = (
   request: HttpClientRequest.HttpClientRequest,
-  source: HttpClientResponse.HttpClientResponse
-): HttpClientResponse.HttpClientResponse => new Answer(request, source)
+  source: HttpClientResponse.HttpClientResponse,
+  secrets: ReadonlyArray<Redacted.Redacted>
+): HttpClientResponse.HttpClientResponse => new Answer(request, source, cleanHeaders(source.headers, secrets, 1))
 
-/** An error answer that was read, and the text of its body. */
+/** An answer that was read, and the text of its body as Cal.com wrote it: for the judge of refusals, and nobody else. */
 export interface ReadAnswer {
   readonly response: HttpClientResponse.HttpClientResponse
-  readonly text: string
+  readonly text: Redacted.Redacted
 }
 
+/** Cookies are credentials of their own, and none of whoever asks through this service. */
+const cookieHeaders = ["set-cookie", "set-cookie2"]
+
 /** They describe the body as it came, which is not the body as it goes on. */
-const bodyHeaders = ["content-length", "content-encoding", "transfer-encoding"]
+const bodyHeaders = [
+  "content-length",
+  "content-encoding",
+  "transfer-encoding",
+  "content-md5",
+  "content-digest",
+  "repr-digest",
+  "digest",
+  "etag",
+  "trailer"
+]
+
+/** The headers without secrets. `times`: see {@link reveals}. */
+const cleanHeaders = (
+  source: Headers.Headers,
+  secrets: ReadonlyArray<Redacted.Redacted>,
+  times?: number
+): Headers.Headers => {
+  const headers = Headers.remove(source, cookieHeaders)
+  const isClean = (entries: ReadonlyArray<readonly [string, string]>) =>
+    !reveals(entries.map((entry) => entry.join(" ")).join("\n"), secrets, times)
+  const entries = Object.entries(headers)
+  if (isClean(entries)) return headers
+  const cleaned = entries.map(([name, value]) => [name, replaceSecrets(value, secrets)] as const)
+  return Headers.fromInput(Object.fromEntries(cleaned.filter((entry) => isClean([entry]))))
+}
 
 /**
- * The answer with its body read, its encodings undone and every secret in it and in its headers replaced. What came
- * encoded and cannot be decoded leaves without a body: nobody could say what is in it.
+ * The answer with its body read, as UTF-8, and every secret in it and in its headers replaced. What cannot be read as text,
+ * is longer than anybody reads, or shows a secret in some other form leaves without its words: nobody could say what is in
+ * them. `isGrant`: an answer that may hold a token by its purpose; then whatever looks like one is replaced.
  */
 export const readWithout = (
   request: HttpClientRequest.HttpClientRequest,
   source: HttpClientResponse.HttpClientResponse,
-  secrets: ReadonlyArray<Redacted.Redacted>
+  secrets: ReadonlyArray<Redacted.Redacted>,
+  isGrant = false
 ): Effect.Effect<ReadAnswer, HttpClientError.ResponseError> =>
   Effect.flatMap(Reading.read(source), ({ bytes, end }) => {
+    const headers = cleanHeaders(source.headers, secrets)
     if (end === "cut") {
-      return Effect.fail(
-        new HttpClientError.ResponseError({ request, response: bind(request, source), reason: "Decode" })
-      )
+      const response = new Answer(request, source, headers)
+      return Effect.fail(new HttpClientError.ResponseError({ request, response, reason: "Decode" }))
     }
-    // Tokens are ASCII, so they are found in any text that contains it, and no other byte is changed.
-    const body = replaceSecrets(Buffer.from(plain(bytes, source.headers)).toString("latin1"), secrets)
-    const cleaned = Buffer.from(body, "latin1")
-    const headers = Object.entries(Headers.remove(source.headers, bodyHeaders)).map(
-      ([name, value]): [string, string] => [name, replaceSecrets(value, secrets)]
-    )
+    const read = end === "whole" ? Decoding.readable(bytes, source.headers) : Option.none()
+    const body = bytes.length === 0 ? Option.some("") : Option.flatMap(read, (read) => clean(read, secrets, isGrant))
+    const status = Option.isNone(body) && source.status < 300 ? 502 : source.status
+    const type = mediaType.exec(headers["content-type"] ?? "")?.[0] ?? "text/plain"
     return Effect.succeed({
-      response: HttpClientResponse.fromWeb(request, new Response(cleaned, { status: source.status, headers })),
-      text: cleaned.toString("utf8")
+      response: HttpClientResponse.fromWeb(
+        request,
+        new Response(Option.match(body, { onNone: () => withheld, onSome: (text) => (text === "" ? null : text) }), {
+          status,
+          headers: {
+            ...Headers.remove(headers, bodyHeaders),
+            "content-type": `${Option.isNone(body) ? "application/json" : type}; charset=utf-8`
+          }
+        })
+      ),
+      text: Redacted.make(Option.match(read, { onNone: () => "", onSome: ({ text }) => text }))
     })
   })
 
-/** An image, or text in another alphabet, is no more readable than an unknown encoding, but says nothing of one. */
-const plain = (bytes: Uint8Array, headers: Headers.Headers): Uint8Array =>
-  Option.getOrElse(Decoding.text(bytes), () =>
-    /^(identity)?$/i.test(headers["content-encoding"] ?? "") ? bytes : new Uint8Array()
+const mediaType = /^[\w.+-]+\/[\w.+-]+/
+
+const clean = (
+  { others, text }: Decoding.Readable,
+  secrets: ReadonlyArray<Redacted.Redacted>,
+  isGrant: boolean
+): Option.Option<string> =>
+  Option.filter(
+    Option.map(isGrant ? scrubJson(text) : Option.some(text), (text) => replaceSecrets(text, secrets)),
+    (cleaned) =>
+      !reveals(cleaned, secrets) && !others.some((bytes) => reveals(Buffer.from(bytes).toString("latin1"), secrets))
   )
+
+/** Instead of a body that nobody may see. */
+const withheld = JSON.stringify(
+  toFailure(
+    new CalProtocolError({ operation: "this request", issue: "it is no text, or may hold a token, and is withheld" })
+  )
+)

@@ -2,6 +2,7 @@
 import { Clock, Duration, Effect, Option, Redacted, type Scope } from "effect"
 import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import type { CalClient } from "../CalClient.js"
+import * as CalPath from "../CalHttp/CalPath.js"
 import { scrub } from "../CalHttp/Scrub.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
@@ -40,26 +41,30 @@ export const make = (dependencies: {
   const { calClient, calTokens, scope } = dependencies
   const http = Transport.harden(dependencies.http)
 
-  /** One send, error answers read and cleaned. */
+  /** One send; all answers but ordinary successes read and cleaned. */
   const sendOnce = (
     original: HttpClientRequest.HttpClientRequest,
     prepared: HttpClientRequest.HttpClientRequest,
     token: Option.Option<Redacted.Redacted>
-  ): Effect.Effect<Sent, Transport.NoReply> =>
-    Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
+  ): Effect.Effect<Sent, Transport.NoReply> => {
+    const path = Outgoing.pathBelow(calClient.apiUrl, prepared.url)
+    const secrets = Option.toArray(token)
+    return Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
       http
         .execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) }))
         .pipe(Effect.tap((source) => calClient.observeDate(source.headers, sentAt)))
     ).pipe(
       Effect.tap(({ status }) => Effect.annotateCurrentSpan("http.response.status_code", status)),
-      Effect.flatMap((source) =>
-        source.status < 400
-          ? Effect.succeed({ response: Answer.bind(original, source), refused: false })
-          : Effect.map(Answer.readWithout(original, source, Option.toArray(token)), ({ response, text }) => ({
+      Effect.flatMap((source) => {
+        const { status } = source
+        const isGrant = status < 300 && CalPath.mayAnswerToken(path)
+        return (status < 300 || status === 304) && !isGrant
+          ? Effect.succeed({ response: Answer.bind(original, source, secrets), refused: false })
+          : Effect.map(Answer.readWithout(original, source, secrets, isGrant), ({ response, text }) => ({
               response,
-              refused: Option.isSome(token) && isTokenRefusal(source.status, text)
+              refused: Option.isSome(token) && isTokenRefusal(status, Redacted.value(text))
             }))
-      ),
+      }),
       Transport.noReplies,
       Effect.timeoutFail({ duration: answerTimeout, onTimeout: () => timedOut }),
       Effect.withSpan("CalApi.send", {
@@ -67,10 +72,11 @@ export const make = (dependencies: {
         captureStackTrace: false,
         attributes: {
           "http.request.method": prepared.method,
-          "url.path": scrub(Outgoing.pathBelow(calClient.apiUrl, prepared.url))
+          "url.path": scrub(path)
         }
       })
     )
+  }
 
   /** Sends until there is an answer for the caller or for the refusal rules. Answers how often it repeated as well. */
   const sendRepeatedly = (

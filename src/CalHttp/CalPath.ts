@@ -56,11 +56,21 @@ export const resolveUrl = (base: string, url: string): Either.Either<string, Inv
  * Refuses a target that {@link resolve} accepts and that leads to where Cal.com gives out, spends or manages tokens. Those
  * endpoints are the refresh protocol's, for whoever calls Cal.com through this service, with a user's token or without.
  */
-export const refuseTokenEndpoints = (target: string): Either.Either<void, InvalidInput> => {
-  const segments = pathOf(target).split("/").map(nameOf)
-  return tokenEndpoints.has(segments.find((segment) => !prefixes.test(segment)) ?? "")
+export const refuseTokenEndpoints = (target: string): Either.Either<void, InvalidInput> =>
+  tokenEndpoints.has(namesOf(target)[0] ?? "")
     ? refuse("must not be one of Cal.com's token endpoints, /oauth, /oauth-clients and /auth")
     : Either.void
+
+/** Whether Cal.com's answer may hold a token by its purpose: `/provider/{clientId}/access-token`, where Atoms ask. */
+export const mayAnswerToken = (target: string): boolean => {
+  const [resource, ...rest] = namesOf(target)
+  return resource === "provider" && rest.includes("accesstoken")
+}
+
+/** The names of a path below what may stand before them. */
+const namesOf = (target: string): ReadonlyArray<string> => {
+  const names = pathOf(target).split("/").map(nameOf)
+  return names.slice(names.findIndex((name) => !prefixes.test(name)))
 }
 
 /** `oauth-clients`, as {@link nameOf} makes it. */

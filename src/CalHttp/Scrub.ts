@@ -3,7 +3,8 @@
  * with the refresh token in `details.errors[].target`, one 403 quotes the whole access token (API v2, exception filters
  * and `PermissionsGuard`). So only chosen texts get here, and they leave without anything that may be a secret.
  */
-import { Redacted } from "effect"
+import { Option, Predicate, Redacted } from "effect"
+import { reveals } from "./Disclosure.js"
 
 const replacement = "<redacted>"
 const maxLength = 300
@@ -16,7 +17,8 @@ const isOpaque = (run: string) => /\d/.test(run) || (/[a-z]/.test(run) && /[A-Z]
 
 /** The text without the given secrets, JWTs, long opaque strings and control characters, at most 300 characters long. */
 export const scrub = (text: string, secrets: ReadonlyArray<Redacted.Redacted> = []): string => {
-  const plain = replaceSecrets(text, secrets)
+  const known = replaceSecrets(text, secrets)
+  const plain = (reveals(known, secrets) ? replacement : known)
     .replace(jwt, replacement)
     .replace(longRun, (run) => (isOpaque(run) ? replacement : run))
     .replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " ")
@@ -30,6 +32,25 @@ export const replaceSecrets = (text: string, secrets: ReadonlyArray<Redacted.Red
     // A text that contains another one goes first, else its ends would stay.
     .sort((a, b) => b.length - a.length)
     .reduce((result, form) => result.replaceAll(form, replacement), text)
+
+/** The name of a JSON field whose text is a secret. */
+const secretName = /(?:token|secret|key)$/i
+
+/** A JSON text without whatever its fields call a secret, known or not, and without JWTs; `None` if it is no JSON. */
+export const scrubJson = (text: string): Option.Option<string> =>
+  Option.map(Option.liftThrowable(JSON.parse)(text), (json: unknown) => JSON.stringify(withoutSecrets(json)))
+
+const withoutSecrets = (value: unknown): unknown => {
+  if (typeof value === "string") return value.replace(jwt, replacement)
+  if (Array.isArray(value)) return value.map(withoutSecrets)
+  if (!Predicate.isRecord(value)) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, field]) => [
+      name.replace(jwt, replacement),
+      typeof field === "string" && secretName.test(name) ? replacement : withoutSecrets(field)
+    ])
+  )
+}
 
 /** A secret as an answer may quote it: from the body that was sent, within a JSON string, or both. */
 const forms = (secret: string): ReadonlyArray<string> => {

@@ -1,10 +1,11 @@
 /** Checks API keys, before anything else of a request is looked at. */
 import { HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/platform"
-import { type Context, Effect, Layer } from "effect"
+import { type Context, Effect, Layer, Option } from "effect"
 import { Caller, Manage, ReadMetrics, ReadToken } from "../Api/Access.js"
 import type { Scope } from "../ApiKeys/Scope.js"
 import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "../ApiKeys.js"
+import { Audit } from "./Audit.js"
 import * as Edge from "./Edge.js"
 import { CallerLimits } from "./CallerLimits.js"
 
@@ -21,14 +22,26 @@ export type Authorize = (
  * A key that is not known counts against the address it came from. The limit only changes the answer: a known key is
  * taken from any address, or whoever shares an address with a careless program would be locked out with it.
  */
-export const authorize: Effect.Effect<Authorize, never, ApiKeys | CallerLimits> = Effect.gen(function* () {
+export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimits> = Effect.gen(function* () {
   const keys = yield* ApiKeys
   const limits = yield* CallerLimits
+  const { refused } = yield* Audit
   return (scope) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
       const { route } = yield* HttpRouter.RouteContext
-      const caller = yield* keys.authorize(request.headers["authorization"], scope).pipe(
+      const authorization = request.headers["authorization"]
+      const caller = yield* keys.authorize(authorization, scope).pipe(
+        // Who presents no key has none that could be refused.
+        Effect.tapErrorTag("Unauthorized", () =>
+          authorization === undefined ? Effect.void : refused("key.unknown", { route: route.path })
+        ),
+        Effect.tapErrorTag("Forbidden", () =>
+          refused("key.forbidden", {
+            key: Option.getOrUndefined(keys.holder(authorization))?.name,
+            route: route.path
+          })
+        ),
         Effect.catchTags({
           Unauthorized: (error) => Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.refuse(error)),
           Forbidden: (error) => Edge.refuse(error)
@@ -41,20 +54,21 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | CallerLimits> 
 })
 
 /** For the endpoints of the API value. */
-export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | CallerLimits> = Layer.mergeAll(
-  Layer.effect(
-    Manage,
-    Effect.map(authorize, (authorize) => ({ manage: () => authorize("manage") }))
-  ),
-  Layer.effect(
-    ReadToken,
-    Effect.map(authorize, (authorize) => ({ "read-token": () => authorize("read-token") }))
-  ),
-  Layer.effect(
-    ReadMetrics,
-    Effect.map(authorize, (authorize) => ({ metrics: () => authorize("metrics") }))
+export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | Audit | CallerLimits> =
+  Layer.mergeAll(
+    Layer.effect(
+      Manage,
+      Effect.map(authorize, (authorize) => ({ manage: () => authorize("manage") }))
+    ),
+    Layer.effect(
+      ReadToken,
+      Effect.map(authorize, (authorize) => ({ "read-token": () => authorize("read-token") }))
+    ),
+    Layer.effect(
+      ReadMetrics,
+      Effect.map(authorize, (authorize) => ({ metrics: () => authorize("metrics") }))
+    )
   )
-)
 
 /** For a route beside the API value: a caller without the scope gets its answer here. */
 export const protect: Effect.Effect<
@@ -68,7 +82,7 @@ export const protect: Effect.Effect<
     Exclude<R, Caller> | HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
   >,
   never,
-  ApiKeys | CallerLimits
+  ApiKeys | Audit | CallerLimits
 > = Effect.map(
   authorize,
   (authorize) => (scope) => (route) =>

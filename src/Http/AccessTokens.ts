@@ -3,6 +3,7 @@ import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
 import { Api } from "../Api.js"
 import { CalTokens } from "../CalTokens.js"
+import { audit } from "./Audit.js"
 import * as Edge from "./Edge.js"
 
 export const layer = HttpApiBuilder.group(Api, "accessTokens", (handlers) =>
@@ -10,7 +11,9 @@ export const layer = HttpApiBuilder.group(Api, "accessTokens", (handlers) =>
     handlers.handleRaw("getAccessToken", ({ path }) =>
       Effect.gen(function* () {
         yield* Edge.operation("getAccessToken")
-        const { accessToken, expiresAt } = yield* tokens.ensureValid(yield* Edge.user(path.userUlid))
+        const userUlid = yield* Edge.user(path.userUlid)
+        const { accessToken, expiresAt } = yield* tokens.ensureValid(userUlid)
+        yield* audit("token.read", userUlid)
         return { success: true as const, accessToken, expiresAt: DateTime.unsafeMake(expiresAt) }
       }).pipe(Edge.refuseAll)
     )

@@ -9,6 +9,7 @@ import * as AtomsApi from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenInput from "../TokenInput.js"
+import { audit } from "./Audit.js"
 import * as AtomsTokens from "./AtomsTokens.js"
 import * as Edge from "./Edge.js"
 import * as Origins from "./Origins.js"
@@ -47,8 +48,11 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
       const [, text = ""] = /^bearer +(\S+) *$/i.exec(request.headers["authorization"] ?? "") ?? []
       const presented = yield* Effect.option(TokenInput.token("authorization", text))
       if (allowed === false || Option.isNone(presented)) return yield* refused
-      const token = yield* Edge.refuseAll(tokens.exchange(presented.value, allowed === true ? undefined : allowed))
-      return Option.isNone(token) ? yield* refused : { accessToken: token.value }
+      const renewed = yield* Edge.refuseAll(tokens.exchange(presented.value, allowed === true ? undefined : allowed))
+      if (Option.isNone(renewed)) return yield* refused
+      const { accessToken, userUlid } = renewed.value
+      yield* audit("token.renewed", userUlid)
+      return { accessToken }
     })
 
     return handlers.handleRaw("refreshAtoms", () =>

@@ -11,32 +11,38 @@ export class TrustedProxies extends Context.Reference<TrustedProxies>()("cal-tok
   defaultValue: (): ReadonlyArray<string> => []
 }) {}
 
-/** The address to count requests by. */
+/** The address of a request. */
 export type ClientAddress = (request: HttpServerRequest.HttpServerRequest) => string
 
-export const make: Effect.Effect<ClientAddress> = Effect.map(TrustedProxies, (proxies) => {
+/** The whole address, for records. */
+export const exact: Effect.Effect<ClientAddress> = Effect.map(TrustedProxies, (proxies) => {
   const isTrusted = proxyAddr.compile([...proxies])
   return (request) => {
     const source: Partial<IncomingMessage> = NodeHttpServerRequest.toIncomingMessage(request)
-    const nearest = source.socket?.remoteAddress ?? Option.getOrElse(request.remoteAddress, () => "unknown")
-    if (source.socket === undefined || proxies.length === 0) return network(nearest)
+    const nearest = plain(source.socket?.remoteAddress ?? Option.getOrElse(request.remoteAddress, () => "unknown"))
+    if (source.socket === undefined || proxies.length === 0) return nearest
     const address = proxyAddr(source as IncomingMessage, isTrusted)
     // Whatever a proxy passes on that is no address says nothing.
-    return network(isIP(address) === 0 ? nearest : address)
+    return isIP(address) === 0 ? nearest : plain(address)
   }
 })
 
+/** The address to count requests by. */
+export const make: Effect.Effect<ClientAddress> = Effect.map(exact, (exact) => (request) => network(exact(request)))
+
+/** An IPv4 address as such, also where IPv6 carries it. */
+const plain = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address
+
 /** One IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has them all. */
-export const network = (address: string): string => {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
-  if (mapped !== undefined) return mapped
+export const network = (whole: string): string => {
+  const address = plain(whole)
   if (!isIPv6(address)) return address
   const [head = "", tail] = (address.split("%", 1)[0] ?? "").toLowerCase().split("::")
   const groups = (part: string) => part.split(":").filter((group) => group !== "")
   const written = groups(head)
   const missing = tail === undefined ? 0 : 8 - written.length - groups(tail).length
-  const whole = [...written, ...Array.from({ length: Math.max(0, missing) }, () => "0"), ...groups(tail ?? "")]
-  return `${whole
+  const all = [...written, ...Array.from({ length: Math.max(0, missing) }, () => "0"), ...groups(tail ?? "")]
+  return `${all
     .slice(0, 4)
     .map((group) => group.replace(/^0+(?=.)/, ""))
     .join(":")}::/64`

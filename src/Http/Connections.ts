@@ -9,6 +9,7 @@ import type { UserUlid } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
+import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
@@ -80,14 +81,15 @@ export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
           yield* Edge.operation("putConnection")
           const userUlid = yield* Edge.user(path.userUlid)
           const input = yield* Body.json(PutConnection)
-          yield* tokens.connect(userUlid, yield* account(input), input)
+          yield* Audit.connecting(userUlid, tokens.connect(userUlid, yield* account(input), input))
           return done
         }).pipe(Edge.refuseAll)
       )
       .handleRaw("deleteConnection", ({ path }) =>
         Effect.gen(function* () {
           yield* Edge.operation("deleteConnection")
-          yield* tokens.disconnect(yield* Edge.user(path.userUlid))
+          const userUlid = yield* Edge.user(path.userUlid)
+          yield* Audit.changing(userUlid, tokens.disconnect(userUlid), () => "connection.deleted")
           return done
         }).pipe(Edge.refuseAll)
       )

@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import { Api } from "../Api.js"
 import { CreateManagedUser } from "../Api/ManagedUsers.js"
 import { ManagedUsers } from "../ManagedUsers.js"
+import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
@@ -12,8 +13,14 @@ export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
     handlers.handleRaw("createManagedUser", () =>
       Effect.gen(function* () {
         yield* Edge.operation("createManagedUser")
-        const { userUlid, ...user } = yield* Body.json(CreateManagedUser)
-        const { calUserId } = yield* managedUsers.create(yield* Edge.user(userUlid), user)
+        const { userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
+        const userUlid = yield* Edge.user(input)
+        const { calUserId } = yield* Audit.changing(
+          userUlid,
+          managedUsers.create(userUlid, user),
+          // Who was connected before is answered, and nothing has changed.
+          ({ origin }, existed) => (origin === "connected" ? undefined : Audit.connected(existed))
+        )
         return { success: true as const, calUserId }
       }).pipe(Edge.refuseAll)
     )

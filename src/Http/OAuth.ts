@@ -4,6 +4,7 @@ import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Api } from "../Api.js"
 import { AuthorizeUrl, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
+import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 import * as OAuthPages from "./OAuthPages.js"
@@ -41,15 +42,17 @@ const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
       .handleRaw("exchangeCode", () =>
         Effect.gen(function* () {
           yield* Edge.operation("exchangeCode")
-          const { userUlid, ...returned } = yield* Body.json(ExchangeCode)
-          return connected(yield* flow.exchange(yield* Edge.user(userUlid), returned))
+          const { userUlid: input, ...returned } = yield* Body.json(ExchangeCode)
+          const userUlid = yield* Edge.user(input)
+          return connected(yield* Audit.connecting(userUlid, flow.exchange(userUlid, returned)))
         }).pipe(Edge.refuseAll)
       )
       .handleRaw("confirmCompletion", () =>
         Effect.gen(function* () {
           yield* Edge.operation("confirmCompletion")
-          const { completion, userUlid } = yield* Body.json(ConfirmCompletion)
-          return connected(yield* flow.confirm(yield* Edge.user(userUlid), completion))
+          const { completion, userUlid: input } = yield* Body.json(ConfirmCompletion)
+          const userUlid = yield* Edge.user(input)
+          return connected(yield* Audit.connecting(userUlid, flow.confirm(userUlid, completion)))
         }).pipe(Edge.refuseAll)
       )
   )

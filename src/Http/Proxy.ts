@@ -1,6 +1,6 @@
 /**
  * Cal.com's API for a user of this service: `/api/cal/proxy/{userUlid}/{path…}?query`. The request goes on with the
- * user's token, and Cal.com's answer comes back with its status, its body byte for byte and the headers that are safe.
+ * user's token, and Cal.com's answer comes back with its status, its body (a success's byte for byte) and the safe headers.
  */
 import {
   HttpApiBuilder,

@@ -6,6 +6,7 @@ import { Caller } from "../Api/Access.js"
 import { CreateSession } from "../Api/Sessions.js"
 import { Sessions } from "../Sessions.js"
 import { Forbidden } from "../TokenError.js"
+import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
@@ -15,17 +16,24 @@ export const layer = HttpApiBuilder.group(Api, "sessions", (handlers) =>
       .handleRaw("createSession", () =>
         Effect.gen(function* () {
           yield* Edge.operation("createSession")
+          const { name: key, scopes } = yield* Caller
           // Whoever makes a session acts at Cal.com with it.
-          if (!(yield* Caller).scopes.has("proxy")) return yield* new Forbidden({ scope: "proxy" })
-          const { userUlid, ...options } = yield* Body.json(CreateSession)
-          const { expiresAt, session } = yield* sessions.create(yield* Edge.user(userUlid), options)
+          if (!scopes.has("proxy")) {
+            yield* (yield* Audit.Audit).refused("key.forbidden", { key, route: "/api/cal/sessions" })
+            return yield* new Forbidden({ scope: "proxy" })
+          }
+          const input = yield* Body.json(CreateSession)
+          const userUlid = yield* Edge.user(input.userUlid)
+          const { expiresAt, session } = yield* sessions.create(userUlid, input)
+          yield* Audit.audit("session.created", userUlid)
           return { success: true as const, session, expiresAt: DateTime.unsafeMake(expiresAt) }
         }).pipe(Edge.refuseAll)
       )
       .handleRaw("deleteSessions", ({ path }) =>
         Effect.gen(function* () {
           yield* Edge.operation("deleteSessions")
-          yield* sessions.endAll(yield* Edge.user(path.userUlid))
+          const userUlid = yield* Edge.user(path.userUlid)
+          yield* Audit.changing(userUlid, sessions.endAll(userUlid), () => "sessions.ended")
           return { success: true as const }
         }).pipe(Edge.refuseAll)
       )

@@ -65,7 +65,7 @@ describe("a token that Cal.com quotes", () => {
         })
         const response = yield* api.send(user, { method: "POST", path: "/bookings" })
         assert.strictEqual(yield* response.text, "é <redacted> \u2028 x")
-        assert.strictEqual(response.headers["content-type"], "text/x")
+        assert.strictEqual(response.headers["content-type"], "text/x; charset=utf-8")
         assert.strictEqual(response.headers["x-request-id"], "1")
       }
     }).pipe(Effect.provide(layer))
@@ -106,23 +106,22 @@ describe("an error answer that is encoded, unasked", () => {
     )
   )
 
-  it.effect("and cannot be decoded leaves without a body", () =>
-    Effect.map(answer(Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 0), { "content-encoding": "zstd" }), (body) =>
-      assert.strictEqual(body.length, 0)
-    )
+  const isWithheld = (body: Buffer) => assert.deepInclude(JSON.parse(body.toString()), { code: "CalProtocolError" })
+
+  it.effect("and cannot be decoded leaves without its words", () =>
+    Effect.map(answer(Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 0), { "content-encoding": "zstd" }), isWithheld)
   )
 
-  it.effect("is not taken for one when it is no text at all", () =>
-    Effect.map(answer(Uint8Array.of(0x89, 0x50, 0xff, 0xe9, 0), { "content-type": "image/png" }), (body) =>
-      assert.deepStrictEqual([...body], [0x89, 0x50, 0xff, 0xe9, 0])
-    )
+  it.effect("and is no text at all does so too", () =>
+    Effect.map(answer(Uint8Array.of(0x89, 0x50, 0xff, 0xe9, 0), { "content-type": "image/png" }), isWithheld)
   )
 
-  it.effect("does not grow beyond measure, nor does any other", () =>
+  it.effect("does not grow beyond measure, nor is any other read beyond it", () =>
     Effect.gen(function* () {
       const long = "x".repeat(2 * 1024 * 1024)
-      assert.strictEqual((yield* answer(Zlib.gzipSync(long), { "content-encoding": "gzip" })).length, 0)
-      assert.strictEqual((yield* answer(long, {})).length, 1024 * 1024)
+      isWithheld(yield* answer(Zlib.gzipSync(long), { "content-encoding": "gzip" }))
+      isWithheld(yield* answer(long, {}))
+      assert.strictEqual((yield* answer(long.slice(0, 1024 * 1024 - 1), {})).length, 1024 * 1024 - 1)
     })
   )
 })

@@ -105,6 +105,8 @@ export class Fake extends Context.Tag("test/Fake")<
     /** What the storage lists. */
     readonly rows: Array<ConnectionSummary>
     readonly logs: Array<LogLine>
+    /** Lines of the audit trail, which are none of `logs`. */
+    readonly audit: Array<LogLine>
   }
 >() {}
 
@@ -116,7 +118,8 @@ const makeFake = Effect.gen(function* () {
     ping: yield* Ref.make<TokenStorage["Type"]["ping"]>(Effect.void),
     answer: yield* Ref.make<(request: { readonly path: string }) => Response>(() => Response.json({ ok: true })),
     rows: [],
-    logs: []
+    logs: [],
+    audit: []
   }
 })
 
@@ -196,11 +199,12 @@ export const layerServices = Layer.unwrapEffect(
 
 /** Keeps what is logged. */
 export const logger = Layer.unwrapEffect(
-  Effect.map(Fake, ({ logs }) =>
+  Effect.map(Fake, ({ audit, logs }) =>
     Logger.replace(
       Logger.defaultLogger,
       Logger.make(({ annotations, cause, logLevel, message }) => {
-        logs.push({
+        const isAudit = Option.contains(HashMap.get(annotations, "logger"), "cal_tokens.audit")
+        ;(isAudit ? audit : logs).push({
           level: logLevel.label,
           message: Array.isArray(message) ? message.map(String).join(" ") : String(message),
           annotations: Object.fromEntries(HashMap.entries(annotations)),
