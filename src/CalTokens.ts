@@ -106,7 +106,10 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
-    /** The number to make a user session under, of a user who is connected. */
+    /**
+     * The number to make a user session under, of a user who is connected. It counts as handing out a token: what a page
+     * gets of it is as good as one.
+     */
     readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
     /**
      * User sessions that were made under a lower number are over. As the storage tells it, within `memoryMaxAge`: if it

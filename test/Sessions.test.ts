@@ -389,6 +389,22 @@ describe("a session is for", () => {
   })
 })
 
+describe("the creation of a session", () => {
+  World.scenario(
+    "counts as handing out a token, for pages that hold one",
+    Effect.gen(function* () {
+      const { sessions } = yield* begun()
+      const connectedAt = yield* Clock.currentTimeMillis
+      assert.strictEqual((yield* World.stored()).handedOutAt, connectedAt)
+      yield* TestClock.adjust("3 hours")
+      assert.strictEqual((yield* World.stored()).handedOutAt, connectedAt)
+      yield* sessions.create(user)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual((yield* World.stored()).handedOutAt, connectedAt + 3 * 3_600_000)
+    })
+  )
+})
+
 describe("sessions go on", () => {
   World.scenario(
     "through refreshes, reissues and a new pair of the same account",

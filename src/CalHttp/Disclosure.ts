@@ -16,7 +16,8 @@ const step = 3
  */
 export const reveals = (text: string, secrets: ReadonlyArray<Redacted.Redacted>, times = 2): boolean => {
   const known = secrets.map(Redacted.value).filter((secret) => secret !== "")
-  if (known.some((secret) => text.includes(secret))) return true
+  const bare = text.replaceAll("\0", "")
+  if (known.some((secret) => bare.includes(secret))) return true
   const looked = known.filter((secret) => plain(secret).length >= run)
   if (looked.length === 0) return false
   const wanted = looked.flatMap((secret) => encoded(secret, times)).join(" ")

@@ -47,7 +47,7 @@ const atoms: Rules = {
 const me: Rules = {
   methods: methods.join(", "),
   requestHeaders: "accept-language, authorization, cal-api-version, content-type, x-request-id",
-  responseHeaders: "Content-Disposition, ETag, Location, Retry-After, X-Request-Id",
+  responseHeaders: "Content-Disposition, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id",
   envelope: {}
 }
 

@@ -116,6 +116,22 @@ describe("an error answer that is encoded, unasked", () => {
     Effect.map(answer(Uint8Array.of(0x89, 0x50, 0xff, 0xe9, 0), { "content-type": "image/png" }), isWithheld)
   )
 
+  it.effect("and could be read as text undecoded, by the alphabet that it is said to be in, is withheld", () => {
+    const quoted = (padding: string) => Zlib.brotliCompressSync(Buffer.from(`${first} ${padding}`, "utf16le"))
+    const isText = (bytes: Uint8Array) => {
+      try {
+        return !/[\x00-\x1f\x7f]/.test(new TextDecoder("utf-16le", { fatal: true }).decode(bytes))
+      } catch {
+        return false
+      }
+    }
+    const found = Array.from({ length: 5000 }, (_, n) => quoted(String(n))).filter(isText)
+    assert.isAbove(found.length, 0)
+    return Effect.forEach(found.slice(0, 10), (body) =>
+      Effect.map(answer(body, { "content-type": "text/plain; charset=utf-16le" }), isWithheld)
+    )
+  })
+
   it.effect("does not grow beyond measure, nor is any other read beyond it", () =>
     Effect.gen(function* () {
       const long = "x".repeat(2 * 1024 * 1024)
