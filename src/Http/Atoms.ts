@@ -64,8 +64,9 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
       const [, text = ""] = /^bearer +(\S+) *$/i.exec(request.headers["authorization"] ?? "") ?? []
       const presented = yield* Effect.option(TokenInput.token("authorization", text))
       if (allowed === false || Option.isNone(presented)) return yield* refused
-      const token = yield* Edge.refuseAll(tokens.exchange(presented.value, allowed === true ? undefined : allowed))
-      return Option.isNone(token) ? yield* refused : { accessToken: token.value }
+      const only = allowed === true ? undefined : allowed
+      const renewed = yield* Edge.refuseAll(tokens.exchange(presented.value, only))
+      return Option.isNone(renewed) ? yield* refused : { accessToken: renewed.value.accessToken }
     })
 
     return handlers.handleRaw("refreshAtoms", () =>
