@@ -28,7 +28,7 @@
  * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
  * | `fail` Terminal              | none              | → terminal, unless an untried fallback has come | none | mine: → terminal, same condition | none        | none                  |
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
- * | `connect`, `update`          | → idle with the given pair in every state; attempt, lease, journal, cooldown cleared; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
+ * | `connect`, `update`          | → idle with the given pair in every state; cooldown cleared, and attempt, lease and journal unless the given token is the journal's, which may be spent; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
  * | `disconnect`                 | row gone in every state, its sealed answers too; an open attempt then commits nothing | | | | | |
  * | `endSessions`                | user sessions made so far are over and no access token names the user any more, in every state; nothing else changes | | | | | |
  *

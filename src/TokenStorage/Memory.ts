@@ -191,9 +191,11 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const spares = ({ brake, circuit }: FailRequest, row: Rows.Row, now: number) => {
     if (circuit === undefined || brake === undefined) return undefined
     const present = circuits.get(clientKey(circuit))
-    if (present?.cause === "drift") return hasSealed(row, now) ? present : undefined
+    // Whichever token it was sent for: its pair may be of the account.
+    const keepsAnswer = sealedOf(row.userUlid, now).length > 0
+    if (present?.cause === "drift") return keepsAnswer ? present : undefined
     const isReading = Circuits.isReading(driftEndedAt.get(clientKey(circuit)), now)
-    if (present === undefined && isReading && hasSealed(row, now)) {
+    if (present === undefined && isReading && keepsAnswer) {
       return { cause: "drift", reason: Circuits.keptReason, trialAt: now + Rows.millis(circuit.interval) } as const
     }
     const counts = log.refreshes(

@@ -260,6 +260,7 @@ export const released = (row: Row, probe: Option.Option<string>): Row => ({
 /** The row after a connection was handed in; `row` is the user's present one, if any. Sessions made so far are over. */
 export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: number, version: number): Row => ({
   ...blank,
+  ...Option.match(Option.filter(row, isSpending(request.pair)), { onNone: () => ({}), onSome: attempt }),
   userUlid: request.userUlid,
   connection: request.connection,
   pair: request.pair,
@@ -274,6 +275,20 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
   sessionsAfter: version,
   status: active,
   updatedAt: now
+})
+
+/** Whether the pair's refresh token is being spent, or may have been: then it is no news that it is handed in again. */
+const isSpending =
+  ({ refreshToken }: TokenPair) =>
+  (row: Row): boolean =>
+    row.journal === hash(refreshToken)
+
+const attempt = ({ attemptId, attemptStartedAt, journal, leaseUntil, probeNotBefore }: Row) => ({
+  attemptId,
+  attemptStartedAt,
+  journal,
+  leaseUntil,
+  probeNotBefore
 })
 
 const isSame = (one: Lookups.Lookups | undefined, other: Lookups.Lookups): boolean =>

@@ -104,7 +104,7 @@ export const sealed = (storage: () => Fixture.Storage) => {
     })
   )
 
-  it.effect("to a token that the user has no more hold nobody from a trial", () =>
+  it.effect("to a token that the user has no more keep nobody from a trial, and everybody from being marked", () =>
     Effect.gen(function* () {
       const { calUserId, userUlid } = Fixture.newUser()
       const clientId = `client of ${userUlid}`
@@ -112,16 +112,19 @@ export const sealed = (storage: () => Fixture.Storage) => {
       const circuit = { clientId, fingerprint: "f", interval: Duration.seconds(30) }
       yield* storage().connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} new`) })
       const drift = { reason: "changed", users: 1, circuit } as const
-      for (const [token, verdict] of [
-        ["old", "Claimed"],
-        ["new", "Held"]
+      const brake = { users: 5, window: Duration.minutes(1) }
+      for (const [token, verdict, marked] of [
+        ["old", "Claimed", "Spared"],
+        ["new", "Held", "NotRecorded"]
       ] as const) {
         const spentHash = Fixture.refreshHash(`${userUlid} ${token}`)
         yield* storage().seal({ userUlid, ...answer(calUserId, spentHash), connection, drift })
         yield* TestClock.adjust("2 minutes")
         const claim = yield* storage().claim(Fixture.claimOf(userUlid, { circuit, expiredFor: Duration.zero }))
         assert.strictEqual(claim._tag, verdict)
-        yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.released() })
+        const failure = Fixture.terminal([Fixture.refreshHash(`${userUlid} new`)])
+        const mark = yield* storage().fail({ userUlid, attemptId: "mine", failure, circuit, brake })
+        assert.strictEqual(mark._tag, marked)
       }
     })
   )

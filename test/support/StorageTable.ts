@@ -46,6 +46,14 @@ const commit =
       (result) => result._tag
     )
 
+const connect =
+  (pair: string): Step<string> =>
+  (storage, userUlid, calUserId) =>
+    storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair(pair) }).pipe(
+      Effect.as("stored"),
+      Effect.catchTag("CalAccountInUse", () => Effect.succeed("in use"))
+    )
+
 /** State before → answer, state after, the row's pairs after. */
 type Cells = Record<State, readonly [answer: string, after: string, ...pairs: ReadonlyArray<string>]>
 
@@ -127,13 +135,15 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
   "fail, unknown": { run: fail(Fixture.unknown()), cells: mine("unknown") },
   "fail, terminal": { run: fail(Fixture.terminal()), cells: mine("terminal") },
   "fail, released": { run: fail(Fixture.released()), cells: mine("idle") },
-  connect: {
-    run: (storage, userUlid, calUserId) =>
-      storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("two") }).pipe(
-        Effect.as("stored"),
-        Effect.catchTag("CalAccountInUse", () => Effect.succeed("in use"))
-      ),
-    cells: same("stored", "idle", "two", "one")
+  connect: { run: connect("two"), cells: same("stored", "idle", "two", "one") },
+  // It may be spent: whoever repeats what they asked for knows nothing of that.
+  "connect, with the pair that is there": {
+    run: connect("one"),
+    cells: { ...unchanged("stored"), terminal: ["stored", "idle", "one"] }
+  },
+  "update, with the pair that is there": {
+    run: (storage, userUlid) => Effect.map(Fixture.update(storage, userUlid, Fixture.pair("one")), (row) => row._tag),
+    cells: { ...unchanged("Some"), terminal: ["Some", "idle", "one"] }
   },
   update: {
     run: (storage, userUlid) => Effect.map(Fixture.update(storage, userUlid, Fixture.pair("two")), (row) => row._tag),

@@ -323,10 +323,10 @@ const fail: Parts.Definition = {
       select * into k from cal_tokens.client c
       where c.client_id = p_client_id and c.fingerprint = p_fingerprint for no key update;
       if k.cause = 'drift' then
-        if ${Circuits.hasSealed} then
+        if ${Circuits.keepsAnswer} then
           v_failure := 'Spared';
         end if;
-      elsif k.cause is null and ${Circuits.isReading("k.drift_ended_at")} and ${Circuits.hasSealed} then
+      elsif k.cause is null and ${Circuits.isReading("k.drift_ended_at")} and ${Circuits.keepsAnswer} then
         v_failure := 'Spared';
         k.cause := 'drift';
         k.reason := ${Parts.text(keptReason)};

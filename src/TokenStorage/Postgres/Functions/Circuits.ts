@@ -124,6 +124,10 @@ const sealed: Parts.Definition = {
 export const hasSealed = `exists (select from cal_tokens.sealed_answer s where s.user_ulid = r.user_ulid
     and s.spent_hash in (r.journal, r.refresh_hash) and s.at > v_now - ${sealedFor})`
 
+/** Whether any answer of the row `r` is sealed. */
+export const keepsAnswer = `exists (select from cal_tokens.sealed_answer s where s.user_ulid = r.user_ulid
+    and s.at > v_now - ${sealedFor})`
+
 /** Whether a client's last drift ended so short a time ago that its answers may still be being read. */
 export const isReading = (endedAt: string) => `(${endedAt} <= v_now and v_now < ${endedAt} + ${readingTime})`
 

@@ -76,8 +76,12 @@ export const closed = "attempt_id = null, lease_until = null, journal = null, pr
 /** Nothing is held against the row, though its attempts still count. */
 export const unharmed = "consecutive_failures = 0, next_attempt_at = null, last_error = null"
 
-/** A row as new. */
-export const blank = `${closed}, ${unharmed}, attempt_started_at = null, window_started_at = null, attempts = 0,
+const attempt = ["attempt_id", "lease_until", "journal", "probe_not_before", "attempt_started_at"]
+  .map((column) => `${column} = case when c.journal = p_refresh_hash then c.${column} end`)
+  .join(", ")
+
+/** A row as new, but for an attempt at the very token in the parameters: it may be spent. */
+export const blank = `${attempt}, ${unharmed}, window_started_at = null, attempts = 0,
   rejected_refresh_at = null, reissued_version = null, prior_started_at = null, prior_rejected_at = null`
 
 export const active = "status = 'active', cause = null, since = null"
