@@ -206,7 +206,10 @@ export const make = (deps: {
           Effect.gen(function* () {
             const found = yield* sealed.read(row, answers)
             if (Option.isSome(found)) {
-              if (!isSamePair(found.value.pair, row.pair)) return { _tag: "Landed", row: found.value } as const
+              if (!isSamePair(found.value.pair, row.pair)) {
+                // Whether it is of a reissue, which is what is asked for then, the next claim says.
+                return progress.purpose === "reissue" ? lookAgain : ({ _tag: "Landed", row: found.value } as const)
+              }
               // It is kept beside the row's: the next claim sees it.
               const failure = AttemptFailure.Released({ probe })
               yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))

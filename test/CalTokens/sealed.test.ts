@@ -416,3 +416,18 @@ describe("trials while Cal.com's answers are not understood", () => {
     })
   )
 })
+
+scenario(
+  "a reissue is not answered by a pair that a refresh brought and a newer program reads",
+  Effect.gen(function* () {
+    const { refresh, sandbox, tokens } = yield* World.allExpired("managed", 1)
+    yield* sandbox.inject(changed("tokensRenamed", refresh))
+    yield* World.passTime(Effect.flip(tokens.ensureValid(user(1))), 30_000)
+    yield* TestClock.adjust("2 minutes")
+    yield* sandbox.clearFaults
+    yield* learnToRead
+    const token = yield* World.passTime(tokens.refresh(user(1), { reissue: true }), 30_000)
+    assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
+    assert.isTrue(yield* sandbox.isAccessLive(token.accessToken))
+  })
+)

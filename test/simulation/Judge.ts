@@ -199,7 +199,8 @@ export class Judge {
   /** Only a reissue answers who asks for one, and one that was stored since. */
   private reissued(call: OpenCall, candidates: ReadonlyArray<Grant>): void {
     const { driver, oracle } = this.world
-    const before = oracle.versionBefore(call.user.userUlid, call.startedAt)?.version ?? 0
+    // What is stored in the very instant of the call may be after it.
+    const before = oracle.versionBefore(call.user.userUlid, call.startedAt, false)?.version ?? 0
     const reissuedAs = oracle.reissuedVersion(call.user.userUlid)
     // A pair that a refresh brought since then stands for it, and beside one that was handed in it is a fallback.
     const isAnswer = ({ origin, version = Infinity }: Grant) =>

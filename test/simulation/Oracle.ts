@@ -178,8 +178,12 @@ export class Oracle {
   }
 
   /** The newest version that was stored before an instant. */
-  versionBefore(user: string, instant: number): { readonly version: number; readonly at: number } | undefined {
-    return this.versions.get(user)?.findLast(({ at }) => at <= instant)
+  versionBefore(
+    user: string,
+    instant: number,
+    isIncluded = true
+  ): { readonly version: number; readonly at: number } | undefined {
+    return this.versions.get(user)?.findLast(({ at }) => at < instant || (isIncluded && at === instant))
   }
 
   died(process: Process): void {
