@@ -61,6 +61,19 @@ export const refuseTokenEndpoints = (target: string): Either.Either<void, Invali
     ? refuse("must not be one of Cal.com's token endpoints, /oauth, /oauth-clients and /auth")
     : Either.void
 
+/**
+ * Refuses a target whose answer holds the very token that it was asked with: where to send a browser so that it connects a
+ * calendar, a payment or a conferencing app, with the token in the URL's `state` (API v2: `calendars`, `gcal`, `stripe`
+ * and `conferencing` controllers). For those who may not have it.
+ */
+export const refuseReflections = (target: string): Either.Either<void, InvalidInput> => {
+  const names = namesOf(target).filter((name) => name !== "")
+  const isConnect = names.at(-1) === "connect" && ["calendars", "stripe"].some((name) => names.includes(name))
+  return isConnect || names.at(-1) === "authurl"
+    ? refuse("must not be one of those that Cal.com answers with an URL that holds the token, such as /stripe/connect")
+    : Either.void
+}
+
 /** Whether Cal.com's answer may hold a token by its purpose: `/provider/{clientId}/access-token`, where Atoms ask. */
 export const mayAnswerToken = (target: string): boolean => {
   const [resource, ...rest] = namesOf(target)

@@ -51,8 +51,12 @@ export const make = Effect.gen(function* () {
   const api = yield* CalApi
   const { apiUrl } = yield* CalClient
   return {
-    /** Refuses what leads out of Cal.com's API, or to its token endpoints. */
-    judge: (path: string) => Either.flatMap(CalPath.resolve(apiUrl, path), () => CalPath.refuseTokenEndpoints(path)),
+    /** Refuses what leads out of Cal.com's API, to its token endpoints, or to answers with the user's token in them. */
+    judge: (path: string) =>
+      CalPath.resolve(apiUrl, path).pipe(
+        Either.andThen(() => CalPath.refuseTokenEndpoints(path)),
+        Either.andThen(() => CalPath.refuseReflections(path))
+      ),
     send: (userUlid: UserUlid, path: string, bytes: Uint8Array) =>
       Effect.gen(function* () {
         const request = yield* HttpServerRequest.HttpServerRequest

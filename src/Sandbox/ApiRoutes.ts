@@ -10,7 +10,7 @@ import { intParam, route, version, type Params } from "./Route.js"
 import { type User } from "./Store.js"
 import * as Users from "./Users.js"
 import * as Validation from "./Validation.js"
-import { type Incoming } from "./World.js"
+import { bearerOf, type Incoming } from "./World.js"
 
 const eventTypeVersions = ["2024-06-14", "2024-04-15", "2024-06-11"] as const
 
@@ -70,6 +70,13 @@ const saveIcsFeed = (request: Incoming) =>
     return success({ id, userId: principal.user.id, ...feed }, 201)
   })
 
+/** Where a browser connects an app of somebody else's: the state is the token that this was asked with. */
+const connectApp = (host: string, state: (token: string) => string) => (request: Incoming) =>
+  Effect.map(authenticate(request), () => {
+    const query = new URLSearchParams({ state: state(bearerOf(request.headers) ?? "") })
+    return success({ authUrl: `https://${host}/authorize?${query.toString()}` })
+  })
+
 /** Every user has one event type, whose id tells its owner. */
 export const eventTypesOf = (user: User) => [
   {
@@ -111,5 +118,20 @@ export const routes = [
   route("GET", "/v2/event-types", listEventTypes),
   route("GET", "/v2/event-types/:id", getEventType),
   route("GET", "/v2/schedules", listSchedules),
-  route("POST", "/v2/calendars/ics-feed/save", saveIcsFeed)
+  route("POST", "/v2/calendars/ics-feed/save", saveIcsFeed),
+  route(
+    "GET",
+    "/v2/calendars/:calendar/connect",
+    connectApp("calendar.example", (accessToken) => `accessToken=${accessToken}&origin=https://api.cal.com&redir=`)
+  ),
+  route(
+    "GET",
+    "/v2/stripe/connect",
+    connectApp("stripe.example", (accessToken) => JSON.stringify({ fromApp: false, accessToken }))
+  ),
+  route(
+    "GET",
+    "/v2/conferencing/:app/oauth/auth-url",
+    connectApp("zoom.example", (accessToken) => JSON.stringify({ fromApp: false, accessToken }))
+  )
 ]

@@ -3,6 +3,7 @@ import * as Net from "node:net"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Redacted, TestClock, TestServices } from "effect"
+import * as CalApi from "../../src/CalApi.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { converse, type Request } from "../support/Conversation.js"
@@ -135,6 +136,59 @@ describe("a session", () => {
         after.map(({ method, path }) => `${method} ${path}`),
         Array(3).fill("GET /v2/bookings")
       )
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("is told no token by what Cal.com answers with one, nor is an API key for the proxy", () =>
+    Effect.gen(function* () {
+      const { accessToken } = yield* connected()
+      const session = yield* create()
+      const reflecting = [
+        "/calendars/google/connect",
+        "/calendars/office365/connect?redir=https://app.example.com&isDryRun=true",
+        "/stripe/connect",
+        "/conferencing/zoom/oauth/auth-url"
+      ]
+      // Else the rest says nothing.
+      const api = yield* CalApi.CalApi
+      for (const path of reflecting) {
+        const answer = yield* api.send(user, { method: "GET", path })
+        assert.include(yield* answer.text, Redacted.value(accessToken), path)
+      }
+      const { calls } = yield* Sandbox.Sandbox
+      const before = yield* calls
+      const spelled = [
+        ...[
+          "/Calendars/google/CONNECT",
+          "/calendars/google/connect/",
+          "/calendars/google/c%6fnnect",
+          "/%73tripe/connect"
+        ],
+        ...[
+          "/v2/stripe/connect",
+          "/stripe/connect;x=1",
+          "/stripe/connect.json",
+          "/organizations/1/teams/2/stripe/connect"
+        ],
+        ...["/gcal/oauth/auth-url", "/gcal/oauth/auth_url", "/conferencing/zoom/oauth/%41uth-url/"],
+        "/organizations/1/teams/2/conferencing/zoom/oauth/auth-url"
+      ]
+      for (const path of [...reflecting, ...spelled]) {
+        const answers = yield* raw([
+          { method: "GET", target: `/api/cal/me${path}`, body: undefined, key: session },
+          { method: "GET", target: `/api/cal/proxy/${user}${path}`, body: undefined }
+        ])
+        for (const { status, text } of answers) {
+          assert.notInclude(text, "eyJ", path)
+          assert.strictEqual(status, 400, path)
+          assert.match(text, /"code":"InvalidInput"/, path)
+        }
+      }
+      assert.deepStrictEqual(yield* calls, before)
+      // What only sounds like them is not held.
+      yield* me(session, "/conferencing/google-meet/connect", { method: "POST" })
+      yield* me(session, "/calendars/google/check")
+      assert.strictEqual((yield* calls).length, before.length + 2)
     }).pipe(Effect.provide(layer()))
   )
 
