@@ -4,6 +4,7 @@ import { Clock, Duration, Effect, Option, Ref } from "effect"
 import { Api } from "../Api.js"
 import { ApiKeys } from "../ApiKeys.js"
 import { TokenStorage } from "../TokenStorage.js"
+import { Audit } from "./Audit.js"
 import { Lifecycle } from "./Lifecycle.js"
 
 /** How long the storage may take to answer. */
@@ -23,6 +24,7 @@ export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
     const lifecycle = yield* Lifecycle
     const answers = yield* storageAnswers
     const keys = yield* ApiKeys
+    const { refused } = yield* Audit
     const { missingKeys } = yield* TokenStorage
     const missing = yield* remember(Effect.option(missingKeys), missingMaxAge)
     return handlers
@@ -31,7 +33,12 @@ export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
         Effect.gen(function* () {
           if (yield* lifecycle.isStopping) return yield* Effect.fail(unavailable)
           if (!(yield* answers)) return yield* Effect.fail(unavailable)
-          if (Option.isNone(keys.holder(request.headers["authorization"]))) return ok
+          const { authorization } = request.headers
+          if (Option.isNone(keys.holder(authorization))) {
+            // The answer tells whether somebody has the key, so trying one leaves its trace here too.
+            if (authorization !== undefined) yield* refused("key.unknown", { route: "/health/ready" })
+            return ok
+          }
           return { ...ok, missingKeys: Option.getOrUndefined(yield* missing) }
         })
       )

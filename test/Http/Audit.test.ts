@@ -109,6 +109,31 @@ describe("a line is written", () => {
     }).pipe(Effect.provide(Fakes.layer))
   )
 
+  it.effect("for a key that is tried where nobody needs one, but the answer tells a known one from others", () =>
+    Effect.gen(function* () {
+      const ready = (key?: string) =>
+        Effect.map(
+          Fakes.call({ method: "GET", path: "/health/ready", ...(key === undefined ? {} : { key }) }),
+          (answer) => {
+            assert.strictEqual(answer.status, 200)
+            return "missingKeys" in (JSON.parse(answer.body) as object)
+          }
+        )
+      assert.isTrue(yield* ready(Fakes.keys.metrics))
+      assert.isFalse(yield* ready())
+      assert.deepStrictEqual(yield* lines, [])
+      assert.isFalse(yield* ready("x".repeat(40)))
+      assert.deepStrictEqual(yield* lines, [
+        {
+          "event.name": "key.unknown",
+          "client.address": "127.0.0.1",
+          "http.request.method": "GET",
+          "http.route": "/health/ready"
+        }
+      ])
+    }).pipe(Effect.provide(Fakes.layer))
+  )
+
   it.effect("for ten refused keys of an address in a minute; the others are counted", () =>
     Effect.gen(function* () {
       const guess = (n: number) => Fakes.call({ method: "GET", path: connection, key: `guess-${n}`.padEnd(40, "x") })
