@@ -155,6 +155,10 @@ export const make = (
         () => Effect.void
       )
 
+    /** Looks for what a secret finds, unless it was never one of ours. */
+    const ifSigned = <A, E>(secret: Redacted.Redacted, look: (hash: string) => Effect.Effect<Option.Option<A>, E>) =>
+      Effect.flatMap(storage.isSigned(secret), (isSigned) => (isSigned ? look(hash(secret)) : Effect.succeedNone))
+
     /** A secret that turned up with another user is used up too: whoever it was made for did not bring it. */
     const ownedBy =
       (field: "state" | "completion", userUlid: UserUlid) =>
@@ -218,7 +222,7 @@ export const make = (
         }
         // The app has its answer, and tells its user better than a page of ours could.
         if (flow.isOver) return goOn(returnTo.value)
-        const completion = yield* Authorization.random
+        const completion = yield* storage.sign(yield* Authorization.random)
         if (yield* storage.keep({ stateHash, flow, code: returned.right, completionHash: hash(completion) })) {
           return goOn(ReturnUrls.complete(returnTo.value, Redacted.value(completion)))
         }
@@ -229,7 +233,7 @@ export const make = (
       begin: Effect.fn("ConnectFlow.begin")(function* (userUlid, { replace = false, returnTo } = {}) {
         const { clientId, isPublic, redirectUrl } = yield* configured
         const allowed = returnTo === undefined ? undefined : yield* ReturnUrls.check(returnUrls, returnTo)
-        const state = storage.sign(yield* Authorization.random)
+        const state = yield* storage.sign(yield* Authorization.random)
         const codeVerifier = isPublic ? yield* Authorization.codeVerifier : undefined
         const codeChallenge = codeVerifier && (yield* Authorization.codeChallenge(codeVerifier))
         const url = Authorization.url(authorizeUrl, { clientId, redirectUrl, scopes, state, codeChallenge })
@@ -241,10 +245,7 @@ export const make = (
         yield* configured
         const code = yield* TokenInput.token("code", returned.code)
         const state = yield* TokenInput.token("state", returned.state)
-        const work = Effect.if(storage.isSigned(state), {
-          onTrue: () => storage.take(hash(state)),
-          onFalse: () => Effect.succeedNone
-        }).pipe(
+        const work = ifSigned(state, storage.take).pipe(
           Effect.flatMap(ownedBy("state", userUlid)),
           Effect.flatMap((flow) => connect(userUlid, flow, code))
         )
@@ -252,14 +253,16 @@ export const make = (
       }),
 
       comeBack: Effect.fn("ConnectFlow.comeBack")(function* (parameters) {
-        const state = Option.filter(Authorization.stateOf(parameters), storage.isSigned)
-        return Option.isNone(state) ? unknown : yield* comeBack(parameters, state.value)
+        const state = Authorization.stateOf(parameters)
+        return Option.isSome(state) && (yield* storage.isSigned(state.value))
+          ? yield* comeBack(parameters, state.value)
+          : unknown
       }),
 
       confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented) {
         yield* configured
         const completion = yield* TokenInput.token("completion", presented)
-        const work = storage.complete(hash(completion)).pipe(
+        const work = ifSigned(completion, storage.complete).pipe(
           Effect.flatMap(ownedBy("completion", userUlid)),
           Effect.flatMap((flow) => connect(userUlid, flow, flow.code))
         )

@@ -5,12 +5,15 @@
  * Each secret is used up in one atomic step. What came back stays known until the flow's time is over, because browsers
  * ask twice.
  */
-import { Context, Duration, Effect, identity, Layer, Option, type Redacted } from "effect"
+import { Context, Duration, Effect, Layer, Option, type Redacted } from "effect"
 import { hash, type UserUlid } from "./Token.js"
 import type { StorageUnavailable } from "./TokenError.js"
 
 /** How long a flow may take: as long as a code lives at Cal.com. The first code that comes back begins the time anew. */
 export const lifetime = Duration.minutes(10)
+
+/** No flow is older, with five minutes for clocks that differ. */
+export const longest = Duration.minutes(25)
 
 /** What was asked for when the flow began. */
 export interface Flow {
@@ -50,10 +53,16 @@ export interface Return {
 export class FlowStorage extends Context.Tag("cal-tokens/FlowStorage")<
   FlowStorage,
   {
-    /** Makes a state of a text that cannot be guessed, such that it is known again by everybody with the keys. */
-    readonly sign: (text: Redacted.Redacted) => Redacted.Redacted
-    /** Whether a state was signed, without asking anybody: what was made up costs no look-up. */
-    readonly isSigned: (state: Redacted.Redacted) => boolean
+    /**
+     * Makes a state or a completion of a text that cannot be guessed, such that everybody with the keys knows it again, and
+     * when it was made.
+     */
+    readonly sign: (text: Redacted.Redacted) => Effect.Effect<Redacted.Redacted>
+    /**
+     * Whether a state or a completion was signed, within {@link longest}. Nobody is asked: what was made up costs no
+     * look-up, what is over costs none any more, and whoever puts old rows back makes no more of it.
+     */
+    readonly isSigned: (signed: Redacted.Redacted) => Effect.Effect<boolean>
     /** Begins a flow; answers when it expires, in ms since the epoch. Flows that have expired are removed with it. */
     readonly begin: (stateHash: string, flow: Flow) => Effect.Effect<number, StorageUnavailable>
     /** A flow within its time, unless its state was taken. Changes nothing. */
@@ -99,8 +108,8 @@ const makeMemory = (): (typeof FlowStorage)["Service"] => {
 
   return {
     // A look into this map costs less than a MAC.
-    sign: identity,
-    isSigned: () => true,
+    sign: Effect.succeed,
+    isSigned: () => Effect.succeed(true),
     begin: (stateHash, flow) =>
       step((now) => {
         for (const [hash, row] of rows) if (row.expiresAt <= now) rows.delete(hash)

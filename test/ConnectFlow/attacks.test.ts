@@ -191,7 +191,11 @@ describe("who can write to the database and has no key", () => {
       const query = yield* it.leave(attacker)
       const [row] = yield* it.sql<{ readonly envelope: string }>`select envelope from cal_tokens.connect_flow`
       const state = query.get("state") ?? ""
-      for (const made of [state.replace(/^./, "_"), state.replace(/\..*/, ".x"), "made-up"]) {
+      for (const made of [
+        state.replace(/^./, (first) => (first === "_" ? "-" : "_")),
+        state.replace(/\..*/, ".x"),
+        "made-up"
+      ]) {
         yield* it.sql`
           insert into cal_tokens.connect_flow (state_hash, envelope, completion_hash, expires_at)
           values (${hash(Redacted.make(made))}, ${row?.envelope}, ${hash(Redacted.make(`${made}-done`))}, 9e15)`
@@ -267,6 +271,32 @@ describe("who has a browser", () => {
       assert.strictEqual((yield* it.callback(query)).status, 503)
       yield* it.sql`alter table cal_tokens.away rename to connect_flow`
       assert.strictEqual(yield* it.confirm(victim, yield* it.arrive(query)), 200)
+    })
+  )
+
+  attack("does not keep the database's connections from refreshes with a state that they have", (it) =>
+    Effect.gen(function* () {
+      let [now, most, all] = [0, 0, 0]
+      const storage: FlowStorage["Type"] = {
+        ...it.storage,
+        find: (stateHash) =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => void (all++, (most = Math.max(most, ++now)))),
+            // Long enough for all requests to be there.
+            () => Effect.zipRight(it.sql`select pg_sleep(0.02)`.pipe(Effect.orDie), it.storage.find(stateHash)),
+            () => Effect.sync(() => void now--)
+          )
+      }
+      const { callback, leave } = yield* service(storage)
+      const query = yield* leave(victim)
+      query.delete("code")
+      query.set("error", "access_denied")
+      const met = yield* Effect.all(
+        Array.makeBy(40, () => callback(query)),
+        { concurrency: "unbounded" }
+      )
+      assert.isTrue(met.every(({ status }) => status === 400 || status === 403))
+      assert.deepStrictEqual([most, all], [2, 40])
     })
   )
 

@@ -1,8 +1,9 @@
 /** States as they come over the wire: those that somebody made up reach no database. */
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, type Scope, TestClock } from "effect"
 import { FlowStorage } from "../../src/FlowStorage.js"
+import { Sandbox } from "../../src/Sandbox.js"
 import * as Flows from "../../src/TokenStorage/Postgres/Flows.js"
 import * as Flow from "../support/FlowWorld.js"
 import { keyOf, layerKeys } from "../support/Keys.js"
@@ -38,6 +39,7 @@ const processes = (keys: ReadonlyArray<string>) =>
     )
     return {
       flows,
+      sql,
       counted: <A, E, R>(effect: Effect.Effect<A, E, R>) => {
         const before = statements
         return Effect.map(effect, (value) => ({ value, statements: statements - before }))
@@ -94,6 +96,35 @@ describe("a state", () => {
       assert.strictEqual(back.statements, 2)
       yield* flow.confirm(user(), yield* Flow.completionOf(back.value))
       assert.isTrue(yield* World.isStoredPairLive())
+    })
+  )
+
+  inWorld(
+    "that was kept costs no statement once its flow must be over, nor does a completion, whatever the database says",
+    Effect.gen(function* () {
+      const { counted, flows, sql } = yield* processes([oldKey])
+      const [flow] = flows
+      assert(flow !== undefined)
+      const [away, query] = yield* Effect.all([
+        Effect.flatMap(flow.begin(user(), { returnTo }), ({ url }) => Flow.consent(url)),
+        Effect.flatMap(flow.begin(user(), { returnTo }), ({ url }) => Flow.consent(url))
+      ])
+      const completion = yield* Effect.flatMap(flow.comeBack(query), Flow.completionOf)
+      yield* sql`update cal_tokens.connect_flow set expires_at = 9e15`
+      yield* TestClock.adjust("26 minutes")
+      for (const kept of [away, query]) {
+        const back = yield* counted(flow.comeBack(kept))
+        assert.deepInclude(back, { statements: 0 })
+        assert.deepInclude(back.value, { _tag: "Stop", problem: "unknownState" })
+        const exchanged = yield* counted(Effect.flip(flow.exchange(user(), Flow.broughtBack(kept))))
+        assert.deepStrictEqual([exchanged.statements, exchanged.value._tag], [0, "InvalidInput"])
+      }
+      for (const made of [completion, Redacted.make("made-up")]) {
+        const confirmed = yield* counted(Effect.flip(flow.confirm(user(), made)))
+        assert.deepStrictEqual([confirmed.statements, confirmed.value._tag], [0, "InvalidInput"])
+      }
+      const { count } = yield* Sandbox
+      assert.strictEqual(yield* count("oauth2Code"), 0)
     })
   )
 

@@ -6,7 +6,7 @@ import { randomInt } from "node:crypto"
 import { HttpApi, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Effect, Either, FastCheck, Layer, identity, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
+import { Arbitrary, Effect, Either, FastCheck, Layer, Option, Redacted, Ref, Schema, SchemaAST } from "effect"
 import { Api } from "../../src/Api.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
 import * as CalPath from "../../src/CalHttp/CalPath.js"
@@ -234,8 +234,8 @@ const callbackQuery = tuple(
 
 /** As often as they are asked for, both flows are there. */
 const flows = Layer.succeed(FlowStorage.FlowStorage, {
-  sign: identity,
-  isSigned: () => true,
+  sign: Effect.succeed,
+  isSigned: () => Effect.succeed(true),
   begin: () => Effect.dieMessage("not used here"),
   find: (stateHash) => Effect.succeed(flowOf(stateHash)),
   take: (stateHash) => Effect.succeed(flowOf(stateHash)),

@@ -2,17 +2,17 @@
  * The flows on PostgreSQL and on PGlite, each statement a transaction of its own, so that PgBouncer in transaction mode
  * will do. A flow is one envelope that is bound to its state's hash; it holds the hash of its completion too. A row whose
  * envelope does not open, or names another completion, is somebody's forgery or under a lost key: it is as if it were not
- * there. An envelope is written over the one that was read, or not at all. States carry a MAC, so that those that somebody
- * made up cost no statement.
+ * there. An envelope is written over the one that was read, or not at all. States and completions carry their time and a
+ * MAC: those that somebody made up, or kept for too long, cost no statement.
  */
 import type { SqlClient } from "@effect/sql"
-import { Duration, Effect, Layer, Option, Redacted, Schema, type Scope, Struct } from "effect"
+import { Clock, Duration, Effect, Layer, Option, Redacted, Schema, type Scope, Struct } from "effect"
 import { hash, UserUlid } from "../../Token.js"
 import type { StorageUnavailable } from "../../TokenError.js"
 import { KeyRing } from "../../KeyRing.js"
 import * as Call from "./Call.js"
 import * as Migrations from "./Migrations.js"
-import { FlowStorage, lifetime } from "../../FlowStorage.js"
+import { FlowStorage, lifetime, longest } from "../../FlowStorage.js"
 
 interface Columns {
   readonly state_hash: string
@@ -45,6 +45,7 @@ const instant = (parameter: number) => `coalesce($${parameter}::bigint, ${databa
 const databaseNow = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 const lifetimeMillis = Duration.toMillis(lifetime)
+const longestMillis = Duration.toMillis(longest)
 
 const begin = `
   with expired as (
@@ -120,12 +121,18 @@ export const make = (
       })
 
     return FlowStorage.of({
-      sign: (text) => Redacted.make(`${Redacted.value(text)}.${keys.mac("flow", Redacted.value(text))}`),
+      sign: (secret) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          const text = `${Redacted.value(secret)}~${Math.floor(now / 1000).toString(36)}`
+          return Redacted.make(`${text}.${keys.mac("flow", text)}`)
+        }),
 
-      isSigned: (state) => {
-        const [text = "", mac = "", ...rest] = Redacted.value(state).split(".", 3)
-        return rest.length === 0 && keys.verify("flow", text, mac)
-      },
+      isSigned: (signed) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          const [text = "", mac = "", ...rest] = Redacted.value(signed).split(".", 3)
+          const madeAt = Number.parseInt(text.split("~")[1] ?? "", 36) * 1000
+          return rest.length === 0 && now - madeAt < longestMillis && keys.verify("flow", text, mac)
+        }),
 
       begin: (stateHash, { codeVerifier, replace, returnTo, userUlid }) =>
         Effect.gen(function* () {
