@@ -94,6 +94,6 @@ export const layer = (keys: ReadonlyArray<ApiKey>): Layer.Layer<ApiKeys> => Laye
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
-/** The credentials of the scheme `Bearer`, or nothing; a key is never empty, so nothing matches none. */
-const credentials = (authorization: string | undefined): string =>
+/** The credentials of the scheme `Bearer` (RFC 6750, 2.1), or nothing; a key is never empty, so nothing matches none. */
+export const credentials = (authorization: string | undefined): string =>
   /^bearer +([A-Za-z0-9._~+/=-]+) *$/i.exec(authorization ?? "")?.[1] ?? ""

@@ -21,6 +21,7 @@ import * as Metrics from "./Http/Metrics.js"
 import * as Me from "./Http/Me.js"
 import * as OAuth from "./Http/OAuth.js"
 import * as Origins from "./Http/Origins.js"
+import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
 import * as RouteTable from "./Http/RouteTable.js"
@@ -67,7 +68,13 @@ export const layerWith = <E, R>({ routes }: Options<E, R>) =>
     Layer.provide(HttpApiBuilder.api(Api)),
     Layer.provide([groups, Proxy.layer, Me.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
     Layer.provide(Sessions.layer),
-    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, Audit.layer, CallerLimits.layer])
+    Layer.provide([
+      HttpApiBuilder.Router.Live,
+      HttpApiBuilder.Middleware.layer,
+      Audit.layer,
+      CallerLimits.layer,
+      PublicLookups.layer
+    ])
   )
 
 export const layer = layerWith({ routes: Layer.empty })

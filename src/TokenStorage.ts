@@ -1,5 +1,5 @@
 /**
- * The storage port: one row per user, changed only by the eight writes below. Each is atomic and conditional, so that a
+ * The storage port: one row per user, changed only by the writes below. Each is atomic and conditional, so that a
  * process that lost its claim changes nothing; none of them knows a refresh rule beyond what the table says.
  *
  * ## The refresh protocol as a table

@@ -2,8 +2,9 @@
 import { createHmac } from "node:crypto"
 import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Either, Layer, Option, Redacted, TestClock } from "effect"
+import { Clock, Context, Effect, Either, JSONSchema, Layer, Option, Redacted, TestClock } from "effect"
 import { decodeJwt, decodeProtectedHeader, SignJWT } from "jose"
+import { CreateSession } from "../src/Api/Sessions.js"
 import { CalTokens } from "../src/CalTokens.js"
 import * as Memory from "../src/CalTokens/Memory.js"
 import * as KeyRing from "../src/KeyRing.js"
@@ -566,4 +567,15 @@ describe("the layer", () => {
       assert.isTrue(yield* isTaken(sessions, (yield* sessions.create(user)).session))
     })
   )
+})
+
+it("what is written of sessions is what they may be", () => {
+  // The API value is for browsers, too, and has none of what makes sessions.
+  const { properties } = JSONSchema.make(CreateSession) as unknown as {
+    readonly properties: Readonly<Record<"ttl" | "methods" | "paths", Readonly<Record<string, unknown>>>>
+  }
+  const { limits, methods, ttl } = SessionsModule
+  assert.include(properties.ttl, { maximum: ttl.longest, default: ttl.default })
+  assert.deepNestedInclude(properties.methods, { "items.enum": [...methods] })
+  assert.include(String(properties.paths["description"]), `At most ${limits.paths}.`)
 })

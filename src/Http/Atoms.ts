@@ -7,6 +7,7 @@ import { Context, Effect, Option } from "effect"
 import { Api } from "../Api.js"
 import * as AtomsApi from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
+import { credentials } from "../ApiKeys.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenInput from "../TokenInput.js"
 import { audit } from "./Audit.js"
@@ -45,7 +46,7 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
       if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
       yield* Effect.catchAll(limits.atoms, Edge.decline)
       const allowed = yield* session(request)
-      const [, text = ""] = /^bearer +(\S+) *$/i.exec(request.headers["authorization"] ?? "") ?? []
+      const text = credentials(request.headers["authorization"])
       const presented = yield* Effect.option(TokenInput.token("authorization", text))
       if (allowed === false || Option.isNone(presented)) return yield* refused
       const renewed = yield* Edge.refuseAll(tokens.exchange(presented.value, allowed === true ? undefined : allowed))

@@ -15,6 +15,7 @@ import { TokenConfig } from "../TokenConfig.js"
 import { ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable, type TokenError } from "../TokenError.js"
 import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
+import { PublicLookups } from "./PublicLookups.js"
 
 /** For so long after a server handed out a token of the user, or the user connected, may pages renew theirs. */
 export class MaxAge extends Context.Reference<MaxAge>()("cal-tokens/Http/AtomsMaxAge", {
@@ -26,12 +27,6 @@ export const maxExpired = Duration.hours(24)
 
 /** No token names anybody for longer after its expiry: it may have been the present one for all of that time. */
 const oldest = Duration.toMillis(maxExpired) + Lookups.superseded.millis
-
-/** So many look-ups run at once: whatever comes from the internet takes no more of the database's connections. */
-const lookupsAtOnce = 2
-
-/** How long a request waits for its look-up. */
-const lookupWait = Duration.seconds(5)
 
 /** A token that names nobody is not looked up again for so many milliseconds; so many of them are remembered. */
 const unknown = { millis: 2000, tokens: 10_000 } as const
@@ -53,97 +48,93 @@ export interface AtomsTokens {
   ) => Effect.Effect<Option.Option<Renewed>, TokenError, Scope.Scope>
 }
 
-export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | TokenStorage> = Effect.gen(function* () {
-  const client = yield* CalClient
-  const tokens = yield* CalTokens
-  const storage = yield* TokenStorage
-  const { rejectedInterval } = yield* TokenConfig
-  const maxAge = yield* MaxAge
-  const permits = yield* Effect.makeSemaphore(lookupsAtOnce)
-  const nobodys = new LRUCache<string, number>({ max: unknown.tokens })
+export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | PublicLookups | TokenStorage> = Effect.gen(
+  function* () {
+    const client = yield* CalClient
+    const tokens = yield* CalTokens
+    const storage = yield* TokenStorage
+    const { rejectedInterval } = yield* TokenConfig
+    const maxAge = yield* MaxAge
+    const { queue } = yield* PublicLookups
+    const nobodys = new LRUCache<string, number>({ max: unknown.tokens })
 
-  /** Whether it may be one of ours at all. Nothing is verified: it only spares us a query. */
-  const isPlausible = (presented: Redacted.Redacted, now: number): boolean =>
-    Option.exists(Claims.read(Redacted.value(presented)), ({ clientId, expiresAt, role }) => {
-      const clients = [client.managedClientId, client.oauth2ClientId].flatMap(Option.toArray)
-      return (
-        role === "access" &&
-        clients.some((id) => id === clientId) &&
-        expiresAt.length > 0 &&
-        now - Math.max(...expiresAt) <= oldest
-      )
-    })
-
-  const lookUp = (accessHash: string, only: UserUlid | undefined) =>
-    Effect.gen(function* () {
-      const key = `${accessHash} ${only ?? ""}`
-      const now = yield* Clock.currentTimeMillis
-      // A pair that this process holds may be stored at any moment, and its token is known then.
-      if (now < (nobodys.get(key) ?? 0) && !(yield* tokens.holdsUnstored)) return Option.none()
-      const found = yield* storage.findByAccessToken(accessHash, only).pipe(
-        permits.withPermits(1),
-        Effect.timeoutFail({
-          duration: lookupWait,
-          onTimeout: () => new StorageUnavailable({ operation: "findByAccessToken", reason: "too many look-ups" })
-        })
-      )
-      if (Option.isNone(found)) nobodys.set(key, (yield* Clock.currentTimeMillis) + unknown.millis)
-      return found
-    })
-
-  /** Who comes late gets what is stored; asking with a token that was replaced never refreshes anything. */
-  const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, TokenError> =>
-    row.status._tag === "ReauthorizationRequired" && isExpired(row.pair, now)
-      ? Effect.fail(
-          new ReauthorizationRequired({
-            userUlid: row.userUlid,
-            cause: row.status.cause,
-            since: row.status.since
-          })
+    /** Whether it may be one of ours at all. Nothing is verified: it only spares us a query. */
+    const isPlausible = (presented: Redacted.Redacted, now: number): boolean =>
+      Option.exists(Claims.read(Redacted.value(presented)), ({ clientId, expiresAt, role }) => {
+        const clients = [client.managedClientId, client.oauth2ClientId].flatMap(Option.toArray)
+        return (
+          role === "access" &&
+          clients.some((id) => id === clientId) &&
+          expiresAt.length > 0 &&
+          now - Math.max(...expiresAt) <= oldest
         )
-      : Effect.succeed(row.pair.accessToken)
-
-  /**
-   * Cal.com refused the present token, or Atoms would not be here. What comes instead may be of another origin: while the
-   * refresh was waited for, somebody may have revoked what was presented. So that is looked up once more.
-   */
-  const rejected = (
-    { userUlid }: StoredConnection,
-    presented: Redacted.Redacted
-  ): Effect.Effect<Option.Option<Redacted.Redacted>, TokenError> =>
-    Effect.gen(function* () {
-      // Whether it was 401 or 498 is not told; by our clock the difference is known anyway.
-      const advice = yield* tokens.reportRejected(userUlid, { accessToken: presented, status: 401 })
-      if (advice._tag === "GiveUp") {
-        return yield* new RefreshCoolingDown({ userUlid, retryAfter: rejectedInterval })
-      }
-      const { delay, token } = advice
-      if (hash(token.accessToken) === hash(presented)) {
-        return yield* Effect.delay(Effect.succeedSome(token.accessToken), delay)
-      }
-      const found = yield* lookUp(hash(presented), userUlid)
-      if (Option.isNone(found)) return Option.none()
-      if (found.value.lookup.supersededAt === null) {
-        return yield* new StorageUnavailable({ operation: "refresh", reason: "the new token is not stored yet" })
-      }
-      return Option.some(yield* stored(found.value.row, yield* client.now))
-    })
-
-  return {
-    exchange: (presented, only) =>
-      Effect.gen(function* () {
-        const now = yield* client.now
-        if (!isPlausible(presented, now)) return Option.none()
-        const found = yield* lookUp(hash(presented), only)
-        if (Option.isNone(found)) return Option.none()
-        const { lookup, row } = found.value
-        yield* Effect.annotateLogsScoped({ userUlid: row.userUlid })
-        if (now - (row.handedOutAt ?? -Infinity) > Duration.toMillis(maxAge)) return Option.none()
-        if (!Lookups.isRecent(now)(lookup)) return Option.none()
-        const { userUlid } = row
-        if (lookup.supersededAt !== null) return Option.some({ userUlid, accessToken: yield* stored(row, now) })
-        if (now - row.pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
-        return Option.map(yield* rejected(row, presented), (accessToken) => ({ userUlid, accessToken }))
       })
+
+    const lookUp = (accessHash: string, only: UserUlid | undefined) =>
+      Effect.gen(function* () {
+        const key = `${accessHash} ${only ?? ""}`
+        const now = yield* Clock.currentTimeMillis
+        // A pair that this process holds may be stored at any moment, and its token is known then.
+        if (now < (nobodys.get(key) ?? 0) && !(yield* tokens.holdsUnstored)) return Option.none()
+        const found = yield* queue("findByAccessToken", storage.findByAccessToken(accessHash, only))
+        if (Option.isNone(found)) nobodys.set(key, (yield* Clock.currentTimeMillis) + unknown.millis)
+        return found
+      })
+
+    /** Who comes late gets what is stored; asking with a token that was replaced never refreshes anything. */
+    const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, TokenError> =>
+      row.status._tag === "ReauthorizationRequired" && isExpired(row.pair, now)
+        ? Effect.fail(
+            new ReauthorizationRequired({
+              userUlid: row.userUlid,
+              cause: row.status.cause,
+              since: row.status.since
+            })
+          )
+        : Effect.succeed(row.pair.accessToken)
+
+    /**
+     * Cal.com refused the present token, or Atoms would not be here. What comes instead may be of another origin: while the
+     * refresh was waited for, somebody may have revoked what was presented. So that is looked up once more.
+     */
+    const rejected = (
+      { userUlid }: StoredConnection,
+      presented: Redacted.Redacted
+    ): Effect.Effect<Option.Option<Redacted.Redacted>, TokenError> =>
+      Effect.gen(function* () {
+        // Whether it was 401 or 498 is not told; by our clock the difference is known anyway.
+        const advice = yield* tokens.reportRejected(userUlid, { accessToken: presented, status: 401 })
+        if (advice._tag === "GiveUp") {
+          return yield* new RefreshCoolingDown({ userUlid, retryAfter: rejectedInterval })
+        }
+        const { delay, token } = advice
+        if (hash(token.accessToken) === hash(presented)) {
+          return yield* Effect.delay(Effect.succeedSome(token.accessToken), delay)
+        }
+        const found = yield* lookUp(hash(presented), userUlid)
+        if (Option.isNone(found)) return Option.none()
+        if (found.value.lookup.supersededAt === null) {
+          return yield* new StorageUnavailable({ operation: "refresh", reason: "the new token is not stored yet" })
+        }
+        return Option.some(yield* stored(found.value.row, yield* client.now))
+      })
+
+    return {
+      exchange: (presented, only) =>
+        Effect.gen(function* () {
+          const now = yield* client.now
+          if (!isPlausible(presented, now)) return Option.none()
+          const found = yield* lookUp(hash(presented), only)
+          if (Option.isNone(found)) return Option.none()
+          const { lookup, row } = found.value
+          yield* Effect.annotateLogsScoped({ userUlid: row.userUlid })
+          if (now - (row.handedOutAt ?? -Infinity) > Duration.toMillis(maxAge)) return Option.none()
+          if (!Lookups.isRecent(now)(lookup)) return Option.none()
+          const { userUlid } = row
+          if (lookup.supersededAt !== null) return Option.some({ userUlid, accessToken: yield* stored(row, now) })
+          if (now - row.pair.accessTokenExpiresAt > Duration.toMillis(maxExpired)) return Option.none()
+          return Option.map(yield* rejected(row, presented), (accessToken) => ({ userUlid, accessToken }))
+        })
+    }
   }
-})
+)

@@ -6,6 +6,7 @@ import { HttpApiBuilder, HttpMethod, HttpServerRequest, HttpServerResponse } fro
 import { Effect, Option, Redacted } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { mePath } from "../Api/Sessions.js"
+import { credentials } from "../ApiKeys.js"
 import { allows, Sessions } from "../Sessions.js"
 import * as Body from "./Body.js"
 import { CallerLimits } from "./CallerLimits.js"
@@ -36,8 +37,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       const { headers, method, originalUrl } = request
       if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
       yield* Effect.catchAll(limits.sessions, Edge.decline)
-      const [, text = ""] = /^bearer +(\S+) *$/i.exec(headers["authorization"] ?? "") ?? []
-      const read = yield* sessions.read(Redacted.make(text))
+      const read = yield* sessions.read(Redacted.make(credentials(headers["authorization"])))
       if (Option.isNone(read)) return yield* refused
       const session = read.value
       const { userUlid } = session

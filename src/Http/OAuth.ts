@@ -1,14 +1,14 @@
 /** The endpoints of `Api/OAuth`. The callback among them speaks to people and not to programs. */
 import { type Headers, HttpApiBuilder, HttpServerResponse } from "@effect/platform"
-import { DateTime, Duration, Effect, Layer, Option, Redacted } from "effect"
+import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Api } from "../Api.js"
 import { AuthorizeUrl, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
-import { StorageUnavailable } from "../TokenError.js"
 import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 import * as OAuthPages from "./OAuthPages.js"
+import { PublicLookups } from "./PublicLookups.js"
 
 /** An extra: a program that connects nobody provides none. */
 const connectFlow = Effect.map(
@@ -72,28 +72,16 @@ const isAhead = (headers: Headers.Headers) =>
     /\b(prefetch|prerender|preview)\b/i.test(headers[name] ?? "")
   )
 
-/** So many look-ups run at once: whoever has a state may ask again and again, and refreshes need the connections. */
-const lookupsAtOnce = 2
-
-/** How long a person waits for theirs. */
-const lookupWait = Duration.seconds(5)
-
 /** Reads the query itself, so that no query is too odd for a page. */
 const callback = HttpApiBuilder.group(Api, "callback", (handlers) =>
-  Effect.zipWith(connectFlow, Effect.makeSemaphore(lookupsAtOnce), (flow, permits) =>
+  Effect.zipWith(connectFlow, PublicLookups, (flow, { queue }) =>
     handlers.handleRaw("oauthCallback", ({ request: { headers, method, originalUrl } }) =>
       Effect.gen(function* () {
         // Nobody is there to go on with it.
         if (method === "HEAD") return HttpServerResponse.empty({ status: 200 })
         if (isAhead(headers)) return HttpServerResponse.empty({ status: 503 })
         const query = originalUrl.includes("?") ? originalUrl.slice(originalUrl.indexOf("?")) : ""
-        const returned = yield* flow.comeBack(new URLSearchParams(query)).pipe(
-          permits.withPermits(1),
-          Effect.timeoutFail({
-            duration: lookupWait,
-            onTimeout: () => new StorageUnavailable({ operation: "oauthCallback", reason: "too many look-ups" })
-          })
-        )
+        const returned = yield* queue("oauthCallback", flow.comeBack(new URLSearchParams(query)))
         return returned._tag === "GoOn"
           ? goOn(returned.location)
           : OAuthPages.stopped(returned.problem, returned.backTo)

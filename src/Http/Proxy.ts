@@ -133,7 +133,7 @@ const passOn = (response: HttpClientResponse.HttpClientResponse, apiUrl: string,
       Effect.timeout(bodyTimeout),
       Effect.mapError(() => new CalUnavailable({ operation: "proxy", reason: "the answer did not arrive whole" }))
     )
-    const missing = Refusal.missingScopesOf(status, new TextDecoder().decode(body))
+    const missing = Refusal.missingScopesOf(status, status < 400 ? "" : new TextDecoder().decode(body))
     if (Option.isSome(missing)) headers["www-authenticate"] = challenge(missing.value)
     return HttpServerResponse.uint8Array(new Uint8Array(body), {
       status,

@@ -167,15 +167,20 @@ describe("a reissue whose answer holds a refresh token alone", () => {
 })
 
 describe("a refresh whose answer holds a refresh token alone", () => {
+  /** Cal.com has refused the access token that is stored. */
+  const rejected = Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const tokens = yield* CalTokens.CalTokens
+    const { accessToken, calUserId } = yield* World.connectManaged()
+    yield* sandbox.expireAccessTokens(calUserId)
+    yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+    return { sandbox, tokens, report: tokens.reportRejected(World.user(), { accessToken, status: 498 }) }
+  })
+
   it.effect("is followed by another one where Cal.com has refused the access token that is stored", () =>
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox.Sandbox
-      const tokens = yield* CalTokens.CalTokens
-      const { accessToken, calUserId } = yield* World.connectManaged()
-      yield* sandbox.expireAccessTokens(calUserId)
-      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
-      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
-      const advice = yield* World.passTime(rejected, 1000)
+      const { report, sandbox } = yield* rejected
+      const advice = yield* World.passTime(report, 1000)
       assert(advice._tag === "Retry")
       assert.isTrue(yield* sandbox.isAccessLive(advice.token.accessToken))
       assert.strictEqual(yield* sandbox.count("refresh"), 2)
@@ -184,14 +189,9 @@ describe("a refresh whose answer holds a refresh token alone", () => {
 
   it.effect("serves nobody else the refused token either", () =>
     Effect.gen(function* () {
-      const sandbox = yield* Sandbox.Sandbox
-      const tokens = yield* CalTokens.CalTokens
-      const { accessToken, calUserId } = yield* World.connectManaged()
-      yield* sandbox.expireAccessTokens(calUserId)
-      yield* sandbox.inject(Sandbox.Fault.odd("accessTokenMissing", { kind: "refresh" }))
+      const { report, sandbox, tokens } = yield* rejected
       yield* sandbox.inject(Sandbox.Fault.status(503, { kind: "refresh" }))
-      const rejected = tokens.reportRejected(World.user(), { accessToken, status: 498 })
-      yield* Effect.exit(World.passTime(rejected, 30_000))
+      yield* Effect.exit(World.passTime(report, 30_000))
       const token = yield* Effect.either(World.passTime(tokens.ensureValid(World.user()), 60_000))
       assert.isTrue(Either.isLeft(token) || (yield* sandbox.isAccessLive(token.right.accessToken)))
     }).pipe(Effect.provide(World.layer()))
