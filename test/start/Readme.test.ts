@@ -204,7 +204,7 @@ describe("the README's commands", () => {
     // The program tells the port it was given, and not the one that port 0 became.
     page.port = new URL(settings.URL).port
     const end = await consent(page)
-    assert.match(end.href, /^http:\/\/localhost:3000\/settings\?completion=[\w.-]+$/)
+    assert.match(end.href, /^http:\/\/localhost:3000\/settings\?completion=[\w.~-]+$/)
     const COMPLETION = end.searchParams.get("completion") ?? ""
     const [connected] = await bash(confirm, { ...settings, COMPLETION })
     assert.match(JSON.stringify(connected), /^{"success":true,"calUserId":\d+}$/)
