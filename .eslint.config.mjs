@@ -21,4 +21,16 @@ export default tseslint.config({ ignores: ["dist/**"] }, ...tseslint.configs.rec
       { object: "Math", property: "random", message: "Randomness goes through Effect's Random." }
     ]
   }
+}, {
+  files: ["**/*.test.ts"],
+  rules: {
+    "no-restricted-imports": [
+      "error",
+      {
+        name: "@effect/vitest",
+        importNames: ["layer"],
+        message: "It changes `it` for all files that come after in the same worker: these run on real time then."
+      }
+    ]
+  }
 })

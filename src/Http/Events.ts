@@ -1,7 +1,6 @@
 /** The endpoint of `Api/Events`: changes of tokens as server-sent events. */
-import { IncomingMessage } from "node:http"
 import { Sse } from "@effect/experimental"
-import { HttpApiBuilder, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
 import { Duration, Effect, Layer, Option, Stream } from "effect"
 import { Api } from "../Api.js"
 import * as Failure from "../Api/Failure.js"
@@ -9,13 +8,10 @@ import type { LoggedChange } from "../TokenStorage/ChangeLog.js"
 import * as Edge from "./Edge.js"
 import { iso } from "../Token.js"
 import * as EventFeed from "./EventFeed.js"
-import { Lifecycle } from "./Lifecycle.js"
+import * as Relay from "./Relay.js"
 
 /** After which clients that lost their stream come back. */
 const retry = Duration.seconds(2)
-
-/** A client that does not read keeps a stopping process for so long. */
-const patience = Duration.millis(500)
 
 export const layer = Layer.unwrapScoped(
   Effect.map(EventFeed.make, (feed) =>
@@ -26,16 +22,13 @@ export const layer = Layer.unwrapScoped(
           if (!(yield* feed.enter)) return yield* Edge.decline(full)
           const last = Option.fromNullable(headers["last-event-id"] ?? urlParams.lastEventId)
           const items = yield* Edge.refuseAll(feed.follow(Option.filter(last, (id) => id !== "")))
-          const { stopping } = yield* Lifecycle
-          yield* Effect.forkScoped(Effect.zipRight(stopping, cut(request)))
-          return HttpServerResponse.stream(
-            Stream.make(Sse.encoder.write(new Sse.Retry({ duration: retry, lastEventId: undefined }))).pipe(
-              Stream.concat(Stream.map(items, write)),
-              Stream.interruptWhen(stopping),
-              Stream.encodeText
-            ),
-            { contentType: "text/event-stream", headers: { "x-accel-buffering": "no" } }
-          )
+          const events = Stream.make(
+            Sse.encoder.write(new Sse.Retry({ duration: retry, lastEventId: undefined }))
+          ).pipe(Stream.concat(Stream.map(items, write)), Stream.encodeText)
+          return HttpServerResponse.stream(yield* Relay.endingWithProcess(request, events), {
+            contentType: "text/event-stream",
+            headers: { "x-accel-buffering": "no" }
+          })
         })
       )
     )
@@ -43,15 +36,6 @@ export const layer = Layer.unwrapScoped(
 )
 
 const full = Failure.service("RateLimited", "Too many event streams are open here: try again in 5 s.", 5)
-
-/** Whoever does not read does not notice that the stream ends either. */
-const cut = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.delay(
-    Effect.sync(() => {
-      if (request.source instanceof IncomingMessage) request.source.socket.destroy()
-    }),
-    patience
-  )
 
 const write = (item: EventFeed.Item): string => {
   switch (item._tag) {

@@ -2,7 +2,7 @@
  * Cal.com's API for whoever has a user session: `/api/cal/me/{path…}?query`. The proxy, with the session in the place of
  * an API key and of a user in the path. API keys are not taken, and a session opens nothing else.
  */
-import { HttpApiBuilder, HttpMethod, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpApiBuilder, HttpMethod, HttpServerRequest } from "@effect/platform"
 import { Effect, Option, Redacted } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { mePath } from "../Api/Sessions.js"
@@ -50,8 +50,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       const bytes = yield* Edge.refuseAll(Body.bytes)
       // Last, so that nothing slow comes between this and the token.
       if (!(yield* Edge.refuseAll(sessions.isCurrent(session)))) return yield* refused
-      const answer = yield* Edge.refuseAll(proxy.send(userUlid, target, bytes))
-      return HttpServerResponse.setHeader(answer, "cache-control", "no-store")
+      return yield* Edge.refuseAll(proxy.send(userUlid, target, bytes))
     }).pipe(Effect.annotateLogs({ operation: "me" }))
 
     yield* router.all(

@@ -46,8 +46,10 @@ const atoms: Rules = {
 
 const me: Rules = {
   methods: methods.join(", "),
-  requestHeaders: "accept-language, authorization, cal-api-version, content-type, x-request-id",
-  responseHeaders: "Content-Disposition, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id",
+  requestHeaders:
+    "accept-language, authorization, cal-api-version, content-type, if-match, if-modified-since, if-none-match, if-range, if-unmodified-since, range, x-request-id",
+  responseHeaders:
+    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id",
   envelope: {}
 }
 

@@ -1,6 +1,7 @@
 /**
  * Cal.com's API for a user of this service: `/api/cal/proxy/{userUlid}/{path…}?query`. The request goes on with the
- * user's token, and Cal.com's answer comes back with its status, its body (a success's byte for byte) and the safe headers.
+ * user's token, and Cal.com's answer comes back with its status, its body (a success's byte for byte, while it arrives) and
+ * the safe headers.
  */
 import {
   HttpApiBuilder,
@@ -9,47 +10,61 @@ import {
   HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
-import { Duration, Effect, Either, Option } from "effect"
+import { Effect, Either, Option } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
 import type { UserUlid } from "../Token.js"
-import { CalUnavailable, InvalidInput } from "../TokenError.js"
+import { InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalHttp/CalPath.js"
 import * as Refusal from "../CalHttp/Refusal.js"
 import * as Access from "./Access.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
+import { Lifecycle } from "./Lifecycle.js"
+import * as Relay from "./Relay.js"
 
 const prefix = "/api/cal/proxy/"
 
 /** Of a caller's headers only these go on; a browser's origin and cookies are none of Cal.com's business. */
-const requestHeaders = ["accept", "accept-language", "cal-api-version", "x-request-id"] as const
+const requestHeaders = [
+  "accept",
+  "accept-language",
+  "cal-api-version",
+  "if-match",
+  "if-modified-since",
+  "if-none-match",
+  "if-range",
+  "if-unmodified-since",
+  "range",
+  "x-request-id"
+] as const
 
 /** What an id is that the caller's logs and Cal.com's may share; anything else could be a message to whoever logs it. */
 const requestId = /^[\w.:-]{1,128}$/
 
-/** Of Cal.com's headers these come back, and its rate limits. Never a cookie: it would be set for this host. */
+/**
+ * Of Cal.com's headers these come back, and its rate limits. Never a cookie: it would be set for this host. Nor what it
+ * says of caches: they would keep one user's data under a path that other sessions ask for as well.
+ */
 const responseHeaders = new Set([
-  "cache-control",
+  "accept-ranges",
   "content-disposition",
   "content-encoding",
   "content-language",
+  "content-range",
   "etag",
-  "expires",
   "last-modified",
   "retry-after",
   "vary",
   "x-request-id"
 ])
 
-/** How long Cal.com's body may take once its headers are here. */
-const bodyTimeout = Duration.seconds(30)
-
 /** How a caller's request goes on as a user, whoever the caller is. `path` is written as in the request, with its query. */
 export const make = Effect.gen(function* () {
   const api = yield* CalApi
   const { apiUrl } = yield* CalClient
+  const lifecycle = yield* Lifecycle
   return {
     /** Refuses what leads out of Cal.com's API, to its token endpoints, or to answers with the user's token in them. */
     judge: (path: string) =>
@@ -68,7 +83,7 @@ export const make = Effect.gen(function* () {
             ? {}
             : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
         })
-        return yield* passOn(response, apiUrl, request.method)
+        return yield* Effect.provideService(passOn(request, response, apiUrl), Lifecycle, lifecycle)
       })
   }
 })
@@ -118,7 +133,11 @@ const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string,
   return headers
 }
 
-const passOn = (response: HttpClientResponse.HttpClientResponse, apiUrl: string, method: HttpMethod.HttpMethod) =>
+const passOn = (
+  request: HttpServerRequest.HttpServerRequest,
+  response: HttpClientResponse.HttpClientResponse,
+  apiUrl: string
+) =>
   Effect.gen(function* () {
     const headers: Record<string, string> = {}
     for (const [name, value] of Object.entries(response.headers)) {
@@ -128,18 +147,28 @@ const passOn = (response: HttpClientResponse.HttpClientResponse, apiUrl: string,
     if (location !== undefined && isBelow(location, apiUrl)) headers["location"] = location
     const { status } = response
     const contentType = response.headers["content-type"]
-    if (method === "HEAD" || status === 204 || status === 304) return HttpServerResponse.empty({ status, headers })
-    const body = yield* response.arrayBuffer.pipe(
-      Effect.timeout(bodyTimeout),
-      Effect.mapError(() => new CalUnavailable({ operation: "proxy", reason: "the answer did not arrive whole" }))
-    )
-    const missing = Refusal.missingScopesOf(status, status < 400 ? "" : new TextDecoder().decode(body))
+    const length = response.headers["content-length"]
+    if (status === 204 || status === 304) return HttpServerResponse.empty({ status, headers })
+    if (request.method === "HEAD") {
+      if (contentType !== undefined) headers["content-type"] = contentType
+      if (length !== undefined) headers["content-length"] = length
+      return HttpServerResponse.empty({ status, headers })
+    }
+    const options = { status, headers, ...(contentType === undefined ? {} : { contentType }) }
+    if (status < 300) {
+      // An HTTP client may have undone an encoding, and left the length of what came.
+      const isLong = /^\d+$/.test(length ?? "") && headers["content-encoding"] === undefined
+      return yield* Relay.relay(
+        request,
+        response.stream,
+        isLong ? { ...options, contentLength: Number(length) } : options
+      )
+    }
+    // These were read when they came.
+    const body = yield* Effect.orDie(response.arrayBuffer)
+    const missing = Refusal.missingScopesOf(status, new TextDecoder().decode(body))
     if (Option.isSome(missing)) headers["www-authenticate"] = challenge(missing.value)
-    return HttpServerResponse.uint8Array(new Uint8Array(body), {
-      status,
-      headers,
-      ...(contentType === undefined ? {} : { contentType })
-    })
+    return HttpServerResponse.uint8Array(new Uint8Array(body), options)
   })
 
 /** What a token lacks, as RFC 6750 has it; Cal.com says so in words only, which stay as they are. */

@@ -354,7 +354,7 @@ describe("pages", () => {
         [
           origin,
           "GET, HEAD, POST, PUT, PATCH, DELETE",
-          "accept-language, authorization, cal-api-version, content-type, x-request-id",
+          "accept-language, authorization, cal-api-version, content-type, if-match, if-modified-since, if-none-match, if-range, if-unmodified-since, range, x-request-id",
           "86400"
         ]
       )

@@ -29,6 +29,16 @@ const write = ({ body, headers = {}, key = keys.all, method, target }: Request) 
     body ?? ""
   ].join("\r\n")
 
+/** Of all chunks, with what is written about them; infinite while they are not all there. */
+const lengthOfChunks = (text: string): number => {
+  for (let at = 0; ;) {
+    const [line, size = ""] = /^([0-9a-f]+)\r\n/i.exec(text.slice(at)) ?? []
+    if (line === undefined) return Infinity
+    at += line.length + parseInt(size, 16) + 2
+    if (parseInt(size, 16) === 0) return at
+  }
+}
+
 /** Sends requests in one breath, and takes their answers apart. */
 export const converse = (port: number, requests: ReadonlyArray<Request>) =>
   new Promise<ReadonlyArray<Answer>>((resolve, reject) => {
@@ -45,9 +55,8 @@ export const converse = (port: number, requests: ReadonlyArray<Request>) =>
         const end = rest.indexOf("\r\n\r\n")
         if (end < 0) return
         const head = rest.slice(0, end)
-        // In chunks only where there is nothing to send: then the end of chunks is all that comes.
-        const nothing = /\r\ntransfer-encoding: chunked/i.test(head) ? "0\r\n\r\n".length : 0
-        const told = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? nothing)
+        const chunks = /\r\ntransfer-encoding: chunked/i.test(head) ? lengthOfChunks(rest.slice(end + 4)) : 0
+        const told = Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? chunks)
         const length = requests[answers.length]?.method === "HEAD" ? 0 : told
         if (rest.length < end + 4 + length) return
         answers.push({ status: Number(head.slice(9, 12)), text: rest.slice(0, end + 4 + length) })

@@ -1,0 +1,62 @@
+/**
+ * Bodies that go on while they arrive: no more of one is in memory than its caller is about to take. What breaks off at
+ * Cal.com breaks off here, so that nobody takes the half of an answer for all of it.
+ */
+import { type HttpClientError, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { Duration, Effect, Stream } from "effect"
+import { Lifecycle } from "./Lifecycle.js"
+
+/** A body of which nothing came for so long has stopped. Event streams, too, say something more often than that. */
+export const idleTimeout = Duration.minutes(1)
+
+/** A caller that does not read keeps a stopping process for so long. */
+const patience = Duration.millis(500)
+
+type Body = Stream.Stream<Uint8Array, HttpClientError.ResponseError>
+
+/** A response whose body is relayed; its other parts are `options`. */
+export const relay = (
+  request: HttpServerRequest.HttpServerRequest,
+  body: Body,
+  options: HttpServerResponse.Options
+) => {
+  const whole = body.pipe(
+    Stream.catchAll((error) => (error.reason === "EmptyBody" ? Stream.empty : Stream.fail("it broke off"))),
+    Stream.timeoutFail(() => `nothing came for ${Duration.format(idleTimeout)}`, idleTimeout),
+    Stream.catchAll((reason) =>
+      Stream.execute(
+        Effect.zipRight(
+          Effect.logWarning(`Cal.com's answer was cut: ${reason}`),
+          // Its end ends this fiber, too: an answer that ends by itself is a whole one.
+          Effect.zipRight(cut(request), Effect.never)
+        )
+      )
+    )
+  )
+  return isEventStream(options.contentType)
+    ? Effect.map(endingWithProcess(request, whole), (body) =>
+        HttpServerResponse.stream(Stream.concat(flush(request), body), {
+          ...options,
+          headers: { ...options.headers, "x-accel-buffering": "no" }
+        })
+      )
+    : Effect.succeed(HttpServerResponse.stream(whole, options))
+}
+
+const isEventStream = (contentType: string | undefined) => /^text\/event-stream\b/i.test(contentType ?? "")
+
+/** For streams that do not end by themselves: they end when the process stops, whether or not their callers read. */
+export const endingWithProcess = <A, E>(request: HttpServerRequest.HttpServerRequest, stream: Stream.Stream<A, E>) =>
+  Effect.gen(function* () {
+    const { stopping } = yield* Lifecycle
+    yield* Effect.forkScoped(Effect.zipRight(stopping, Effect.delay(cut(request), patience)))
+    return Stream.interruptWhen(stream, stopping)
+  })
+
+const cut = (request: HttpServerRequest.HttpServerRequest) =>
+  Effect.sync(() => void NodeHttpServerRequest.toIncomingMessage(request).socket.destroy())
+
+/** Sends the head, which Node keeps until there is something of the body: with events that may be long after. */
+const flush = (request: HttpServerRequest.HttpServerRequest) =>
+  Stream.execute(Effect.sync(() => NodeHttpServerRequest.toServerResponse(request).flushHeaders()))
