@@ -107,6 +107,7 @@ const variables = Config.all({
   DATABASE_STATEMENT_TIMEOUT: Variable.read("DATABASE_STATEMENT_TIMEOUT", Variable.duration),
   DATABASE_CONNECT_TIMEOUT: Variable.read("DATABASE_CONNECT_TIMEOUT", Variable.duration),
   CAL_TOKENS_DATA_DIR: Variable.read("CAL_TOKENS_DATA_DIR", Variable.path),
+  CAL_TOKENS_DEMO: Variable.read("CAL_TOKENS_DEMO", Variable.flag),
   CAL_API_URL: Variable.read("CAL_API_URL", Variable.secureUrl),
   CAL_CLIENT_ID: Variable.read("CAL_CLIENT_ID", Variable.identifier),
   CAL_CLIENT_SECRET: Variable.read("CAL_CLIENT_SECRET", Variable.clientSecret),
@@ -222,15 +223,24 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
         scopes: Option.getOrElse(it.CAL_OAUTH_SCOPES, () => [])
       })
     }
-    const real = firstSet(it, "DATABASE_URL", "CAL_API_URL")
-    return real === undefined
-      ? Cal.Sandbox({ database: embedded(it, "sandbox") })
+    const demo = Cal.Sandbox({ database: embedded(it, "sandbox") })
+    const deployed = Option.contains(it.CAL_TOKENS_DEMO, true) ? undefined : signOfDeployment(it)
+    return deployed === undefined
+      ? demo
       : yield* missing(
           "CAL_CLIENT_ID",
-          `with ${real}`,
-          "the id of a platform client (or CAL_OAUTH_CLIENT_ID); the sandbox, used without a client, keeps to itself"
+          `with ${deployed}`,
+          "the id of a platform client (or CAL_OAUTH_CLIENT_ID). Without a client this is a demo on a simulated Cal.com; " +
+            "CAL_TOKENS_DEMO=1 starts it all the same"
         )
   })
+
+/** What nobody sets who only wants to look: whoever did forgot the client, and would be given a demo open to others. */
+const signOfDeployment = (it: Variables): string | undefined => {
+  if (Option.contains(it.NODE_ENV, "production")) return "NODE_ENV=production"
+  if (Option.exists(it.HOST, (host) => !Variable.isLoopback(host))) return "a HOST that others reach"
+  return firstSet(it, "DATABASE_URL", "CAL_API_URL", "CAL_TOKENS_ENCRYPTION_KEYS", "CAL_TOKENS_API_KEYS")
+}
 
 const embedded = (it: Variables, ...below: ReadonlyArray<string>): Embedded =>
   Database.Embedded({

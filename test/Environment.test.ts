@@ -53,6 +53,25 @@ describe("settings", () => {
     })
   )
 
+  it.effect("are the demo's only where nobody else could reach it, unless it is asked for", () =>
+    Effect.gen(function* () {
+      for (const HOST of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) {
+        assert.strictEqual((yield* load({ HOST })).cal._tag, "Sandbox")
+      }
+      const deployed = {
+        NODE_ENV: "production",
+        HOST: "0.0.0.0",
+        DATABASE_URL: "postgres://u:SECRET@db/x",
+        CAL_TOKENS_ENCRYPTION_KEYS: key,
+        CAL_TOKENS_API_KEYS: apiKey
+      }
+      const { cal } = yield* load({ ...deployed, CAL_TOKENS_DEMO: "1" })
+      assert(cal._tag === "Sandbox")
+      assert.strictEqual(cal.database.directory, ".data/sandbox")
+      assert.strictEqual((yield* load({ ...real, ...deployed, CAL_TOKENS_DEMO: "1" })).cal._tag, "Client")
+    })
+  )
+
   it.effect("read everything", () =>
     Effect.gen(function* () {
       const settings = yield* load({
@@ -186,7 +205,15 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_API_KEYS: `${apiKey}:manage+root` }, /entry 1 has an unknown scope$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey},${apiKey}` }, /must not name two keys alike$/],
     [{ CAL_TOKENS_API_KEYS: `${apiKey},b${apiKey}` }, /must not give two keys the same secret$/],
-    [{ DATABASE_URL: "postgres://u:SECRET@db/x" }, /^CAL_CLIENT_ID is required with DATABASE_URL: /],
+    [{ DATABASE_URL: "postgres://u:SECRET@db/x" }, /^CAL_CLIENT_ID is required with DATABASE_URL: .*CAL_TOKENS_DEMO=1/],
+    [{ CAL_TOKENS_ENCRYPTION_KEYS: key }, /^CAL_CLIENT_ID is required with CAL_TOKENS_ENCRYPTION_KEYS: /],
+    [{ CAL_TOKENS_API_KEYS: apiKey }, /^CAL_CLIENT_ID is required with CAL_TOKENS_API_KEYS: /],
+    [{ NODE_ENV: "production" }, /^CAL_CLIENT_ID is required with NODE_ENV=production: /],
+    ...["0.0.0.0", "::", "10.0.0.1", "service.internal", "127.0.0.1.evil.example"].map(
+      (HOST): (typeof cases)[number] => [{ HOST }, /^CAL_CLIENT_ID is required with a HOST that others reach: /]
+    ),
+    [{ HOST: "0.0.0.0", CAL_TOKENS_DEMO: "0" }, /^CAL_CLIENT_ID is required with a HOST/],
+    [{ CAL_TOKENS_DEMO: "yes" }, /^CAL_TOKENS_DEMO must be 1 or 0$/],
     [
       { ...real, DATABASE_URL: "postgres://u:SECRET@db/x" },
       /^CAL_TOKENS_ENCRYPTION_KEYS is required with DATABASE_URL: /

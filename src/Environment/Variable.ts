@@ -116,7 +116,15 @@ export const oneOf = <const A extends string>(...values: ReadonlyArray<A>): Form
     Option.fromNullable(values.find((value) => value === text.toLowerCase()))
   )
 
-const isLoopback = (hostname: string) => /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname)
+export const flag: Form<boolean> = form("1 or 0", (text) =>
+  Option.map(
+    Option.liftPredicate(text, () => /^[01]$/.test(text)),
+    (text) => text === "1"
+  )
+)
+
+/** A host of a URL or an address to listen on that only this machine reaches. */
+export const isLoopback = (host: string) => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host)
 
 /** Where secrets are sent: https, or http to this machine. Without a trailing slash. */
 export const secureUrl: Form<string> = form("an https URL without query (http only for localhost)", (text) =>

@@ -106,6 +106,7 @@ describe("the README's commands", () => {
     directory = build()
     program = run(directory, ["dist/main.js", "serve"], {
       PORT: "0",
+      CAL_TOKENS_DEMO: "1",
       CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
       CAL_TOKENS_RETURN_URLS: returnUrls,
       CAL_TOKENS_ALLOWED_ORIGINS: allowedOrigin,

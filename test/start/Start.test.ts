@@ -23,6 +23,10 @@ const key = "SECRET-api-key-of-at-least-32-characters"
 
 describe("a start that cannot succeed", () => {
   it.concurrent.each([
+    [
+      { NODE_ENV: "production", HOST: "0.0.0.0", CAL_TOKENS_API_KEYS: `ops:${key}` },
+      /^cal-tokens: CAL_CLIENT_ID is required with NODE_ENV=production: [^\n]*CAL_TOKENS_DEMO=1[^\n]*\n$/
+    ],
     [{ PORT: "eighty" }, /^cal-tokens: PORT must be a whole number from 0 to 65535\n$/],
     [
       {
