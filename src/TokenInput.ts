@@ -22,6 +22,10 @@ const clockDifference = Duration.toMillis(Duration.seconds(10))
 
 const invalid = (field: string, expected: string) => new InvalidInput({ field, expected })
 
+/** The refusal of a value, or of none. */
+const refuse = (field: string, value: unknown, expected: string) =>
+  Effect.fail(invalid(field, Predicate.isNullable(value) ? "is required" : expected))
+
 /** A user's ULID from an untrusted value. */
 export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
   Option.match(Schema.decodeUnknownOption(UserUlid)(value), {
@@ -40,7 +44,7 @@ export const token = (field: string, value: unknown): Effect.Effect<Redacted.Red
   const text: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : value
   return typeof text === "string" && text.length > 0 && text.length <= maxTokenLength && /^[\x21-\x7e]+$/.test(text)
     ? Effect.succeed(Redacted.make(text))
-    : Effect.fail(invalid(field, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`))
+    : refuse(field, text, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`)
 }
 
 const isoInstant = /^(\d{4}-\d{2})-(\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
@@ -63,11 +67,10 @@ export const expiry = (field: string, value: unknown, now: number): Effect.Effec
     Option.filter(parseInstant(value), (millis) => Math.abs(millis - now) <= horizon),
     {
       onNone: () =>
-        Effect.fail(
-          invalid(
-            field,
-            "must be an instant within two years of now, as milliseconds since 1970 (not seconds) or ISO 8601 with a zone"
-          )
+        refuse(
+          field,
+          value,
+          "must be an instant within two years of now, as milliseconds since 1970 (not seconds) or ISO 8601 with a zone"
         ),
       onSome: (millis) => Effect.succeed(Math.floor(millis))
     }
@@ -86,10 +89,9 @@ export const pair = (value: unknown, now: number): Effect.Effect<DecodedPair, In
     const accessToken = yield* token("accessToken", input["accessToken"])
     const refreshToken = yield* token("refreshToken", input["refreshToken"])
     const accessTokenExpiresAt = yield* expiry("accessTokenExpiresAt", input["accessTokenExpiresAt"], now)
-    const refreshTokenExpiresAt =
-      input["refreshTokenExpiresAt"] === undefined
-        ? undefined
-        : yield* expiry("refreshTokenExpiresAt", input["refreshTokenExpiresAt"], now)
+    const refreshTokenExpiresAt = Predicate.isNullable(input["refreshTokenExpiresAt"])
+      ? undefined
+      : yield* expiry("refreshTokenExpiresAt", input["refreshTokenExpiresAt"], now)
     const claims = unverifiedClaims(accessToken)
     const { issuedAt } = claims
     return {
@@ -112,4 +114,4 @@ const canBe = (issuedAt: number, expiresAt: number, now: number) =>
 export const calUserId = (value: unknown): Effect.Effect<number, InvalidInput> =>
   Number.isSafeInteger(value) && Number(value) > 0
     ? Effect.succeed(Number(value))
-    : Effect.fail(invalid("calUserId", "must be a positive whole number"))
+    : refuse("calUserId", value, "must be a positive whole number")

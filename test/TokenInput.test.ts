@@ -244,8 +244,17 @@ describe("pair", () => {
     assert.strictEqual(field({ accessToken: "" }), "accessToken")
     assert.strictEqual(field({ refreshToken: undefined }), "refreshToken")
     assert.strictEqual(field({ accessTokenExpiresAt: undefined }), "accessTokenExpiresAt")
-    assert.strictEqual(field({ refreshTokenExpiresAt: null }), "refreshTokenExpiresAt")
     assert.strictEqual(field({ refreshTokenExpiresAt: now / 1000 }), "refreshTokenExpiresAt")
+  })
+
+  it("says of what is missing that it is required, and takes null for what is not there", () => {
+    const message = (changes: object) => Either.getOrThrow(Either.flip(decode(changes))).message
+    for (const nothing of [undefined, null]) {
+      for (const field of ["accessToken", "refreshToken", "accessTokenExpiresAt"]) {
+        assert.include(message({ [field]: nothing }), `${field} is required`)
+      }
+      assert.notProperty(decoded({ refreshTokenExpiresAt: nothing }).pair, "refreshTokenExpiresAt")
+    }
   })
 
   it("fails as InvalidInput and nothing else, whatever comes", () => {

@@ -39,14 +39,16 @@ export const resolve = (
         new InvalidInput({ field: "kind", expected: `needs a client of that kind: set ${variable}` })
       )
     }
-    if (wanted.calUserId !== undefined) yield* TokenInput.calUserId(wanted.calUserId)
-    yield* sameCalUser(wanted.calUserId, named)
-    if (isManaged) return { _tag: "ManagedUser", clientId, calUserId: yield* TokenInput.calUserId(wanted.calUserId) }
-    const calUserId = wanted.calUserId ?? Option.getOrUndefined(named)
+    // Plain JavaScript and JSON say null for what there is not.
+    const given = wanted.calUserId ?? undefined
+    if (given !== undefined) yield* TokenInput.calUserId(given)
+    yield* sameCalUser(given, named)
+    if (isManaged) return { _tag: "ManagedUser", clientId, calUserId: yield* TokenInput.calUserId(given) }
+    const calUserId = given ?? Option.getOrUndefined(named)
     return {
       _tag: "OAuth2",
       clientId,
       ...(calUserId === undefined ? {} : { calUserId }),
-      ...(wanted.scope === undefined ? {} : { scope: wanted.scope })
+      ...((wanted.scope ?? undefined) === undefined ? {} : { scope: wanted.scope })
     }
   })

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import { HttpServerRequest } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Effect, Either, type ParseResult, Schema, SchemaAST } from "effect"
+import { Effect, Either, type ParseResult, Predicate, Schema, SchemaAST } from "effect"
 import { InvalidInput } from "../TokenError.js"
 
 /** The largest body that is taken, 1 MiB. */
@@ -29,9 +29,13 @@ export const json = <A, I>(
     if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
       return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
     }
-    return yield* decode(yield* parse(yield* bytes))
+    return yield* decode(withoutNulls(yield* parse(yield* bytes)))
   })
 }
+
+/** No field of a body means anything by null: it is how many languages write one that is absent. */
+const withoutNulls = (value: unknown): unknown =>
+  Predicate.isRecord(value) ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null)) : value
 
 /** A value of this shape, or which field of it is wrong. */
 export const decoder = <A, I>(schema: Schema.Schema<A, I>): ((value: unknown) => Either.Either<A, InvalidInput>) => {

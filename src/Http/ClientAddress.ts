@@ -21,11 +21,24 @@ export const exact: Effect.Effect<ClientAddress> = Effect.map(TrustedProxies, (p
     const source: Partial<IncomingMessage> = NodeHttpServerRequest.toIncomingMessage(request)
     const nearest = plain(source.socket?.remoteAddress ?? Option.getOrElse(request.remoteAddress, () => "unknown"))
     if (source.socket === undefined || proxies.length === 0) return nearest
-    const address = proxyAddr(source as IncomingMessage, isTrusted)
+    const forwarded = source.headers?.["x-forwarded-for"]
+    const headers = {
+      "x-forwarded-for": String(forwarded ?? "")
+        .split(",")
+        .map(withoutPort)
+        .join(",")
+    }
+    const address = proxyAddr({ socket: source.socket, headers } as unknown as IncomingMessage, isTrusted)
     // Whatever a proxy passes on that is no address says nothing.
     return isIP(address) === 0 ? nearest : plain(address)
   }
 })
+
+/** Some proxies write the caller's port as well, and IPv6 in brackets. */
+const withoutPort = (hop: string): string => {
+  const [, bracketed, dotted] = /^\s*(?:\[([^\]]*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d{1,5})?\s*$/.exec(hop) ?? []
+  return bracketed ?? dotted ?? hop
+}
 
 /** The address to count requests by. */
 export const make: Effect.Effect<ClientAddress> = Effect.map(exact, (exact) => (request) => network(exact(request)))

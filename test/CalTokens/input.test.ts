@@ -50,7 +50,7 @@ const changed = (pair: PairInput, field: string, value: unknown): PairInput => (
 describe("S21: connect", () => {
   for (const [field, values] of [
     ["accessTokenExpiresAt", badExpiries],
-    ["refreshTokenExpiresAt", badExpiries.slice(1)],
+    ["refreshTokenExpiresAt", badExpiries.slice(2)],
     ["accessToken", badTokens],
     ["refreshToken", badTokens]
   ] as const) {

@@ -294,6 +294,31 @@ describe("the trail", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("reads addresses with ports and brackets, on both sides of a proxy that it trusts", () => {
+    const { layer, trail } = watched({ proxies: ["127.0.0.1", "10.0.0.0/8", "2001:db8:ffff::/48"] })
+    const cases = [
+      ["203.0.113.9:4711", "203.0.113.9"],
+      ["[2001:db8::7]:4711", "2001:db8::7"],
+      ["[2001:db8::7]", "2001:db8::7"],
+      ["198.51.100.1, 203.0.113.9:4711 , 10.1.2.3:80,[2001:db8:ffff::1]:80", "203.0.113.9"],
+      ["10.1.2.3:80, 203.0.113.9:4711", "203.0.113.9"],
+      // What is no address with a port says nothing, whatever stands in it.
+      ["203.0.113.9:", "127.0.0.1"],
+      ["203.0.113.9:port", "127.0.0.1"],
+      ["[203.0.113.9", "127.0.0.1"],
+      ["[unknown]:80", "127.0.0.1"]
+    ] as const
+    return Effect.gen(function* () {
+      for (const [forwarded] of cases) {
+        yield* HttpWorld.call({ path: "/metrics", key: keys.manage, headers: { "x-forwarded-for": forwarded } })
+      }
+      assert.deepStrictEqual(
+        trail.map(({ from }) => from),
+        cases.map(([, from]) => from)
+      )
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("believes no header of somebody else", () => {
     const { layer, trail } = watched()
     return Effect.gen(function* () {

@@ -188,6 +188,7 @@ describe("bodies", () => {
         [{ body: "null" }, /^body must be a JSON object\.$/],
         [{ body: `["SECRET"]` }, /^body must be a JSON object\.$/],
         [{ body: "{}" }, /^userUlid is required\.$/],
+        [{ body: `{"userUlid":null,"forceRefresh":null}` }, /^userUlid is required\.$/],
         [{ body: `{"userUlid":{"SECRET":"SECRET"}}` }, /^userUlid must be a ULID\.$/],
         [{ body: `{"userUlid":"${userUlid}","forceRefresh":"SECRET"}` }, /^forceRefresh must be boolean/],
         [{ body: `userUlid=${userUlid}`, contentType: "application/x-www-form-urlencoded" }, /^content-type must be/],
@@ -214,6 +215,9 @@ describe("bodies", () => {
         [{ calUserId: "SECRET" }, /^calUserId must be number/],
         [{ accessToken: ["SECRET"] }, /^accessToken must be string\.$/],
         [{ refreshToken: undefined }, /^refreshToken is required\.$/],
+        [{ accessToken: null }, /^accessToken is required\.$/],
+        [{ accessTokenExpiresAt: null }, /^accessTokenExpiresAt is required\.$/],
+        [{ calUserId: null }, /^calUserId is required for managed users\.$/],
         [{ accessTokenExpiresAt: ["SECRET"] }, /^accessTokenExpiresAt must be number \| string\.$/]
       ]
       const put = (change: Record<string, unknown>) =>
@@ -239,6 +243,9 @@ describe("bodies", () => {
         { _tag: "OAuth2", calUserId: undefined, scope: "A B" }
       ])
       assert.include(JSON.stringify(connected), `"accessToken":"<redacted>"`)
+      const { status } = yield* put({ kind: "oauth2", calUserId: null, scope: null, refreshTokenExpiresAt: null })
+      assert.strictEqual(status, 200)
+      assert.deepStrictEqual((yield* calls)[1]?.[2], { _tag: "OAuth2", calUserId: undefined, scope: undefined })
     }).pipe(Effect.provide(layer))
   )
 
