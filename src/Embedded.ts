@@ -12,6 +12,7 @@ import { SqlClient, type SqlConnection, SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Config, type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
 import * as Lock from "./Embedded/Lock.js"
+import * as Private from "./Embedded/Private.js"
 import * as KeyRing from "./KeyRing.js"
 
 /** The embedded database cannot be opened. */
@@ -40,13 +41,14 @@ export const make = (
 ): Effect.Effect<SqlClient.SqlClient, EmbeddedError, Scope.Scope | Reactivity.Reactivity> =>
   Effect.gen(function* () {
     const directory = "directory" in options ? options.directory : "memory"
+    const files = join(directory, "postgres")
     const failure = (reason: string) => new EmbeddedError({ directory, reason })
     const pglite = yield* Effect.tryPromise({
       try: () => import("@electric-sql/pglite"),
       catch: () => failure("the package @electric-sql/pglite is missing; install it with `npm i @electric-sql/pglite`")
     })
     if ("directory" in options) {
-      yield* makeDirectory(directory)
+      yield* Effect.mapError(Private.directory(directory), failure)
       yield* Effect.mapError(Lock.acquire(directory), (error) =>
         failure(
           error instanceof Lock.Held
@@ -55,12 +57,16 @@ export const make = (
             : `its lock file cannot be written (${error.code})`
         )
       )
+      yield* Effect.mapError(
+        Private.directory(files, () => true),
+        failure
+      )
     }
     const db = yield* Effect.acquireRelease(
       Effect.tryPromise({
         try: () =>
           pglite.PGlite.create({
-            dataDir: "directory" in options ? join(directory, "postgres") : "memory://",
+            dataDir: "directory" in options ? files : "memory://",
             // As the network driver gives it: a 64-bit number does not fit into a JavaScript one.
             parsers: { [pglite.types.INT8]: (text: string) => text }
           }),
@@ -74,6 +80,7 @@ export const make = (
           })
         )
     )
+    if ("directory" in options) yield* Effect.mapError(Private.below(files), failure)
     const permit = yield* Effect.makeSemaphore(1)
     const session = makeSession(db)
     return yield* SqlClient.make({
@@ -106,10 +113,11 @@ export const layerKeys = (directory: string): Layer.Layer<KeyRing.KeyRing, Embed
 
 const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedError> =>
   Effect.gen(function* () {
-    yield* makeDirectory(directory)
+    const failure = (reason: string) => new EmbeddedError({ directory, reason: `its encryption key: ${reason}` })
+    yield* Effect.mapError(Private.directory(directory), failure)
     const path = join(directory, "encryption-keys")
     const keys = yield* KeyRing.generateKeys
-    return yield* Effect.tryPromise({
+    yield* Effect.tryPromise({
       try: async () => {
         // Written aside and linked, so that nobody reads half a key and the first one stays.
         const draft = `${path}.${randomBytes(8).toString("hex")}`
@@ -118,16 +126,11 @@ const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedErr
           if (error.code !== "EEXIST") throw error
         })
         await Fs.rm(draft, { force: true })
-        return Redacted.make((await Fs.readFile(path, "utf8")).trim())
       },
-      catch: (error) => new EmbeddedError({ directory, reason: `its encryption key: ${firstLine(error)}` })
+      catch: (error) => failure(firstLine(error))
     })
-  })
-
-const makeDirectory = (directory: string): Effect.Effect<void, EmbeddedError> =>
-  Effect.tryPromise({
-    try: () => Fs.mkdir(directory, { recursive: true, mode: 0o700 }),
-    catch: (error) => new EmbeddedError({ directory, reason: firstLine(error) })
+    const text = yield* Effect.mapError(Private.read(path), failure)
+    return Redacted.make(text.trim())
   })
 
 /** The one session, for whoever holds the permit. Statements without parameters may be several, as with the driver. */

@@ -20,6 +20,17 @@ const makeDirectory = Effect.acquireRelease(
 )
 const modeOf = (path: string) => Effect.promise(async () => (await Fs.stat(path)).mode & 0o777)
 
+/** What is in a directory and other users could read or write, but for the directory above it. */
+const open = (directory: string) =>
+  Effect.promise(async () => {
+    const paths = await Fs.readdir(directory, { recursive: true })
+    const modes = await Promise.all(
+      paths.map(async (path) => [path, (await Fs.lstat(join(directory, path))).mode] as const)
+    )
+    // The running database makes some of its files anew.
+    return modes.filter(([path, mode]) => (mode & 0o077) !== 0 && !/^postgres.pg_(wal|logical|stat)/.test(path))
+  })
+
 describe("a directory", () => {
   it.scopedLive(
     "keeps everything from one start to the next, for its owner only, and one process at a time",
@@ -40,6 +51,7 @@ describe("a directory", () => {
             const storage = yield* TokenStorage
             yield* storage.connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("kept") })
             assert.strictEqual(yield* modeOf(directory), 0o700)
+            assert.deepStrictEqual(yield* open(directory), [])
             const second = yield* Effect.flip(Effect.scoped(Layer.build(Embedded.layer({ directory }))))
             assert.strictEqual(second._tag, "EmbeddedError")
             assert.include(second.message, directory)
@@ -52,8 +64,16 @@ describe("a directory", () => {
           "postgres"
         ])
         assert.strictEqual(yield* modeOf(join(directory, "encryption-keys")), 0o600)
+        // As a copy, or an unpacked archive, may have left them.
+        yield* Effect.promise(async () => {
+          for (const path of ["", "encryption-keys", "postgres", "postgres/PG_VERSION", "postgres/base"]) {
+            await Fs.chmod(join(directory, path), path.includes("_") ? 0o666 : 0o755)
+          }
+        })
         yield* started(
           Effect.gen(function* () {
+            assert.strictEqual(yield* modeOf(directory), 0o700)
+            assert.deepStrictEqual(yield* open(directory), [])
             const row = yield* (yield* TokenStorage).find(userUlid)
             assert.deepStrictEqual(Option.getOrThrow(Option.map(row, Fixture.names)), ["kept"])
           })
@@ -78,6 +98,64 @@ describe("a directory", () => {
         assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(directory)), ["postgres"])
       }),
     300_000
+  )
+
+  it.scopedLive("that others could have touched is refused in one line, and so is what is in it", () =>
+    Effect.gen(function* () {
+      const root = yield* makeDirectory
+      const kept = join(root, "elsewhere")
+      yield* Effect.promise(async () => {
+        const make = async (name: string, mode = 0o700) => {
+          await Fs.mkdir(join(root, name))
+          await Fs.chmod(join(root, name), mode)
+        }
+        await make("elsewhere")
+        await Fs.writeFile(join(kept, "keys"), keyOf("theirs", 7))
+        await Fs.symlink(kept, join(root, "link"))
+        await make("shared", 0o755)
+        await Fs.writeFile(join(root, "shared", "somebody's"), "")
+        await make("sticky", 0o1777)
+        await make("linked key")
+        await Fs.symlink(join(kept, "keys"), join(root, "linked key", "encryption-keys"))
+        await make("no key")
+        await Fs.mkdir(join(root, "no key", "encryption-keys"))
+        await make("linked files")
+        await Fs.symlink(kept, join(root, "linked files", "postgres"))
+      })
+      const refusal = (name: string) =>
+        Effect.map(
+          Effect.flip(
+            Effect.scoped(
+              Layer.build(
+                Layer.merge(Embedded.layerKeys(join(root, name)), Embedded.layer({ directory: join(root, name) }))
+              )
+            )
+          ),
+          ({ message }) => message
+        ).pipe(withoutVariables)
+      for (const [name, expected] of [
+        ["link", /link is a link; name what it leads to[^\n]*$/],
+        ["shared", /shared is open to other users \(mode 755\)[^\n]*chmod 700[^\n]*$/],
+        ["sticky", /sticky is open to other users \(mode 1777\)[^\n]*$/],
+        ["linked key", /encryption-keys is a link[^\n]*$/],
+        ["no key", /encryption-keys is no file[^\n]*$/],
+        ["linked files", /postgres is a link[^\n]*$/]
+      ] as const) {
+        assert.match(yield* refusal(name), expected)
+      }
+      // Nothing of anybody else was changed.
+      assert.strictEqual(yield* modeOf(join(root, "shared")), 0o755)
+      assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(kept)), ["keys"])
+    })
+  )
+
+  it.scopedLive.skipIf(process.getuid?.() !== 0)("of another user is refused, by root too", () =>
+    Effect.gen(function* () {
+      const directory = yield* makeDirectory
+      yield* Effect.promise(() => Fs.chown(directory, 4711, 4711))
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(Embedded.layer({ directory }))))
+      assert.match(error.message, /belongs to another user \(uid 4711, and this process is uid 0\)/)
+    })
   )
 
   it.scopedLive("that cannot be made fails in one line", () =>
