@@ -15,7 +15,7 @@ import * as TokenAnswer from "./CalClient/TokenAnswer.js"
 import * as Departure from "./CalClient/TokenAnswer/Departure.js"
 import * as Wire from "./CalClient/Wire.js"
 import { type Connection, hash, type ManagedUser, type TokenPair } from "./Token.js"
-import { CalClientMisconfigured, InvalidInput, type TokenError } from "./TokenError.js"
+import { CalClientMisconfigured, InvalidInput, noClient, type TokenError } from "./TokenError.js"
 
 export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
 export type { ClientSecret } from "./CalClient/Secrets.js"
@@ -155,7 +155,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
       Effect.gen(function* () {
         const client = yield* configured(oauth2, "no OAuth2 client is configured")
         const { clientId } = client
-        const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL is configured", clientId)
+        const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL of the OAuth2 client is configured")
         if (client.clientSecret === undefined && codeVerifier === undefined) {
           return yield* new InvalidInput({ field: "codeVerifier", expected: "is required for a public client" })
         }
@@ -227,9 +227,6 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
     }
   })
 
-/** Stands for the client where none is involved. */
-const noClient = "(none)"
-
 /** What an answer about a connection is judged by. */
 const expectedOf = (connection: Connection, kept: TokenAnswer.Kept = {}): Caller.Expected => ({
   ...kept,
@@ -269,8 +266,8 @@ const secrets = (
 ): ReadonlyArray<Redacted.Redacted> =>
   [...(clientSecret === undefined ? [] : Secrets.list(clientSecret)), ...others].filter(Predicate.isNotUndefined)
 
-const configured = <A>(value: A | undefined, reason: string, clientId = noClient) =>
-  value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId, reason })) : Effect.succeed(value)
+const configured = <A>(value: A | undefined, reason: string) =>
+  value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId: noClient, reason })) : Effect.succeed(value)
 
 /** The client, with its secret header masked in everything that renders headers within the layer's reach. */
 export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, HttpClient.HttpClient> =>

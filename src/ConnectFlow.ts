@@ -22,6 +22,7 @@ import {
   CalRateLimited,
   CalUnavailable,
   InvalidInput,
+  noClient,
   StorageUnavailable,
   type TokenError
 } from "./TokenError.js"
@@ -128,7 +129,7 @@ export const make = (
     const configured = Effect.suspend(() => {
       const { clientId, redirectUrl } = options.client ?? {}
       return clientId === undefined || redirectUrl === undefined
-        ? notConfigured(clientId)
+        ? notConfigured()
         : Effect.succeed({ clientId, redirectUrl, isPublic: options.client?.clientSecret === undefined })
     })
 
@@ -274,10 +275,10 @@ export const make = (
 export const layer = (options: Options): Layer.Layer<ConnectFlow, never, CalClient | CalTokens | FlowStorage> =>
   Layer.scoped(ConnectFlow, make(options))
 
-const notConfigured = (clientId = "(none)") =>
+const notConfigured = () =>
   Effect.fail(
     new CalClientMisconfigured({
-      clientId,
+      clientId: noClient,
       reason: "connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL"
     })
   )

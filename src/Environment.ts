@@ -101,29 +101,30 @@ const keyList: Variable.Form<Redacted.Redacted> = {
 const variables = Config.all({
   PORT: Variable.read("PORT", Variable.integer(0, 65_535)),
   HOST: Variable.read("HOST", Variable.host),
-  DATABASE_URL: Variable.read("DATABASE_URL", Variable.postgresUrl),
-  DATABASE_DIRECT_URL: Variable.read("DATABASE_DIRECT_URL", Variable.postgresUrl),
+  DATABASE_URL: Variable.readSecret("DATABASE_URL", Variable.postgresUrl),
+  DATABASE_DIRECT_URL: Variable.readSecret("DATABASE_DIRECT_URL", Variable.postgresUrl),
   DATABASE_POOL_SIZE: Variable.read("DATABASE_POOL_SIZE", Variable.integer(1, 1000)),
   DATABASE_STATEMENT_TIMEOUT: Variable.read("DATABASE_STATEMENT_TIMEOUT", Variable.duration),
   DATABASE_CONNECT_TIMEOUT: Variable.read("DATABASE_CONNECT_TIMEOUT", Variable.duration),
   CAL_TOKENS_DATA_DIR: Variable.read("CAL_TOKENS_DATA_DIR", Variable.path),
   CAL_TOKENS_DEMO: Variable.read("CAL_TOKENS_DEMO", Variable.flag),
   CAL_API_URL: Variable.read("CAL_API_URL", Variable.secureUrl),
+  CAL_API_ALLOW_HTTP: Variable.read("CAL_API_ALLOW_HTTP", Variable.flag),
   CAL_CLIENT_ID: Variable.read("CAL_CLIENT_ID", Variable.identifier),
-  CAL_CLIENT_SECRET: Variable.read("CAL_CLIENT_SECRET", Variable.clientSecret),
+  CAL_CLIENT_SECRET: Variable.readSecret("CAL_CLIENT_SECRET", Variable.clientSecret),
   CAL_OAUTH_CLIENT_ID: Variable.read("CAL_OAUTH_CLIENT_ID", Variable.identifier),
-  CAL_OAUTH_CLIENT_SECRET: Variable.read("CAL_OAUTH_CLIENT_SECRET", Variable.clientSecret),
+  CAL_OAUTH_CLIENT_SECRET: Variable.readSecret("CAL_OAUTH_CLIENT_SECRET", Variable.clientSecret),
   CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
   CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
   CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
-  CAL_TOKENS_ENCRYPTION_KEYS: Variable.read(KeyRing.variable, keyList),
-  CAL_TOKENS_API_KEYS: Variable.read("CAL_TOKENS_API_KEYS", ApiKeys),
+  CAL_TOKENS_ENCRYPTION_KEYS: Variable.readSecret(KeyRing.variable, keyList),
+  CAL_TOKENS_API_KEYS: Variable.readSecret("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
   CAL_TOKENS_ATOMS_MAX_AGE: Variable.read("CAL_TOKENS_ATOMS_MAX_AGE", Variable.period),
   CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
   CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
-  CAL_TOKENS_WEBHOOK_URL: Variable.read("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
-  CAL_TOKENS_WEBHOOK_SECRET: Variable.read("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
+  CAL_TOKENS_WEBHOOK_URL: Variable.readSecret("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
+  CAL_TOKENS_WEBHOOK_SECRET: Variable.readSecret("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
   LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
   OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
@@ -212,14 +213,15 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
     }
     if (Option.isSome(managed) || Option.isSome(oauth2)) {
+      const apiUrl = yield* secure(it, "CAL_API_URL", () => "https://api.cal.com/v2")
       return Cal.Client({
         database: yield* databaseOf(it),
         options: {
-          apiUrl: Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2"),
+          apiUrl,
           managed: Option.getOrUndefined(managed),
           oauth2: Option.getOrUndefined(oauth2)
         },
-        authorizeUrl: Option.getOrElse(it.CAL_OAUTH_AUTHORIZE_URL, () => "https://app.cal.com/auth/oauth2/authorize"),
+        authorizeUrl: yield* authorizeUrlOf(it, apiUrl),
         scopes: Option.getOrElse(it.CAL_OAUTH_SCOPES, () => [])
       })
     }
@@ -241,6 +243,42 @@ const signOfDeployment = (it: Variables): string | undefined => {
   if (Option.exists(it.HOST, (host) => !Variable.isLoopback(host))) return "a HOST that others reach"
   return firstSet(it, "DATABASE_URL", "CAL_API_URL", "CAL_TOKENS_ENCRYPTION_KEYS", "CAL_TOKENS_API_KEYS")
 }
+
+const secure = (it: Variables, name: "CAL_API_URL" | "CAL_OAUTH_AUTHORIZE_URL", otherwise: () => string) => {
+  const url = Option.getOrElse(it[name], otherwise)
+  return Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
+    ? Either.left(Variable.invalid(name, `must be ${Variable.secureUrl.expected}`))
+    : Either.right(url)
+}
+
+/** Cal.com runs twice, and nobody who consented at the one is known at the other. */
+const twinOf = (url: string) => /(?:^|\.)(cal\.(?:com|eu))$/.exec(new URL(url).hostname)?.[1]
+
+/** The consent page is at the same Cal.com as the API. */
+const authorizeUrlOf = (it: Variables, apiUrl: string): Either.Either<string, ConfigError.ConfigError> =>
+  Either.gen(function* () {
+    const twin = twinOf(apiUrl)
+    if (Option.isSome(it.CAL_OAUTH_CLIENT_ID) && twin === undefined && Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)) {
+      return yield* missing(
+        "CAL_OAUTH_AUTHORIZE_URL",
+        "with an OAuth2 client and a CAL_API_URL of one's own",
+        "the page https://<your Cal.com>/auth/oauth2/authorize"
+      )
+    }
+    const url = yield* secure(
+      it,
+      "CAL_OAUTH_AUTHORIZE_URL",
+      () => `https://app.${twin ?? "cal.com"}/auth/oauth2/authorize`
+    )
+    return twinOf(url) === twin || Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)
+      ? url
+      : yield* Either.left(
+          Variable.invalid(
+            "CAL_OAUTH_AUTHORIZE_URL",
+            "must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"
+          )
+        )
+  })
 
 const embedded = (it: Variables, ...below: ReadonlyArray<string>): Embedded =>
   Database.Embedded({

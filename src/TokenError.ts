@@ -148,6 +148,9 @@ export class CalProtocolError extends Schema.TaggedError<CalProtocolError>()("Ca
   }
 }
 
+/** Stands for the client where there is none. */
+export const noClient = "(none)"
+
 /** Cal.com refuses the client itself (wrong id, secret, URL, approval): every user of it is affected, none is at fault. */
 export class CalClientMisconfigured extends Schema.TaggedError<CalClientMisconfigured>()("CalClientMisconfigured", {
   clientId: Schema.String,
@@ -156,6 +159,7 @@ export class CalClientMisconfigured extends Schema.TaggedError<CalClientMisconfi
   retryAfter: Schema.optional(Schema.DurationFromMillis)
 }) {
   override get message() {
+    if (this.clientId === noClient) return `${this.reason.charAt(0).toUpperCase()}${this.reason.slice(1)}.`
     return `Cal.com refuses the client ${this.clientId} (${this.reason}): check its id, secret, URL and approval. No user has to reconnect.`
   }
 }

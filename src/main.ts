@@ -4,7 +4,9 @@ import { Effect } from "effect"
 import * as Cli from "./Cli.js"
 import * as Signals from "./Cli/Signals.js"
 
-Effect.zipRight(Signals.tolerateEcho, Cli.run(process.argv)).pipe(
+Signals.tolerateEcho.pipe(
+  Effect.zipRight(Signals.keepInspectorClosed),
+  Effect.zipRight(Cli.run(process.argv)),
   Effect.provide(NodeContext.layer),
   NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true })
 )

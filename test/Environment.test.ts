@@ -1,6 +1,10 @@
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, LogLevel, Option, Redacted } from "effect"
 import * as Environment from "../src/Environment.js"
+import * as Plaintext from "../src/Environment/Plaintext.js"
 
 const key = `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`
 const apiKey = "ops:SECRET-0123456789-0123456789-0123456789"
@@ -86,6 +90,7 @@ describe("settings", () => {
         CAL_API_URL: "http://localhost:5555/v2/",
         CAL_OAUTH_CLIENT_ID: "oauth",
         CAL_OAUTH_REDIRECT_URL: "https://app.example/callback",
+        CAL_OAUTH_AUTHORIZE_URL: "http://localhost:3000/auth/oauth2/authorize",
         CAL_OAUTH_SCOPES: "BOOKING_READ, PROFILE_READ WEBHOOK_WRITE",
         CAL_TOKENS_ENCRYPTION_KEYS: key,
         CAL_TOKENS_API_KEYS: `${apiKey},web:${"web-".repeat(8)}:proxy+read-token`,
@@ -119,7 +124,7 @@ describe("settings", () => {
               managed: { clientId: "client", clientSecret: Redacted.make("SECRET-of-client") },
               oauth2: { clientId: "oauth", clientSecret: undefined, redirectUrl: "https://app.example/callback" }
             },
-            authorizeUrl: "https://app.cal.com/auth/oauth2/authorize",
+            authorizeUrl: "http://localhost:3000/auth/oauth2/authorize",
             scopes: ["BOOKING_READ", "PROFILE_READ", "WEBHOOK_WRITE"]
           }),
           apiKeys: [
@@ -166,6 +171,120 @@ describe("the secret of a client", () => {
   )
 })
 
+const clientSettings = (variables: Record<string, string>) =>
+  Effect.map(load({ ...real, ...variables }), ({ cal }) => {
+    assert(cal._tag === "Client")
+    return cal
+  })
+
+describe("Cal.com's address", () => {
+  const oauth2 = { CAL_OAUTH_CLIENT_ID: "oauth" }
+
+  it.effect("decides where people consent: at the same of Cal.com's twins", () =>
+    Effect.gen(function* () {
+      const pageOf = (variables: Record<string, string>) =>
+        Effect.map(clientSettings({ ...oauth2, ...variables }), ({ authorizeUrl }) => authorizeUrl)
+      assert.strictEqual(yield* pageOf({}), "https://app.cal.com/auth/oauth2/authorize")
+      const eu = { CAL_API_URL: "https://api.cal.eu/v2" }
+      assert.strictEqual(yield* pageOf(eu), "https://app.cal.eu/auth/oauth2/authorize")
+      const own = "https://acme.cal.eu/auth/oauth2/authorize"
+      assert.strictEqual(yield* pageOf({ ...eu, CAL_OAUTH_AUTHORIZE_URL: own }), own)
+    })
+  )
+
+  it.effect("may be http elsewhere if that is said, and is warned of", () =>
+    Effect.gen(function* () {
+      const variables = { CAL_API_URL: "http://calcom:5555/v2", CAL_API_ALLOW_HTTP: "1" }
+      const { database, options } = yield* clientSettings(variables)
+      assert.strictEqual(options.apiUrl, "http://calcom:5555/v2")
+      assert.match(Plaintext.warnings(database, options).join("\n"), /^CAL_API_URL is http [^\n]*$/)
+      const local = yield* clientSettings({ CAL_API_URL: "http://localhost:5555/v2" })
+      assert.deepStrictEqual(Plaintext.warnings(local.database, local.options), [])
+    })
+  )
+})
+
+describe("the database's address", () => {
+  const warned = (url: string) =>
+    Effect.map(
+      clientSettings({ DATABASE_URL: url, CAL_TOKENS_ENCRYPTION_KEYS: key }),
+      ({ database, options }) => Plaintext.warnings(database, options).length > 0
+    )
+
+  it.effect("is what the driver takes, and is warned of where it leads to another host without TLS", () =>
+    Effect.gen(function* () {
+      for (const url of [
+        "postgres://u:SECRET@db/x",
+        "postgresql://u:SECRET@10.0.0.1:5432/x?sslmode=disable",
+        "postgres://u:SECRET@127.0.0.1.evil.example/x",
+        "postgres://u:SECRET@/x?host=db"
+      ]) {
+        assert.isTrue(yield* warned(url), url)
+      }
+      for (const url of [
+        "postgres://u:SECRET@localhost/x",
+        "postgres://u:SECRET@[::1]/x",
+        "postgres://u:SECRET@/x?host=/cloudsql/project:region:instance",
+        "postgres://u:SECRET@%2Fvar%2Frun%2Fpostgresql/x",
+        "postgres://u:SECRET@db/x?sslmode=verify-full",
+        "postgres://u:SECRET@db/x?sslmode=no-verify"
+      ]) {
+        assert.isFalse(yield* warned(url), url)
+      }
+    })
+  )
+})
+
+describe("a secret in a file", () => {
+  it.scoped("is read without its last newline", () =>
+    Effect.gen(function* () {
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-secrets-"))),
+        (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
+      )
+      const file = (name: string, text: string) => {
+        const path = Path.join(directory, name)
+        Fs.writeFileSync(path, text)
+        return path
+      }
+      const url = "postgres://u:SECRET@db/x"
+      const inFiles = {
+        CAL_CLIENT_ID: "client",
+        CAL_CLIENT_SECRET_FILE: file("client", "SECRET-of-client\n"),
+        CAL_TOKENS_API_KEYS_FILE: file("api", `${apiKey}\n`),
+        CAL_TOKENS_ENCRYPTION_KEYS_FILE: file("keys", `${key}\n`),
+        CAL_OAUTH_CLIENT_ID: "oauth",
+        CAL_OAUTH_CLIENT_SECRET_FILE: file("oauth", "SECRET-too"),
+        DATABASE_URL_FILE: file("url", `${url}\n`),
+        DATABASE_DIRECT_URL_FILE: file("direct", url),
+        CAL_TOKENS_WEBHOOK_URL_FILE: file("hook", "https://a.example/SECRET\n"),
+        CAL_TOKENS_WEBHOOK_SECRET_FILE: file("whsec", `${webhookSecret}\n`)
+      }
+      const variables = Object.fromEntries(
+        Object.entries(inFiles).map(([name, value]) =>
+          name.endsWith("_FILE") ? [name.slice(0, -5), Fs.readFileSync(value, "utf8").trim()] : [name, value]
+        )
+      )
+      assert.deepStrictEqual(yield* load(inFiles), yield* load(variables))
+
+      const refused = (variables: Record<string, string>) =>
+        Effect.map(Effect.flip(load({ ...inFiles, ...variables })), ({ message }) => message)
+      assert.match(
+        yield* refused({ CAL_CLIENT_SECRET: "SECRET" }),
+        /^CAL_CLIENT_SECRET must not be set beside CAL_CLIENT_SECRET_FILE$/
+      )
+      assert.match(
+        yield* refused({ CAL_CLIENT_SECRET_FILE: Path.join(directory, "none") }),
+        /^CAL_CLIENT_SECRET_FILE must name a file that can be read \(ENOENT\)$/
+      )
+      assert.match(
+        yield* refused({ DATABASE_URL_FILE: file("wrong", "mysql://SECRET") }),
+        /^DATABASE_URL_FILE must name a file whose text is right: it must be a URL postgres:[^\n]*database$/
+      )
+    })
+  )
+})
+
 describe("a wrong or missing variable is one line without its value", () => {
   const cases: ReadonlyArray<readonly [Record<string, string>, RegExp]> = [
     [{ PORT: "SECRET" }, /^PORT must be a whole number from 0 to 65535$/],
@@ -192,6 +311,20 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ ...real, CAL_API_URL: "http://127.0.0.1.evil.example/v2" }, /^CAL_API_URL must be an https URL/],
     [{ ...real, CAL_API_URL: "https://u:SECRET@api.cal.com/v2" }, /^CAL_API_URL must be an https URL/],
     [{ ...real, CAL_API_URL: "SECRET" }, /^CAL_API_URL must be an https URL/],
+    [{ ...real, CAL_API_URL: "http://calcom:5555", CAL_API_ALLOW_HTTP: "0" }, /^CAL_API_URL must be an https URL/],
+    [
+      { ...real, CAL_OAUTH_CLIENT_ID: "o", CAL_API_URL: "https://cal.example/v2" },
+      /^CAL_OAUTH_AUTHORIZE_URL is required with an OAuth2 client and a CAL_API_URL of one's own: /
+    ],
+    ...[
+      ["https://api.cal.com/v2", "https://app.cal.eu/auth/oauth2/authorize"],
+      ["https://api.cal.eu/v2", "https://app.cal.com/auth/oauth2/authorize"],
+      ["https://api.cal.com/v2", "https://notcal.com/auth/oauth2/authorize"],
+      ["https://cal.example/v2", "https://app.cal.com/auth/oauth2/authorize"]
+    ].map(([api = "", page = ""]): (typeof cases)[number] => [
+      { ...real, CAL_OAUTH_CLIENT_ID: "o", CAL_API_URL: api, CAL_OAUTH_AUTHORIZE_URL: page },
+      /^CAL_OAUTH_AUTHORIZE_URL must be at the same Cal\.com as CAL_API_URL/
+    ]),
     [{ CAL_API_URL: "https://api.cal.com/v2" }, /^CAL_CLIENT_ID is required with CAL_API_URL: /],
     [
       { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET" },

@@ -7,6 +7,7 @@ import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
 import * as Services from "../Environment/Services.js"
+import * as Variable from "../Environment/Variable.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
 import * as AtomsTokens from "../Http/AtomsTokens.js"
@@ -106,12 +107,21 @@ const url = Effect.map(HttpServer.HttpServer, ({ address }) => {
   return address._tag === "UnixAddress" ? address.path : urlOf(address.hostname, address.port)
 })
 
-const urlOf = (hostname: string, port: number) => {
-  const host = /^(0\.0\.0\.0|::)$/.test(hostname) ? "127.0.0.1" : hostname
-  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`
-}
+const urlOf = (hostname: string, port: number) =>
+  addressOf(/^(0\.0\.0\.0|::)$/.test(hostname) ? "127.0.0.1" : hostname, port)
 
-const announceService = Layer.effectDiscard(Effect.flatMap(url, (url) => Effect.logInfo(`Listening on ${url}`)))
+const addressOf = (host: string, port: number) => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
+
+const announceService = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const { address } = yield* HttpServer.HttpServer
+    if (address._tag === "UnixAddress") return yield* Effect.logInfo(`Listening on ${address.path}`)
+    yield* Effect.logInfo(`Listening on ${addressOf(address.hostname, address.port)}`)
+    if (!Variable.isLoopback(address.hostname)) {
+      yield* Effect.logInfo("Other machines reach this address without TLS: let them come through a proxy that has it")
+    }
+  })
+)
 
 const announceDemo = (directory: string, key: Redacted.Redacted) =>
   Layer.merge(

@@ -19,3 +19,8 @@ export const tolerateEcho: Effect.Effect<void> = Effect.sync(() => {
   process.on("SIGINT", onSignal(130))
   process.on("SIGTERM", onSignal(143))
 })
+
+/** Node opens its inspector at SIGUSR1, and with it everything in memory to whoever reaches its port. */
+export const keepInspectorClosed: Effect.Effect<void> = Effect.sync(() => {
+  process.on("SIGUSR1", () => {})
+})

@@ -13,6 +13,7 @@ import type { TokenStorage } from "../TokenStorage.js"
 import * as KeyRing from "../KeyRing.js"
 import * as Postgres from "../TokenStorage/Postgres.js"
 import * as Demo from "./Demo.js"
+import * as Plaintext from "./Plaintext.js"
 import * as SandboxFile from "./SandboxFile.js"
 
 /** Foreseen failures of a start, as their messages. */
@@ -61,7 +62,8 @@ export const layerCal = (database: Database, options: CalClient.Options) =>
     Layer.provide(NodeHttp.layerApiHttp),
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(Layer.provide(CalClient.layer(options), NodeHttp.layerTokenHttp)),
-    Layer.provideMerge(storage(database))
+    Layer.provideMerge(storage(database)),
+    Layer.merge(Plaintext.layer(database, options))
   )
 
 /**

@@ -1,4 +1,5 @@
 /** Single environment variables: an optional text of a known form. A refusal names the form and never shows the text. */
+import * as Fs from "node:fs"
 import { isIP } from "node:net"
 import { Config, ConfigError, Duration, Either, Option, Redacted } from "effect"
 import type { ClientSecret } from "../CalClient.js"
@@ -11,10 +12,7 @@ export interface Form<A> {
 
 /** The variable's value, if it is set and not empty. */
 export const read = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
-  Config.string(name).pipe(
-    Config.option,
-    Config.map(Option.map((text) => text.trim())),
-    Config.map(Option.filter((text) => text !== "")),
+  raw(name).pipe(
     Config.mapOrFail(
       Option.match({
         onNone: () => Either.right(Option.none<A>()),
@@ -24,6 +22,37 @@ export const read = <A>(name: string, form: Form<A>): Config.Config<Option.Optio
     ),
     Config.withDescription(form.expected)
   )
+
+/** The same for a secret, which may also stand in a file that `<name>_FILE` names. */
+export const readSecret = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
+  Config.zip(read(name, form), raw(`${name}_FILE`)).pipe(
+    Config.mapOrFail(([value, file]) => {
+      if (Option.isNone(file)) return Either.right(value)
+      if (Option.isSome(value)) return Either.left(invalid(name, `must not be set beside ${name}_FILE`))
+      return Either.flatMap(contentOf(`${name}_FILE`, file.value), (text) =>
+        Either.mapBoth(form.parse(text), {
+          onLeft: (problem) => invalid(`${name}_FILE`, `must name a file whose text is right: it ${problem}`),
+          onRight: Option.some
+        })
+      )
+    })
+  )
+
+const raw = (name: string) =>
+  Config.string(name).pipe(
+    Config.option,
+    Config.map(Option.map((text) => text.trim())),
+    Config.map(Option.filter((text) => text !== ""))
+  )
+
+const contentOf = (name: string, path: string): Either.Either<string, ConfigError.ConfigError> =>
+  Either.try({
+    try: () => Fs.readFileSync(path, "utf8").trim(),
+    catch: (error) => {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable"
+      return invalid(name, `must name a file that can be read (${code})`)
+    }
+  })
 
 /** A refusal as one line, `<variable> <problem>`. */
 export const invalid = (name: string, problem: string): ConfigError.ConfigError =>
@@ -126,18 +155,25 @@ export const flag: Form<boolean> = form("1 or 0", (text) =>
 /** A host of a URL or an address to listen on that only this machine reaches. */
 export const isLoopback = (host: string) => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host)
 
-/** Where secrets are sent: https, or http to this machine. Without a trailing slash. */
-export const secureUrl: Form<string> = form("an https URL without query (http only for localhost)", (text) =>
-  Option.map(
-    Option.filter(
-      parseUrl(text),
-      ({ hash, hostname, password, protocol, search, username }) =>
-        (protocol === "https:" || (protocol === "http:" && isLoopback(hostname))) &&
-        `${username}${password}${search}${hash}` === ""
-    ),
-    (url) => url.href.replace(/\/+$/, "")
-  )
+/** Where secrets are sent. Whether `http` will do is for the settings to say. Without a trailing slash. */
+export const secureUrl: Form<string> = form(
+  "an https URL without query (http only for localhost, or with CAL_API_ALLOW_HTTP=1)",
+  (text) =>
+    Option.map(
+      Option.filter(
+        parseUrl(text),
+        ({ hash, password, protocol, search, username }) =>
+          /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === ""
+      ),
+      (url) => url.href.replace(/\/+$/, "")
+    )
 )
+
+/** Whether what is sent there can be read on the way. */
+export const isPlaintext = (url: string): boolean => {
+  const { hostname, protocol } = new URL(url)
+  return protocol === "http:" && !isLoopback(hostname)
+}
 
 /** Where this service posts to, which others need not know: https, or http to this machine. */
 export const hookUrl = redacted(
@@ -180,10 +216,11 @@ export const origin: Form<string> = form("an origin such as https://app.example.
   )
 )
 
+/** Whatever the driver takes: with `?host=/directory` the host in the URL may be empty, which `URL` refuses. */
 export const postgresUrl = redacted(
   form("a URL postgres://user:password@host:port/database", (text) =>
     Option.as(
-      Option.filter(parseUrl(text), (url) => /^postgres(ql)?:$/.test(url.protocol)),
+      Option.filter(parseUrl(text.replace("@/", "@socket/")), ({ protocol }) => /^postgres(ql)?:$/.test(protocol)),
       text
     )
   )

@@ -18,9 +18,10 @@ export const bytes: Effect.Effect<Uint8Array, InvalidInput, HttpServerRequest.Ht
   (request) => read(NodeHttpServerRequest.toIncomingMessage(request))
 )
 
-/** A JSON body of this shape. */
+/** A JSON body of this shape. `broadest`: fields whose absence gives the most; null there is no way to say so. */
 export const json = <A, I>(
-  schema: Schema.Schema<A, I>
+  schema: Schema.Schema<A, I>,
+  broadest: ReadonlyArray<keyof I & string> = []
 ): Effect.Effect<A, InvalidInput, HttpServerRequest.HttpServerRequest> => {
   const decode = decoder(schema)
   return Effect.gen(function* () {
@@ -29,13 +30,15 @@ export const json = <A, I>(
     if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
       return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
     }
-    return yield* decode(withoutNulls(yield* parse(yield* bytes)))
+    return yield* decode(withoutNulls(yield* parse(yield* bytes), broadest))
   })
 }
 
-/** No field of a body means anything by null: it is how many languages write one that is absent. */
-const withoutNulls = (value: unknown): unknown =>
-  Predicate.isRecord(value) ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null)) : value
+/** Null is how many languages write a field that is absent. */
+const withoutNulls = (value: unknown, but: ReadonlyArray<string>): unknown =>
+  Predicate.isRecord(value)
+    ? Object.fromEntries(Object.entries(value).filter(([name, field]) => field !== null || but.includes(name)))
+    : value
 
 /** A value of this shape, or which field of it is wrong. */
 export const decoder = <A, I>(schema: Schema.Schema<A, I>): ((value: unknown) => Either.Either<A, InvalidInput>) => {

@@ -22,7 +22,7 @@ export const layer = HttpApiBuilder.group(Api, "sessions", (handlers) =>
             yield* (yield* Audit.Audit).refused("key.forbidden", { key, route: "/api/cal/sessions" })
             return yield* new Forbidden({ scope: "proxy" })
           }
-          const input = yield* Body.json(CreateSession)
+          const input = yield* Body.json(CreateSession, ["methods", "paths"])
           const userUlid = yield* Edge.user(input.userUlid)
           const { expiresAt, session } = yield* sessions.create(userUlid, input)
           yield* Audit.audit("session.created", userUlid)

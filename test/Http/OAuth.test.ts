@@ -255,7 +255,10 @@ describe("the endpoints", () => {
       Effect.gen(function* () {
         const { json, status } = yield* api("authorize-url", { userUlid: user() })
         assert.strictEqual(status, 502)
-        assert.match(String(json["error"]), /set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL/)
+        assert.match(
+          String(json["error"]),
+          /^Connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL\.$/
+        )
         assert.strictEqual((yield* send("GET", `${callback}?code=c&state=s`)).status, 400)
       }).pipe(Effect.provide(layerWith(layer)))
     )

@@ -30,6 +30,8 @@ interface Told {
   /** A key for it, where the one scope is not enough. */
   readonly key?: string
   readonly good: Call
+  /** Good ones, too. */
+  readonly others?: ReadonlyArray<Call>
   readonly bad: ReadonlyArray<Call>
   /** What a good answer is, where it is no JSON that ends. */
   readonly stream?: string
@@ -37,12 +39,15 @@ interface Told {
 
 const post = (path: string, body: Readonly<Record<string, unknown>>): Call => ({ path, body: JSON.stringify(body) })
 
+/** Fields of which null says that there is none. */
+const optional = ["forceRefresh", "reissue", "timeZone", "timeFormat", "replace", "ttl"]
+
 /** Bodies that nothing takes, and the fields of a good one made wrong one by one. */
 const wrongBodies = (path: string, good: Readonly<Record<string, unknown>>, method: Call["method"] = "POST") => [
   ...["", "{", "null", "[]", "1", `"x"`, "[[[[", "\u0000", "{}"].map((body): Call => ({ method, path, body })),
   { method, path, body: JSON.stringify(good), contentType: "text/plain" } as const,
   ...Object.keys(good).flatMap((field) =>
-    [{}, [], null, "\u0000 SECRET", -1.5].map((value): Call => ({
+    [{}, [], "\u0000 SECRET", -1.5, ...(optional.includes(field) ? [] : [null])].map((value): Call => ({
       method,
       path,
       body: JSON.stringify({ ...good, [field]: value })
@@ -73,7 +78,10 @@ const operation = (path: string, more: Readonly<Record<string, unknown>>, texts:
   const body = { userUlid, ...more }
   const isText = new RegExp(`"(${texts.join("|")})":"\\\\u0000`)
   const bad = wrongBodies(path, body).filter((request) => texts.length === 0 || !isText.test(request.body ?? ""))
-  return { scope: "manage", good: post(path, body), bad }
+  const others = Object.keys(more).flatMap((field) =>
+    optional.includes(field) ? [post(path, { ...body, [field]: null })] : []
+  )
+  return { scope: "manage", good: post(path, body), others, bad }
 }
 
 const told: Readonly<Record<string, Told>> = {
@@ -185,8 +193,8 @@ describe("the table", () => {
   })
 })
 
-const endpoints = Object.entries(told).flatMap(([name, { bad, good, key, scope, stream }]) =>
-  scope === undefined ? [] : [{ name, scope, key: key ?? scopedKeys[scope], good, bad, stream }]
+const endpoints = Object.entries(told).flatMap(([name, { key, scope, ...calls }]) =>
+  scope === undefined ? [] : [{ name, scope, key: key ?? scopedKeys[scope], ...calls }]
 )
 
 /** {@link call} for what may never end: of a stream, the head. */
@@ -218,7 +226,7 @@ const isRoute = ({ path }: Call) => path.startsWith("/api/cal/proxy/") || !/^[^?
 /** This many wrong keys in a minute come from nobody else. */
 const patient = layerWith({ limits: { failuresPerAddress: 10_000 } })
 
-describe.each(endpoints)("$name", ({ bad, good, key: right, scope, stream }) => {
+describe.each(endpoints)("$name", ({ bad, good, key: right, others: goodToo = [], scope, stream }) => {
   const others = Scope.literals.filter((other) => other !== scope)
   const ask = stream === undefined ? call : callStream
 
@@ -263,8 +271,12 @@ describe.each(endpoints)("$name", ({ bad, good, key: right, scope, stream }) => 
         (yield* calls).filter(([name]) => name !== "info"),
         []
       )
-      for (const key of [keys.all, right]) {
-        const { body, headers, status } = yield* ask({ ...good, key })
+      for (const request of [
+        { ...good, key: keys.all },
+        { ...good, key: right },
+        ...goodToo.map((it) => ({ ...it, key: right }))
+      ]) {
+        const { body, headers, status } = yield* ask(request)
         assert.strictEqual(status, 200, body)
         if (stream !== undefined) assert.strictEqual(headers["content-type"], stream)
         assert.strictEqual(headers["x-content-type-options"], "nosniff")

@@ -69,6 +69,32 @@ const deferred = <A>() => {
 }
 
 describe("the service", () => {
+  it("tells where it listens and what others could read on the way, and keeps the inspector closed", async () => {
+    const program = serve({
+      ...client,
+      HOST: "0.0.0.0",
+      CAL_API_URL: "http://calcom.internal:5555/v2",
+      CAL_API_ALLOW_HTTP: "1",
+      CAL_TOKENS_API_KEYS: `ops:${key}`,
+      CAL_TOKENS_DATA_DIR: Path.join(directory, "open")
+    })
+    try {
+      const [, port] = await program.until(/"message":"Listening on http:\/\/0\.0\.0\.0:(\d+)"/)
+      await program.until(/Other machines reach this address without TLS/)
+      await program.until(/"message":"CAL_API_URL is http [^"]*","logLevel":"WARN"/)
+      program.process.kill("SIGUSR1")
+      // A signal is taken before what comes later.
+      for (let i = 0; i < 10; i++) {
+        assert.strictEqual((await fetch(`http://127.0.0.1:${port}/health/live`)).status, 200)
+      }
+      program.process.kill("SIGTERM")
+      assert.strictEqual(await program.exit, 0)
+      assert.strictEqual(program.stderr(), "")
+    } finally {
+      program.process.kill("SIGKILL")
+    }
+  })
+
   it("answers what it has begun when it is told to stop, and then leaves nothing behind", async () => {
     const cal = await startCal()
     const data = Path.join(directory, "data")
