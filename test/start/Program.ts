@@ -1,5 +1,5 @@
 /** The program as users start it: built JavaScript in a process of its own. */
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -8,7 +8,7 @@ import { buildSync } from "esbuild"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Translates `src` into a package in a directory of its own, without checking types: that is `npm run check`. */
+/** `src` as a package in a directory of its own: the program as `npm start` bundles it, and the library beside it. */
 export const build = (): string => {
   const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-built-"))
   const files = Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })
@@ -19,6 +19,10 @@ export const build = (): string => {
     format: "esm",
     target: "es2022",
     logLevel: "warning"
+  })
+  // The later one of two outfiles counts.
+  execFileSync("npm", ["run", "--silent", "bundle", "--", `--outfile=${Path.join(directory, "dist/program.mjs")}`], {
+    cwd: root
   })
   Fs.copyFileSync(Path.join(root, "package.json"), Path.join(directory, "package.json"))
   Fs.symlinkSync(Path.join(root, "node_modules"), Path.join(directory, "node_modules"))

@@ -104,7 +104,7 @@ describe("the README's commands", () => {
   beforeAll(async () => {
     app = await startApp()
     directory = build()
-    program = run(directory, ["dist/main.js", "serve"], {
+    program = run(directory, ["dist/program.mjs", "serve"], {
       PORT: "0",
       CAL_TOKENS_DEMO: "1",
       CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
