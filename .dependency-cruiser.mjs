@@ -11,7 +11,7 @@ const floors = [
   ["CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"],
   ["CalTokens"],
   ["CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook"],
-  ["Environment"],
+  ["Environment", "Testing"],
   ["Actions", "Http", "Cli"],
   ["main", "index"]
 ]

@@ -3,20 +3,12 @@
  * layers below, which a backend has in one file, are Effect.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { Actions, CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+import { Layer } from "effect"
+import { Actions } from "../../src/index.js"
+import * as Sandbox from "../../src/Testing.js"
 
 const ada = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 const bob = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
-
-// ---- cal.ts: one instance per process --------------------------------------------------------------------------------
-
-const Cal = CalApi.layer.pipe(
-  Layer.provideMerge(CalTokens.layer),
-  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
-  Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
-  Layer.provideMerge(Sandbox.layer())
-)
 
 /** Stands for your sessions: who is asking? */
 const session = { userUlid: ada }
@@ -37,19 +29,15 @@ const makeProfile = (cal: Actions.Actions) => async (userUlid: string) => {
 
 // ---- it works --------------------------------------------------------------------------------------------------------
 
-/** Ada is connected to the sandbox; its handle lets the test play Cal.com. */
-const connected = Layer.effectDiscard(
-  Effect.gen(function* () {
-    const sandbox = yield* Sandbox.Sandbox
-    const tokens = yield* CalTokens.CalTokens
-    const grant = yield* sandbox.grantManaged({ email: "ada@example.com" })
-    yield* tokens.connect(Token.UserUlid.make(ada), { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
-  })
+/** Stands for PostgreSQL and Cal.com; Ada is connected. */
+const layer = Layer.provideMerge(
+  Layer.effectDiscard(Sandbox.connectManaged(ada, { email: "ada@example.com" })),
+  Sandbox.layerTest()
 )
 
 describe("actions in a plain backend", () => {
   const cal = Actions.make({
-    layer: Layer.provideMerge(connected, Cal),
+    layer,
     authorize: (userUlid) => userUlid === session.userUlid,
     revalidate: (paths) => void revalidated.push(...paths),
     revalidatePaths: ["/calendar"]

@@ -3,8 +3,9 @@
  * milliseconds.
  */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Ref, Schedule, Schema, TestClock } from "effect"
-import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+import { Effect, Fiber, Ref, Schedule, Schema, TestClock } from "effect"
+import { CalApi, Token } from "../../src/index.js"
+import * as Sandbox from "../../src/Testing.js"
 
 // ---- the program under test ------------------------------------------------------------------------------------------
 
@@ -20,21 +21,7 @@ const watch = (user: Token.UserUlid, counts: Ref.Ref<ReadonlyArray<number>>) =>
 
 // ---- its test --------------------------------------------------------------------------------------------------------
 
-const Cal = CalApi.layer.pipe(
-  Layer.provideMerge(CalTokens.layer),
-  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
-  Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
-  Layer.provideMerge(Sandbox.layer())
-)
-
 const user = Token.UserUlid.make("01ARZ3NDEKTSV4RRFFQ69G5FAV")
-
-const connect = Effect.gen(function* () {
-  const sandbox = yield* Sandbox.Sandbox
-  const tokens = yield* CalTokens.CalTokens
-  const grant = yield* sandbox.grantManaged({ email: "ada@example.com" })
-  yield* tokens.connect(user, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
-})
 
 const counting = Effect.gen(function* () {
   const counts = yield* Ref.make<ReadonlyArray<number>>([])
@@ -43,19 +30,19 @@ const counting = Effect.gen(function* () {
 
 it.effect("a day of bookings costs one refresh an hour", () =>
   Effect.gen(function* () {
-    yield* connect
+    yield* Sandbox.connectManaged(user)
     const { counts, fiber } = yield* counting
     yield* TestClock.adjust("24 hours")
     const sandbox = yield* Sandbox.Sandbox
     assert.strictEqual((yield* Ref.get(counts)).length, 145)
     assert.strictEqual(yield* sandbox.count("refresh"), 24)
     yield* Fiber.interrupt(fiber)
-  }).pipe(Effect.provide(Cal))
+  }).pipe(Effect.provide(Sandbox.layerTest()))
 )
 
 it.effect("an answer with the new tokens that gets lost on the way is nobody's problem", () =>
   Effect.gen(function* () {
-    yield* connect
+    yield* Sandbox.connectManaged(user)
     const sandbox = yield* Sandbox.Sandbox
     yield* sandbox.inject(Sandbox.Fault.dropAfter({ kind: "refresh" }))
     const { counts, fiber } = yield* counting
@@ -63,5 +50,5 @@ it.effect("an answer with the new tokens that gets lost on the way is nobody's p
     assert.strictEqual((yield* Ref.get(counts)).length, 19)
     assert.strictEqual(yield* sandbox.count("forceRefresh"), 1)
     yield* Fiber.interrupt(fiber)
-  }).pipe(Effect.provide(Cal))
+  }).pipe(Effect.provide(Sandbox.layerTest()))
 )

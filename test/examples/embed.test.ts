@@ -4,7 +4,8 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Config, Effect, Layer, Schema, TestClock } from "effect"
-import { CalApi, CalClient, CalTokens, Sandbox, Token, TokenStorage } from "../../src/index.js"
+import { CalApi, CalClient, CalTokens, Token } from "../../src/index.js"
+import * as Sandbox from "../../src/Testing.js"
 import * as NodeHttp from "../../src/CalHttp/Node.js"
 import * as KeyRing from "../../src/KeyRing.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
@@ -30,17 +31,9 @@ const titles = (user: Token.UserUlid) =>
 
 // ---- the layers ------------------------------------------------------------------------------------------------------
 
-/** The service, but for where tokens are kept and how Cal.com is reached. */
-const Cal = CalApi.layer.pipe(Layer.provideMerge(CalTokens.layer))
-
-const CalSandboxed = Cal.pipe(
-  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
-  Layer.provide([TokenStorage.layerMemory, Sandbox.layerHttpClient]),
-  Layer.provideMerge(Sandbox.layer())
-)
-
 /** In production: PostgreSQL, keys, and connections that suit single-use tokens. Type-checked here, not run. */
-export const CalInProduction = Cal.pipe(
+export const CalInProduction = CalApi.layer.pipe(
+  Layer.provideMerge(CalTokens.layer),
   Layer.provide(
     CalClient.layerConfig({
       apiUrl: Config.succeed("https://api.cal.com/v2"),
@@ -61,14 +54,12 @@ it.effect("a program that embeds cal-tokens", () =>
   Effect.gen(function* () {
     assert.deepStrictEqual(yield* titles(user), ["Please connect your calendar"])
 
-    const sandbox = yield* Sandbox.Sandbox
-    const tokens = yield* CalTokens.CalTokens
-    const grant = yield* sandbox.grantManaged({ email: "ada@example.com" })
-    yield* tokens.connect(user, { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
+    const { calUserId } = yield* Sandbox.connectManaged(user)
     assert.deepStrictEqual(yield* titles(user), [])
 
-    yield* sandbox.deleteUser(grant.calUserId)
+    const sandbox = yield* Sandbox.Sandbox
+    yield* sandbox.deleteUser(calUserId)
     yield* TestClock.adjust("2 hours")
     assert.deepStrictEqual(yield* titles(user), ["Please reconnect: calUserGone"])
-  }).pipe(Effect.provide(CalSandboxed))
+  }).pipe(Effect.provide(Sandbox.layerTest()))
 )

@@ -1,0 +1,95 @@
+/**
+ * The product in one layer for tests of a program that uses it: over memory, against the simulator of Cal.com, on whatever
+ * `Clock` there is (`TestClock` under `it.effect`). This is `cal-tokens/sandbox`.
+ */
+import { Effect, Layer } from "effect"
+import * as CalApi from "./CalApi.js"
+import * as CalClient from "./CalClient.js"
+import * as CalTokens from "./CalTokens.js"
+import * as ConnectFlow from "./ConnectFlow.js"
+import * as FlowStorage from "./FlowStorage.js"
+import * as KeyRing from "./KeyRing.js"
+import * as ManagedUsers from "./ManagedUsers.js"
+import * as Sandbox from "./Sandbox.js"
+import * as Sessions from "./Sessions.js"
+import { UserUlid } from "./Token.js"
+import * as TokenConfig from "./TokenConfig.js"
+import * as TokenStorage from "./TokenStorage/Public.js"
+
+export * from "./Sandbox.js"
+
+export interface TestOptions extends Sandbox.Options {
+  /** Numbers of the refresh rules to change. */
+  readonly config?: Partial<TokenConfig.Options> | undefined
+  /** Where the connect flow may send browsers back to. */
+  readonly returnUrls?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * Everything that a program asks for, and the simulator's handle. Of several clients of a kind, and of their secrets, the first
+ * is used. Two of these layers share nothing: one for each test.
+ */
+export const layerTest = ({ config = {}, returnUrls, ...options }: TestOptions = {}) => {
+  const platform = first<Sandbox.ManagedClient>(options.managed ?? Sandbox.demoManaged)
+  const app = first<Sandbox.OAuth2Client>(options.oauth2 ?? Sandbox.demoOAuth2)
+  const managed = { clientId: platform.clientId, clientSecret: first(platform.clientSecret) }
+  const oauth2 = {
+    clientId: app.clientId,
+    clientSecret: app.clientSecret === undefined ? undefined : first(app.clientSecret),
+    redirectUrl: app.redirectUris[0]
+  }
+  return Layer.mergeAll(
+    CalApi.layer,
+    ConnectFlow.layer({ client: oauth2, scopes: app.scopes, returnUrls }),
+    ManagedUsers.layer,
+    Sessions.layer
+  ).pipe(
+    Layer.provideMerge(CalTokens.layer),
+    Layer.provideMerge(CalClient.layer({ apiUrl: "https://sandbox.invalid/v2", managed, oauth2 })),
+    Layer.provide(Sandbox.layerHttpClient),
+    Layer.provideMerge(
+      Layer.mergeAll(
+        Sandbox.layer(options),
+        TokenStorage.layerMemory,
+        FlowStorage.layerMemory,
+        KeyRing.layerEphemeral,
+        TokenConfig.layer(config)
+      )
+    )
+  )
+}
+
+/**
+ * Connects a user of the program as a managed user, new at Cal.com unless `person` says whom. Answers what Cal.com gave:
+ * `calUserId` is how the simulator's handle knows them. Fails as `connect` does.
+ */
+export const connectManaged = (userUlid: string, person?: Sandbox.Person) =>
+  Effect.gen(function* () {
+    const grant = yield* (yield* Sandbox.Sandbox).grantManaged(person)
+    const tokens = yield* CalTokens.CalTokens
+    yield* tokens.connect(UserUlid.make(userUlid), { _tag: "ManagedUser", calUserId: grant.calUserId }, grant)
+    return grant
+  })
+
+/** The same for somebody who consented to the OAuth2 client. */
+export const connectOAuth2 = (userUlid: string, person?: Sandbox.Person & { readonly scope?: string | undefined }) =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const grant = yield* sandbox.grantOAuth2(person)
+    const { calUserId, expiresIn, scope } = grant
+    const tokens = yield* CalTokens.CalTokens
+    yield* tokens.connect(
+      UserUlid.make(userUlid),
+      { _tag: "OAuth2", calUserId, scope },
+      { ...grant, accessTokenExpiresAt: (yield* sandbox.now) + expiresIn * 1000 }
+    )
+    return grant
+  })
+
+const first = <A extends object>(some: A | ReadonlyArray<A>): A => {
+  const [found] = isSome(some) ? some : [some]
+  if (found === undefined) throw new Error("A list of clients or secrets is empty")
+  return found
+}
+
+const isSome = <A extends object>(some: A | ReadonlyArray<A>): some is ReadonlyArray<A> => Array.isArray(some)
