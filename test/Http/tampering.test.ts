@@ -205,3 +205,20 @@ describe("with one of the victim's that counts no more they get none", () => {
     })
   )
 })
+
+describe("what is ended later, when they are gone, is ended all the same:", () => {
+  attack(
+    "a reissue is made, whatever number of an earlier one they left in the row",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const { sql, theirs } = yield* begin
+      for (const column of ["reissued_version = 9e15", "reissued_version = 9e15, version = 9e15", "version = 9e15"]) {
+        yield* sql.unsafe(`update cal_tokens.connection set ${column} where user_ulid = $1`, [victim])
+        yield* TestClock.adjust("31 seconds")
+        assert.strictEqual((yield* refresh(victim, true)).status, 200)
+      }
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 3)
+      assert.strictEqual(yield* ask(theirs.present), "Unauthorized")
+    })
+  )
+})

@@ -62,7 +62,7 @@ const claim: Parts.Definition = {
   elsif p_purpose = 'Reissue' and (r.kind, r.client_id, r.cal_user_id) is distinct from
     ('ManagedUser', p_account_client_id, p_account_cal_user_id) then
     verdict := 'Moved';
-  elsif p_purpose = 'Reissue' and r.reissued_version > p_known_version then
+  elsif p_purpose = 'Reissue' and r.reissued_version > p_known_version and r.reissued_version <= r.version then
     verdict := 'Newer';
   elsif r.attempt_id is not null and r.lease_until > v_now then
     verdict := 'Busy';
