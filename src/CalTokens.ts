@@ -107,15 +107,16 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /**
-     * The number to make a user session under, of a user who is connected. It counts as handing out a token: what a page
-     * gets of it is as good as one.
+     * The number to make a user session under, of a user who is connected: {@link sessionsAfter}. It counts as handing out a
+     * token: what a page gets of it is as good as one.
      */
     readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
     /**
-     * User sessions that were made under a lower number are over. As the storage tells it, within `memoryMaxAge`: if it
-     * cannot be asked, this fails, although tokens may be served from memory.
+     * User sessions that were made under another number are over. As the storage tells it, within `memoryMaxAge`, and anew
+     * if what it told is below `known`, a number that there has been: if it cannot be asked, this fails, although tokens may
+     * be served from memory.
      */
-    readonly sessionsAfter: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
+    readonly sessionsAfter: (userUlid: UserUlid, known?: number) => Effect.Effect<number, TokenError>
     /** Ends all sessions of a user, and whatever Atoms may present, in all processes. */
     readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /** What is known about a connection, without tokens. */
@@ -290,7 +291,14 @@ export const makeWith = (
         return sessionsAfter
       }),
 
-      sessionsAfter: (userUlid) => Effect.map(reader.confirmed(userUlid), ({ sessionsAfter }) => sessionsAfter),
+      sessionsAfter: (userUlid, known = 0) =>
+        reader.confirmed(userUlid).pipe(
+          Effect.filterOrElse(
+            ({ sessionsAfter }) => sessionsAfter >= known,
+            () => reader.confirmedAnew(userUlid)
+          ),
+          Effect.map(({ sessionsAfter }) => sessionsAfter)
+        ),
 
       endSessions: Effect.fn("CalTokens.endSessions")(function* (userUlid) {
         const existed = yield* storage.endSessions(userUlid)

@@ -87,7 +87,7 @@ export interface StoredConnection {
   readonly status: Status
   /** Grows with every stored pair, across all users. */
   readonly version: number
-  /** User sessions that were made under a lower number are over; `connect` and `endSessions` raise it, as `version` grows. */
+  /** User sessions that were made under another number are over; `connect` and `endSessions` raise it, as `version` grows. */
   readonly sessionsAfter: number
   /** Milliseconds since the epoch, by the storage's clock. */
   readonly updatedAt: number
