@@ -200,7 +200,8 @@ describe("what is to be delivered", () => {
           insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
           values ('reauthorized', '${userUlid}', ${instant}, 'revoked', ${instant}, 0)`)
         const [transition] = yield* storage.log.claim({ holder: "x", lease: Duration.minutes(1), limit: 10 })
-        assert.match(Webhook.bodyOf(transition ?? assert.fail()), /"timestamp":"[+-]\d+-/)
+        assert(transition !== undefined)
+        assert.match(Webhook.bodyOf(transition), /"timestamp":"[+-]\d+-/)
         yield* storage.log.settle(transition.id)
       }
     })
