@@ -72,6 +72,9 @@ export type Refusal = Rejection.Refusal
 export type Advice = Rejection.Advice
 export const Advice = Rejection.Advice
 
+/** A new connection is stored; `displaced` had its Cal.com account until now, and has no connection any more. */
+export type OnStored = (displaced: Option.Option<UserUlid>) => Effect.Effect<void>
+
 export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   CalTokens,
   {
@@ -96,11 +99,12 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
      * for a refresh under way; if that does not end within 25 s, it fails with `CalUnavailable` and obtains nothing. Once
      * begun it goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
+     * `onStored` is told as soon as the new one is stored, and who had the Cal.com account until then.
      */
     readonly connectWith: (
       userUlid: UserUlid,
       obtain: Effect.Effect<Connecting.Obtained, TokenError>,
-      options?: { readonly replace?: boolean | undefined }
+      options?: { readonly replace?: boolean | undefined; readonly onStored?: OnStored | undefined }
     ) => Effect.Effect<ConnectionInfo, TokenError>
     /** Stores a new pair of the same Cal.com account. */
     readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
@@ -215,7 +219,7 @@ export const makeWith = (
         const now = yield* client.now
         const decoded = yield* TokenInput.pair(input, now)
         const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
-        const row = yield* storage.connect({
+        const { displaced, ...row } = yield* storage.connect({
           userUlid,
           connection,
           pair: decoded.pair,
@@ -224,7 +228,7 @@ export const makeWith = (
           handedOutAt: now,
           circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
         })
-        return yield* adopt(row, "connected")
+        return { entry: yield* adopt(row, "connected"), displaced: Option.fromNullable(displaced) }
       })
 
     return CalTokens.of({
@@ -249,12 +253,15 @@ export const makeWith = (
       reportRejected: Rejection.make({ config, client, memory, reader, serving }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
-        return yield* info(yield* connect(userUlid, wanted, input, options))
+        return yield* info((yield* connect(userUlid, wanted, input, options)).entry)
       }, Effect.uninterruptible),
 
-      connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
+      connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, { onStored, replace } = {}) {
         const store = (connection: Account.NewConnection, pair: TokenInput.PairInput) =>
-          Effect.map(connect(userUlid, connection, pair, { ...options, isGranted: true }), ({ row }) => row)
+          connect(userUlid, connection, pair, { replace, isGranted: true }).pipe(
+            Effect.tap(({ displaced }) => onStored?.(displaced) ?? Effect.void),
+            Effect.map(({ entry }) => entry.row)
+          )
         const work = Connecting.run(
           { config, storage, circuit, owned, notices, connect: store },
           { userUlid, obtain, since: yield* Clock.currentTimeMillis }

@@ -357,7 +357,8 @@ export const make = (
           )
           if (row === undefined) return yield* new CalAccountInUse({ userUlid })
           yield* tell({ userUlid, version: row.version }, ...(row.displaced === null ? [] : [gone(row.displaced)]))
-          return written(userUlid, connection, pair, row)
+          const next = written(userUlid, connection, pair, row)
+          return row.displaced === null ? next : { ...next, displaced: row.displaced }
         }),
 
       update: ({ connection, pair, userUlid }) =>

@@ -2,12 +2,15 @@
 import * as Net from "node:net"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, HashMap, Layer, Logger, LogLevel, Option, Redacted, Ref, TestClock, TestServices } from "effect"
+import { Effect, Fiber, HashMap, Layer, Logger, LogLevel, Option, Redacted, Ref, TestClock, TestServices } from "effect"
 import * as Audit from "../../src/Http/Audit.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { TokensNotFound } from "../../src/TokenError.js"
+import type { UserUlid } from "../../src/Token.js"
+import * as Flow from "../support/FlowWorld.js"
 import * as Fakes from "../support/HttpFakes.js"
 import * as HttpWorld from "../support/HttpWorld.js"
+import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { Fake, userUlid } = Fakes
@@ -262,6 +265,43 @@ describe("the trail", () => {
       }
       for (const secret of secrets) assert.notInclude(seen.text, secret)
     }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("tells of who loses a Cal.com account to another user, also where that comes to nothing", () => {
+    const { layer, trail } = watched({ flow: { client: World.clientOptions().oauth2, scopes: Flow.scopes } })
+    return Effect.gen(function* () {
+      const tap = yield* StorageTap
+      const post = (path: string, body: object) =>
+        HttpWorld.call({ method: "POST", path: `/api/cal/oauth/${path}`, key: keys.manage, body })
+      const connect = (userUlid: UserUlid) =>
+        Effect.gen(function* () {
+          const { json } = yield* post("authorize-url", { userUlid, replace: true })
+          const query = yield* Flow.consent(json["url"] as string)
+          return (yield* post("exchange", { userUlid, ...Object.fromEntries(query) })).status
+        })
+      const events = () => trail.splice(0).map(({ event, user }) => [event, user])
+      const [one, two, three] = [World.user(1), World.user(2), World.user(3)]
+      assert.strictEqual(yield* connect(one), 200)
+      assert.deepStrictEqual(events(), [["connection.created", one]])
+      assert.strictEqual(yield* connect(two), 200)
+      assert.deepStrictEqual(events(), [
+        ["connection.created", two],
+        ["connection.displaced", one]
+      ])
+      // Refreshed meanwhile, which ends the tokens that are new.
+      yield* TestClock.adjust("1 minute")
+      const other = yield* World.anotherNode()
+      yield* tap.around("connect", {
+        before: Effect.asVoid(Effect.orDie(other.tokens.refresh(two, { forceRefresh: true })))
+      })
+      const failing = yield* Effect.fork(connect(three))
+      while (failing.unsafePoll() === null) yield* Effect.zipRight(realTime(2), TestClock.adjust("20 millis"))
+      assert.strictEqual(yield* Fiber.join(failing), 409)
+      assert.deepStrictEqual(events(), [
+        ["connection.created", three],
+        ["connection.displaced", two]
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layer))
   })
 
   it.effect("is written at any level, as information", () => {

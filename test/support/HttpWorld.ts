@@ -32,6 +32,7 @@ export interface Options {
   readonly limits?: Partial<CallerLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
   readonly atomsMaxAge?: Duration.DurationInput
+  readonly flow?: ConnectFlow.Options
   readonly logger?: Logger.Logger<unknown, void>
 }
 
@@ -60,7 +61,7 @@ export const layerOn = <A, E, R>(
         : Layer.succeed(AtomsTokens.MaxAge, Duration.decode(options.atomsMaxAge)),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
-    Layer.provide(ConnectFlow.layer({})),
+    Layer.provide(ConnectFlow.layer(options.flow ?? {})),
     Layer.provide(FlowStorage.layerMemory),
     Layer.provide(KeyRing.layerEphemeral),
     Layer.provideMerge(world),
