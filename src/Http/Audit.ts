@@ -68,27 +68,22 @@ export const audit = (
 
 /**
  * Changes a connection and tells so. A caller who hangs up changes nothing about either: it would be a way to do the one
- * without the other. `event` is told the change's result and whether there was a connection before.
+ * without the other. `event` is told whether there was a connection before.
  */
 export const changing = <A, E, R>(
   userUlid: UserUlid,
   change: Effect.Effect<A, E, R>,
-  event: (result: A, existed: boolean) => Event | undefined
+  event: (existed: boolean) => Event
 ): Effect.Effect<A, E, R | Audit | TokenStorage | HttpServerRequest.HttpServerRequest> =>
   Effect.gen(function* () {
     // Now: a connection that was closed has no address any more.
     const write = yield* Effect.flatMap(Audit, ({ trail }) => trail)
-    return yield* toTheEnd(userUlid, (existed) =>
-      Effect.tap(change, (result) => {
-        const told = event(result, existed)
-        return told === undefined ? Effect.void : write(told, { userUlid })
-      })
-    )
+    return yield* toTheEnd(userUlid, (existed) => Effect.tap(change, write(event(existed), { userUlid })))
   })
 
 /**
- * The same for what may take the Cal.com account of another user, who is told of too. What is told counts as soon as the
- * connection is stored: it may fail after that.
+ * The same for what makes a connection on its way, and may fail after that. If it takes the Cal.com account of another user,
+ * that one is told of too.
  */
 export const connecting = <A, E, R>(
   userUlid: UserUlid,

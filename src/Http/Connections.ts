@@ -82,7 +82,7 @@ export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
           const userUlid = yield* Edge.user(path.userUlid)
           const input = yield* Body.json(PutConnection)
           const connect = tokens.connect(userUlid, yield* account(input), input)
-          yield* Audit.changing(userUlid, connect, (_, existed) => Audit.connected(existed))
+          yield* Audit.changing(userUlid, connect, Audit.connected)
           return done
         }).pipe(Edge.refuseAll)
       )

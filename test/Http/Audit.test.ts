@@ -304,6 +304,24 @@ describe("the trail", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   })
 
+  it.effect("tells of an account that is taken up, also where Cal.com gives no tokens for it yet", () => {
+    const { layer, trail } = watched()
+    return Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      yield* HttpWorld.call(create())
+      yield* HttpWorld.call({ method: "DELETE", path: `/api/cal/connections/${user}`, key: keys.all })
+      trail.length = 0
+      yield* sandbox.inject(Sandbox.Fault.status(429, { kind: "forceRefresh" }))
+      const taking = yield* Effect.fork(HttpWorld.call(create(World.user(2))))
+      while (taking.unsafePoll() === null) yield* Effect.zipRight(realTime(2), TestClock.adjust("20 millis"))
+      assert.notStrictEqual((yield* Fiber.join(taking)).status, 200)
+      assert.deepStrictEqual(
+        trail.map(({ event, user }) => [event, user]),
+        [["connection.created", World.user(2)]]
+      )
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("is written at any level, as information", () => {
     const { layer, seen, trail } = watched()
     return Effect.gen(function* () {
