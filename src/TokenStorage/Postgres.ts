@@ -441,7 +441,7 @@ const tellMissingKeys = ({ missingKeys }: TokenStorage["Type"]) =>
       ? Effect.void
       : Effect.annotateLogs(
           Effect.logError(
-            "Rows are sealed under encryption keys that are not configured: their users cannot be served"
+            "Encryption keys that rows need are not configured: what is sealed under them cannot be used"
           ),
           { missingKeys: missing.map(({ id, rows }) => `${id} (${rows} rows)`).join(", ") }
         )
