@@ -33,6 +33,8 @@ export interface Options {
   readonly session?: Atoms.AtomsSession["Type"]
   readonly atomsMaxAge?: Duration.DurationInput
   readonly flow?: ConnectFlow.Options
+  /** Of sessions. Default: keys of its own. */
+  readonly keyRing?: Layer.Layer<KeyRing.KeyRing>
   readonly logger?: Logger.Logger<unknown, void>
 }
 
@@ -63,7 +65,7 @@ export const layerOn = <A, E, R>(
     ]),
     Layer.provide(ConnectFlow.layer(options.flow ?? {})),
     Layer.provide(FlowStorage.layerMemory),
-    Layer.provide(KeyRing.layerEphemeral),
+    Layer.provide(options.keyRing ?? KeyRing.layerEphemeral),
     Layer.provideMerge(world),
     Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )
