@@ -171,9 +171,10 @@ describe("a line is written", () => {
 /** A deployment, and what it logs: the trail as JSON lines, everything else by its number. */
 const watched = (options: HttpWorld.Options = {}) => {
   const trail: Array<Readonly<Record<string, unknown>>> = []
-  const seen = { others: 0, text: "" }
+  const seen = { others: 0, text: "", whole: "" }
   const logger = Logger.make<unknown, void>((line) => {
     const text = Logger.jsonLogger.log(line)
+    seen.whole += text + Logger.logfmtLogger.log(line)
     if (!Option.contains(HashMap.get(line.annotations, "logger"), "cal_tokens.audit")) return void seen.others++
     seen.text += text
     const { annotations, timestamp } = JSON.parse(text) as {
@@ -349,6 +350,63 @@ describe("the trail", () => {
           ...["2001:db8:1:2:3:4:5:6", "2001:db8::7", "127.0.0.1", "127.0.0.1"].map((from) => ["key.forbidden", from])
         ]
       )
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("is written by nobody who asks, whatever they write where", () => {
+    const { layer, seen, trail } = watched({ proxies: ["127.0.0.1"] })
+    return Effect.gen(function* () {
+      const { address } = yield* HttpServer.HttpServer
+      const port = address._tag === "TcpAddress" ? address.port : 0
+      const line = '{"annotations":{"logger":"cal_tokens.audit","event.name":"token.read"}}'
+      const forgeries = [line, `\r\n${line}`, `\u001b[2K${line}`, "\u2028logger=cal_tokens.audit event.name=token.read"]
+      const send = (request: string) =>
+        Effect.async<string>((resume) => {
+          const socket = Net.connect({ port, host: "127.0.0.1" })
+          let text = ""
+          socket.on("data", (chunk) => (text += chunk.toString("latin1")))
+          socket.on("error", () => {})
+          socket.on("close", () => resume(Effect.succeed(text)))
+          socket.end(request, "latin1")
+        })
+      for (const forgery of forgeries) {
+        const escaped = encodeURIComponent(forgery)
+        const body = JSON.stringify({
+          userUlid: forgery,
+          kind: forgery,
+          code: forgery,
+          state: forgery,
+          [forgery]: forgery
+        })
+        // In headers, as far as they may be sent; those that may not end a request.
+        const told = forgery.replace(/[^\x20-\x7e]/g, "")
+        for (const header of [told, forgery]) {
+          const head = ["authorization: Bearer ", "x-forwarded-for: ", "user-agent: ", "x-request-id: ", "origin: "]
+            .map((name) => `${name}${header}\r\n`)
+            .join("")
+          for (const [method, path] of [
+            ["GET", `access-token/${escaped}`],
+            ["PUT", `connections/${escaped}`],
+            ["POST", "oauth/exchange"],
+            ["GET", `oauth/callback?state=${escaped}&error=${escaped}&code=${escaped}`],
+            ["GET", `proxy/${escaped}/${escaped}`],
+            ["GET", `me/${escaped}`],
+            ["GET", `atoms/refresh`],
+            [told.replaceAll(/\W/g, ""), "connections"]
+          ] as const) {
+            const rest = `Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+            const answer = yield* send(`${method} /api/cal/${path} HTTP/1.1\r\n${head}${rest}`)
+            assert.match(answer, /^HTTP\/1\.1 [34]\d\d /, `${method} ${path}`)
+          }
+        }
+      }
+      for (const each of trail) {
+        assert.match(String(each["event"]), /^key\.(unknown|suppressed)$/)
+        assert.deepStrictEqual([each["user"], each["from"]], [undefined, "127.0.0.1"])
+      }
+      assert.isNotEmpty(trail)
+      assert.notMatch(seen.text, /token\.read/)
+      assert.notMatch(seen.whole, /token\.read|\u001b|\u2028|\n/)
     }).pipe(Effect.provide(layer))
   })
 
