@@ -72,6 +72,9 @@ export type Refusal = Rejection.Refusal
 export type Advice = Rejection.Advice
 export const Advice = Rejection.Advice
 
+/** A new connection is stored; `displaced` had its Cal.com account until now, and has no connection any more. */
+export type OnStored = (displaced: Option.Option<UserUlid>) => Effect.Effect<void>
+
 export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   CalTokens,
   {
@@ -96,26 +99,28 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
      * for a refresh under way; if that does not end within 25 s, it fails with `CalUnavailable` and obtains nothing. Once
      * begun it goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
+     * `onStored` is told as soon as the new one is stored, and who had the Cal.com account until then.
      */
     readonly connectWith: (
       userUlid: UserUlid,
       obtain: Effect.Effect<Connecting.Obtained, TokenError>,
-      options?: { readonly replace?: boolean | undefined }
+      options?: { readonly replace?: boolean | undefined; readonly onStored?: OnStored | undefined }
     ) => Effect.Effect<ConnectionInfo, TokenError>
     /** Stores a new pair of the same Cal.com account. */
     readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /**
-     * The number to make a user session under, of a user who is connected. It counts as handing out a token: what a page
-     * gets of it is as good as one.
+     * The number to make a user session under, of a user who is connected: {@link sessionsAfter}. It counts as handing out a
+     * token: what a page gets of it is as good as one.
      */
     readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
     /**
-     * User sessions that were made under a lower number are over. As the storage tells it, within `memoryMaxAge`: if it
-     * cannot be asked, this fails, although tokens may be served from memory.
+     * User sessions that were made under another number are over. As the storage tells it, within `memoryMaxAge`, and anew
+     * if what it told is below `known`, a number that there has been: if it cannot be asked, this fails, although tokens may
+     * be served from memory.
      */
-    readonly sessionsAfter: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
+    readonly sessionsAfter: (userUlid: UserUlid, known?: number) => Effect.Effect<number, TokenError>
     /** Ends all sessions of a user, and whatever Atoms may present, in all processes. */
     readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
     /** What is known about a connection, without tokens. */
@@ -214,7 +219,7 @@ export const makeWith = (
         const now = yield* client.now
         const decoded = yield* TokenInput.pair(input, now)
         const connection = yield* Account.resolve(client, wanted, decoded.calUserId)
-        const row = yield* storage.connect({
+        const { displaced, ...row } = yield* storage.connect({
           userUlid,
           connection,
           pair: decoded.pair,
@@ -223,7 +228,7 @@ export const makeWith = (
           handedOutAt: now,
           circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
         })
-        return yield* adopt(row, "connected")
+        return { entry: yield* adopt(row, "connected"), displaced: Option.fromNullable(displaced) }
       })
 
     return CalTokens.of({
@@ -248,12 +253,15 @@ export const makeWith = (
       reportRejected: Rejection.make({ config, client, memory, reader, serving }),
 
       connect: Effect.fn("CalTokens.connect")(function* (userUlid, wanted, input, options) {
-        return yield* info(yield* connect(userUlid, wanted, input, options))
+        return yield* info((yield* connect(userUlid, wanted, input, options)).entry)
       }, Effect.uninterruptible),
 
-      connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, options) {
+      connectWith: Effect.fn("CalTokens.connectWith")(function* (userUlid, obtain, { onStored, replace } = {}) {
         const store = (connection: Account.NewConnection, pair: TokenInput.PairInput) =>
-          Effect.map(connect(userUlid, connection, pair, { ...options, isGranted: true }), ({ row }) => row)
+          connect(userUlid, connection, pair, { replace, isGranted: true }).pipe(
+            Effect.tap(({ displaced }) => onStored?.(displaced) ?? Effect.void),
+            Effect.map(({ entry }) => entry.row)
+          )
         const work = Connecting.run(
           { config, storage, circuit, owned, notices, connect: store },
           { userUlid, obtain, since: yield* Clock.currentTimeMillis }
@@ -290,7 +298,14 @@ export const makeWith = (
         return sessionsAfter
       }),
 
-      sessionsAfter: (userUlid) => Effect.map(reader.confirmed(userUlid), ({ sessionsAfter }) => sessionsAfter),
+      sessionsAfter: (userUlid, known = 0) =>
+        reader.confirmed(userUlid).pipe(
+          Effect.filterOrElse(
+            ({ sessionsAfter }) => sessionsAfter >= known,
+            () => reader.confirmedAnew(userUlid)
+          ),
+          Effect.map(({ sessionsAfter }) => sessionsAfter)
+        ),
 
       endSessions: Effect.fn("CalTokens.endSessions")(function* (userUlid) {
         const existed = yield* storage.endSessions(userUlid)

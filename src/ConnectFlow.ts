@@ -10,7 +10,7 @@
  */
 import { Context, Data, Effect, Either, Layer, Match, Option, Redacted, type Scope } from "effect"
 import { CalClient, type OAuth2Client } from "./CalClient.js"
-import { CalTokens } from "./CalTokens.js"
+import { CalTokens, type OnStored } from "./CalTokens.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Authorization from "./ConnectFlow/Authorization.js"
 import { type Flow, FlowStorage } from "./FlowStorage.js"
@@ -95,11 +95,12 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
     /**
      * Exchanges a code that came back to the app's own callback. The state works once, for its own user; whatever this
      * answers, the next try begins with a new URL. What the user was connected to before stays until the new tokens are
-     * stored. It goes on without its caller.
+     * stored, which `onStored` is told of, whatever this answers then. It goes on without its caller.
      */
     readonly exchange: (
       userUlid: UserUlid,
-      returned: { readonly code: Redacted.Redacted; readonly state: Redacted.Redacted }
+      returned: { readonly code: Redacted.Redacted; readonly state: Redacted.Redacted },
+      onStored?: OnStored
     ) => Effect.Effect<Connected, TokenError>
     /**
      * Takes what a browser brings to our callback. Connects nobody. It may come again with the same state and code, as
@@ -107,7 +108,11 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
      */
     readonly comeBack: (parameters: URLSearchParams) => Effect.Effect<Return, StorageUnavailable>
     /** Connects the user whose completion this is, under the same rules as `exchange`. */
-    readonly confirm: (userUlid: UserUlid, completion: Redacted.Redacted) => Effect.Effect<Connected, TokenError>
+    readonly confirm: (
+      userUlid: UserUlid,
+      completion: Redacted.Redacted,
+      onStored?: OnStored
+    ) => Effect.Effect<Connected, TokenError>
   }
 >() {}
 
@@ -133,15 +138,15 @@ export const make = (
         : Effect.succeed({ clientId, redirectUrl, isPublic: options.client?.clientSecret === undefined })
     })
 
-    const connect = (userUlid: UserUlid, flow: Flow, code: Redacted.Redacted) =>
+    const connect = (userUlid: UserUlid, { replace, ...flow }: Flow, code: Redacted.Redacted, onStored?: OnStored) =>
       Effect.gen(function* () {
         const { clientId } = yield* configured
         const obtain = Effect.map(client.exchange({ code, codeVerifier: flow.codeVerifier }), (grant) => ({
           connection: { _tag: "OAuth2", clientId, calUserId: grant.calUserId, scope: grant.scope } as const,
           pair: grant.pair
         }))
-        const { connection } = yield* tokens.connectWith(userUlid, obtain, { replace: flow.replace })
-        if (flow.replace) yield* tryOut(userUlid)
+        const { connection } = yield* tokens.connectWith(userUlid, obtain, { replace, onStored })
+        if (replace) yield* tryOut(userUlid)
         return { calUserId: Option.fromNullable(connection.calUserId) }
       }).pipe(Effect.mapError(startAgain))
 
@@ -242,13 +247,13 @@ export const make = (
         return { url, expiresAt, state: Redacted.value(state), redirectUrl, scopes, codeChallenge }
       }),
 
-      exchange: Effect.fn("ConnectFlow.exchange")(function* (userUlid, returned) {
+      exchange: Effect.fn("ConnectFlow.exchange")(function* (userUlid, returned, onStored) {
         yield* configured
         const code = yield* TokenInput.token("code", returned.code)
         const state = yield* TokenInput.token("state", returned.state)
         const work = ifSigned(state, storage.take).pipe(
           Effect.flatMap(ownedBy("state", userUlid)),
-          Effect.flatMap((flow) => connect(userUlid, flow, code))
+          Effect.flatMap((flow) => connect(userUlid, flow, code, onStored))
         )
         return yield* toTheEnd(userUlid, work)
       }),
@@ -260,12 +265,12 @@ export const make = (
           : unknown
       }),
 
-      confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented) {
+      confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented, onStored) {
         yield* configured
         const completion = yield* TokenInput.token("completion", presented)
         const work = ifSigned(completion, storage.complete).pipe(
           Effect.flatMap(ownedBy("completion", userUlid)),
-          Effect.flatMap((flow) => connect(userUlid, flow, flow.code))
+          Effect.flatMap((flow) => connect(userUlid, flow, flow.code, onStored))
         )
         return yield* toTheEnd(userUlid, work)
       })

@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto"
 import { Context, Effect, Layer, Option, type Scope } from "effect"
 import { CalClient, type NewManagedUser } from "./CalClient.js"
-import { CalTokens } from "./CalTokens.js"
+import { CalTokens, type OnStored } from "./CalTokens.js"
 import * as Deadline from "./Fibers/Deadline.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
 import * as Owned from "./Fibers/Owned.js"
@@ -27,9 +27,14 @@ export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
     /**
      * Creates a managed user and connects it. A user who is connected already is answered without a call; calls for one
      * user at the same time share one. Fails with `NotManagedUser` for a user who is connected through OAuth2, and with
-     * `CalAccountInUse` when Cal.com knows the e-mail address as an account that another user is connected to.
+     * `CalAccountInUse` when Cal.com knows the e-mail address as an account that another user is connected to. `onStored` is
+     * told when a new connection is stored, whatever this answers then.
      */
-    readonly create: (userUlid: UserUlid, user: NewManagedUser) => Effect.Effect<Account, TokenError>
+    readonly create: (
+      userUlid: UserUlid,
+      user: NewManagedUser,
+      onStored?: OnStored
+    ) => Effect.Effect<Account, TokenError>
   }
 >() {}
 
@@ -72,7 +77,7 @@ export const make: Effect.Effect<
    * token of Cal.com's: the storage refuses an account of somebody else before anything happens to its tokens, and from
    * then on the refresh protocol gets a pair by itself, whatever becomes of this call.
    */
-  const takeUp = (userUlid: UserUlid, calUserId: number) =>
+  const takeUp = (userUlid: UserUlid, calUserId: number, onStored: OnStored) =>
     Effect.gen(function* () {
       const placeholder = () => `none-${randomBytes(32).toString("base64url")}`
       yield* tokens.connect(
@@ -84,11 +89,12 @@ export const make: Effect.Effect<
           accessTokenExpiresAt: (yield* client.now) - 1000
         }
       )
+      yield* onStored(Option.none())
       yield* tokens.refresh(userUlid, { reissue: true })
       return { calUserId, origin: "recovered" } as const
     })
 
-  const create = (userUlid: UserUlid, user: NewManagedUser): Effect.Effect<Account, TokenError> =>
+  const create = (userUlid: UserUlid, user: NewManagedUser, onStored: OnStored): Effect.Effect<Account, TokenError> =>
     Effect.gen(function* () {
       const before = yield* connected(userUlid)
       if (Option.isSome(before)) return before.value
@@ -102,15 +108,15 @@ export const make: Effect.Effect<
         )
         return meanwhile.value
       }
-      if (answer._tag === "Exists") return yield* takeUp(userUlid, answer.calUserId)
+      if (answer._tag === "Exists") return yield* takeUp(userUlid, answer.calUserId, onStored)
       const connection = { _tag: "ManagedUser", calUserId: answer.calUserId } as const
-      yield* tokens.connectWith(userUlid, Effect.succeed({ connection, pair: answer.pair }))
+      yield* tokens.connectWith(userUlid, Effect.succeed({ connection, pair: answer.pair }), { onStored })
       return { calUserId: answer.calUserId, origin: "created" }
     })
 
   return ManagedUsers.of({
-    create: Effect.fn("ManagedUsers.create")(function* (userUlid, user) {
-      return yield* flights.share(userUlid, create(userUlid, user))
+    create: Effect.fn("ManagedUsers.create")(function* (userUlid, user, onStored = () => Effect.void) {
+      return yield* flights.share(userUlid, create(userUlid, user, onStored))
     })
   })
 })

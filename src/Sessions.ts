@@ -35,7 +35,7 @@ export interface SessionOptions {
 /** What a session says of itself. That it is not over by now is another question. */
 export interface Session {
   readonly userUlid: UserUlid
-  /** The number that it was made under. */
+  /** The number that it was made under: it counts while that is the user's. */
   readonly after: number
   readonly methods?: ReadonlyArray<string> | undefined
   readonly paths?: ReadonlyArray<string> | undefined
@@ -102,8 +102,9 @@ export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens 
       }),
 
     isCurrent: ({ after, userUlid }) =>
-      tokens.sessionsAfter(userUlid).pipe(
-        Effect.map((sessionsAfter) => after >= sessionsAfter),
+      // Not whatever is below: of a number that somebody wrote into the database for a while, nothing must outlive the end.
+      tokens.sessionsAfter(userUlid, after).pipe(
+        Effect.map((sessionsAfter) => after === sessionsAfter),
         Effect.catchTag("TokensNotFound", () => Effect.succeed(false))
       ),
 

@@ -87,7 +87,7 @@ export interface StoredConnection {
   readonly status: Status
   /** Grows with every stored pair, across all users. */
   readonly version: number
-  /** User sessions that were made under a lower number are over; `connect` and `endSessions` raise it, as `version` grows. */
+  /** User sessions that were made under another number are over; `connect` and `endSessions` raise it, as `version` grows. */
   readonly sessionsAfter: number
   /** Milliseconds since the epoch, by the storage's clock. */
   readonly updatedAt: number
@@ -352,6 +352,12 @@ export interface ConnectRequest {
   readonly circuit?: CircuitRequest | undefined
 }
 
+/** The row after that. */
+export interface Connected extends StoredConnection {
+  /** Who had the Cal.com account until now, and has no connection any more. */
+  readonly displaced?: UserUlid | undefined
+}
+
 export interface UpdateRequest {
   readonly userUlid: UserUlid
   /** The account as it was read: of another one, the pair is not stored. */
@@ -419,7 +425,7 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     /** Stores a new connection, or a new pair for an existing one. */
     readonly connect: (
       request: ConnectRequest
-    ) => Effect.Effect<StoredConnection, CalAccountInUse | StorageUnavailable | TokenUnreadable>
+    ) => Effect.Effect<Connected, CalAccountInUse | StorageUnavailable | TokenUnreadable>
     /** Stores a new pair of the same account; `None` when there is no connection, or of another account by now. */
     readonly update: (request: UpdateRequest) => Read<Option.Option<StoredConnection>>
     /** Removes a connection with everything about it; `false` when there was none. */

@@ -408,6 +408,20 @@ describe("the creation of a session", () => {
 
 describe("sessions go on", () => {
   World.scenario(
+    "in a process that has not heard yet under which number they were made",
+    Effect.gen(function* () {
+      const { sessions, tokens } = yield* begun()
+      const other = yield* World.anotherNode()
+      const elsewhere = yield* Effect.provideService(sessionsOf(), CalTokens, other.tokens)
+      const before = yield* other.tokens.sessionsAfter(user)
+      yield* tokens.endSessions(user)
+      const { session } = yield* sessions.create(user)
+      assert.strictEqual(yield* other.tokens.sessionsAfter(user), before)
+      assert.isTrue(yield* isTaken(elsewhere, session))
+    })
+  )
+
+  World.scenario(
     "through refreshes, reissues and a new pair of the same account",
     Effect.gen(function* () {
       const { session, sessions, tokens } = yield* begun({ ttl: 86_400 })

@@ -6,6 +6,7 @@
 import { HttpServerRequest } from "@effect/platform"
 import { Clock, Context, Duration, Effect, Fiber, FiberRef, HashMap, Layer, LogLevel, Option } from "effect"
 import { Caller } from "../Api/Access.js"
+import type { OnStored } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import { TokenStorage } from "../TokenStorage.js"
 import * as ClientAddress from "./ClientAddress.js"
@@ -20,6 +21,7 @@ const events = {
   "connection.created": "A user was connected",
   "connection.replaced": "A user's connection was replaced",
   "connection.deleted": "A user was disconnected",
+  "connection.displaced": "A user's Cal.com account went to another user",
   "session.created": "A session of a user was created",
   "sessions.ended": "All sessions of a user were ended",
   "key.unknown": "An unknown API key was refused",
@@ -66,31 +68,48 @@ export const audit = (
 
 /**
  * Changes a connection and tells so. A caller who hangs up changes nothing about either: it would be a way to do the one
- * without the other. `event` is told the change's result and whether there was a connection before.
+ * without the other. `event` is told whether there was a connection before.
  */
 export const changing = <A, E, R>(
   userUlid: UserUlid,
   change: Effect.Effect<A, E, R>,
-  event: (result: A, existed: boolean) => Event | undefined
+  event: (existed: boolean) => Event
 ): Effect.Effect<A, E, R | Audit | TokenStorage | HttpServerRequest.HttpServerRequest> =>
   Effect.gen(function* () {
-    const storage = yield* TokenStorage
     // Now: a connection that was closed has no address any more.
     const write = yield* Effect.flatMap(Audit, ({ trail }) => trail)
-    const work = Effect.gen(function* () {
-      // A row that cannot be read is one.
-      const existed = yield* Effect.match(storage.find(userUlid), { onFailure: () => true, onSuccess: Option.isSome })
-      const result = yield* change
-      const told = event(result, existed)
-      if (told !== undefined) yield* write(told, { userUlid })
-      return result
-    })
-    return yield* Effect.flatten(Fiber.await(yield* Effect.forkDaemon(work)))
+    return yield* toTheEnd(userUlid, (existed) => Effect.tap(change, write(event(existed), { userUlid })))
   })
 
-/** {@link changing} for what leaves a user with a connection that was made now. */
-export const connecting = <A, E, R>(userUlid: UserUlid, connect: Effect.Effect<A, E, R>) =>
-  changing(userUlid, connect, (_, existed) => connected(existed))
+/**
+ * The same for what makes a connection on its way, and may fail after that. If it takes the Cal.com account of another user,
+ * that one is told of too.
+ */
+export const connecting = <A, E, R>(
+  userUlid: UserUlid,
+  connect: (onStored: OnStored) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R | Audit | TokenStorage | HttpServerRequest.HttpServerRequest> =>
+  Effect.gen(function* () {
+    const write = yield* Effect.flatMap(Audit, ({ trail }) => trail)
+    return yield* toTheEnd(userUlid, (existed) =>
+      connect((displaced) =>
+        Effect.zipLeft(
+          write(connected(existed), { userUlid }),
+          Effect.forEach(Option.toArray(displaced), (other) => write("connection.displaced", { userUlid: other }))
+        )
+      )
+    )
+  })
+
+/** `existed`: whether there was a connection before. */
+const toTheEnd = <A, E, R>(userUlid: UserUlid, work: (existed: boolean) => Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const { find } = yield* TokenStorage
+    // A row that cannot be read is one.
+    const existed = Effect.match(find(userUlid), { onFailure: () => true, onSuccess: Option.isSome })
+    const fiber = yield* Effect.forkDaemon(Effect.flatMap(existed, work))
+    return yield* Effect.flatten(Fiber.await(fiber))
+  })
 
 export const connected = (existed: boolean) => (existed ? "connection.replaced" : "connection.created")
 

@@ -81,7 +81,8 @@ export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
           yield* Edge.operation("putConnection")
           const userUlid = yield* Edge.user(path.userUlid)
           const input = yield* Body.json(PutConnection)
-          yield* Audit.connecting(userUlid, tokens.connect(userUlid, yield* account(input), input))
+          const connect = tokens.connect(userUlid, yield* account(input), input)
+          yield* Audit.changing(userUlid, connect, Audit.connected)
           return done
         }).pipe(Edge.refuseAll)
       )

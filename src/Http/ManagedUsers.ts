@@ -3,6 +3,7 @@ import { HttpApiBuilder } from "@effect/platform"
 import { Effect } from "effect"
 import { Api } from "../Api.js"
 import { CreateManagedUser } from "../Api/ManagedUsers.js"
+import type { OnStored } from "../CalTokens.js"
 import { ManagedUsers } from "../ManagedUsers.js"
 import * as Audit from "./Audit.js"
 import * as Body from "./Body.js"
@@ -15,12 +16,8 @@ export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
         yield* Edge.operation("createManagedUser")
         const { userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
         const userUlid = yield* Edge.user(input)
-        const { calUserId } = yield* Audit.changing(
-          userUlid,
-          managedUsers.create(userUlid, user),
-          // Who was connected before is answered, and nothing has changed.
-          ({ origin }, existed) => (origin === "connected" ? undefined : Audit.connected(existed))
-        )
+        const create = (onStored: OnStored) => managedUsers.create(userUlid, user, onStored)
+        const { calUserId } = yield* Audit.connecting(userUlid, create)
         return { success: true as const, calUserId }
       }).pipe(Edge.refuseAll)
     )

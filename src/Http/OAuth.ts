@@ -45,7 +45,7 @@ const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
           yield* Edge.operation("exchangeCode")
           const { userUlid: input, ...returned } = yield* Body.json(ExchangeCode)
           const userUlid = yield* Edge.user(input)
-          return connected(yield* Audit.connecting(userUlid, flow.exchange(userUlid, returned)))
+          return connected(yield* Audit.connecting(userUlid, (onStored) => flow.exchange(userUlid, returned, onStored)))
         }).pipe(Edge.refuseAll)
       )
       .handleRaw("confirmCompletion", () =>
@@ -53,7 +53,9 @@ const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
           yield* Edge.operation("confirmCompletion")
           const { completion, userUlid: input } = yield* Body.json(ConfirmCompletion)
           const userUlid = yield* Edge.user(input)
-          return connected(yield* Audit.connecting(userUlid, flow.confirm(userUlid, completion)))
+          return connected(
+            yield* Audit.connecting(userUlid, (onStored) => flow.confirm(userUlid, completion, onStored))
+          )
         }).pipe(Edge.refuseAll)
       )
   )

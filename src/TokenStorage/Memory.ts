@@ -274,15 +274,16 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     connect: (request) =>
       step((now) => {
         const { connection, userUlid } = request
-        if (!isFreeFor(userUlid)(connection)) {
+        const displaced = isFreeFor(userUlid)(connection) ? undefined : accounts.get(accountKey(connection))
+        if (displaced !== undefined) {
           if (request.replace !== true) return Effect.fail(new CalAccountInUse({ userUlid }))
-          for (const owner of Option.toArray(Option.fromNullable(accounts.get(accountKey(connection)))))
-            remove(owner, now)
+          remove(displaced, now)
         }
         sealed.delete(userUlid)
         closeCircuit(request.circuit, Circuits.granted, Infinity, now)
         const before = Option.fromNullable(rows.get(userUlid))
-        return Effect.succeed(store(connect(before, request, now, lastVersion + 1), "connected", now))
+        const row = store(connect(before, request, now, lastVersion + 1), "connected", now)
+        return Effect.succeed(displaced === undefined ? row : { ...row, displaced })
       }),
     update: ({ connection, pair, userUlid }) =>
       step((now) => {

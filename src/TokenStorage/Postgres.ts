@@ -220,7 +220,7 @@ export const make = (
               ? Effect.void
               : Effect.ignore(failing({ userUlid, attemptId, failure: AttemptFailure.Released({ probe }) }))
           )
-          const retryAfter = Duration.millis(answer.retry_after ?? 0)
+          const retryAfter = waitOf(answer.retry_after)
           const lastError = decodeError(answer.last_error)
           const consecutiveFailures = answer.consecutive_failures
           switch (answer.verdict) {
@@ -242,7 +242,7 @@ export const make = (
               return ClaimResult.Held({
                 row,
                 retryAfter,
-                trialIn: Duration.millis(answer.trial_in ?? 0),
+                trialIn: waitOf(answer.trial_in),
                 cause: answer.held_cause ?? "client",
                 reason: answer.held_reason ?? "",
                 sealed: yield* openAnswers(userUlid, answer.sealed)
@@ -307,7 +307,7 @@ export const make = (
                   ? Effect.succeed<FailResult>(
                       FailResult.Spared({
                         row: stored,
-                        retryAfter: Duration.millis(row.retry_after ?? 0),
+                        retryAfter: waitOf(row.retry_after),
                         cause: row.held_cause,
                         reason: row.held_reason ?? ""
                       })
@@ -357,7 +357,8 @@ export const make = (
           )
           if (row === undefined) return yield* new CalAccountInUse({ userUlid })
           yield* tell({ userUlid, version: row.version }, ...(row.displaced === null ? [] : [gone(row.displaced)]))
-          return written(userUlid, connection, pair, row)
+          const next = written(userUlid, connection, pair, row)
+          return row.displaced === null ? next : { ...next, displaced: row.displaced }
         }),
 
       update: ({ connection, pair, userUlid }) =>
@@ -440,7 +441,7 @@ const tellMissingKeys = ({ missingKeys }: TokenStorage["Type"]) =>
       ? Effect.void
       : Effect.annotateLogs(
           Effect.logError(
-            "Rows are sealed under encryption keys that are not configured: their users cannot be served"
+            "Encryption keys that rows need are not configured: what is sealed under them cannot be used"
           ),
           { missingKeys: missing.map(({ id, rows }) => `${id} (${rows} rows)`).join(", ") }
         )
@@ -519,6 +520,9 @@ const accountOf = (connection: Connection): ReadonlyArray<unknown> => [
   connection.calUserId ?? null,
   connection._tag === "OAuth2" ? (connection.scope ?? null) : null
 ]
+
+/** A wait that the database tells, whatever instants are in it. */
+const waitOf = (wait: number | null) => Duration.millis(millis(wait ?? 0))
 
 const optionalMillis = (duration: Duration.Duration | undefined) => (duration === undefined ? null : millis(duration))
 

@@ -117,7 +117,9 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   }
   if (purpose._tag === "Reissue") {
     if (!isSameAccount(row.connection, purpose.account)) return [ClaimResult.Moved({ row: stored }), row]
-    if ((row.reissuedVersion ?? 0) > purpose.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+    // A number above the row's own is nobody's reissue.
+    const reissued = row.reissuedVersion ?? 0
+    if (reissued > purpose.knownVersion && reissued <= row.version) return [ClaimResult.Newer({ row: stored }), row]
   }
   if (row.attemptId !== null && row.leaseUntil !== null && row.leaseUntil > now) {
     return [ClaimResult.Busy({ row: stored, retryAfter: until(row.leaseUntil) }), row]

@@ -2,12 +2,15 @@
 import * as Net from "node:net"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, HashMap, Layer, Logger, LogLevel, Option, Redacted, Ref, TestClock, TestServices } from "effect"
+import { Effect, Fiber, HashMap, Layer, Logger, LogLevel, Option, Redacted, Ref, TestClock, TestServices } from "effect"
 import * as Audit from "../../src/Http/Audit.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import { TokensNotFound } from "../../src/TokenError.js"
+import type { UserUlid } from "../../src/Token.js"
+import * as Flow from "../support/FlowWorld.js"
 import * as Fakes from "../support/HttpFakes.js"
 import * as HttpWorld from "../support/HttpWorld.js"
+import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { Fake, userUlid } = Fakes
@@ -168,9 +171,10 @@ describe("a line is written", () => {
 /** A deployment, and what it logs: the trail as JSON lines, everything else by its number. */
 const watched = (options: HttpWorld.Options = {}) => {
   const trail: Array<Readonly<Record<string, unknown>>> = []
-  const seen = { others: 0, text: "" }
+  const seen = { others: 0, text: "", whole: "" }
   const logger = Logger.make<unknown, void>((line) => {
     const text = Logger.jsonLogger.log(line)
+    seen.whole += text + Logger.logfmtLogger.log(line)
     if (!Option.contains(HashMap.get(line.annotations, "logger"), "cal_tokens.audit")) return void seen.others++
     seen.text += text
     const { annotations, timestamp } = JSON.parse(text) as {
@@ -264,6 +268,61 @@ describe("the trail", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("tells of who loses a Cal.com account to another user, also where that comes to nothing", () => {
+    const { layer, trail } = watched({ flow: { client: World.clientOptions().oauth2, scopes: Flow.scopes } })
+    return Effect.gen(function* () {
+      const tap = yield* StorageTap
+      const post = (path: string, body: object) =>
+        HttpWorld.call({ method: "POST", path: `/api/cal/oauth/${path}`, key: keys.manage, body })
+      const connect = (userUlid: UserUlid) =>
+        Effect.gen(function* () {
+          const { json } = yield* post("authorize-url", { userUlid, replace: true })
+          const query = yield* Flow.consent(json["url"] as string)
+          return (yield* post("exchange", { userUlid, ...Object.fromEntries(query) })).status
+        })
+      const events = () => trail.splice(0).map(({ event, user }) => [event, user])
+      const [one, two, three] = [World.user(1), World.user(2), World.user(3)]
+      assert.strictEqual(yield* connect(one), 200)
+      assert.deepStrictEqual(events(), [["connection.created", one]])
+      assert.strictEqual(yield* connect(two), 200)
+      assert.deepStrictEqual(events(), [
+        ["connection.created", two],
+        ["connection.displaced", one]
+      ])
+      // Refreshed meanwhile, which ends the tokens that are new.
+      yield* TestClock.adjust("1 minute")
+      const other = yield* World.anotherNode()
+      yield* tap.around("connect", {
+        before: Effect.asVoid(Effect.orDie(other.tokens.refresh(two, { forceRefresh: true })))
+      })
+      const failing = yield* Effect.fork(connect(three))
+      while (failing.unsafePoll() === null) yield* Effect.zipRight(realTime(2), TestClock.adjust("20 millis"))
+      assert.strictEqual(yield* Fiber.join(failing), 409)
+      assert.deepStrictEqual(events(), [
+        ["connection.created", three],
+        ["connection.displaced", two]
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  })
+
+  it.effect("tells of an account that is taken up, also where Cal.com gives no tokens for it yet", () => {
+    const { layer, trail } = watched()
+    return Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      yield* HttpWorld.call(create())
+      yield* HttpWorld.call({ method: "DELETE", path: `/api/cal/connections/${user}`, key: keys.all })
+      trail.length = 0
+      yield* sandbox.inject(Sandbox.Fault.status(429, { kind: "forceRefresh" }))
+      const taking = yield* Effect.fork(HttpWorld.call(create(World.user(2))))
+      while (taking.unsafePoll() === null) yield* Effect.zipRight(realTime(2), TestClock.adjust("20 millis"))
+      assert.notStrictEqual((yield* Fiber.join(taking)).status, 200)
+      assert.deepStrictEqual(
+        trail.map(({ event, user }) => [event, user]),
+        [["connection.created", World.user(2)]]
+      )
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("is written at any level, as information", () => {
     const { layer, seen, trail } = watched()
     return Effect.gen(function* () {
@@ -316,6 +375,63 @@ describe("the trail", () => {
         trail.map(({ from }) => from),
         cases.map(([, from]) => from)
       )
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("is written by nobody who asks, whatever they write where", () => {
+    const { layer, seen, trail } = watched({ proxies: ["127.0.0.1"] })
+    return Effect.gen(function* () {
+      const { address } = yield* HttpServer.HttpServer
+      const port = address._tag === "TcpAddress" ? address.port : 0
+      const line = '{"annotations":{"logger":"cal_tokens.audit","event.name":"token.read"}}'
+      const forgeries = [line, `\r\n${line}`, `\u001b[2K${line}`, "\u2028logger=cal_tokens.audit event.name=token.read"]
+      const send = (request: string) =>
+        Effect.async<string>((resume) => {
+          const socket = Net.connect({ port, host: "127.0.0.1" })
+          let text = ""
+          socket.on("data", (chunk) => (text += chunk.toString("latin1")))
+          socket.on("error", () => {})
+          socket.on("close", () => resume(Effect.succeed(text)))
+          socket.end(request, "latin1")
+        })
+      for (const forgery of forgeries) {
+        const escaped = encodeURIComponent(forgery)
+        const body = JSON.stringify({
+          userUlid: forgery,
+          kind: forgery,
+          code: forgery,
+          state: forgery,
+          [forgery]: forgery
+        })
+        // In headers, as far as they may be sent; those that may not end a request.
+        const told = forgery.replace(/[^\x20-\x7e]/g, "")
+        for (const header of [told, forgery]) {
+          const head = ["authorization: Bearer ", "x-forwarded-for: ", "user-agent: ", "x-request-id: ", "origin: "]
+            .map((name) => `${name}${header}\r\n`)
+            .join("")
+          for (const [method, path] of [
+            ["GET", `access-token/${escaped}`],
+            ["PUT", `connections/${escaped}`],
+            ["POST", "oauth/exchange"],
+            ["GET", `oauth/callback?state=${escaped}&error=${escaped}&code=${escaped}`],
+            ["GET", `proxy/${escaped}/${escaped}`],
+            ["GET", `me/${escaped}`],
+            ["GET", `atoms/refresh`],
+            [told.replaceAll(/\W/g, ""), "connections"]
+          ] as const) {
+            const rest = `Host: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+            const answer = yield* send(`${method} /api/cal/${path} HTTP/1.1\r\n${head}${rest}`)
+            assert.match(answer, /^HTTP\/1\.1 [34]\d\d /, `${method} ${path}`)
+          }
+        }
+      }
+      for (const each of trail) {
+        assert.match(String(each["event"]), /^key\.(unknown|suppressed)$/)
+        assert.deepStrictEqual([each["user"], each["from"]], [undefined, "127.0.0.1"])
+      }
+      assert.isNotEmpty(trail)
+      assert.notMatch(seen.text, /token\.read/)
+      assert.notMatch(seen.whole, /token\.read|\u001b|\u2028|\n/)
     }).pipe(Effect.provide(layer))
   })
 

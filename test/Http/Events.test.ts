@@ -245,6 +245,25 @@ it.scopedLive("changes of one process are told by another, where the stream also
   })
 )
 
+it.scopedLive("entries that somebody wrote into the database with instants of no calendar end nobody's stream", () =>
+  Effect.gen(function* () {
+    const { one, sql } = yield* twoProcesses({})
+    const { port } = yield* serve(one)
+    const stream = yield* open(port)
+    yield* stream.until((text) => text.includes("id: "))
+    const { userUlid } = Fixture.newUser()
+    for (const instant of ["9223372036854775807", "-9223372036854775808", "8640000000000001"]) {
+      yield* sql.unsafe(`
+        insert into cal_tokens.change (at, user_ulid, kind, version, since, reauthorized)
+        values (${instant}, '${userUlid}', 'refreshed', ${instant}, ${instant}, false)`)
+    }
+    const real = yield* connect(one)
+    const told = usersOf(eventsIn(yield* stream.until((text) => usersOf(eventsIn(text)).includes(real))))
+    assert.strictEqual(told.at(-1), real)
+    assert.include(told, userUlid)
+  })
+)
+
 describe("news", () => {
   const change: TokenChange = { userUlid: Fixture.newUser().userUlid, kind: "refreshed", at: 0 }
   const notice = TokenStorage.Notice.Missed()

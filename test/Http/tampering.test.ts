@@ -205,3 +205,53 @@ describe("with one of the victim's that counts no more they get none", () => {
     })
   )
 })
+
+describe("what is ended later, when they are gone, is ended all the same:", () => {
+  attack(
+    "a reissue is made, whatever number of an earlier one they left in the row",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const { sql, theirs } = yield* begin
+      for (const column of ["reissued_version = 9e15", "reissued_version = 9e15, version = 9e15", "version = 9e15"]) {
+        yield* sql.unsafe(`update cal_tokens.connection set ${column} where user_ulid = $1`, [victim])
+        yield* TestClock.adjust("31 seconds")
+        assert.strictEqual((yield* refresh(victim, true)).status, 200)
+      }
+      assert.strictEqual(yield* sandbox.count("forceRefresh"), 3)
+      assert.strictEqual(yield* ask(theirs.present), "Unauthorized")
+    })
+  )
+
+  attack(
+    "a session that they had made under a number of their choice",
+    Effect.gen(function* () {
+      const { sql } = yield* begin
+      const set = (assignment: string) =>
+        sql.unsafe(`update cal_tokens.connection set ${assignment} where user_ulid = $1`, [victim])
+      const use = (session: unknown) =>
+        Effect.map(call({ path: "/api/cal/me/me", key: session as string }), ({ status }) => status)
+      const [before] = yield* sql<{ readonly after: string }>`
+        select sessions_after as after from cal_tokens.connection where user_ulid = ${victim}`
+      const sessions: Array<unknown> = []
+      for (const number of ["sessions_after + 1", "sessions_after + 1000", "9007199254740991"]) {
+        yield* set(`sessions_after = ${number}, version = greatest(version, ${number})`)
+        yield* TestClock.adjust("6 seconds")
+        const { json } = yield* call({
+          method: "POST",
+          path: "/api/cal/sessions",
+          key: keys.all,
+          body: { userUlid: victim, ttl: 86_400 }
+        })
+        assert.strictEqual(yield* use(json["session"]), 200)
+        sessions.push(json["session"])
+        yield* set(`sessions_after = ${before?.after}, version = ${before?.after}`)
+      }
+      yield* TestClock.adjust("6 seconds")
+      assert.strictEqual(
+        (yield* call({ method: "DELETE", path: `/api/cal/sessions/${victim}`, key: keys.manage })).status,
+        200
+      )
+      assert.deepStrictEqual(yield* Effect.forEach(sessions, use), [401, 401, 401])
+    })
+  )
+})

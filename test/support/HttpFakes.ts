@@ -5,7 +5,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Cause, Clock, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import { CalClient } from "../../src/CalClient.js"
-import { type ConnectionInfo, CalTokens, type ValidToken } from "../../src/CalTokens.js"
+import { type ConnectionInfo, CalTokens, type OnStored, type ValidToken } from "../../src/CalTokens.js"
 import { ConnectFlow, Return } from "../../src/ConnectFlow.js"
 import * as Http from "../../src/Http.js"
 import * as KeyRing from "../../src/KeyRing.js"
@@ -138,13 +138,15 @@ export const layerServices = Layer.unwrapEffect(
         const failure = yield* Ref.get(fake.failure)
         return yield* Option.getOrElse(failure, () => value)
       })
+    const connected = (onStored: OnStored = () => Effect.void) =>
+      Effect.as(onStored(Option.none()), { calUserId: Option.some(42) })
     return Layer.mergeAll(
       KeyRing.layerEphemeral,
       Layer.mock(CalTokens, {
         ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
         connect: (...args) => answer("connect", args, Effect.succeed(info)),
-        connectWith: (...args) => answer("connectWith", args, Effect.succeed(info)),
+        connectWith: (...args) => answer("connectWith", args, Effect.as(connected(args[2]?.onStored), info)),
         disconnect: (...args) => answer("disconnect", args, Effect.void),
         beginSession: (...args) => answer("beginSession", args, Effect.succeed(7)),
         sessionsAfter: (...args) => answer("sessionsAfter", args, Effect.succeed(7)),
@@ -153,8 +155,8 @@ export const layerServices = Layer.unwrapEffect(
       }),
       Layer.mock(ConnectFlow, {
         begin: (...args) => answer("begin", args, Effect.succeed(begun)),
-        exchange: (...args) => answer("exchange", args, Effect.succeed({ calUserId: Option.some(42) })),
-        confirm: (...args) => answer("confirm", args, Effect.succeed({ calUserId: Option.some(42) })),
+        exchange: (...[user, returned, onStored]) => answer("exchange", [user, returned], connected(onStored)),
+        confirm: (...[user, completion, onStored]) => answer("confirm", [user, completion], connected(onStored)),
         comeBack: () => Effect.succeed(Return.Stop({ problem: "unknownState", backTo: Option.none() }))
       }),
       Layer.mock(CalApi, {

@@ -32,6 +32,9 @@ export interface Options {
   readonly limits?: Partial<CallerLimits.Options>
   readonly session?: Atoms.AtomsSession["Type"]
   readonly atomsMaxAge?: Duration.DurationInput
+  readonly flow?: ConnectFlow.Options
+  /** Of sessions. Default: keys of its own. */
+  readonly keyRing?: Layer.Layer<KeyRing.KeyRing>
   readonly logger?: Logger.Logger<unknown, void>
 }
 
@@ -60,9 +63,9 @@ export const layerOn = <A, E, R>(
         : Layer.succeed(AtomsTokens.MaxAge, Duration.decode(options.atomsMaxAge)),
       options.session === undefined ? Layer.empty : Layer.succeed(Atoms.AtomsSession, options.session)
     ]),
-    Layer.provide(ConnectFlow.layer({})),
+    Layer.provide(ConnectFlow.layer(options.flow ?? {})),
     Layer.provide(FlowStorage.layerMemory),
-    Layer.provide(KeyRing.layerEphemeral),
+    Layer.provide(options.keyRing ?? KeyRing.layerEphemeral),
     Layer.provideMerge(world),
     Layer.provide(Logger.replace(Logger.defaultLogger, options.logger ?? Logger.none))
   )

@@ -36,7 +36,7 @@ export const make = (options: Options): Effect.Effect<Driver, never, SqlClient.S
     const sql = yield* SqlClient.SqlClient
     const run = yield* Sql.make
     const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
-    const instantOf = options.clock === "effect" ? (now: number): number | null => now : () => null
+    const instantOf = options.clock === "effect" ? (now: number): number | null => Math.floor(now) : () => null
 
     const statement: Driver["statement"] = <A extends object>(operation: string, text: string): CallOf<A> => {
       const runOptions = { operation, timeout }

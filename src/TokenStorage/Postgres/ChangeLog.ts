@@ -9,6 +9,7 @@ import type { ReauthorizationCause } from "../../TokenError.js"
 import * as ChangeLog from "../ChangeLog.js"
 import { millis } from "../Rows.js"
 import type { Call } from "./Call.js"
+import { instant } from "./Sealing.js"
 
 interface Present {
   readonly snapshot: string
@@ -60,7 +61,13 @@ export const make = (call: Call): ChangeLog.ChangeLog => {
 
     claim: ({ holder, lease, limit }) =>
       Effect.map(claim([holder, millis(lease), limit], "now"), (rows) =>
-        rows.map(({ attempts: attempt, user_ulid: userUlid, ...row }) => ({ ...row, userUlid, attempt }))
+        rows.map(({ at, attempts: attempt, since, user_ulid: userUlid, ...row }) => ({
+          ...row,
+          userUlid,
+          at: instant(at),
+          since: instant(since),
+          attempt
+        }))
       ),
 
     settle: (id) => Effect.asVoid(settle([id])),
@@ -99,10 +106,10 @@ const exactly = ({ at, id, xid }: ChangeColumns) => ChangeLog.formatPosition({ a
 const toChange = (row: ChangeColumns): ChangeLog.LoggedChange => ({
   userUlid: row.user_ulid,
   kind: row.kind,
-  at: row.at,
+  at: instant(row.at),
   version: row.version ?? undefined,
   cause: row.cause ?? undefined,
-  since: row.since ?? undefined,
+  since: row.since === null ? undefined : instant(row.since),
   reauthorized: row.reauthorized,
   // Before the oldest writer, order is final. Among writers, only where that one stands is certain.
   position:

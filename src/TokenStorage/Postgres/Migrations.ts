@@ -15,6 +15,7 @@
 import { Migrator, SqlClient, type SqlError } from "@effect/sql"
 import { Cause, Duration, Effect, Layer, Schedule } from "effect"
 import type { StorageUnavailable } from "../../TokenError.js"
+import { maxFallbacks } from "../../TokenStorage.js"
 import * as Functions from "./Functions.js"
 import * as Sql from "./Sql.js"
 
@@ -49,6 +50,8 @@ export const migrations: Migrations = {
         access_token_expires_at bigint not null,
         refresh_token_expires_at bigint,
         fallbacks jsonb not null default '[]',
+        -- The same of its fallbacks, three at most, apart by spaces.
+        fallback_key_ids text collate "C" not null generated always as (${sql.literal(fallbackKeyIds)}) stored,
         version bigint not null,
         sessions_after bigint not null,
         status text not null default 'active' check (status in ('active', 'reauthorization_required')),
@@ -92,6 +95,7 @@ export const migrations: Migrations = {
       )`
     yield* sql`create index cal_account_user on cal_tokens.cal_account (user_ulid)`
     yield* sql`create index connection_key on cal_tokens.connection (key_id)`
+    yield* sql`create index connection_fallback_keys on cal_tokens.connection (fallback_key_ids)`
     // Where to look for the user of an access token: names are codes of its hash, and the row says whether it is theirs.
     // Several users may have one: of one team, or issued in one second.
     yield* sql`
@@ -175,6 +179,12 @@ export const migrations: Migrations = {
     }
   })
 }
+
+/** In SQL: the ids of the keys that the fallbacks of a row are sealed under. */
+const fallbackKeyIds = Array.from(
+  { length: maxFallbacks },
+  (_, place) => `split_part(coalesce(fallbacks -> ${place} ->> 'pair', ''), '.', 2)`
+).join(" || ' ' || ")
 
 const comments = {
   connection: "one row per user; instants in ms since the epoch; pairs encrypted",

@@ -1,7 +1,7 @@
 /**
  * Between the domain and what is written: a pair becomes one envelope, and a row's columns become a connection again.
  */
-import { Effect, Option, Redacted, Schema } from "effect"
+import { Effect, Option, Predicate, Redacted, Schema } from "effect"
 import { Connection, hash, TokenPair, type UserUlid } from "../../Token.js"
 import { ReauthorizationCause, TokenUnreadable } from "../../TokenError.js"
 import type {
@@ -29,7 +29,10 @@ export type Account = Pick<Columns, "kind" | "client_id" | "cal_user_id" | "scop
 /** Whose and of which account a pair is, as its row says. */
 type Owner = Pick<Columns, "user_ulid" | "kind" | "client_id" | "cal_user_id">
 
-/** What the database answers of a row: counts and instants as numbers. */
+/**
+ * What the database answers of a row: counts and instants as numbers, any numbers. Nothing but its types is sure, for
+ * others may write to the database too.
+ */
 export interface Columns {
   readonly user_ulid: UserUlid
   readonly kind: Connection["_tag"]
@@ -38,7 +41,8 @@ export interface Columns {
   readonly scope: string | null
   /** Null when whoever asked has it. */
   readonly pair: string | null
-  readonly fallbacks: ReadonlyArray<{ readonly hash: string; readonly pair: string }>
+  /** Each with its `pair`. */
+  readonly fallbacks: unknown
   readonly version: number
   readonly sessions_after: number
   readonly status: "active" | "reauthorization_required"
@@ -90,8 +94,9 @@ export const seal = (
 export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredRow, TokenUnreadable> =>
   Effect.gen(function* () {
     const { calUserId, pair } = yield* openPair(keys, row, row.pair)
-    const fallbacks = yield* Effect.forEach(row.fallbacks, (fallback) =>
-      openPair(keys, row, fallback.pair).pipe(
+    const kept: ReadonlyArray<unknown> = Array.isArray(row.fallbacks) ? row.fallbacks : [row.fallbacks]
+    const fallbacks = yield* Effect.forEach(kept, (fallback) =>
+      openPair(keys, row, pairOf(fallback)).pipe(
         Effect.filterOrFail(
           (opened) => row.kind === "ManagedUser" || (calUserId !== undefined && opened.calUserId === calUserId),
           () => new TokenUnreadable({ userUlid: row.user_ulid, reason: "of another Cal.com account than the pair" })
@@ -114,6 +119,9 @@ export const open = (keys: KeyRing["Type"], row: Columns): Effect.Effect<StoredR
       lookups: openLookups(keys, row, pair)
     }
   })
+
+const pairOf = (fallback: unknown): string | null =>
+  Predicate.hasProperty(fallback, "pair") && typeof fallback.pair === "string" ? fallback.pair : null
 
 /** The row around a pair that is at hand; another one is opened. */
 export const around = (
@@ -215,9 +223,12 @@ export const openAnswer = (
 
 /** What of a row can be shown without opening it: as it says itself. */
 export const summary = (row: Columns): ConnectionSummary => ({
-  ...standing(row, connectionOf(row)),
-  accessTokenExpiresAt: row.access_token_expires_at,
-  refreshTokenExpiresAt: row.refresh_token_expires_at ?? undefined
+  ...standing(
+    row,
+    connectionOf({ ...row, cal_user_id: row.cal_user_id && clamp(row.cal_user_id, Number.MAX_SAFE_INTEGER) })
+  ),
+  accessTokenExpiresAt: instant(row.access_token_expires_at),
+  refreshTokenExpiresAt: row.refresh_token_expires_at === null ? undefined : instant(row.refresh_token_expires_at)
 })
 
 /** A pair, and the account that was sealed with it. A row that names another one has been tampered with. */
@@ -255,7 +266,7 @@ const standing = (row: Columns, connection: Connection) => ({
   connection,
   status: statusOf(row),
   version: row.version,
-  updatedAt: row.updated_at
+  updatedAt: instant(row.updated_at)
 })
 
 export const connectionOf = (row: Account): Connection =>
@@ -274,5 +285,10 @@ const statusOf = (row: Columns): Status =>
     : {
         _tag: "ReauthorizationRequired",
         cause: isCause(row.cause) ? row.cause : "revoked",
-        since: row.since ?? row.updated_at
+        since: instant(row.since ?? row.updated_at)
       }
+
+/** What no calendar shows is the last instant that one does: of a row that somebody made up, lists and answers go on. */
+export const instant = (at: number): number => clamp(at, 8.64e15)
+
+const clamp = (value: number, most: number): number => Math.max(-most, Math.min(most, value))

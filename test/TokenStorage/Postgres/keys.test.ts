@@ -1,5 +1,5 @@
 /** Keys that rows need and a process does not have: told once at its start, and to whoever asks with an API key. */
-import type { SqlClient } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Logger, HashMap, Redacted } from "effect"
 import * as Embedded from "../../../src/Embedded.js"
@@ -70,13 +70,39 @@ for (const [name, database] of Object.entries(databases)) {
         const without = yield* start(present)
         assert.deepStrictEqual(yield* without.storage.missingKeys, [{ id: "old", rows: 5 }])
         assert.deepStrictEqual(without.lines, [
-          "ERROR | Rows are sealed under encryption keys that are not configured: their users cannot be served | old (5 rows)"
+          "ERROR | Encryption keys that rows need are not configured: what is sealed under them cannot be used | old (5 rows)"
         ])
         const third = yield* start(keyOf("third", 3))
         assert.deepStrictEqual(yield* third.storage.missingKeys, [
           { id: "old", rows: 5 },
           { id: "present", rows: 1 }
         ])
+      }).pipe(Effect.provide(database))
+    )
+
+    it.scopedLive("so is one that fallbacks alone need; what is no key's id is told to nobody", () =>
+      Effect.gen(function* () {
+        const before = yield* start(old)
+        const rotating = yield* start(`${present},${old}`)
+        const users = yield* Effect.forEach([1, 2, 3], () => connect(before.storage))
+        for (const { connection, userUlid } of users.slice(0, 2)) {
+          yield* rotating.storage.connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} again`) })
+        }
+        const without = yield* start(present)
+        assert.deepStrictEqual(yield* without.storage.missingKeys, [{ id: "old", rows: 3 }])
+        const [one, two, three] = users
+        yield* before.storage.disconnect(three?.userUlid ?? assert.fail())
+        assert.deepStrictEqual(yield* without.storage.missingKeys, [{ id: "old", rows: 2 }])
+        assert.isNotEmpty((yield* start(present)).lines)
+        // With the fallback goes the need.
+        yield* before.storage.disconnect(two?.userUlid ?? assert.fail())
+        const sql = yield* SqlClient.SqlClient
+        const write = (assignment: string) =>
+          sql.unsafe(`update cal_tokens.connection set ${assignment} where user_ulid = $1`, [one?.userUlid])
+        yield* write("fallbacks = '[]'")
+        assert.deepStrictEqual(yield* without.storage.missingKeys, [])
+        yield* write(`fallbacks = '[{"pair":"v1.x\\n}.x"}]', pair = E'v1.x\n.x'`)
+        assert.deepStrictEqual([yield* without.storage.missingKeys, (yield* start(present)).lines], [[], []])
       }).pipe(Effect.provide(database))
     )
   })

@@ -8,6 +8,7 @@ import * as Sandbox from "../../../src/Sandbox.js"
 import { type Connection, unverifiedClaims, type UserUlid } from "../../../src/Token.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
+import * as Webhook from "../../../src/Webhook.js"
 import { layerKeys } from "../../support/Keys.js"
 import { layerDatabase } from "../../support/Postgres.js"
 import * as Fixture from "../../support/StorageFixture.js"
@@ -186,6 +187,23 @@ describe("what finds a user", () => {
       const found = (userUlid: UserUlid) =>
         Effect.map(storage.findByAccessToken(Fixture.accessHash("other's"), userUlid), Option.isSome)
       assert.deepStrictEqual([yield* found(other.userUlid), yield* found(victim.userUlid)], [true, false])
+    })
+  )
+})
+
+describe("what is to be delivered", () => {
+  it.live("of somebody's making, with instants of no calendar, can be told like everything else", () =>
+    Effect.gen(function* () {
+      const { userUlid } = Fixture.newUser()
+      for (const instant of ["9223372036854775807", "-9223372036854775808", "8640000000000001"]) {
+        yield* sql.unsafe(`
+          insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
+          values ('reauthorized', '${userUlid}', ${instant}, 'revoked', ${instant}, 0)`)
+        const [transition] = yield* storage.log.claim({ holder: "x", lease: Duration.minutes(1), limit: 10 })
+        assert(transition !== undefined)
+        assert.match(Webhook.bodyOf(transition), /"timestamp":"[+-]\d+-/)
+        yield* storage.log.settle(transition.id)
+      }
     })
   )
 })

@@ -8,6 +8,9 @@ import * as Parts from "./Parts.js"
 const row: Parts.Field = ["r", "cal_tokens.connection"]
 const instant: Parts.Field = ["v_now", "bigint"]
 
+/** An instant that something is added to, whatever somebody wrote there. */
+const sane = (instant: string) => `case when ${instant} > 9e15 then 9e15::bigint else ${instant} end`
+
 const claim: Parts.Definition = {
   name: "claim_1",
   parameters: [
@@ -49,7 +52,7 @@ const claim: Parts.Definition = {
   v_hold := p_purpose = 'Hold';
   v_unheld := v_hold
     or (p_expired_for is not null and coalesce(r.attempt_started_at < v_now - p_expired_for, true));
-  v_window_over := coalesce(r.window_started_at + p_window, v_now);
+  v_window_over := coalesce((${sane("r.window_started_at")}) + p_window, v_now);
   -- What is held is given back as it was, with its window.
   v_counting := v_hold or (not v_unheld and v_window_over > v_now);
   if p_purpose = 'Refresh' and r.version > p_known_version then
@@ -59,14 +62,14 @@ const claim: Parts.Definition = {
   elsif p_purpose = 'Reissue' and (r.kind, r.client_id, r.cal_user_id) is distinct from
     ('ManagedUser', p_account_client_id, p_account_cal_user_id) then
     verdict := 'Moved';
-  elsif p_purpose = 'Reissue' and r.reissued_version > p_known_version then
+  elsif p_purpose = 'Reissue' and r.reissued_version > p_known_version and r.reissued_version <= r.version then
     verdict := 'Newer';
   elsif r.attempt_id is not null and r.lease_until > v_now then
     verdict := 'Busy';
     v_over := r.lease_until;
-  elsif r.rejected_refresh_at + p_rejected_interval > v_now then
+  elsif (${sane("r.rejected_refresh_at")}) + p_rejected_interval > v_now then
     verdict := 'RejectedRecently';
-    v_over := r.rejected_refresh_at + p_rejected_interval;
+    v_over := (${sane("r.rejected_refresh_at")}) + p_rejected_interval;
   elsif not v_unheld and r.next_attempt_at > v_now then
     verdict := 'CoolingDown';
     v_over := r.next_attempt_at;

@@ -4,7 +4,7 @@ import { pruneBatch, retention, retentionSlack, transitionRetention } from "../.
 import { millis } from "../../Rows.js"
 import type { Definition } from "./Parts.js"
 
-/** Fallbacks without the ones of some refresh tokens, newest first. */
+/** Fallbacks without the ones of some refresh tokens, newest first. What is no list of them holds none. */
 const without: Definition = {
   name: "without_1",
   parameters: [
@@ -14,8 +14,8 @@ const without: Definition = {
   ],
   returns: "jsonb",
   body: `
-  if p_fallbacks = '[]' then
-    return p_fallbacks;
+  if p_fallbacks = '[]' or jsonb_typeof(p_fallbacks) <> 'array' then
+    return '[]';
   end if;
   return (
     select coalesce(jsonb_agg(kept.entry order by kept.place), '[]') from (

@@ -29,30 +29,42 @@ const findByAccessToken: Parts.Definition = {
     order by c.version desc limit ${maxUsers};`
 }
 
-/** The ids of the keys that rows need and that are not among the given ones: one step of an index for each id. */
+/** The values of an indexed column, one step of its index for each. */
+const valuesOf = (column: string) => `
+      (select c.${column} from cal_tokens.connection c order by c.${column} limit 1)
+      union all
+      select (select c.${column} from cal_tokens.connection c where c.${column} > u.value order by c.${column} limit 1)
+      from ${column}_values u where u.value is not null`
+
+/** The ids of the keys that rows need and that are not among the given ones. A row counts once for each. */
 const missingKeys: Parts.Definition = {
   name: "missing_keys_1",
   parameters: [["ids", "jsonb"]],
   returns: "table (key_id text, rows float8)",
   body: `
   return query
-    with recursive used (id) as (
-      (select c.key_id from cal_tokens.connection c order by c.key_id limit 1)
-      union all
-      select (select c.key_id from cal_tokens.connection c where c.key_id > u.id order by c.key_id limit 1)
-      from used u where u.id is not null
+    with recursive key_id_values (value) as (${valuesOf("key_id")}
+    ), fallback_key_ids_values (value) as (${valuesOf("fallback_key_ids")}
     ), sealed (id) as (
       select split_part(s.envelope, '.', 2) from cal_tokens.sealed_answer s
       union all
       select split_part(e.value, '.', 2) from cal_tokens.connect_flow f, jsonb_each_text(to_jsonb(f)) e
       where e.value ~ '^v1\\.[^.]+\\.'
     ), missing (id, rows) as (
-      select u.id, (select count(*) from cal_tokens.connection c where c.key_id = u.id)
-      from used u where not p_ids ? u.id
+      select u.value, (select count(*) from cal_tokens.connection c where c.key_id = u.value)
+      from key_id_values u where not p_ids ? u.value
+      union all
+      select k.id, (
+        select count(*) from cal_tokens.connection c where c.fallback_key_ids = u.value and c.key_id <> k.id
+      )
+      from fallback_key_ids_values u, lateral (select distinct unnest(string_to_array(u.value, ' '))) k (id)
+      where k.id <> '' and not p_ids ? k.id
       union all
       select s.id, count(*) from sealed s where not p_ids ? s.id group by s.id
     )
-    select m.id, sum(m.rows)::float8 from missing m group by m.id order by m.id limit ${maxMissingKeys};`
+    select m.id, sum(m.rows)::float8 from missing m
+    -- Whatever else stands there is no key's id, but somebody's who wrote it.
+    where m.rows > 0 and m.id ~ '^[A-Za-z0-9_-]{1,64}$' group by m.id order by m.id limit ${maxMissingKeys};`
 }
 
 /** A page after a user, with a condition that an index may serve. */
