@@ -5,6 +5,7 @@
 import { join } from "node:path"
 import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
+import type * as Proxies from "./CalHttp/Proxies.js"
 import * as Variable from "./Environment/Variable.js"
 import * as ApiKeys from "./ApiKeys.js"
 import * as KeyRing from "./KeyRing.js"
@@ -54,6 +55,8 @@ export interface Settings {
   /** 0 takes any free one. */
   readonly port: number
   readonly cal: Cal
+  /** How other servers are reached. */
+  readonly proxies: Proxies.Options
   readonly apiKeys: ReadonlyArray<ApiKeys.ApiKey>
   /** Browser origins that the Atoms endpoint answers. */
   readonly allowedOrigins: ReadonlyArray<string>
@@ -125,6 +128,12 @@ const variables = Config.all({
   CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
   CAL_TOKENS_WEBHOOK_URL: Variable.readSecret("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
   CAL_TOKENS_WEBHOOK_SECRET: Variable.readSecret("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
+  https_proxy: Variable.readSecret("https_proxy", Variable.proxyUrl),
+  HTTPS_PROXY: Variable.readSecret("HTTPS_PROXY", Variable.proxyUrl),
+  http_proxy: Variable.readSecret("http_proxy", Variable.proxyUrl),
+  HTTP_PROXY: Variable.readSecret("HTTP_PROXY", Variable.proxyUrl),
+  no_proxy: Variable.read("no_proxy", Variable.hosts),
+  NO_PROXY: Variable.read("NO_PROXY", Variable.hosts),
   LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
   OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
@@ -134,7 +143,9 @@ const variables = Config.all({
 type Variables = Config.Config.Success<typeof variables>
 
 /** Those of the services behind a door, whatever the door is. */
-const cal: Config.Config<Cal> = Config.mapOrFail(variables, (it) => calOf(it))
+const services: Config.Config<Pick<Settings, "cal" | "proxies">> = Config.mapOrFail(variables, (it) =>
+  Either.map(calOf(it), (cal) => ({ cal, proxies: proxiesOf(it) }))
+)
 
 /** All of them together. */
 export const config: Config.Config<Settings> = variables.pipe(
@@ -149,6 +160,7 @@ export const config: Config.Config<Settings> = variables.pipe(
         host: Option.getOrElse(it.HOST, () => "127.0.0.1"),
         port: Option.getOrElse(it.PORT, () => 4000),
         cal,
+        proxies: proxiesOf(it),
         apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
         allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
         atomsMaxAge: Option.getOrElse(it.CAL_TOKENS_ATOMS_MAX_AGE, () => Duration.hours(12)),
@@ -171,7 +183,7 @@ const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
 export const load: Effect.Effect<Settings, StartError> = loading(config)
 
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
-export const loadCal: Effect.Effect<Cal, StartError> = loading(cal)
+export const loadServices: Effect.Effect<Pick<Settings, "cal" | "proxies">, StartError> = loading(services)
 
 const missing = (name: string, when: string, expected: string) =>
   Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
@@ -183,6 +195,17 @@ const webhookOf = (it: Variables): Either.Either<Option.Option<Webhook.Options>,
   return half === "CAL_TOKENS_WEBHOOK_URL"
     ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Variable.hookSecret.expected)
     : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Variable.hookUrl.expected)
+}
+
+/** Of two spellings the small one counts, as everywhere: some servers set `HTTP_PROXY` to what a request says. */
+const proxiesOf = (it: Variables): Proxies.Options => {
+  const either = <A>(small: Option.Option<A>, large: Option.Option<A>) =>
+    Option.getOrUndefined(Option.orElse(small, () => large))
+  return {
+    httpsProxy: either(it.https_proxy, it.HTTPS_PROXY),
+    httpProxy: either(it.http_proxy, it.HTTP_PROXY),
+    noProxy: either(it.no_proxy, it.NO_PROXY)
+  }
 }
 
 /** The first of these variables that is set. */

@@ -26,6 +26,7 @@ describe("settings", () => {
         cal: Environment.Cal.Sandbox({
           database: Environment.Database.Embedded({ directory: ".data/sandbox", encryptionKeys: Option.none() })
         }),
+        proxies: { httpsProxy: undefined, httpProxy: undefined, noProxy: undefined },
         apiKeys: [],
         allowedOrigins: [],
         atomsMaxAge: Duration.hours(12),
@@ -103,6 +104,8 @@ describe("settings", () => {
         OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
         CAL_TOKENS_WEBHOOK_URL: "https://u:SECRET@app.example/hooks?k=SECRET",
         CAL_TOKENS_WEBHOOK_SECRET: webhookSecret,
+        HTTPS_PROXY: "http://u:SECRET@proxy.example:3128",
+        NO_PROXY: "cal.internal",
         NODE_ENV: "development"
       })
       assert.deepStrictEqual(
@@ -127,6 +130,11 @@ describe("settings", () => {
             authorizeUrl: "http://localhost:3000/auth/oauth2/authorize",
             scopes: ["BOOKING_READ", "PROFILE_READ", "WEBHOOK_WRITE"]
           }),
+          proxies: {
+            httpsProxy: Redacted.make("http://u:SECRET@proxy.example:3128"),
+            httpProxy: undefined,
+            noProxy: "cal.internal"
+          },
           apiKeys: [
             ["ops", ["manage", "proxy", "metrics"]],
             ["web", ["proxy", "read-token"]]
@@ -200,6 +208,43 @@ describe("Cal.com's address", () => {
       assert.match(Plaintext.warnings(database, options).join("\n"), /^CAL_API_URL is http [^\n]*$/)
       const local = yield* clientSettings({ CAL_API_URL: "http://localhost:5555/v2" })
       assert.deepStrictEqual(Plaintext.warnings(local.database, local.options), [])
+    })
+  )
+})
+
+describe("proxies", () => {
+  const proxies = (variables: Record<string, string>) =>
+    Effect.map(load(variables), ({ proxies: { httpProxy, httpsProxy, noProxy } }) => [
+      httpsProxy && Redacted.value(httpsProxy),
+      httpProxy && Redacted.value(httpProxy),
+      noProxy
+    ])
+
+  it.effect("are named in either spelling, of which the small one counts, with or without a scheme", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* proxies({
+          https_proxy: "proxy.example:3128",
+          HTTPS_PROXY: "http://other.example",
+          HTTP_PROXY: "https://u:p%40@[::1]:8443/",
+          no_proxy: "*",
+          NO_PROXY: "10.0.0.0/8"
+        }),
+        ["http://proxy.example:3128", "https://u:p%40@[::1]:8443/", "*"]
+      )
+      assert.deepStrictEqual(
+        yield* proxies({ https_proxy: "", HTTPS_PROXY: "http://a", NO_PROXY: " a, 10.0.0.0/8 " }),
+        ["http://a", undefined, "a, 10.0.0.0/8"]
+      )
+    })
+  )
+
+  it.effect("are what embedders of the services get as well", () =>
+    Effect.gen(function* () {
+      const { proxies } = yield* Environment.loadServices.pipe(
+        Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["HTTP_PROXY", "http://a"]])))
+      )
+      assert.deepStrictEqual(proxies.httpProxy, Redacted.make("http://a"))
     })
   )
 })
@@ -375,6 +420,16 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_WEBHOOK_SECRET: "SECRET" }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64/],
     [{ CAL_TOKENS_WEBHOOK_SECRET: `whsec_${btoa("SECRET")}` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
     [{ CAL_TOKENS_WEBHOOK_SECRET: `${webhookSecret}!` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
+    ...[
+      "socks5://SECRET@proxy",
+      "http://SECRET@proxy",
+      "http://proxy/SECRET",
+      "http://u:SECRET%@proxy",
+      "SECRET path"
+    ].map((HTTPS_PROXY): (typeof cases)[number] => [
+      { HTTPS_PROXY },
+      /^HTTPS_PROXY must be a URL http\(s\):\/\/user:password@/
+    ]),
     [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
     [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],
     [{ PORT: "x", LOG_FORMAT: "xml" }, /^PORT must be a whole number from 0 to 65535$/]

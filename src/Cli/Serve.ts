@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Effect, Layer, Option, Redacted } from "effect"
+import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
@@ -32,13 +33,16 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
 })
 
 /** Settings that parts of the service look up where they need them. */
-const references = ({ allowedOrigins, atomsMaxAge, development, trustedProxies }: Environment.Settings) =>
-  Layer.mergeAll(
+const references = (settings: Environment.Settings) => {
+  const { allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
+  return Layer.mergeAll(
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),
-    Layer.succeed(ClientAddress.TrustedProxies, trustedProxies)
+    Layer.succeed(ClientAddress.TrustedProxies, trustedProxies),
+    Layer.succeed(Proxies, proxies)
   )
+}
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {

@@ -189,6 +189,29 @@ export const hookUrl = redacted(
   )
 )
 
+/** Without a scheme it is http, as curl has it. */
+export const proxyUrl = redacted(
+  form("a URL http(s)://user:password@host:port, of which the host is enough", (text) => {
+    const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`
+    return Option.as(
+      Option.filter(
+        parseUrl(url),
+        ({ hash, password, pathname, protocol, search, username }) =>
+          /^https?:$/.test(protocol) &&
+          /^\/?$/.test(`${pathname}${search}${hash}`) &&
+          (username === "") === (password === "") &&
+          isEscaped(username + password)
+      ),
+      url
+    )
+  })
+)
+
+const isEscaped = (text: string) => Option.isSome(Option.liftThrowable(decodeURIComponent)(text))
+
+/** Whatever other programs read into it: what is no host here matches none. */
+export const hosts = matching("a list of hosts such as cal.internal,.example.com", /^[\x20-\x7e]+$/)
+
 /** A key as Standard Webhooks write it, of 24 to 64 bytes. */
 export const hookSecret = redacted(
   form("whsec_ and the base64 of 24 to 64 bytes, for example whsec_$(openssl rand -base64 32)", (text) => {
