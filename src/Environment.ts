@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
 import type * as Proxies from "./CalHttp/Proxies.js"
+import * as ClientsFile from "./Environment/ClientsFile.js"
 import * as Variable from "./Environment/Variable.js"
 import * as ApiKeys from "./ApiKeys.js"
 import * as KeyRing from "./KeyRing.js"
@@ -43,9 +44,6 @@ export type Cal = Data.TaggedEnum<{
   Client: {
     readonly database: Database
     readonly options: CalClient.Options
-    readonly authorizeUrl: string
-    /** What people are asked to allow (OAuth2). */
-    readonly scopes: ReadonlyArray<string>
   }
 }>
 export const Cal = Data.taggedEnum<Cal>()
@@ -120,6 +118,7 @@ const variables = Config.all({
   CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
   CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
   CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
+  CAL_TOKENS_CLIENTS_FILE: Variable.readFile("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form),
   CAL_TOKENS_ENCRYPTION_KEYS: Variable.readSecret(KeyRing.variable, keyList),
   CAL_TOKENS_API_KEYS: Variable.readSecret("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
@@ -220,11 +219,6 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       return yield* missing("CAL_CLIENT_SECRET", `with ${half}`, "the secret of the platform client")
     }
     if (half !== undefined) return yield* missing("CAL_CLIENT_ID", `with ${half}`, "the id of the platform client")
-    const oauth2 = Option.map(it.CAL_OAUTH_CLIENT_ID, (clientId) => ({
-      clientId,
-      clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
-      redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL)
-    }))
     const orphan = firstSet(
       it,
       "CAL_OAUTH_CLIENT_SECRET",
@@ -232,20 +226,24 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       "CAL_OAUTH_AUTHORIZE_URL",
       "CAL_OAUTH_SCOPES"
     )
-    if (Option.isNone(oauth2) && orphan !== undefined) {
+    if (Option.isNone(it.CAL_OAUTH_CLIENT_ID) && orphan !== undefined) {
       return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
     }
-    if (Option.isSome(managed) || Option.isSome(oauth2)) {
-      const apiUrl = yield* secure(it, "CAL_API_URL", () => "https://api.cal.com/v2")
+    if (firstSet(it, "CAL_CLIENT_ID", "CAL_OAUTH_CLIENT_ID", "CAL_TOKENS_CLIENTS_FILE") !== undefined) {
+      const apiUrl = Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2")
+      if (isTooOpen(it, apiUrl)) {
+        return yield* Either.left(Variable.invalid("CAL_API_URL", `must be ${Variable.secureUrl.expected}`))
+      }
       return Cal.Client({
         database: yield* databaseOf(it),
         options: {
           apiUrl,
           managed: Option.getOrUndefined(managed),
-          oauth2: Option.getOrUndefined(oauth2)
-        },
-        authorizeUrl: yield* authorizeUrlOf(it, apiUrl),
-        scopes: Option.getOrElse(it.CAL_OAUTH_SCOPES, () => [])
+          oauth2: yield* oauth2Of(it, apiUrl),
+          ...(Option.isNone(it.CAL_TOKENS_CLIENTS_FILE)
+            ? {}
+            : { others: yield* othersOf(it, apiUrl, it.CAL_TOKENS_CLIENTS_FILE.value) })
+        }
       })
     }
     const demo = Cal.Sandbox({ database: embedded(it, "sandbox") })
@@ -267,41 +265,78 @@ const signOfDeployment = (it: Variables): string | undefined => {
   return firstSet(it, "DATABASE_URL", "CAL_API_URL", "CAL_TOKENS_ENCRYPTION_KEYS", "CAL_TOKENS_API_KEYS")
 }
 
-const secure = (it: Variables, name: "CAL_API_URL" | "CAL_OAUTH_AUTHORIZE_URL", otherwise: () => string) => {
-  const url = Option.getOrElse(it[name], otherwise)
-  return Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
-    ? Either.left(Variable.invalid(name, `must be ${Variable.secureUrl.expected}`))
-    : Either.right(url)
-}
+/** The OAuth2 client of the environment. */
+const oauth2Of = (
+  it: Variables,
+  apiUrl: string
+): Either.Either<CalClient.OAuth2Client | undefined, ConfigError.ConfigError> =>
+  Either.gen(function* () {
+    if (Option.isNone(it.CAL_OAUTH_CLIENT_ID)) return undefined
+    return {
+      clientId: it.CAL_OAUTH_CLIENT_ID.value,
+      clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
+      redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL),
+      authorizeUrl: yield* authorizeUrlOf(it, apiUrl, it.CAL_OAUTH_AUTHORIZE_URL, (problem) =>
+        Variable.invalid("CAL_OAUTH_AUTHORIZE_URL", problem)
+      ),
+      scopes: Option.getOrUndefined(it.CAL_OAUTH_SCOPES)
+    }
+  })
+
+/** Those of the file, which have ids of their own. */
+const othersOf = (it: Variables, apiUrl: string, file: ClientsFile.Clients) =>
+  Either.gen(function* () {
+    const wrong = (place: ReadonlyArray<PropertyKey>) => (problem: string) =>
+      Variable.wrongIn("CAL_TOKENS_CLIENTS_FILE", `${ClientsFile.placeOf(place)} ${problem}`)
+    const taken = new Set([it.CAL_CLIENT_ID, it.CAL_OAUTH_CLIENT_ID].flatMap(Option.toArray))
+    for (const kind of ["managed", "oauth2"] as const) {
+      for (const [index, { clientId }] of file[kind].entries()) {
+        if (taken.has(clientId)) {
+          return yield* Either.left(wrong([kind, index, "clientId"])("must be that of no other client"))
+        }
+        taken.add(clientId)
+      }
+    }
+    const oauth2 = yield* Either.all(
+      file.oauth2.map(({ authorizeUrl, ...client }, index) =>
+        Either.map(
+          authorizeUrlOf(it, apiUrl, Option.fromNullable(authorizeUrl), wrong(["oauth2", index, "authorizeUrl"])),
+          (authorizeUrl) => ({ ...client, authorizeUrl })
+        )
+      )
+    )
+    return { managed: file.managed, oauth2 }
+  })
+
+const isTooOpen = (it: Variables, url: string) =>
+  Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
 
 /** Cal.com runs twice, and nobody who consented at the one is known at the other. */
 const twinOf = (url: string) => /(?:^|\.)(cal\.(?:com|eu))$/.exec(new URL(url).hostname)?.[1]
 
 /** The consent page is at the same Cal.com as the API. */
-const authorizeUrlOf = (it: Variables, apiUrl: string): Either.Either<string, ConfigError.ConfigError> =>
-  Either.gen(function* () {
-    const twin = twinOf(apiUrl)
-    if (Option.isSome(it.CAL_OAUTH_CLIENT_ID) && twin === undefined && Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)) {
-      return yield* missing(
-        "CAL_OAUTH_AUTHORIZE_URL",
-        "with an OAuth2 client and a CAL_API_URL of one's own",
-        "the page https://<your Cal.com>/auth/oauth2/authorize"
-      )
-    }
-    const url = yield* secure(
-      it,
-      "CAL_OAUTH_AUTHORIZE_URL",
-      () => `https://app.${twin ?? "cal.com"}/auth/oauth2/authorize`
-    )
-    return twinOf(url) === twin || Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)
-      ? url
-      : yield* Either.left(
-          Variable.invalid(
-            "CAL_OAUTH_AUTHORIZE_URL",
-            "must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"
+const authorizeUrlOf = (
+  it: Variables,
+  apiUrl: string,
+  given: Option.Option<string>,
+  wrong: (problem: string) => ConfigError.ConfigError
+): Either.Either<string, ConfigError.ConfigError> => {
+  const twin = twinOf(apiUrl)
+  if (Option.isNone(given)) {
+    return twin === undefined
+      ? Either.left(
+          wrong(
+            "is required with an OAuth2 client and a CAL_API_URL of one's own: " +
+              "the page https://<your Cal.com>/auth/oauth2/authorize"
           )
         )
-  })
+      : Either.right(`https://app.${twin}/auth/oauth2/authorize`)
+  }
+  if (isTooOpen(it, given.value)) return Either.left(wrong(`must be ${Variable.secureUrl.expected}`))
+  return twinOf(given.value) === twin
+    ? Either.right(given.value)
+    : Either.left(wrong("must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"))
+}
 
 const embedded = (it: Variables, ...below: ReadonlyArray<string>): Embedded =>
   Database.Embedded({

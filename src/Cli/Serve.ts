@@ -46,13 +46,11 @@ const references = (settings: Environment.Settings) => {
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
-    Client: ({ authorizeUrl, database, options, scopes }) =>
+    Client: ({ database, options }) =>
       announceService.pipe(
         Layer.provide(listen(settings, Http.layer)),
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
-        Layer.provide(
-          ConnectFlow.layer({ client: options.oauth2, authorizeUrl, scopes, returnUrls: settings.returnUrls })
-        ),
+        Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
         Layer.provide(Services.layerCal(database, options))
       ),
@@ -63,7 +61,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
-        Layer.provide(ConnectFlow.layer({ ...Demo.connectOptions(url), returnUrls: settings.returnUrls })),
+        Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
         Layer.provide(Services.layerSandbox(database, url))
       )

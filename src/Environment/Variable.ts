@@ -38,6 +38,25 @@ export const readSecret = <A>(name: string, form: Form<A>): Config.Config<Option
     })
   )
 
+/** What stands in a file that the variable names; `form` judges it by its places. */
+export const readFile = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
+  raw(name).pipe(
+    Config.mapOrFail(
+      Option.match({
+        onNone: () => Either.right(Option.none<A>()),
+        onSome: (file) =>
+          Either.flatMap(contentOf(name, file), (text) =>
+            Either.mapBoth(form.parse(text), { onLeft: (problem) => wrongIn(name, problem), onRight: Option.some })
+          )
+      })
+    ),
+    Config.withDescription(`a file with ${form.expected}`)
+  )
+
+/** What is wrong in a file that a variable names. */
+export const wrongIn = (name: string, problem: string): ConfigError.ConfigError =>
+  invalid(name, `names a file in which ${problem}`)
+
 const raw = (name: string) =>
   Config.string(name).pipe(
     Config.option,

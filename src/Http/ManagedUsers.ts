@@ -13,11 +13,11 @@ export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
     handlers.handleRaw("createManagedUser", () =>
       Effect.gen(function* () {
         yield* Edge.operation("createManagedUser")
-        const { userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
+        const { clientId, userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
         const userUlid = yield* Edge.user(input)
         const { calUserId } = yield* Audit.changing(
           userUlid,
-          managedUsers.create(userUlid, user),
+          managedUsers.create(userUlid, user, { clientId }),
           // Who was connected before is answered, and nothing has changed.
           ({ origin }, existed) => (origin === "connected" ? undefined : Audit.connected(existed))
         )
