@@ -2,10 +2,11 @@
  * The Cal.com HTTP client for token endpoints. It speaks Cal.com's two dialects (platform and OAuth2) and says of every
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
-import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted } from "effect"
+import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted, Struct } from "effect"
 import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
 import * as CalTime from "./CalHttp/CalTime.js"
+import * as Clients from "./CalClient/Clients.js"
 import * as Outcome from "./CalClient/Outcome.js"
 import * as RateLimits from "./CalHttp/RateLimits.js"
 import * as Requests from "./CalClient/Requests.js"
@@ -26,6 +27,17 @@ export {
   CallFailure
 } from "./CalClient/Outcome.js"
 
+/** A configured client, as far as it is no secret. */
+export interface ConfiguredClient {
+  readonly clientId: string
+}
+
+/** The same for OAuth2. */
+export interface ConfiguredOAuth2Client extends ConfiguredClient, Omit<Requests.OAuth2Client, "clientSecret"> {
+  /** Without a secret: it uses PKCE. */
+  readonly isPublic: boolean
+}
+
 /** What a call knows of the user and of whoever makes it. */
 export interface Asked extends TokenAnswer.Kept {
   /**
@@ -40,8 +52,11 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
   {
     /** Base of Cal.com's API, without a trailing slash. */
     readonly apiUrl: string
-    readonly managedClientId: Option.Option<string>
-    readonly oauth2ClientId: Option.Option<string>
+    /** Who is configured. */
+    readonly clients: {
+      readonly managed: Clients.Clients<ConfiguredClient>
+      readonly oauth2: Clients.Clients<ConfiguredOAuth2Client>
+    }
     /** Cal.com's time in milliseconds: our clock, corrected by the `Date` header of its answers. */
     readonly now: Effect.Effect<number>
     /** Learns Cal.com's time from the headers of any of its answers; `sentAt`: when it was asked, by our clock, in ms. */
@@ -58,14 +73,19 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     readonly reissue: (connection: ManagedUser, asked?: Asked) => Effect.Effect<TokenAnswer.Grant, Outcome.CallFailure>
     /** Of a client's secrets, in any order, and Cal.com's address, as they are configured here; none can be read from it. */
     readonly fingerprint: (clientId: string) => string
-    /** Exchanges an authorization code (OAuth2). */
+    /** Exchanges an authorization code (OAuth2) of the client that is named, or meant without a name. */
     readonly exchange: (input: {
+      readonly clientId?: string | undefined
       readonly code: Redacted.Redacted
       readonly codeVerifier?: Redacted.Redacted | undefined
     }) => Effect.Effect<TokenAnswer.Grant, TokenError>
-    /** Creates a managed user; an existing one with that e-mail address answers its id instead of a pair. */
+    /**
+     * Creates a managed user of the client that is named, or meant without a name; an existing one with that e-mail address
+     * answers its id instead of a pair.
+     */
     readonly createManagedUser: (
-      user: Requests.NewManagedUser
+      user: Requests.NewManagedUser,
+      clientId?: string
     ) => Effect.Effect<
       | { readonly _tag: "Created"; readonly calUserId: number; readonly pair: TokenPair }
       | { readonly _tag: "Exists"; readonly calUserId: number },
@@ -93,11 +113,8 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
     const rateLimits = yield* RateLimits.make
     const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)
 
-    const managed = options.managed && {
-      ...options.managed,
-      secrets: Secrets.make(options.managed.clientId, ...Secrets.list(options.managed.clientSecret))
-    }
-    const oauth2 = options.oauth2 && { ...options.oauth2, secrets: oauth2Secrets(options.oauth2) }
+    const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets)
+    const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets)
 
     const call = <Secret>(
       call: Outcome.Call,
@@ -117,21 +134,23 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
       const { clientId } = connection
       const expected = { ...expectedOf(connection, kept), sent: refreshToken }
       if (connection._tag === "ManagedUser") {
-        return managed?.clientId !== clientId
+        const client = managed.all.get(clientId)
+        return client === undefined
           ? Effect.fail(Outcome.notConfigured(clientId))
           : call(
-              { operation: "refresh", clientId, secrets: secrets(managed, refreshToken) },
-              managed,
+              { operation: "refresh", clientId, secrets: secrets(client, refreshToken) },
+              client,
               (clientSecret) => Requests.refreshManaged(apiUrl, { clientId, clientSecret }, refreshToken),
               expected,
               deadline
             )
       }
-      return oauth2?.clientId !== clientId
+      const client = oauth2.all.get(clientId)
+      return client === undefined
         ? Effect.fail(Outcome.notConfigured(clientId))
         : call(
-            { operation: "refresh", clientId, secrets: secrets(oauth2, refreshToken) },
-            oauth2,
+            { operation: "refresh", clientId, secrets: secrets(client, refreshToken) },
+            client,
             (clientSecret) => Requests.refreshOAuth2(apiUrl, { clientId, clientSecret }, refreshToken),
             expected,
             deadline
@@ -140,20 +159,22 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
 
     const reissue: Service["reissue"] = (user, { deadline, ...kept } = {}) => {
       const { calUserId, clientId } = user
-      return managed?.clientId !== clientId
+      const client = managed.all.get(clientId)
+      return client === undefined
         ? Effect.fail(Outcome.notConfigured(clientId))
         : call(
-            { operation: "reissue", clientId, secrets: secrets(managed) },
-            managed,
+            { operation: "reissue", clientId, secrets: secrets(client) },
+            client,
             (clientSecret) => Requests.reissue(apiUrl, { clientId, clientSecret }, calUserId),
             expectedOf(user, kept),
             deadline
           )
     }
 
-    const exchange: Service["exchange"] = ({ code, codeVerifier }) =>
+    const exchange: Service["exchange"] = ({ code, codeVerifier, ...named }) =>
       Effect.gen(function* () {
-        const client = yield* configured(oauth2, "no OAuth2 client is configured")
+        const chosen = yield* oauth2.choose(named.clientId)
+        const client = yield* configured(Option.getOrUndefined(chosen), "no OAuth2 client is configured")
         const { clientId } = client
         const redirectUrl = yield* configured(client.redirectUrl, "no redirect URL of the OAuth2 client is configured")
         if (client.clientSecret === undefined && codeVerifier === undefined) {
@@ -167,9 +188,10 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
         ).pipe(Effect.mapError(({ error }) => error))
       })
 
-    const createManagedUser: Service["createManagedUser"] = (user) =>
+    const createManagedUser: Service["createManagedUser"] = (user, named) =>
       Effect.gen(function* () {
-        const client = yield* configured(managed, "no platform client is configured")
+        const chosen = yield* managed.choose(named)
+        const client = yield* configured(Option.getOrUndefined(chosen), "no platform client is configured")
         const { clientId } = client
         const details: Outcome.Call = { operation: "createManagedUser", clientId, secrets: secrets(client) }
         const created = Effect.gen(function* () {
@@ -209,15 +231,20 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
 
     return {
       apiUrl,
-      managedClientId: Option.fromNullable(options.managed?.clientId),
-      oauth2ClientId: Option.fromNullable(options.oauth2?.clientId),
+      clients: {
+        managed: Clients.map(managed, Struct.pick("clientId")),
+        oauth2: Clients.map(oauth2, (client) => ({
+          ...Struct.omit(client, "clientSecret", "secrets"),
+          isPublic: client.clientSecret === undefined
+        }))
+      },
       now: calTime.now,
       observeDate: calTime.observe,
       rateLimit: rateLimits.get,
       refresh,
       reissue,
       fingerprint: (clientId) => {
-        const client = [managed, oauth2].find((each) => each?.clientId === clientId)
+        const client = managed.all.get(clientId) ?? oauth2.all.get(clientId)
         const sorted = client === undefined ? [] : secrets(client).map(Redacted.value).sort()
         return hash(Redacted.make(JSON.stringify([clientId, apiUrl, ...sorted]))).slice(0, 16)
       },
@@ -253,11 +280,19 @@ export const readAgain = (
 const noUserId = (call: Outcome.Call) =>
   Effect.fail(Outcome.CallFailure.Unknown({ error: Outcome.undecodable(call, "data.user.id is missing") }))
 
-const oauth2Secrets = ({
-  clientId,
-  clientSecret
-}: Requests.OAuth2Client): Secrets.Secrets<Redacted.Redacted | undefined> =>
-  clientSecret === undefined ? Secrets.make(clientId, undefined) : Secrets.make(clientId, ...Secrets.list(clientSecret))
+const withManagedSecrets = (client: Requests.ManagedClient) => ({
+  ...client,
+  secrets: Secrets.make(client.clientId, ...Secrets.list(client.clientSecret))
+})
+
+const withOAuth2Secrets = (client: Requests.OAuth2Client) => {
+  const { clientId, clientSecret } = client
+  const secrets: Secrets.Secrets<Redacted.Redacted | undefined> =
+    clientSecret === undefined
+      ? Secrets.make(clientId, undefined)
+      : Secrets.make(clientId, ...Secrets.list(clientSecret))
+  return { ...client, secrets }
+}
 
 /** What no error of a call may show. */
 const secrets = (

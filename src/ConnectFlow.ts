@@ -9,9 +9,10 @@
  * their calendar to somebody else's account.
  */
 import { Context, Data, Effect, Either, Layer, Match, Option, Redacted, type Scope } from "effect"
-import { CalClient, type OAuth2Client } from "./CalClient.js"
+import { CalClient } from "./CalClient.js"
 import { CalTokens, type OnStored } from "./CalTokens.js"
 import * as Owned from "./Fibers/Owned.js"
+import * as Outcome from "./CalClient/Outcome.js"
 import * as Authorization from "./ConnectFlow/Authorization.js"
 import { type Flow, FlowStorage } from "./FlowStorage.js"
 import * as ReturnUrls from "./ConnectFlow/ReturnUrls.js"
@@ -28,18 +29,15 @@ import {
 } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 
+/** The OAuth2 clients are those of `CalClient`. Without one that has a redirect URL, every flow fails with a word about that. */
 export interface Options {
-  /** The client of `CalClient`. Without it, or without its redirect URL, every flow fails with a word about that. */
-  readonly client?: OAuth2Client | undefined
-  /** Cal.com's consent page; default `https://app.cal.com/auth/oauth2/authorize`. */
-  readonly authorizeUrl?: string | undefined
-  /** What is asked for; needed unless the client is one of the old kind, which has no scopes. */
-  readonly scopes?: ReadonlyArray<string> | undefined
   /** Where browsers may be sent back to: an URL allows its origin, and its path with everything below. */
   readonly returnUrls?: ReadonlyArray<string> | undefined
 }
 
 export interface BeginOptions {
+  /** Which OAuth2 client the person is asked to trust; absent: the usual one, or the only one. */
+  readonly clientId?: string | undefined
   /** Where the browser goes after our callback. Absent: the app hosts the callback itself. */
   readonly returnTo?: string | undefined
   /** Take the Cal.com account from another user, if it turns out to be connected to one. */
@@ -89,7 +87,8 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
   ConnectFlow,
   {
     /**
-     * Begins a flow. Fails with `CalClientMisconfigured` when no OAuth2 client is configured.
+     * Begins a flow. Fails with `CalClientMisconfigured` when no OAuth2 client is configured, and with `InvalidInput` when
+     * it is not clear which one is meant.
      */
     readonly begin: (userUlid: UserUlid, options?: BeginOptions) => Effect.Effect<Begun, TokenError>
     /**
@@ -121,27 +120,34 @@ export const make = (
 ): Effect.Effect<Context.Tag.Service<ConnectFlow>, never, CalClient | CalTokens | FlowStorage | Scope.Scope> =>
   Effect.gen(function* () {
     const client = yield* CalClient
+    const clients = client.clients.oauth2
     const tokens = yield* CalTokens
     const storage = yield* FlowStorage
     const { shutdownWait } = yield* TokenConfig
-    const { authorizeUrl = Authorization.defaultAuthorizeUrl, returnUrls = [], scopes = [] } = options
+    const { returnUrls = [] } = options
     const owned = yield* Owned.make({ shutdownWait, onAbandoned: reportAbandoned })
 
     /** Once a state is used up nobody's leaving may cut what follows. */
     const toTheEnd = <A, E>(userUlid: UserUlid, work: Effect.Effect<A, E>) =>
       Effect.suspend(() => Effect.flatten(owned.runToEnd(work, userUlid).await))
 
-    const configured = Effect.suspend(() => {
-      const { clientId, redirectUrl } = options.client ?? {}
-      return clientId === undefined || redirectUrl === undefined
-        ? notConfigured()
-        : Effect.succeed({ clientId, redirectUrl, isPublic: options.client?.clientSecret === undefined })
-    })
+    const chosen = (clientId: string | undefined) =>
+      Effect.flatMap(clients.choose(clientId), (found) => {
+        const chosen = Option.getOrUndefined(found)
+        return chosen?.redirectUrl === undefined
+          ? notConfigured()
+          : Effect.succeed({ ...chosen, redirectUrl: chosen.redirectUrl })
+      })
+
+    /** Fails before a state is used up in vain. */
+    const isOn = [...clients.all.values()].some(({ redirectUrl }) => redirectUrl !== undefined)
+    const on = Effect.suspend(() => (isOn ? Effect.void : notConfigured()))
 
     const connect = (userUlid: UserUlid, { replace, ...flow }: Flow, code: Redacted.Redacted, onStored?: OnStored) =>
       Effect.gen(function* () {
-        const { clientId } = yield* configured
-        const obtain = Effect.map(client.exchange({ code, codeVerifier: flow.codeVerifier }), (grant) => ({
+        const { clientId, codeVerifier } = flow
+        if (!clients.all.has(clientId)) return yield* Effect.fail(Outcome.notConfigured(clientId).error)
+        const obtain = Effect.map(client.exchange({ clientId, code, codeVerifier }), (grant) => ({
           connection: { _tag: "OAuth2", clientId, calUserId: grant.calUserId, scope: grant.scope } as const,
           pair: grant.pair
         }))
@@ -200,8 +206,9 @@ export const make = (
       Effect.gen(function* () {
         const stateHash = hash(state)
         const flow = Option.getOrUndefined(yield* storage.find(stateHash))
-        const clientId = options.client?.clientId
-        if (flow === undefined || clientId === undefined) return unknown
+        const asked = flow && clients.all.get(flow.clientId)
+        if (flow === undefined || asked === undefined) return unknown
+        const { authorizeUrl = Authorization.defaultAuthorizeUrl, clientId } = asked
         // What is allowed may have changed since the flow began.
         const returnTo = yield* Effect.option(ReturnUrls.check(returnUrls, flow.returnTo ?? ""))
         const returned = Either.filterOrLeft(
@@ -236,19 +243,26 @@ export const make = (
       })
 
     return ConnectFlow.of({
-      begin: Effect.fn("ConnectFlow.begin")(function* (userUlid, { replace = false, returnTo } = {}) {
-        const { clientId, isPublic, redirectUrl } = yield* configured
+      begin: Effect.fn("ConnectFlow.begin")(function* (userUlid, { replace = false, returnTo, ...named } = {}) {
+        const asked = yield* chosen(named.clientId)
+        const { authorizeUrl = Authorization.defaultAuthorizeUrl, clientId, redirectUrl, scopes = [] } = asked
         const allowed = returnTo === undefined ? undefined : yield* ReturnUrls.check(returnUrls, returnTo)
         const state = yield* storage.sign(yield* Authorization.random)
-        const codeVerifier = isPublic ? yield* Authorization.codeVerifier : undefined
+        const codeVerifier = asked.isPublic ? yield* Authorization.codeVerifier : undefined
         const codeChallenge = codeVerifier && (yield* Authorization.codeChallenge(codeVerifier))
         const url = Authorization.url(authorizeUrl, { clientId, redirectUrl, scopes, state, codeChallenge })
-        const expiresAt = yield* storage.begin(hash(state), { userUlid, returnTo: allowed, replace, codeVerifier })
+        const expiresAt = yield* storage.begin(hash(state), {
+          userUlid,
+          clientId,
+          returnTo: allowed,
+          replace,
+          codeVerifier
+        })
         return { url, expiresAt, state: Redacted.value(state), redirectUrl, scopes, codeChallenge }
       }),
 
       exchange: Effect.fn("ConnectFlow.exchange")(function* (userUlid, returned, onStored) {
-        yield* configured
+        yield* on
         const code = yield* TokenInput.token("code", returned.code)
         const state = yield* TokenInput.token("state", returned.state)
         const work = ifSigned(state, storage.take).pipe(
@@ -266,7 +280,7 @@ export const make = (
       }),
 
       confirm: Effect.fn("ConnectFlow.confirm")(function* (userUlid, presented, onStored) {
-        yield* configured
+        yield* on
         const completion = yield* TokenInput.token("completion", presented)
         const work = ifSigned(completion, storage.complete).pipe(
           Effect.flatMap(ownedBy("completion", userUlid)),

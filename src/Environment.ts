@@ -5,6 +5,8 @@
 import { join } from "node:path"
 import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
+import type * as Proxies from "./CalHttp/Proxies.js"
+import * as ClientsFile from "./Environment/ClientsFile.js"
 import * as Variable from "./Environment/Variable.js"
 import * as ApiKeys from "./ApiKeys.js"
 import * as KeyRing from "./KeyRing.js"
@@ -42,9 +44,6 @@ export type Cal = Data.TaggedEnum<{
   Client: {
     readonly database: Database
     readonly options: CalClient.Options
-    readonly authorizeUrl: string
-    /** What people are asked to allow (OAuth2). */
-    readonly scopes: ReadonlyArray<string>
   }
 }>
 export const Cal = Data.taggedEnum<Cal>()
@@ -54,6 +53,8 @@ export interface Settings {
   /** 0 takes any free one. */
   readonly port: number
   readonly cal: Cal
+  /** How other servers are reached. */
+  readonly proxies: Proxies.Options
   readonly apiKeys: ReadonlyArray<ApiKeys.ApiKey>
   /** Browser origins that the Atoms endpoint answers. */
   readonly allowedOrigins: ReadonlyArray<string>
@@ -117,6 +118,7 @@ const variables = Config.all({
   CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
   CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
   CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
+  CAL_TOKENS_CLIENTS_FILE: Variable.readFile("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form),
   CAL_TOKENS_ENCRYPTION_KEYS: Variable.readSecret(KeyRing.variable, keyList),
   CAL_TOKENS_API_KEYS: Variable.readSecret("CAL_TOKENS_API_KEYS", ApiKeys),
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
@@ -125,6 +127,12 @@ const variables = Config.all({
   CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
   CAL_TOKENS_WEBHOOK_URL: Variable.readSecret("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
   CAL_TOKENS_WEBHOOK_SECRET: Variable.readSecret("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
+  https_proxy: Variable.readSecret("https_proxy", Variable.proxyUrl),
+  HTTPS_PROXY: Variable.readSecret("HTTPS_PROXY", Variable.proxyUrl),
+  http_proxy: Variable.readSecret("http_proxy", Variable.proxyUrl),
+  HTTP_PROXY: Variable.readSecret("HTTP_PROXY", Variable.proxyUrl),
+  no_proxy: Variable.read("no_proxy", Variable.hosts),
+  NO_PROXY: Variable.read("NO_PROXY", Variable.hosts),
   LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
   OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
@@ -134,7 +142,9 @@ const variables = Config.all({
 type Variables = Config.Config.Success<typeof variables>
 
 /** Those of the services behind a door, whatever the door is. */
-const cal: Config.Config<Cal> = Config.mapOrFail(variables, (it) => calOf(it))
+const services: Config.Config<Pick<Settings, "cal" | "proxies">> = Config.mapOrFail(variables, (it) =>
+  Either.map(calOf(it), (cal) => ({ cal, proxies: proxiesOf(it) }))
+)
 
 /** All of them together. */
 export const config: Config.Config<Settings> = variables.pipe(
@@ -149,6 +159,7 @@ export const config: Config.Config<Settings> = variables.pipe(
         host: Option.getOrElse(it.HOST, () => "127.0.0.1"),
         port: Option.getOrElse(it.PORT, () => 4000),
         cal,
+        proxies: proxiesOf(it),
         apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
         allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
         atomsMaxAge: Option.getOrElse(it.CAL_TOKENS_ATOMS_MAX_AGE, () => Duration.hours(12)),
@@ -171,7 +182,7 @@ const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
 export const load: Effect.Effect<Settings, StartError> = loading(config)
 
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
-export const loadCal: Effect.Effect<Cal, StartError> = loading(cal)
+export const loadServices: Effect.Effect<Pick<Settings, "cal" | "proxies">, StartError> = loading(services)
 
 const missing = (name: string, when: string, expected: string) =>
   Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
@@ -183,6 +194,17 @@ const webhookOf = (it: Variables): Either.Either<Option.Option<Webhook.Options>,
   return half === "CAL_TOKENS_WEBHOOK_URL"
     ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Variable.hookSecret.expected)
     : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Variable.hookUrl.expected)
+}
+
+/** Of two spellings the small one counts, as everywhere: some servers set `HTTP_PROXY` to what a request says. */
+const proxiesOf = (it: Variables): Proxies.Options => {
+  const either = <A>(small: Option.Option<A>, large: Option.Option<A>) =>
+    Option.getOrUndefined(Option.orElse(small, () => large))
+  return {
+    httpsProxy: either(it.https_proxy, it.HTTPS_PROXY),
+    httpProxy: either(it.http_proxy, it.HTTP_PROXY),
+    noProxy: either(it.no_proxy, it.NO_PROXY)
+  }
 }
 
 /** The first of these variables that is set. */
@@ -197,11 +219,6 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       return yield* missing("CAL_CLIENT_SECRET", `with ${half}`, "the secret of the platform client")
     }
     if (half !== undefined) return yield* missing("CAL_CLIENT_ID", `with ${half}`, "the id of the platform client")
-    const oauth2 = Option.map(it.CAL_OAUTH_CLIENT_ID, (clientId) => ({
-      clientId,
-      clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
-      redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL)
-    }))
     const orphan = firstSet(
       it,
       "CAL_OAUTH_CLIENT_SECRET",
@@ -209,20 +226,24 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       "CAL_OAUTH_AUTHORIZE_URL",
       "CAL_OAUTH_SCOPES"
     )
-    if (Option.isNone(oauth2) && orphan !== undefined) {
+    if (Option.isNone(it.CAL_OAUTH_CLIENT_ID) && orphan !== undefined) {
       return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
     }
-    if (Option.isSome(managed) || Option.isSome(oauth2)) {
-      const apiUrl = yield* secure(it, "CAL_API_URL", () => "https://api.cal.com/v2")
+    if (firstSet(it, "CAL_CLIENT_ID", "CAL_OAUTH_CLIENT_ID", "CAL_TOKENS_CLIENTS_FILE") !== undefined) {
+      const apiUrl = Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2")
+      if (isTooOpen(it, apiUrl)) {
+        return yield* Either.left(Variable.invalid("CAL_API_URL", `must be ${Variable.secureUrl.expected}`))
+      }
       return Cal.Client({
         database: yield* databaseOf(it),
         options: {
           apiUrl,
           managed: Option.getOrUndefined(managed),
-          oauth2: Option.getOrUndefined(oauth2)
-        },
-        authorizeUrl: yield* authorizeUrlOf(it, apiUrl),
-        scopes: Option.getOrElse(it.CAL_OAUTH_SCOPES, () => [])
+          oauth2: yield* oauth2Of(it, apiUrl),
+          ...(Option.isNone(it.CAL_TOKENS_CLIENTS_FILE)
+            ? {}
+            : { others: yield* othersOf(it, apiUrl, it.CAL_TOKENS_CLIENTS_FILE.value) })
+        }
       })
     }
     const demo = Cal.Sandbox({ database: embedded(it, "sandbox") })
@@ -244,41 +265,78 @@ const signOfDeployment = (it: Variables): string | undefined => {
   return firstSet(it, "DATABASE_URL", "CAL_API_URL", "CAL_TOKENS_ENCRYPTION_KEYS", "CAL_TOKENS_API_KEYS")
 }
 
-const secure = (it: Variables, name: "CAL_API_URL" | "CAL_OAUTH_AUTHORIZE_URL", otherwise: () => string) => {
-  const url = Option.getOrElse(it[name], otherwise)
-  return Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
-    ? Either.left(Variable.invalid(name, `must be ${Variable.secureUrl.expected}`))
-    : Either.right(url)
-}
+/** The OAuth2 client of the environment. */
+const oauth2Of = (
+  it: Variables,
+  apiUrl: string
+): Either.Either<CalClient.OAuth2Client | undefined, ConfigError.ConfigError> =>
+  Either.gen(function* () {
+    if (Option.isNone(it.CAL_OAUTH_CLIENT_ID)) return undefined
+    return {
+      clientId: it.CAL_OAUTH_CLIENT_ID.value,
+      clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
+      redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL),
+      authorizeUrl: yield* authorizeUrlOf(it, apiUrl, it.CAL_OAUTH_AUTHORIZE_URL, (problem) =>
+        Variable.invalid("CAL_OAUTH_AUTHORIZE_URL", problem)
+      ),
+      scopes: Option.getOrUndefined(it.CAL_OAUTH_SCOPES)
+    }
+  })
+
+/** Those of the file, which have ids of their own. */
+const othersOf = (it: Variables, apiUrl: string, file: ClientsFile.Clients) =>
+  Either.gen(function* () {
+    const wrong = (place: ReadonlyArray<PropertyKey>) => (problem: string) =>
+      Variable.wrongIn("CAL_TOKENS_CLIENTS_FILE", `${ClientsFile.placeOf(place)} ${problem}`)
+    const taken = new Set([it.CAL_CLIENT_ID, it.CAL_OAUTH_CLIENT_ID].flatMap(Option.toArray))
+    for (const kind of ["managed", "oauth2"] as const) {
+      for (const [index, { clientId }] of file[kind].entries()) {
+        if (taken.has(clientId)) {
+          return yield* Either.left(wrong([kind, index, "clientId"])("must be that of no other client"))
+        }
+        taken.add(clientId)
+      }
+    }
+    const oauth2 = yield* Either.all(
+      file.oauth2.map(({ authorizeUrl, ...client }, index) =>
+        Either.map(
+          authorizeUrlOf(it, apiUrl, Option.fromNullable(authorizeUrl), wrong(["oauth2", index, "authorizeUrl"])),
+          (authorizeUrl) => ({ ...client, authorizeUrl })
+        )
+      )
+    )
+    return { managed: file.managed, oauth2 }
+  })
+
+const isTooOpen = (it: Variables, url: string) =>
+  Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
 
 /** Cal.com runs twice, and nobody who consented at the one is known at the other. */
 const twinOf = (url: string) => /(?:^|\.)(cal\.(?:com|eu))$/.exec(new URL(url).hostname)?.[1]
 
 /** The consent page is at the same Cal.com as the API. */
-const authorizeUrlOf = (it: Variables, apiUrl: string): Either.Either<string, ConfigError.ConfigError> =>
-  Either.gen(function* () {
-    const twin = twinOf(apiUrl)
-    if (Option.isSome(it.CAL_OAUTH_CLIENT_ID) && twin === undefined && Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)) {
-      return yield* missing(
-        "CAL_OAUTH_AUTHORIZE_URL",
-        "with an OAuth2 client and a CAL_API_URL of one's own",
-        "the page https://<your Cal.com>/auth/oauth2/authorize"
-      )
-    }
-    const url = yield* secure(
-      it,
-      "CAL_OAUTH_AUTHORIZE_URL",
-      () => `https://app.${twin ?? "cal.com"}/auth/oauth2/authorize`
-    )
-    return twinOf(url) === twin || Option.isNone(it.CAL_OAUTH_AUTHORIZE_URL)
-      ? url
-      : yield* Either.left(
-          Variable.invalid(
-            "CAL_OAUTH_AUTHORIZE_URL",
-            "must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"
+const authorizeUrlOf = (
+  it: Variables,
+  apiUrl: string,
+  given: Option.Option<string>,
+  wrong: (problem: string) => ConfigError.ConfigError
+): Either.Either<string, ConfigError.ConfigError> => {
+  const twin = twinOf(apiUrl)
+  if (Option.isNone(given)) {
+    return twin === undefined
+      ? Either.left(
+          wrong(
+            "is required with an OAuth2 client and a CAL_API_URL of one's own: " +
+              "the page https://<your Cal.com>/auth/oauth2/authorize"
           )
         )
-  })
+      : Either.right(`https://app.${twin}/auth/oauth2/authorize`)
+  }
+  if (isTooOpen(it, given.value)) return Either.left(wrong(`must be ${Variable.secureUrl.expected}`))
+  return twinOf(given.value) === twin
+    ? Either.right(given.value)
+    : Either.left(wrong("must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"))
+}
 
 const embedded = (it: Variables, ...below: ReadonlyArray<string>): Embedded =>
   Database.Embedded({

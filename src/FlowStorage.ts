@@ -18,6 +18,8 @@ export const longest = Duration.minutes(25)
 /** What was asked for when the flow began. */
 export interface Flow {
   readonly userUlid: UserUlid
+  /** The OAuth2 client that the person is asked to trust; the code is exchanged by no other one. */
+  readonly clientId: string
   /** Where the browser goes once it is back; absent when the app hosts the callback itself. */
   readonly returnTo?: string | undefined
   /** Take the Cal.com account from another user. */

@@ -11,11 +11,19 @@ import * as SingleFlight from "./Fibers/SingleFlight.js"
 import * as Owned from "./Fibers/Owned.js"
 import type { UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
-import { CalUnavailable, NotManagedUser, type TokenError } from "./TokenError.js"
+import {
+  CalClientMisconfigured,
+  CalUnavailable,
+  InvalidInput,
+  noClient,
+  NotManagedUser,
+  type TokenError
+} from "./TokenError.js"
 import { TokenStorage } from "./TokenStorage.js"
 
 /** A user's account at Cal.com. */
 export interface Account {
+  readonly clientId: string
   readonly calUserId: number
   /** How this call came by it: it was connected before, was created, or existed at Cal.com and was given new tokens. */
   readonly origin: "connected" | "created" | "recovered"
@@ -25,15 +33,16 @@ export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
   ManagedUsers,
   {
     /**
-     * Creates a managed user and connects it. A user who is connected already is answered without a call; calls for one
-     * user at the same time share one. Fails with `NotManagedUser` for a user who is connected through OAuth2, and with
-     * `CalAccountInUse` when Cal.com knows the e-mail address as an account that another user is connected to. `onStored` is
-     * told when a new connection is stored, whatever this answers then.
+     * Creates a managed user of the client that is named, or meant without a name, and connects it. A user who is connected
+     * already is answered without a call; calls for one user at the same time share one. Fails with `NotManagedUser` for a user who is connected through OAuth2, and with
+     * `CalAccountInUse` when Cal.com knows the e-mail address as an account that another user is connected to; with
+     * `InvalidInput` for a user of another client than the one that is named. `onStored` is told when a new connection is
+     * stored, whatever this answers then.
      */
     readonly create: (
       userUlid: UserUlid,
       user: NewManagedUser,
-      onStored?: OnStored
+      options?: { readonly clientId?: string | undefined; readonly onStored?: OnStored | undefined }
     ) => Effect.Effect<Account, TokenError>
   }
 >() {}
@@ -60,12 +69,26 @@ export const make: Effect.Effect<
       if (connection._tag === "OAuth2") return yield* new NotManagedUser({ userUlid })
       // One whom Cal.com refuses for good is connected anew.
       return status._tag === "Active"
-        ? Option.some<Account>({ calUserId: connection.calUserId, origin: "connected" })
+        ? Option.some<Account>({
+            clientId: connection.clientId,
+            calUserId: connection.calUserId,
+            origin: "connected"
+          })
         : Option.none<Account>()
     })
 
-  const ask = (user: NewManagedUser) =>
-    client.createManagedUser(user).pipe(
+  const meant = (named: string | undefined) =>
+    Effect.flatMap(
+      client.clients.managed.choose(named),
+      Option.match({
+        onNone: () =>
+          Effect.fail(new CalClientMisconfigured({ clientId: noClient, reason: "no platform client is configured" })),
+        onSome: ({ clientId }) => Effect.succeed(clientId)
+      })
+    )
+
+  const ask = (user: NewManagedUser, clientId: string) =>
+    client.createManagedUser(user, clientId).pipe(
       Effect.timeoutFail({
         duration: callTimeout,
         onTimeout: () => new CalUnavailable({ operation: "createManagedUser", reason: "timeout" })
@@ -77,12 +100,12 @@ export const make: Effect.Effect<
    * token of Cal.com's: the storage refuses an account of somebody else before anything happens to its tokens, and from
    * then on the refresh protocol gets a pair by itself, whatever becomes of this call.
    */
-  const takeUp = (userUlid: UserUlid, calUserId: number, onStored: OnStored) =>
+  const takeUp = (userUlid: UserUlid, account: Omit<Account, "origin">, onStored: OnStored) =>
     Effect.gen(function* () {
       const placeholder = () => `none-${randomBytes(32).toString("base64url")}`
       yield* tokens.connect(
         userUlid,
-        { _tag: "ManagedUser", calUserId },
+        { _tag: "ManagedUser", ...account },
         {
           accessToken: placeholder(),
           refreshToken: placeholder(),
@@ -91,14 +114,20 @@ export const make: Effect.Effect<
       )
       yield* onStored(Option.none())
       yield* tokens.refresh(userUlid, { reissue: true })
-      return { calUserId, origin: "recovered" } as const
+      return { ...account, origin: "recovered" } as const
     })
 
-  const create = (userUlid: UserUlid, user: NewManagedUser, onStored: OnStored): Effect.Effect<Account, TokenError> =>
+  const create = (
+    userUlid: UserUlid,
+    user: NewManagedUser,
+    named: string | undefined,
+    onStored: OnStored
+  ): Effect.Effect<Account, TokenError> =>
     Effect.gen(function* () {
       const before = yield* connected(userUlid)
       if (Option.isSome(before)) return before.value
-      const answer = yield* ask(user)
+      const clientId = yield* meant(named)
+      const answer = yield* ask(user, clientId)
       // While Cal.com answered, another process may have connected the user.
       const meanwhile = yield* connected(userUlid)
       if (Option.isSome(meanwhile)) {
@@ -108,15 +137,24 @@ export const make: Effect.Effect<
         )
         return meanwhile.value
       }
-      if (answer._tag === "Exists") return yield* takeUp(userUlid, answer.calUserId, onStored)
-      const connection = { _tag: "ManagedUser", calUserId: answer.calUserId } as const
+      const account = { clientId, calUserId: answer.calUserId }
+      if (answer._tag === "Exists") return yield* takeUp(userUlid, account, onStored)
+      const connection = { _tag: "ManagedUser", ...account } as const
       yield* tokens.connectWith(userUlid, Effect.succeed({ connection, pair: answer.pair }), { onStored })
-      return { calUserId: answer.calUserId, origin: "created" }
+      return { ...account, origin: "created" }
     })
 
   return ManagedUsers.of({
-    create: Effect.fn("ManagedUsers.create")(function* (userUlid, user, onStored = () => Effect.void) {
-      return yield* flights.share(userUlid, create(userUlid, user, onStored))
+    create: Effect.fn("ManagedUsers.create")(function* (
+      userUlid,
+      user,
+      { clientId, onStored = () => Effect.void } = {}
+    ) {
+      if (clientId !== undefined) yield* meant(clientId)
+      const account = yield* flights.share(userUlid, create(userUlid, user, clientId, onStored))
+      // It may be one of before, or of a call for another client that came first.
+      if (clientId === undefined || account.clientId === clientId) return account
+      return yield* new InvalidInput({ field: "clientId", expected: "is not that of the account the user has" })
     })
   })
 })

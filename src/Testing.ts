@@ -26,26 +26,25 @@ export interface TestOptions extends Sandbox.Options {
 }
 
 /**
- * Everything that a program asks for, and the simulator's handle. Of several clients of a kind, and of their secrets, the first
- * is used. Two of these layers share nothing: one for each test.
+ * Everything that a program asks for, and the simulator's handle. Of several clients of a kind the first
+ * is the one that is meant where none is named. Two of these layers share nothing: one for each test.
  */
 export const layerTest = ({ config = {}, returnUrls, ...options }: TestOptions = {}) => {
-  const platform = first<Sandbox.ManagedClient>(options.managed ?? Sandbox.demoManaged)
-  const app = first<Sandbox.OAuth2Client>(options.oauth2 ?? Sandbox.demoOAuth2)
-  const managed = { clientId: platform.clientId, clientSecret: first(platform.clientSecret) }
-  const oauth2 = {
-    clientId: app.clientId,
-    clientSecret: app.clientSecret === undefined ? undefined : first(app.clientSecret),
-    redirectUrl: app.redirectUris[0]
-  }
-  return Layer.mergeAll(
-    CalApi.layer,
-    ConnectFlow.layer({ client: oauth2, scopes: app.scopes, returnUrls }),
-    ManagedUsers.layer,
-    Sessions.layer
-  ).pipe(
+  const [managed, ...otherManaged] = listOf<Sandbox.ManagedClient>(options.managed ?? Sandbox.demoManaged).map(
+    ({ clientId, clientSecret }) => ({ clientId, clientSecret: secretOf(clientSecret) })
+  )
+  const [oauth2, ...otherOAuth2] = listOf<Sandbox.OAuth2Client>(options.oauth2 ?? Sandbox.demoOAuth2).map(
+    ({ clientId, clientSecret, redirectUris, scopes }) => ({
+      clientId,
+      clientSecret: clientSecret === undefined ? undefined : secretOf(clientSecret),
+      redirectUrl: redirectUris[0],
+      scopes
+    })
+  )
+  const others = { managed: otherManaged, oauth2: otherOAuth2 }
+  return Layer.mergeAll(CalApi.layer, ConnectFlow.layer({ returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
     Layer.provideMerge(CalTokens.layer),
-    Layer.provideMerge(CalClient.layer({ apiUrl: "https://sandbox.invalid/v2", managed, oauth2 })),
+    Layer.provideMerge(CalClient.layer({ apiUrl: "https://sandbox.invalid/v2", managed, oauth2, others })),
     Layer.provide(Sandbox.layerHttpClient),
     Layer.provideMerge(
       Layer.mergeAll(
@@ -86,10 +85,13 @@ export const connectOAuth2 = (userUlid: string, person?: Sandbox.Person & { read
     return grant
   })
 
-const first = <A extends object>(some: A | ReadonlyArray<A>): A => {
-  const [found] = isSome(some) ? some : [some]
-  if (found === undefined) throw new Error("A list of clients or secrets is empty")
-  return found
-}
+const listOf = <A extends object>(some: A | ReadonlyArray<A>): ReadonlyArray<A> => (isList(some) ? some : [some])
 
-const isSome = <A extends object>(some: A | ReadonlyArray<A>): some is ReadonlyArray<A> => Array.isArray(some)
+const isList = <A extends object>(some: A | ReadonlyArray<A>): some is ReadonlyArray<A> => Array.isArray(some)
+
+/** Two at most are alive at Cal.com. */
+const secretOf = (secret: Sandbox.ManagedClient["clientSecret"]): CalClient.ClientSecret => {
+  const [one, other] = listOf(secret)
+  if (one === undefined) throw new Error("A client has no secret")
+  return other === undefined ? one : [one, other]
+}

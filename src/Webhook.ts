@@ -60,6 +60,7 @@ export const run = (options: Options): Effect.Effect<void, never, TokenStorage |
   Effect.gen(function* () {
     const { log } = yield* TokenStorage
     const tokens = yield* CalTokens
+    const send = yield* Post.make
     const signer = new Webhook(Redacted.value(options.secret))
     const holder = randomUUID()
 
@@ -67,7 +68,7 @@ export const run = (options: Options): Effect.Effect<void, never, TokenStorage |
       Effect.gen(function* () {
         const body = bodyOf(transition)
         const now = yield* DateTime.now
-        return yield* Post.send(options.url, body, {
+        return yield* send(options.url, body, {
           "webhook-id": transition.id,
           "webhook-timestamp": String(Math.floor(DateTime.toEpochMillis(now) / 1000)),
           "webhook-signature": signer.sign(transition.id, DateTime.toDate(now), body)

@@ -26,6 +26,7 @@ describe("settings", () => {
         cal: Environment.Cal.Sandbox({
           database: Environment.Database.Embedded({ directory: ".data/sandbox", encryptionKeys: Option.none() })
         }),
+        proxies: { httpsProxy: undefined, httpProxy: undefined, noProxy: undefined },
         apiKeys: [],
         allowedOrigins: [],
         atomsMaxAge: Duration.hours(12),
@@ -103,6 +104,8 @@ describe("settings", () => {
         OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
         CAL_TOKENS_WEBHOOK_URL: "https://u:SECRET@app.example/hooks?k=SECRET",
         CAL_TOKENS_WEBHOOK_SECRET: webhookSecret,
+        HTTPS_PROXY: "http://u:SECRET@proxy.example:3128",
+        NO_PROXY: "cal.internal",
         NODE_ENV: "development"
       })
       assert.deepStrictEqual(
@@ -122,11 +125,20 @@ describe("settings", () => {
             options: {
               apiUrl: "http://localhost:5555/v2",
               managed: { clientId: "client", clientSecret: Redacted.make("SECRET-of-client") },
-              oauth2: { clientId: "oauth", clientSecret: undefined, redirectUrl: "https://app.example/callback" }
-            },
-            authorizeUrl: "http://localhost:3000/auth/oauth2/authorize",
-            scopes: ["BOOKING_READ", "PROFILE_READ", "WEBHOOK_WRITE"]
+              oauth2: {
+                clientId: "oauth",
+                clientSecret: undefined,
+                redirectUrl: "https://app.example/callback",
+                authorizeUrl: "http://localhost:3000/auth/oauth2/authorize",
+                scopes: ["BOOKING_READ", "PROFILE_READ", "WEBHOOK_WRITE"]
+              }
+            }
           }),
+          proxies: {
+            httpsProxy: Redacted.make("http://u:SECRET@proxy.example:3128"),
+            httpProxy: undefined,
+            noProxy: "cal.internal"
+          },
           apiKeys: [
             ["ops", ["manage", "proxy", "metrics"]],
             ["web", ["proxy", "read-token"]]
@@ -183,7 +195,7 @@ describe("Cal.com's address", () => {
   it.effect("decides where people consent: at the same of Cal.com's twins", () =>
     Effect.gen(function* () {
       const pageOf = (variables: Record<string, string>) =>
-        Effect.map(clientSettings({ ...oauth2, ...variables }), ({ authorizeUrl }) => authorizeUrl)
+        Effect.map(clientSettings({ ...oauth2, ...variables }), ({ options }) => options.oauth2?.authorizeUrl)
       assert.strictEqual(yield* pageOf({}), "https://app.cal.com/auth/oauth2/authorize")
       const eu = { CAL_API_URL: "https://api.cal.eu/v2" }
       assert.strictEqual(yield* pageOf(eu), "https://app.cal.eu/auth/oauth2/authorize")
@@ -200,6 +212,43 @@ describe("Cal.com's address", () => {
       assert.match(Plaintext.warnings(database, options).join("\n"), /^CAL_API_URL is http [^\n]*$/)
       const local = yield* clientSettings({ CAL_API_URL: "http://localhost:5555/v2" })
       assert.deepStrictEqual(Plaintext.warnings(local.database, local.options), [])
+    })
+  )
+})
+
+describe("proxies", () => {
+  const proxies = (variables: Record<string, string>) =>
+    Effect.map(load(variables), ({ proxies: { httpProxy, httpsProxy, noProxy } }) => [
+      httpsProxy && Redacted.value(httpsProxy),
+      httpProxy && Redacted.value(httpProxy),
+      noProxy
+    ])
+
+  it.effect("are named in either spelling, of which the small one counts, with or without a scheme", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* proxies({
+          https_proxy: "proxy.example:3128",
+          HTTPS_PROXY: "http://other.example",
+          HTTP_PROXY: "https://u:p%40@[::1]:8443/",
+          no_proxy: "*",
+          NO_PROXY: "10.0.0.0/8"
+        }),
+        ["http://proxy.example:3128", "https://u:p%40@[::1]:8443/", "*"]
+      )
+      assert.deepStrictEqual(
+        yield* proxies({ https_proxy: "", HTTPS_PROXY: "http://a", NO_PROXY: " a, 10.0.0.0/8 " }),
+        ["http://a", undefined, "a, 10.0.0.0/8"]
+      )
+    })
+  )
+
+  it.effect("are what embedders of the services get as well", () =>
+    Effect.gen(function* () {
+      const { proxies } = yield* Environment.loadServices.pipe(
+        Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["HTTP_PROXY", "http://a"]])))
+      )
+      assert.deepStrictEqual(proxies.httpProxy, Redacted.make("http://a"))
     })
   )
 })
@@ -235,13 +284,153 @@ describe("the database's address", () => {
   )
 })
 
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-secrets-"))),
+  (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
+)
+
+describe("clients in a file", () => {
+  /** With such a file, and whatever else. */
+  const withFile = (content: unknown, variables: Record<string, string> = {}) =>
+    Effect.flatMap(temporary, (directory) => {
+      const path = Path.join(directory, "clients.json")
+      Fs.writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content))
+      return load({ CAL_TOKENS_API_KEYS: apiKey, ...variables, CAL_TOKENS_CLIENTS_FILE: path })
+    }).pipe(Effect.scoped)
+
+  const managed = { clientId: "m-1", clientSecret: "SECRET-of-m-1" }
+  const oauth2 = { clientId: "o-1", redirectUrl: "https://app.example/back" }
+
+  it.effect("are any number of either kind, beside those of the environment or without them", () =>
+    Effect.gen(function* () {
+      const file = {
+        managed: [managed, { clientId: "m-2", clientSecret: ["SECRET-old", "SECRET-new"] }],
+        oauth2: [
+          { ...oauth2, clientSecret: "SECRET-of-o-1", scopes: ["BOOKING_READ", "PROFILE_READ"] },
+          {
+            ...oauth2,
+            clientId: "o-2",
+            clientSecret: ["SECRET-one"],
+            scopes: "PROFILE_READ",
+            authorizeUrl: "https://acme.cal.com/auth/oauth2/authorize"
+          }
+        ]
+      }
+      const others = {
+        managed: [
+          { clientId: "m-1", clientSecret: Redacted.make("SECRET-of-m-1") },
+          { clientId: "m-2", clientSecret: [Redacted.make("SECRET-old"), Redacted.make("SECRET-new")] }
+        ],
+        oauth2: [
+          {
+            ...oauth2,
+            clientSecret: Redacted.make("SECRET-of-o-1"),
+            scopes: ["BOOKING_READ", "PROFILE_READ"],
+            authorizeUrl: "https://app.cal.com/auth/oauth2/authorize"
+          },
+          {
+            ...oauth2,
+            clientId: "o-2",
+            clientSecret: Redacted.make("SECRET-one"),
+            scopes: ["PROFILE_READ"],
+            authorizeUrl: "https://acme.cal.com/auth/oauth2/authorize"
+          }
+        ]
+      }
+      const { cal } = yield* withFile(file)
+      assert(cal._tag === "Client")
+      assert.deepStrictEqual(cal.options, {
+        apiUrl: "https://api.cal.com/v2",
+        managed: undefined,
+        oauth2: undefined,
+        others
+      } as typeof cal.options)
+      assert.notInclude(JSON.stringify(cal), "SECRET")
+
+      const beside = yield* withFile(file, { ...real, CAL_OAUTH_CLIENT_ID: "oauth" })
+      assert(beside.cal._tag === "Client")
+      assert.strictEqual(beside.cal.options.managed?.clientId, "client")
+      assert.strictEqual(beside.cal.options.oauth2?.clientId, "oauth")
+      assert.deepStrictEqual<unknown>(beside.cal.options.others, others)
+    })
+  )
+
+  it.effect("ask for API keys, as any client does", () =>
+    Effect.gen(function* () {
+      const { message } = yield* Effect.flip(withFile({ managed: [managed] }, { CAL_TOKENS_API_KEYS: "" }))
+      assert.match(message, /^CAL_TOKENS_API_KEYS is required with a Cal\.com client: /)
+      const absent = yield* Effect.flip(load({ ...real, CAL_TOKENS_CLIENTS_FILE: "/nowhere/at/all" }))
+      assert.strictEqual(absent.message, "CAL_TOKENS_CLIENTS_FILE must name a file that can be read (ENOENT)")
+    })
+  )
+
+  const cases: ReadonlyArray<readonly [unknown, string, Record<string, string>?]> = [
+    ["SECRET", "what stands must be JSON"],
+    [`{"managed":"SECRET`, "what stands must be JSON"],
+    ["", "what stands must be JSON"],
+    [["SECRET"], `all of it must be an object with the lists "managed" and "oauth2"`],
+    [{}, "at least one client must stand"],
+    [{ managed: [], oauth2: [] }, "at least one client must stand"],
+    [{ managed: "SECRET" }, "managed must be a list"],
+    [{ managed: { SECRET: 1 } }, "managed must be a list"],
+    [{ managed: null }, "managed must be a list"],
+    [{ clients: [managed] }, "clients is not known"],
+    [{ "SECRET is here": [managed] }, "? is not known"],
+    [{ managed: ["SECRET"] }, "managed[0] must be an object"],
+    [{ managed: [managed, { clientId: "m-2" }] }, "managed[1].clientSecret is required"],
+    [{ managed: [{ clientSecret: "SECRET" }] }, "managed[0].clientId is required"],
+    [{ managed: [{ ...managed, secret: "SECRET" }] }, "managed[0].secret is not known"],
+    [{ managed: [{ ...managed, clientId: "SECRET/x" }] }, "managed[0].clientId must be letters, digits, - and _"],
+    [{ managed: [{ ...managed, clientId: 5 }] }, "managed[0].clientId must be letters, digits, - and _"],
+    ...["SECRET with spaces", 5, null, [], ["SECRET", 5], ["a", "b", "SECRET"], { a: "SECRET" }].map(
+      (clientSecret): (typeof cases)[number] => [
+        { managed: [{ ...managed, clientSecret }] },
+        "managed[0].clientSecret must be printable text without spaces, or two such with a comma between them"
+      ]
+    ),
+    [{ oauth2: [{ clientId: "o" }] }, "oauth2[0].redirectUrl is required"],
+    [
+      { oauth2: [{ ...oauth2, redirectUrl: "SECRET" }] },
+      "oauth2[0].redirectUrl must be an http(s) URL without fragment"
+    ],
+    [
+      { oauth2: [oauth2, { ...oauth2, clientId: "o-2", scopes: ['"SECRET'] }] },
+      "oauth2[1].scopes must be a list of scopes such as BOOKING_READ PROFILE_READ"
+    ],
+    [
+      { oauth2: [{ ...oauth2, authorizeUrl: "http://calcom:3000/SECRET" }] },
+      "oauth2[0].authorizeUrl must be an https URL without query (http only for localhost, or with CAL_API_ALLOW_HTTP=1)"
+    ],
+    [
+      { oauth2: [oauth2, { ...oauth2, clientId: "o-2", authorizeUrl: "https://app.cal.eu/SECRET" }] },
+      "oauth2[1].authorizeUrl must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"
+    ],
+    [
+      { oauth2: [oauth2] },
+      "oauth2[0].authorizeUrl is required with an OAuth2 client and a CAL_API_URL of one's own: the page https://<your Cal.com>/auth/oauth2/authorize",
+      { CAL_API_URL: "https://cal.example/v2" }
+    ],
+    [{ managed: [managed, managed] }, "managed[1].clientId must be that of no other client"],
+    [
+      { managed: [managed], oauth2: [{ ...oauth2, clientId: "m-1" }] },
+      "oauth2[0].clientId must be that of no other client"
+    ],
+    [{ managed: [{ ...managed, clientId: "client" }] }, "managed[0].clientId must be that of no other client", real]
+  ]
+  it.effect.each(cases)(
+    "that are wrong are one line with the place and without the value: %j",
+    ([content, problem, variables]) =>
+      Effect.gen(function* () {
+        const { message } = yield* Effect.flip(withFile(content, variables))
+        assert.strictEqual(message, `CAL_TOKENS_CLIENTS_FILE names a file in which ${problem}`)
+      })
+  )
+})
+
 describe("a secret in a file", () => {
   it.scoped("is read without its last newline", () =>
     Effect.gen(function* () {
-      const directory = yield* Effect.acquireRelease(
-        Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-secrets-"))),
-        (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true }))
-      )
+      const directory = yield* temporary
       const file = (name: string, text: string) => {
         const path = Path.join(directory, name)
         Fs.writeFileSync(path, text)
@@ -375,6 +564,16 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_WEBHOOK_SECRET: "SECRET" }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64/],
     [{ CAL_TOKENS_WEBHOOK_SECRET: `whsec_${btoa("SECRET")}` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
     [{ CAL_TOKENS_WEBHOOK_SECRET: `${webhookSecret}!` }, /^CAL_TOKENS_WEBHOOK_SECRET must be whsec_/],
+    ...[
+      "socks5://SECRET@proxy",
+      "http://SECRET@proxy",
+      "http://proxy/SECRET",
+      "http://u:SECRET%@proxy",
+      "SECRET path"
+    ].map((HTTPS_PROXY): (typeof cases)[number] => [
+      { HTTPS_PROXY },
+      /^HTTPS_PROXY must be a URL http\(s\):\/\/user:password@/
+    ]),
     [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
     [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],
     [{ PORT: "x", LOG_FORMAT: "xml" }, /^PORT must be a whole number from 0 to 65535$/]

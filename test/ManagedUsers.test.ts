@@ -11,6 +11,8 @@ import * as World from "./support/World.js"
 
 const layer = Layer.provideMerge(ManagedUsers.layer, World.layer())
 
+const { clientId } = Sandbox.demoManaged
+
 const ada = { email: "ada@example.com", name: "Ada", timeZone: "Europe/Paris" }
 
 const create = (n = 1, user = ada) =>
@@ -74,7 +76,7 @@ describe("a managed user", () => {
   it.effect("whose creation was not stored is taken up by the next call", () =>
     Effect.gen(function* () {
       const { calUserId } = yield* crash
-      assert.deepStrictEqual(yield* create(), { calUserId, origin: "recovered" })
+      assert.deepStrictEqual(yield* create(), { clientId, calUserId, origin: "recovered" })
       assert.isTrue(yield* World.isStoredPairLive())
       assert.strictEqual(yield* people, 1)
       assert.strictEqual(yield* reissues, 1)
@@ -116,7 +118,7 @@ describe("a managed user", () => {
       assert.match(Redacted.value(pair.accessToken), /^none-[\w-]{43}$/)
       assert.isTrue((yield* tokens.info(World.user())).isExpired)
       yield* TestClock.adjust("61 seconds")
-      assert.deepStrictEqual(yield* create(), { calUserId, origin: "connected" })
+      assert.deepStrictEqual(yield* create(), { clientId, calUserId, origin: "connected" })
       const { accessToken } = yield* tokens.ensureValid(World.user())
       assert.isTrue(yield* sandbox.isAccessLive(accessToken))
       assert.isTrue(yield* World.isStoredPairLive())

@@ -1,17 +1,18 @@
 /** The layers of actions by the environment variables of the service. A module of its own, because it needs drivers. */
 import { Effect, Layer } from "effect"
 import type { CalApi } from "../CalApi.js"
+import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Services from "../Environment/Services.js"
 
 const simulated = Effect.logWarning("No Cal.com client is configured (CAL_CLIENT_ID): Cal.com is simulated.")
 
-export const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = Environment.loadCal.pipe(
-  Effect.map(
-    Environment.Cal.$match({
+export const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = Environment.loadServices.pipe(
+  Effect.map(({ cal, proxies }) =>
+    Environment.Cal.$match(cal, {
       Client: ({ database, options }): Layer.Layer<CalTokens | CalApi, Environment.StartError> =>
-        Services.layerCal(database, options),
+        Layer.provide(Services.layerCal(database, options), Layer.succeed(Proxies, proxies)),
       Sandbox: ({ database }) => Layer.merge(Layer.effectDiscard(simulated), Services.layerSandbox(database))
     })
   ),

@@ -4,7 +4,7 @@ import { Schema } from "effect"
 import type { ReauthorizationCause } from "../TokenError.js"
 import { Manage } from "./Access.js"
 import { OperationFailure, QueryFailure } from "./Failure.js"
-import { Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
+import { ClientId, Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
 
 export const Kind = Schema.Literal("managed", "oauth2")
 export type Kind = typeof Kind.Type
@@ -20,6 +20,7 @@ const Token = Schema.Redacted(
 
 export const PutConnection = Schema.Struct({
   kind: Kind,
+  clientId: Schema.optional(ClientId),
   calUserId: Schema.optional(
     Schema.Number.annotations({
       description: "The user at Cal.com, a positive whole number; required for managed users."
@@ -34,6 +35,7 @@ export const PutConnection = Schema.Struct({
 
 const account = {
   kind: Kind,
+  clientId: Schema.String.annotations({ description: "The client at Cal.com that the user is connected through." }),
   status: ConnectionStatus,
   cause: Schema.optional(
     Schema.Literal(...causes).annotations({

@@ -10,6 +10,7 @@ const expiresAt = "2026-01-15T13:00:00.000Z"
 const refreshed = { success: true, refreshed: true, expiresAt }
 const connection = {
   kind: "managed",
+  clientId: "<client>",
   status: "active",
   calUserId: 42,
   isExpired: false,

@@ -3,7 +3,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
 import { OperationFailure } from "./Failure.js"
-import { Success, UserUlidInput } from "./Values.js"
+import { ClientId, Success, UserUlidInput } from "./Values.js"
 
 const text = (maximum: number, description: string) =>
   Schema.String.pipe(
@@ -17,6 +17,7 @@ const text = (maximum: number, description: string) =>
 /** Cal.com judges the values; what is here only keeps nonsense and excess from it. */
 export const CreateManagedUser = Schema.Struct({
   userUlid: UserUlidInput,
+  clientId: Schema.optional(ClientId),
   email: Schema.String.pipe(
     Schema.pattern(/^[^\s@]{1,64}@[^\s@]{1,189}$/),
     Schema.annotations({

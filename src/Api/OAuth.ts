@@ -3,7 +3,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
 import { OperationFailure } from "./Failure.js"
-import { Instant, Success, UserUlidInput } from "./Values.js"
+import { ClientId, Instant, Success, UserUlidInput } from "./Values.js"
 
 /** Where Cal.com sends browsers back to, when this service hosts the callback. */
 export const callbackPath = "/api/cal/oauth/callback"
@@ -12,6 +12,7 @@ const secret = (description: string) => Schema.Redacted(Schema.String.annotation
 
 export const AuthorizeUrl = Schema.Struct({
   userUlid: UserUlidInput,
+  clientId: Schema.optional(ClientId),
   returnTo: Schema.optional(
     Schema.String.annotations({
       description:

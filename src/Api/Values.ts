@@ -10,6 +10,13 @@ export const UserUlidInput = Schema.String.annotations({
   examples: [exampleUlid]
 })
 
+/** A client, where several are configured. */
+export const ClientId = Schema.String.annotations({
+  description:
+    "Which of the configured clients: by default the one of the environment, or the only one of its kind. Needed where " +
+    "`CAL_TOKENS_CLIENTS_FILE` has several."
+})
+
 /** An instant in answers. */
 export const Instant = Schema.DateTimeUtc.annotations({
   jsonSchema: {

@@ -18,13 +18,26 @@ export interface OAuth2Client {
   readonly clientId: string
   readonly clientSecret?: ClientSecret | undefined
   readonly redirectUrl?: string | undefined
+  /** Where people consent: Cal.com's page; default `https://app.cal.com/auth/oauth2/authorize`. */
+  readonly authorizeUrl?: string | undefined
+  /** What they are asked to allow; needed unless the client is one of the old kind, which has no scopes. */
+  readonly scopes?: ReadonlyArray<string> | undefined
 }
 
 export interface Options {
   /** Base of Cal.com's API, with its version: `https://api.cal.com/v2`. */
   readonly apiUrl: string
+  /** The platform client that is meant where none is named. */
   readonly managed?: ManagedClient | undefined
+  /** The OAuth2 client that is meant where none is named. */
   readonly oauth2?: OAuth2Client | undefined
+  /** Clients beside these. A user's connection names its own; whoever makes one may name one. */
+  readonly others?:
+    | {
+        readonly managed?: ReadonlyArray<ManagedClient> | undefined
+        readonly oauth2?: ReadonlyArray<OAuth2Client> | undefined
+      }
+    | undefined
 }
 
 export interface NewManagedUser {

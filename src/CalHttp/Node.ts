@@ -1,33 +1,67 @@
-/** HTTP clients for Node: one for token calls, one for everything else. Neither follows redirects. */
-import { Effect, Layer } from "effect"
+/**
+ * HTTP clients for Node: one for token calls, one for everything else. Neither follows redirects.
+ *
+ * Through a proxy both ask for a tunnel (CONNECT), for `http` too: what a proxy answers comes before anything is sent then,
+ * and can never be taken for Cal.com's words; and no proxy but one that takes TLS apart sees a token.
+ */
+import { Effect, Layer, Redacted, type Scope } from "effect"
 import { HttpClient } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
-import { notConnected } from "./Transport.js"
+import { Proxies } from "./Proxies.js"
+import { notConnected, reasonOf } from "./Transport.js"
 
-/** How long DNS, TCP and TLS together may take, in milliseconds. */
+/** How long DNS, TCP and TLS together may take, in milliseconds; through a proxy, each of the way to it, CONNECT and TLS. */
 const connectTimeout = 5000
 
+/** `http` is for this machine because nothing leaves it. */
+const thisMachine = "localhost,127.0.0.1,[::1]"
+
 /** A connector whose failures say that nothing was sent, whatever code they have. */
-const connector = (): Undici.buildConnector.connector => {
-  const connect = Undici.buildConnector({ timeout: connectTimeout })
-  return (options, callback) =>
+const saying =
+  (connect: Undici.buildConnector.connector, isTunnel: boolean): Undici.buildConnector.connector =>
+  (options, callback) =>
     connect(options, (...[error, socket]: Parameters<Undici.buildConnector.Callback>) =>
-      error === null ? callback(null, socket) : callback(Object.assign(error, { [notConnected]: true }), null)
+      error === null
+        ? callback(null, socket)
+        : callback(Object.assign(error, { [notConnected]: isTunnel ? ofTunnel(error) : reasonOf(error) }), null)
     )
+
+const ofTunnel = (error: Error) => {
+  const [, status] = /^Proxy response \((\d{3})\)/.exec(error.message) ?? []
+  return status === undefined ? `through the proxy: ${reasonOf(error)}` : `the proxy answered ${status} to CONNECT`
 }
 
+/** Connections to other servers, by the proxies at hand, until the scope ends. */
+export const dispatcher = (options: Undici.Agent.Options): Effect.Effect<Undici.Dispatcher, never, Scope.Scope> =>
+  Effect.flatMap(Proxies, ({ httpProxy, httpsProxy, noProxy }) => {
+    const direct = Undici.buildConnector({ timeout: connectTimeout })
+    const all: Undici.Agent.Options = {
+      ...options,
+      connect: direct,
+      // Where a proxy is used its agent puts a connector of its own in place of ours.
+      factory: (origin, { connect, ...rest }: { readonly connect?: Undici.buildConnector.connector }) =>
+        new Undici.Pool(origin, { ...rest, connect: saying(connect ?? direct, connect !== direct) })
+    }
+    const text = (proxy: Redacted.Redacted | undefined) => (proxy === undefined ? "" : Redacted.value(proxy))
+    const make = () =>
+      httpProxy === undefined && httpsProxy === undefined
+        ? new Undici.Agent(all)
+        : new Undici.EnvHttpProxyAgent({
+            ...all,
+            // An absent one would be looked up in the environment.
+            httpProxy: text(httpProxy),
+            httpsProxy: text(httpsProxy),
+            noProxy: noProxy === "*" ? "*" : `${thisMachine},${noProxy ?? ""}`,
+            clientFactory: (proxy, rest) => new Undici.Pool(proxy, { ...rest, headersTimeout: connectTimeout }),
+            proxyTls: { timeout: connectTimeout },
+            requestTls: { timeout: connectTimeout }
+          })
+    return Effect.acquireRelease(Effect.sync(make), (agent) => Effect.promise(() => agent.destroy()))
+  })
+
 const layer = (options: Undici.Agent.Options): Layer.Layer<HttpClient.HttpClient> =>
-  Layer.scoped(
-    HttpClient.HttpClient,
-    Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() => new Undici.Agent({ ...options, connect: connector() })),
-        (agent) => Effect.promise(() => agent.destroy())
-      ),
-      NodeHttpClient.makeUndici
-    )
-  )
+  Layer.scoped(HttpClient.HttpClient, Effect.map(dispatcher(options), NodeHttpClient.makeUndici))
 
 /**
  * For token calls: a new connection for each. An idle one may have been closed by the other side unnoticed, and a token

@@ -40,7 +40,7 @@ export class NoReply extends Data.TaggedError("NoReply")<{
   readonly reason: string
 }> {}
 
-/** An error with this property set happened before a connection was there, whatever its code. */
+/** An error with this property happened before a connection was there, whatever its code. It holds the reason for people. */
 export const notConnected: unique symbol = Symbol.for("cal-tokens/CalClient/notConnected")
 
 /** Headers with our secrets, to be masked wherever headers are rendered. */
@@ -122,9 +122,20 @@ export const describe = (error: HttpClientError.RequestError): NoReply => {
   }
   return new NoReply({
     phase: causes.some(isBeforeSending) ? "notConnected" : "unknown",
-    reason: code === undefined ? "network failure" : (reasons[code] ?? code)
+    reason: reasonOf(error.cause)
   })
 }
+
+/** Why there is no answer, for people. */
+export const reasonOf = (error: unknown): string => {
+  const causes = chain(error)
+  const code = causes.map(codeOf).find(Predicate.isNotUndefined)
+  return (
+    causes.map(saidOf).find(Predicate.isString) ?? (code === undefined ? "network failure" : (reasons[code] ?? code))
+  )
+}
+
+const saidOf = (error: unknown): unknown => (Predicate.isRecord(error) ? error[notConnected] : undefined)
 
 /** An error and what it was caused by. Of an aggregate (one error per address tried), every part must agree. */
 const chain = (error: unknown, depth = 0): ReadonlyArray<unknown> =>
@@ -137,7 +148,7 @@ const codeOf = (error: unknown): string | undefined =>
 
 const isBeforeSending = (error: unknown): boolean => {
   if (!Predicate.isRecord(error)) return false
-  if (error[notConnected] === true) return true
+  if (error[notConnected] !== undefined) return true
   const parts: unknown = error["errors"]
   if (Array.isArray(parts) && parts.length > 0) return parts.every((part) => chain(part).some(isBeforeSending))
   // `ETIMEDOUT` and the like also happen on a connection that has been used: the system call tells them apart.
@@ -189,6 +200,8 @@ const reasons: Readonly<Record<string, string>> = {
   ECONNRESET: "connection reset",
   UND_ERR_SOCKET: "connection closed",
   UND_ERR_CONNECT_TIMEOUT: "connect timeout",
+  UND_ERR_HEADERS_TIMEOUT: "no answer",
+  UND_ERR_PRX_TLS: "the proxy's certificate is not for its name",
   ETIMEDOUT: "connection timed out",
   ENOTFOUND: "host not found",
   EAI_AGAIN: "name resolution failed",

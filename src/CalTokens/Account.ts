@@ -5,7 +5,7 @@ import type { Connection } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 
-/** A connection as `connect` takes it; the client id defaults to the configured one of that kind. */
+/** A connection as `connect` takes it; the client is one of those that are configured, the usual one without a name. */
 export type NewConnection =
   | { readonly _tag: "ManagedUser"; readonly clientId?: string | undefined; readonly calUserId: number }
   | {
@@ -31,14 +31,16 @@ export const resolve = (
 ): Effect.Effect<Connection, InvalidInput> =>
   Effect.gen(function* () {
     const isManaged = wanted._tag === "ManagedUser"
-    const configured = isManaged ? client.managedClientId : client.oauth2ClientId
-    const clientId = wanted.clientId ?? Option.getOrUndefined(configured)
-    if (clientId === undefined) {
+    const chosen = yield* isManaged
+      ? client.clients.managed.choose(wanted.clientId)
+      : client.clients.oauth2.choose(wanted.clientId)
+    if (Option.isNone(chosen)) {
       const variable = isManaged ? "CAL_CLIENT_ID" : "CAL_OAUTH_CLIENT_ID"
       return yield* Effect.fail(
         new InvalidInput({ field: "kind", expected: `needs a client of that kind: set ${variable}` })
       )
     }
+    const { clientId } = chosen.value
     // Plain JavaScript and JSON say null for what there is not.
     const given = wanted.calUserId ?? undefined
     if (given !== undefined) yield* TokenInput.calUserId(given)

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Effect, Layer, Option, Redacted } from "effect"
+import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
@@ -32,23 +33,24 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
 })
 
 /** Settings that parts of the service look up where they need them. */
-const references = ({ allowedOrigins, atomsMaxAge, development, trustedProxies }: Environment.Settings) =>
-  Layer.mergeAll(
+const references = (settings: Environment.Settings) => {
+  const { allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
+  return Layer.mergeAll(
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),
-    Layer.succeed(ClientAddress.TrustedProxies, trustedProxies)
+    Layer.succeed(ClientAddress.TrustedProxies, trustedProxies),
+    Layer.succeed(Proxies, proxies)
   )
+}
 
 const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
-    Client: ({ authorizeUrl, database, options, scopes }) =>
+    Client: ({ database, options }) =>
       announceService.pipe(
         Layer.provide(listen(settings, Http.layer)),
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
-        Layer.provide(
-          ConnectFlow.layer({ client: options.oauth2, authorizeUrl, scopes, returnUrls: settings.returnUrls })
-        ),
+        Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
         Layer.provide(Services.layerCal(database, options))
       ),
@@ -59,7 +61,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
-        Layer.provide(ConnectFlow.layer({ ...Demo.connectOptions(url), returnUrls: settings.returnUrls })),
+        Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
         Layer.provide(Services.layerSandbox(database, url))
       )

@@ -6,7 +6,6 @@ import { Duration, Effect, Layer, Schedule } from "effect"
 import { callbackPath } from "../Api/OAuth.js"
 import type * as CalClient from "../CalClient.js"
 import { CalTokens } from "../CalTokens.js"
-import type * as ConnectFlow from "../ConnectFlow.js"
 import * as Sandbox from "../Sandbox.js"
 import { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
@@ -47,19 +46,19 @@ export const clientOptions = (url: string) => {
   return {
     apiUrl: "https://sandbox.invalid/v2",
     managed: { clientId: Sandbox.demoManaged.clientId, clientSecret: Sandbox.demoManaged.clientSecret },
-    oauth2: { clientId, clientSecret, redirectUrl: redirectUris[0] }
+    oauth2: {
+      clientId,
+      clientSecret,
+      redirectUrl: redirectUris[0],
+      // The sandbox's own page, beside the service.
+      authorizeUrl: `${url}${sandboxPath}/auth/oauth2/authorize`,
+      scopes: Sandbox.demoOAuth2.scopes
+    }
   } satisfies CalClient.Options
 }
 
 /** The same clients as the sandbox sees them. */
 export const sandboxOptions = (url: string): Sandbox.Options => ({ accessTokenLifetime, oauth2: oauth2Client(url) })
-
-/** Where the demo's people consent: the sandbox's own page, beside the service. */
-export const connectOptions = (url: string): ConnectFlow.Options => ({
-  client: clientOptions(url).oauth2,
-  authorizeUrl: `${url}${sandboxPath}/auth/oauth2/authorize`,
-  scopes: Sandbox.demoOAuth2.scopes
-})
 
 /** What a new person, or one who consents again, brings along. */
 const grant = ({ kind, lasts, name }: DemoUser) =>

@@ -38,6 +38,25 @@ export const readSecret = <A>(name: string, form: Form<A>): Config.Config<Option
     })
   )
 
+/** What stands in a file that the variable names; `form` judges it by its places. */
+export const readFile = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
+  raw(name).pipe(
+    Config.mapOrFail(
+      Option.match({
+        onNone: () => Either.right(Option.none<A>()),
+        onSome: (file) =>
+          Either.flatMap(contentOf(name, file), (text) =>
+            Either.mapBoth(form.parse(text), { onLeft: (problem) => wrongIn(name, problem), onRight: Option.some })
+          )
+      })
+    ),
+    Config.withDescription(`a file with ${form.expected}`)
+  )
+
+/** What is wrong in a file that a variable names. */
+export const wrongIn = (name: string, problem: string): ConfigError.ConfigError =>
+  invalid(name, `names a file in which ${problem}`)
+
 const raw = (name: string) =>
   Config.string(name).pipe(
     Config.option,
@@ -188,6 +207,29 @@ export const hookUrl = redacted(
     )
   )
 )
+
+/** Without a scheme it is http, as curl has it. */
+export const proxyUrl = redacted(
+  form("a URL http(s)://user:password@host:port, of which the host is enough", (text) => {
+    const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`
+    return Option.as(
+      Option.filter(
+        parseUrl(url),
+        ({ hash, password, pathname, protocol, search, username }) =>
+          /^https?:$/.test(protocol) &&
+          /^\/?$/.test(`${pathname}${search}${hash}`) &&
+          (username === "") === (password === "") &&
+          isEscaped(username + password)
+      ),
+      url
+    )
+  })
+)
+
+const isEscaped = (text: string) => Option.isSome(Option.liftThrowable(decodeURIComponent)(text))
+
+/** Whatever other programs read into it: what is no host here matches none. */
+export const hosts = matching("a list of hosts such as cal.internal,.example.com", /^[\x20-\x7e]+$/)
 
 /** A key as Standard Webhooks write it, of 24 to 64 bytes. */
 export const hookSecret = redacted(

@@ -51,6 +51,7 @@ export interface AtomsTokens {
 export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | PublicLookups | TokenStorage> = Effect.gen(
   function* () {
     const client = yield* CalClient
+    const clientIds = new Set([...client.clients.managed.all.keys(), ...client.clients.oauth2.all.keys()])
     const tokens = yield* CalTokens
     const storage = yield* TokenStorage
     const { rejectedInterval } = yield* TokenConfig
@@ -60,15 +61,15 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
 
     /** Whether it may be one of ours at all. Nothing is verified: it only spares us a query. */
     const isPlausible = (presented: Redacted.Redacted, now: number): boolean =>
-      Option.exists(Claims.read(Redacted.value(presented)), ({ clientId, expiresAt, role }) => {
-        const clients = [client.managedClientId, client.oauth2ClientId].flatMap(Option.toArray)
-        return (
+      Option.exists(
+        Claims.read(Redacted.value(presented)),
+        ({ clientId, expiresAt, role }) =>
           role === "access" &&
-          clients.some((id) => id === clientId) &&
+          clientId !== undefined &&
+          clientIds.has(clientId) &&
           expiresAt.length > 0 &&
           now - Math.max(...expiresAt) <= oldest
-        )
-      })
+      )
 
     const lookUp = (accessHash: string, only: UserUlid | undefined) =>
       Effect.gen(function* () {

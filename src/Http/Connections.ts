@@ -27,6 +27,7 @@ const listed = (row: ConnectionSummary, now: number): ListedConnection => ({
 
 const standing = ({ connection, status, ...info }: ConnectionSummary, isExpired: boolean) => ({
   kind: connection._tag === "ManagedUser" ? ("managed" as const) : ("oauth2" as const),
+  clientId: connection.clientId,
   ...(status._tag === "Active"
     ? { status: "active" as const }
     : { status: "reauthorizationRequired" as const, cause: status.cause, since: DateTime.unsafeMake(status.since) }),
@@ -42,12 +43,13 @@ const standing = ({ connection, status, ...info }: ConnectionSummary, isExpired:
 
 const account = (input: typeof PutConnection.Type): Effect.Effect<NewConnection, InvalidInput> =>
   Effect.gen(function* () {
+    const { clientId, kind, scope } = input
     const calUserId = input.calUserId === undefined ? undefined : yield* TokenInput.calUserId(input.calUserId)
-    if (input.kind === "oauth2") return { _tag: "OAuth2", calUserId, scope: input.scope }
+    if (kind === "oauth2") return { _tag: "OAuth2", clientId, calUserId, scope }
     if (calUserId === undefined) {
       return yield* new InvalidInput({ field: "calUserId", expected: "is required for managed users" })
     }
-    return { _tag: "ManagedUser", calUserId }
+    return { _tag: "ManagedUser", clientId, calUserId }
   })
 
 const statuses = { active: "Active", reauthorizationRequired: "ReauthorizationRequired" } as const

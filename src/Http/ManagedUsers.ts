@@ -14,9 +14,9 @@ export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
     handlers.handleRaw("createManagedUser", () =>
       Effect.gen(function* () {
         yield* Edge.operation("createManagedUser")
-        const { userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
+        const { clientId, userUlid: input, ...user } = yield* Body.json(CreateManagedUser)
         const userUlid = yield* Edge.user(input)
-        const create = (onStored: OnStored) => managedUsers.create(userUlid, user, onStored)
+        const create = (onStored: OnStored) => managedUsers.create(userUlid, user, { clientId, onStored })
         const { calUserId } = yield* Audit.connecting(userUlid, create)
         return { success: true as const, calUserId }
       }).pipe(Edge.refuseAll)

@@ -1,40 +1,47 @@
 /**
- * One POST, and the status of its answer. Node's own client: it follows no redirects, and nothing of it ends in a span or
- * in a log, for the URL may be a secret.
+ * One POST, and the status of its answer. No `HttpClient`: nothing of it ends in a span or in a log, for the URL may be a
+ * secret. It follows no redirects, and never waits for a connection that idled.
  */
-import * as Http from "node:http"
-import * as Https from "node:https"
-import { Effect, Redacted } from "effect"
+import { Effect, Redacted, type Scope } from "effect"
+import { reasonOf } from "../CalHttp/Transport.js"
 
-/** Fails with a reason for people, made of an error code; the answer's body is not read. */
-export const send = (
+/** Fails with a reason for people, made of error codes; the answer's body is not read. */
+export type Send = (
   url: Redacted.Redacted,
   body: string,
   headers: Readonly<Record<string, string>>
-): Effect.Effect<number, string> =>
-  Effect.async<number, string>((resume) => {
-    const target = new URL(Redacted.value(url))
-    const { request } = target.protocol === "https:" ? Https : Http
-    const call = request(
-      target,
-      {
-        method: "POST",
-        // A connection of its own: one that idled may be gone.
-        agent: false,
-        headers: {
-          ...headers,
-          "content-type": "application/json",
-          "content-length": Buffer.byteLength(body),
-          "user-agent": "cal-tokens",
-          connection: "close"
-        }
+) => Effect.Effect<number, string>
+
+/** By the proxies at hand, until the scope ends. Loaded when it is needed: programs without webhooks need no driver. */
+export const make: Effect.Effect<Send, never, Scope.Scope> = Effect.gen(function* () {
+  const { dispatcher } = yield* Effect.promise(() => import("../CalHttp/Node.js"))
+  const agent = yield* dispatcher({ pipelining: 0 })
+
+  return (url, body, headers) =>
+    Effect.tryPromise({
+      try: async (signal) => {
+        const { origin, password, pathname, search, username } = new URL(Redacted.value(url))
+        const answer = await agent.request({
+          origin,
+          path: `${pathname}${search}`,
+          method: "POST",
+          body,
+          headers: { ...credentials(username, password), ...headers, ...common },
+          signal
+        })
+        answer.body.on("error", () => {}).destroy()
+        return answer.statusCode
       },
-      (response) => {
-        resume(Effect.succeed(response.statusCode ?? 0))
-        response.destroy()
+      catch: reasonOf
+    })
+})
+
+const common = { "content-type": "application/json", "user-agent": "cal-tokens" }
+
+/** Those of the URL. */
+const credentials = (username: string, password: string) =>
+  `${username}${password}` === ""
+    ? {}
+    : {
+        authorization: `Basic ${Buffer.from([username, password].map(decodeURIComponent).join(":")).toString("base64")}`
       }
-    )
-    call.on("error", (error: NodeJS.ErrnoException) => resume(Effect.fail(error.code ?? "network failure")))
-    call.end(body)
-    return Effect.sync(() => void call.destroy())
-  })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Effect, Layer, Option, Redacted, TestClock } from "effect"
+import { Config, ConfigProvider, Effect, Layer, Redacted, TestClock } from "effect"
 import * as CalClient from "../../src/CalClient.js"
 import type { TokenPair } from "../../src/Token.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
@@ -415,7 +415,8 @@ describe("clients", () => {
         errors.map(({ _tag }) => _tag),
         ["CalClientMisconfigured", "CalClientMisconfigured"]
       )
-      assert.deepStrictEqual([client.managedClientId, client.oauth2ClientId].map(Option.isNone), [true, true])
+      const { managed, oauth2 } = client.clients
+      assert.deepStrictEqual([managed.all.size, oauth2.all.size], [0, 0])
     }).pipe(Effect.provide(layer({ managed: undefined, oauth2: undefined })))
   )
 
@@ -423,7 +424,7 @@ describe("clients", () => {
     Effect.gen(function* () {
       const client = yield* CalClient.CalClient
       assert.strictEqual(client.apiUrl, "https://api.cal.eu/v2")
-      assert.deepStrictEqual(Option.getOrThrow(client.managedClientId), "from-env")
+      assert.deepStrictEqual([...client.clients.managed.all.keys()], ["from-env"])
     }).pipe(
       Effect.provide(
         CalClient.layerConfig({

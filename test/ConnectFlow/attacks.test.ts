@@ -38,11 +38,7 @@ const service = (storage: FlowStorage["Type"], returnUrls: ReadonlyArray<string>
         Http.layer.pipe(
           Layer.provideMerge(NodeHttpServer.layerTest),
           Layer.provide([ApiKeys.layer(apiKeys), KeyRing.layerEphemeral, Lifecycle.layer]),
-          Layer.provide(
-            ConnectFlow.layer({ client: World.clientOptions().oauth2, scopes: Flow.scopes, returnUrls }).pipe(
-              Layer.provide(Layer.succeed(FlowStorage, storage))
-            )
-          )
+          Layer.provide(ConnectFlow.layer({ returnUrls }).pipe(Layer.provide(Layer.succeed(FlowStorage, storage))))
         )
       ),
       HttpClient.HttpClient

@@ -84,7 +84,7 @@ describe("the authorize URL", () => {
   scenario(
     "of a public client has a challenge, and no two the same",
     Effect.gen(function* () {
-      const flow = yield* Flow.begun({ client: Flow.isPublic.client.oauth2, scopes: [] })
+      const flow = yield* Flow.begun({ client: { scopes: [] } })
       const challenges = yield* Effect.forEach([1, 2], () =>
         Effect.map(flow.begin(user()), ({ codeChallenge, url }) => {
           const { searchParams } = new URL(url)
@@ -103,7 +103,7 @@ describe("the authorize URL", () => {
   scenario(
     "is Cal.com's or another, and is not made for a return URL that is not allowed",
     Effect.gen(function* () {
-      const flow = yield* Flow.begun({ authorizeUrl: "https://app.cal.eu/auth/oauth2/authorize?x=1" })
+      const flow = yield* Flow.begun({ client: { authorizeUrl: "https://app.cal.eu/auth/oauth2/authorize?x=1" } })
       const { url } = yield* flow.begin(user(), { returnTo })
       assert.match(url, /^https:\/\/app\.cal\.eu\/auth\/oauth2\/authorize\?x=1&client_id=/)
       assert.notInclude(url, "app.example")
@@ -117,7 +117,7 @@ describe("the authorize URL", () => {
     "does not exist without a client or its redirect URL; the failure names the variables",
     Effect.gen(function* () {
       const secret = Redacted.make("x")
-      const halves = [undefined, { clientId: "c", clientSecret: secret }]
+      const halves = [null, { redirectUrl: undefined }]
       for (const flow of [...(yield* Effect.forEach(halves, (client) => Flow.begun({ client }))), off]) {
         for (const call of [
           flow.begin(user()),
@@ -138,7 +138,7 @@ for (const [kind, options] of [
   ["with a secret", {}],
   ["that is public", Flow.isPublic]
 ] as const) {
-  const begun = Flow.begun(kind === "with a secret" ? {} : { client: Flow.isPublic.client.oauth2 })
+  const begun = Flow.begun()
   describe(`a client ${kind}`, () => {
     scenario(
       "connects a person who comes back to the app",
@@ -346,7 +346,7 @@ describe("somebody who comes back wrong", () => {
         ["NO_SUCH", "invalidScope"],
         ["READ_BOOKING", "invalidRequest"]
       ] as const) {
-        const asking = yield* Flow.begun({ scopes: [scope] })
+        const asking = yield* Flow.begun({ client: { scopes: [scope] } })
         const turned = yield* Flow.consent((yield* asking.begin(user(), { returnTo })).url)
         assert.deepStrictEqual(stop(yield* asking.comeBack(turned)), [problem, "https://app.example"])
       }

@@ -116,7 +116,7 @@ describe("no code, state, verifier or completion is seen", () => {
       const witness = Witness.make()
       yield* World.run(
         Effect.gen(function* () {
-          const flow = yield* watched(witness, { client: Flow.isPublic.client.oauth2 })
+          const flow = yield* watched(witness, {})
           yield* wanderings(witness, flow, (name, effect) =>
             Effect.tap(World.passTime(Effect.exit(effect), 60_000), (exit) => witness.noteExit(name, exit))
           )

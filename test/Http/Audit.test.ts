@@ -269,7 +269,7 @@ describe("the trail", () => {
   })
 
   it.effect("tells of who loses a Cal.com account to another user, also where that comes to nothing", () => {
-    const { layer, trail } = watched({ flow: { client: World.clientOptions().oauth2, scopes: Flow.scopes } })
+    const { layer, trail } = watched({})
     return Effect.gen(function* () {
       const tap = yield* StorageTap
       const post = (path: string, body: object) =>

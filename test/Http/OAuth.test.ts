@@ -5,6 +5,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, HashMap, Layer, Logger, Option, Schema } from "effect"
 import { AuthorizeUrlMade } from "../../src/Api/OAuth.js"
+import type * as CalClient from "../../src/CalClient.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
@@ -19,7 +20,7 @@ import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { user } = World
-const { returnTo, scopes } = Flow
+const { returnTo } = Flow
 const key = "manage-only-key-0123456789abcdefghij"
 const proxyKey = "proxy-only-key-0123456789abcdefghijk"
 const apiKeys = Either.getOrThrow(ApiKeys.parse(`app:${key}:manage,proxy:${proxyKey}:proxy`))
@@ -31,12 +32,11 @@ const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
   Effect.flatMap(Sandbox, ({ app }) => router.mountApp("/_sandbox", app))
 )
 
-const flowOptions: ConnectFlow.Options = {
-  client: World.clientOptions().oauth2,
-  authorizeUrl: "https://app.cal.test/_sandbox/auth/oauth2/authorize",
-  scopes,
-  returnUrls: ["https://app.example/settings"]
-}
+/** Where the world's clients consent. */
+const here = (client: CalClient.Options): CalClient.Options => ({
+  ...client,
+  oauth2: client.oauth2 && { ...client.oauth2, authorizeUrl: "https://app.cal.test/_sandbox/auth/oauth2/authorize" }
+})
 
 const layerWith = (
   connectFlow: Layer.Layer<never, never, never> | typeof configured,
@@ -51,7 +51,7 @@ const layerWith = (
     Layer.provide(connectFlow),
     Layer.provide(flows),
     Layer.provide(KeyRing.layerEphemeral),
-    Layer.provideMerge(World.layer(world)),
+    Layer.provideMerge(World.layer({ ...world, client: here(world.client ?? World.clientOptions()) })),
     Layer.provide(
       Logger.replace(
         Logger.defaultLogger,
@@ -62,7 +62,7 @@ const layerWith = (
     )
   )
 
-const configured = ConnectFlow.layer(flowOptions)
+const configured = ConnectFlow.layer({ returnUrls: ["https://app.example/settings"] })
 
 interface SendOptions {
   readonly key?: string
@@ -190,12 +190,8 @@ describe("a page that asks Cal.com itself", () => {
     ["with a secret", {}, []],
     ["that is public", Flow.isPublic, ["codeChallenge", "codeChallengeMethod"]]
   ] as const) {
-    it.effect(`is given all that it needs, for a client ${kind}`, () => {
-      const flow = ConnectFlow.layer({
-        ...flowOptions,
-        ...("client" in options ? { client: options.client.oauth2 } : {})
-      })
-      return Effect.gen(function* () {
+    it.effect(`is given all that it needs, for a client ${kind}`, () =>
+      Effect.gen(function* () {
         const begun = yield* begin()
         const given = ["success", "url", "expiresAt", "state", "redirectUri", "scopes"]
         assert.sameMembers(Object.keys(begun), [...given, ...names])
@@ -203,8 +199,8 @@ describe("a page that asks Cal.com itself", () => {
         const body = { userUlid: user(), ...Object.fromEntries(searchParams) }
         assert.strictEqual((yield* api("exchange", body)).status, 200)
         assert.isTrue(yield* World.isStoredPairLive())
-      }).pipe(Effect.provide(layerWith(flow, [], FlowStorage.layerMemory, options)))
-    })
+      }).pipe(Effect.provide(layerWith(configured, [], FlowStorage.layerMemory, options)))
+    )
   }
 })
 
@@ -247,9 +243,9 @@ describe("the endpoints", () => {
     }).pipe(Effect.provide(layerWith(configured)))
   )
 
-  for (const [name, layer] of [
-    ["an OAuth2 client", ConnectFlow.layer({})],
-    ["the flow at all", Layer.empty]
+  for (const [name, layer, client] of [
+    ["an OAuth2 client", configured, { ...World.clientOptions(), oauth2: undefined }],
+    ["the flow at all", Layer.empty, World.clientOptions()]
   ] as const) {
     it.effect(`say what is missing without ${name}; the callback knows nobody`, () =>
       Effect.gen(function* () {
@@ -260,7 +256,7 @@ describe("the endpoints", () => {
           /^Connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL\.$/
         )
         assert.strictEqual((yield* send("GET", `${callback}?code=c&state=s`)).status, 400)
-      }).pipe(Effect.provide(layerWith(layer)))
+      }).pipe(Effect.provide(layerWith(layer, [], FlowStorage.layerMemory, { client })))
     )
   }
 })

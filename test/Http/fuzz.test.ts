@@ -24,6 +24,7 @@ import {
   keys,
   layer,
   layerFake,
+  fakeClient,
   layerServices,
   logger,
   userUlid,
@@ -243,21 +244,25 @@ const flows = Layer.succeed(FlowStorage.FlowStorage, {
   complete: () => Effect.dieMessage("not used here")
 })
 
+const { clientId } = fakeClient
+
 const flowOf = (stateHash: string): Option.Option<FlowStorage.FoundFlow> =>
   stateHash === hash(Redacted.make(state))
-    ? Option.some({ userUlid, replace: false, isOver: false, revision: "1", returnTo: "https://app.example/back" })
+    ? Option.some({
+        userUlid,
+        clientId,
+        replace: false,
+        isOver: false,
+        revision: "1",
+        returnTo: "https://app.example/back"
+      })
     : stateHash === hash(Redacted.make(stateOfApp))
-      ? Option.some({ userUlid, replace: false, isOver: false, revision: "1" })
+      ? Option.some({ userUlid, clientId, replace: false, isOver: false, revision: "1" })
       : Option.none()
 
 const layerCallback = Http.layer.pipe(
   Layer.provideMerge(NodeHttpServer.layerTest),
-  Layer.provide(
-    ConnectFlow.layer({
-      client: { clientId: "client", redirectUrl: `https://service.example${callbackPath}` },
-      returnUrls: ["https://app.example/back"]
-    })
-  ),
+  Layer.provide(ConnectFlow.layer({ returnUrls: ["https://app.example/back"] })),
   Layer.provide(flows),
   Layer.provide(layerServices),
   Layer.provide(ApiKeys.layer([])),

@@ -50,7 +50,7 @@ const endpoints: ReadonlyArray<Call & { readonly name: string; readonly good: st
     method: "GET",
     path: `/api/cal/connections/${userUlid}`,
     good:
-      `{"success":true,"connection":{"kind":"managed","status":"active","calUserId":42,"isExpired":false,` +
+      `{"success":true,"connection":{"kind":"managed","clientId":"client","status":"active","calUserId":42,"isExpired":false,` +
       `"isExpiringSoon":true,"accessTokenExpiresAt":"2030-01-02T03:04:05.000Z",` +
       `"refreshTokenExpiresAt":"2030-01-02T03:04:06.000Z","version":7,"updatedAt":"2030-01-02T03:04:04.000Z"}}`
   },
@@ -235,17 +235,29 @@ describe("bodies", () => {
         assert.notMatch(body, /secret"/i)
       }
       assert.deepStrictEqual(yield* calls, [])
-      yield* put({ kind: "oauth2", calUserId: undefined, scope: "A B", accessTokenExpiresAt: "2030-01-02T03:04:05Z" })
+      const accessTokenExpiresAt = "2030-01-02T03:04:05Z"
+      yield* put({ kind: "oauth2", clientId: "O", calUserId: undefined, scope: "A B", accessTokenExpiresAt })
       const connected = (yield* calls)[0]
       assert.deepStrictEqual(connected?.slice(0, 3), [
         "connect",
         userUlid,
-        { _tag: "OAuth2", calUserId: undefined, scope: "A B" }
+        { _tag: "OAuth2", clientId: "O", calUserId: undefined, scope: "A B" }
       ])
       assert.include(JSON.stringify(connected), `"accessToken":"<redacted>"`)
-      const { status } = yield* put({ kind: "oauth2", calUserId: null, scope: null, refreshTokenExpiresAt: null })
+      const { status } = yield* put({
+        kind: "oauth2",
+        clientId: null,
+        calUserId: null,
+        scope: null,
+        refreshTokenExpiresAt: null
+      })
       assert.strictEqual(status, 200)
-      assert.deepStrictEqual((yield* calls)[1]?.[2], { _tag: "OAuth2", calUserId: undefined, scope: undefined })
+      assert.deepStrictEqual((yield* calls)[1]?.[2], {
+        _tag: "OAuth2",
+        clientId: undefined,
+        calUserId: undefined,
+        scope: undefined
+      })
     }).pipe(Effect.provide(layer))
   )
 

@@ -116,7 +116,13 @@ const make = (
       received.push(`${method} ${url?.replace(/\?.*/, "")}`)
     })
     const { clientId, clientSecret } = Sandbox.demoOAuth2
-    const oauth2 = { clientId, clientSecret, redirectUrl }
+    const oauth2 = {
+      clientId,
+      clientSecret,
+      redirectUrl,
+      authorizeUrl: `${calServer.url}/auth/oauth2/authorize`,
+      scopes: ["BOOKING_READ", "PROFILE_READ"]
+    }
     const services = CalApi.layer.pipe(
       Layer.provide(CalClientNode.layerApiHttp),
       Layer.provideMerge(CalTokens.layer),
@@ -128,12 +134,7 @@ const make = (
       Layer.provideMerge(layerMemory),
       Layer.provide(TokenConfig.layer({ memoryMaxEntries: 1000 }))
     )
-    const flow = ConnectFlow.layer({
-      client: oauth2,
-      authorizeUrl: `${calServer.url}/auth/oauth2/authorize`,
-      scopes: ["BOOKING_READ", "PROFILE_READ"],
-      returnUrls: [`${site}/settings`]
-    })
+    const flow = ConnectFlow.layer({ returnUrls: [`${site}/settings`] })
     const context = yield* Layer.build(
       Http.layer.pipe(
         Layer.provide([ownServer.layer, ApiKeys.layer(apiKeys), Lifecycle.layer]),

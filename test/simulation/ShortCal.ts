@@ -6,6 +6,7 @@
 import { Headers } from "@effect/platform"
 import { Duration, Effect, Either, Option, Redacted } from "effect"
 import { CallFailure, type Grant as ClientGrant, type Kept } from "../../src/CalClient.js"
+import * as Clients from "../../src/CalClient/Clients.js"
 import * as TokenAnswer from "../../src/CalClient/TokenAnswer.js"
 import * as CalTime from "../../src/CalHttp/CalTime.js"
 import { demoManaged, demoOAuth2 } from "../../src/Sandbox.js"
@@ -315,8 +316,10 @@ export const make = (world: World, patience: number): Cal => {
       const none = Effect.die("not part of a simulation")
       return watched(world, node, {
         apiUrl: "https://api.cal.com/v2",
-        managedClientId: Option.some(managedClientId),
-        oauth2ClientId: Option.some(oauth2ClientId),
+        clients: {
+          managed: Clients.make({ clientId: managedClientId }),
+          oauth2: Clients.make({ clientId: oauth2ClientId, isPublic: false })
+        },
         now: calTime.now,
         observeDate: calTime.observe,
         rateLimit: () => Effect.succeedNone,

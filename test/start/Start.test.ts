@@ -95,6 +95,40 @@ describe("the service", () => {
     }
   })
 
+  it("starts with the clients of a file alone, of which a user's has to be named", async () => {
+    const file = Path.join(directory, "clients.json")
+    const managed = ["one", "other"].map((clientId) => ({ clientId, clientSecret: "SECRET-of-the-client" }))
+    Fs.writeFileSync(file, JSON.stringify({ managed }))
+    const program = serve({
+      CAL_TOKENS_CLIENTS_FILE: file,
+      CAL_TOKENS_API_KEYS: `ops:${key}`,
+      CAL_TOKENS_DATA_DIR: Path.join(directory, "clients")
+    })
+    try {
+      const [, url] = await program.until(/"message":"Listening on (http:[^"]+)"/)
+      const put = async (named: object) => {
+        const answer = await fetch(`${url}/api/cal/connections/01HZY9TESTSAAAAAAAAAAAAAAA`, {
+          method: "PUT",
+          headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+          body: JSON.stringify({
+            kind: "managed",
+            ...named,
+            calUserId: 7,
+            accessToken: "SECRET-access",
+            refreshToken: "SECRET-refresh",
+            accessTokenExpiresAt: Date.UTC(new Date().getUTCFullYear() + 1, 0)
+          })
+        })
+        return (await answer.json()) as { readonly success: boolean; readonly error?: string }
+      }
+      assert.strictEqual((await put({})).error, "clientId is required: one of one, other.")
+      assert.deepStrictEqual(await put({ clientId: "other" }), { success: true })
+      assert.notMatch(program.stdout() + program.stderr(), /SECRET/)
+    } finally {
+      program.process.kill("SIGKILL")
+    }
+  })
+
   it("answers what it has begun when it is told to stop, and then leaves nothing behind", async () => {
     const cal = await startCal()
     const data = Path.join(directory, "data")

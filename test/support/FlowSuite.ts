@@ -12,6 +12,7 @@ let counter = 0
 const name = () => `hash ${++counter}`
 
 const whole: Omit<Flow, "userUlid"> = {
+  clientId: "client",
   returnTo: "https://app.example/back?x=%2F",
   replace: true,
   codeVerifier: Redacted.make("verifier")
@@ -32,7 +33,7 @@ const standing = (found: FoundFlow) => {
 const lifetimeMillis = Duration.toMillis(lifetime)
 
 /** A flow, begun at an instant that no other test has. */
-const begun = (storage: Storage, flow: Omit<Flow, "userUlid"> = { replace: false }) =>
+const begun = (storage: Storage, flow: Omit<Flow, "userUlid"> = { clientId: "client", replace: false }) =>
   Effect.gen(function* () {
     yield* TestClock.adjust(Duration.days(1))
     const { userUlid } = Fixture.newUser()
@@ -85,7 +86,7 @@ const tests = (storage: () => Storage) => {
     Effect.gen(function* () {
       const { stateHash, userUlid } = yield* begun(storage())
       const taken = Option.getOrThrow(yield* storage().take(stateHash))
-      assert.deepStrictEqual(plain(taken), { userUlid, replace: false, codeVerifier: undefined })
+      assert.deepStrictEqual(plain(taken), { userUlid, clientId: "client", replace: false, codeVerifier: undefined })
       assert.isUndefined(taken.returnTo)
     })
   )
@@ -148,7 +149,7 @@ const tests = (storage: () => Storage) => {
   it.effect("a state lives for ten minutes, to the millisecond", () =>
     Effect.gen(function* () {
       const flow = yield* begun(storage())
-      const other = yield* storage().begin(name(), { userUlid: flow.userUlid, replace: false })
+      const other = yield* storage().begin(name(), { userUlid: flow.userUlid, clientId: "client", replace: false })
       assert.strictEqual(other, flow.expiresAt)
       yield* TestClock.adjust(lifetimeMillis - 1)
       assert.isTrue(Option.isSome(yield* storage().find(flow.stateHash)))

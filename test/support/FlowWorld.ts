@@ -1,6 +1,8 @@
 /** The connect flow over a world, and a person with a browser who consents at the sandbox's page. */
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { Context, Effect, Layer, Redacted } from "effect"
+import { CalClient, type ConfiguredOAuth2Client } from "../../src/CalClient.js"
+import * as Clients from "../../src/CalClient/Clients.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -8,7 +10,7 @@ import * as World from "./World.js"
 
 export const returnTo = "https://app.example/settings/calendar?tab=1"
 
-export const scopes = ["BOOKING_READ", "PROFILE_READ"]
+export const { scopes } = World
 
 /** The sandbox's OAuth2 client without its secret. */
 export const publicClient = {
@@ -22,26 +24,33 @@ export const isPublic = {
   sandbox: { oauth2: publicClient },
   client: {
     apiUrl: World.apiUrl,
-    oauth2: { clientId: publicClient.clientId, redirectUrl: publicClient.redirectUris[0] }
+    oauth2: { clientId: publicClient.clientId, redirectUrl: publicClient.redirectUris[0], scopes }
   }
 } satisfies World.Options
 
+export interface Options extends ConnectFlow.Options {
+  /** What the process is told otherwise of the world's OAuth2 client; `null`: nothing at all. */
+  readonly client?: Partial<ConfiguredOAuth2Client> | null
+}
+
 /** The flows of a process, over the tokens and the storage of flows at hand. */
-export const make = (options: ConnectFlow.Options = {}) =>
-  Effect.map(
-    Layer.build(
-      ConnectFlow.layer({
-        client: World.clientOptions().oauth2,
-        scopes,
-        returnUrls: ["https://app.example/settings"],
-        ...options
-      })
-    ),
-    (context) => Context.get(context, ConnectFlow.ConnectFlow)
-  )
+export const make = ({ client, ...options }: Options = {}) =>
+  Effect.gen(function* () {
+    const calClient = yield* CalClient
+    const [usual] = calClient.clients.oauth2.all.values()
+    const told = client === null || usual === undefined ? undefined : { ...usual, ...client }
+    const oauth2 = client === undefined ? calClient.clients.oauth2 : Clients.make(told)
+    const flow = ConnectFlow.layer({ returnUrls: ["https://app.example/settings"], ...options }).pipe(
+      Layer.provide(Layer.succeed(CalClient, { ...calClient, clients: { ...calClient.clients, oauth2 } }))
+    )
+    return Context.get(yield* Layer.build(flow), ConnectFlow.ConnectFlow)
+  })
+
+/** Where several processes keep their flows. */
+export const storage = Layer.build(FlowStorage.layerMemory)
 
 /** One process with flows in memory. */
-export const begun = (options?: ConnectFlow.Options) => Effect.provide(make(options), FlowStorage.layerMemory)
+export const begun = (options?: Options) => Effect.provide(make(options), FlowStorage.layerMemory)
 
 export interface Person {
   readonly name?: string

@@ -4,7 +4,9 @@ import { HttpClient, HttpClientRequest, HttpClientResponse, HttpServer } from "@
 import { NodeHttpServer } from "@effect/platform-node"
 import { Cause, Clock, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
 import { CalApi } from "../../src/CalApi.js"
-import { CalClient } from "../../src/CalClient.js"
+import { callbackPath } from "../../src/Api/OAuth.js"
+import { CalClient, type ConfiguredOAuth2Client } from "../../src/CalClient.js"
+import * as Clients from "../../src/CalClient/Clients.js"
 import { type ConnectionInfo, CalTokens, type OnStored, type ValidToken } from "../../src/CalTokens.js"
 import { ConnectFlow, Return } from "../../src/ConnectFlow.js"
 import * as Http from "../../src/Http.js"
@@ -174,6 +176,7 @@ export const layerServices = Layer.unwrapEffect(
       }),
       Layer.mock(CalClient, {
         apiUrl: "https://api.cal.com/v2",
+        clients: { managed: Clients.make({ clientId: "managed" }), oauth2: Clients.make(fakeClient) },
         fingerprint: () => "fake",
         now: Clock.currentTimeMillis,
         createManagedUser: (...args) =>
@@ -198,6 +201,13 @@ export const layerServices = Layer.unwrapEffect(
     )
   })
 )
+
+/** The OAuth2 client of the fakes. */
+export const fakeClient: ConfiguredOAuth2Client = {
+  clientId: "client",
+  redirectUrl: `https://service.example${callbackPath}`,
+  isPublic: true
+}
 
 /** Keeps what is logged. */
 export const logger = Layer.unwrapEffect(

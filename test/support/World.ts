@@ -35,6 +35,9 @@ export const epoch = Date.UTC(2026, 0, 15, 12, 0, 0)
 
 export const apiUrl = "https://api.cal.com/v2"
 
+/** What people are asked to allow. */
+export const scopes = ["BOOKING_READ", "PROFILE_READ"]
+
 export const user = (n = 1) => Schema.decodeSync(UserUlid)(`01ARZ3NDEKTSV4RRFFQ69G${String(n).padStart(4, "0")}`)
 
 export const users = (n: number) => Array.from({ length: n }, (_, i) => user(i + 1))
@@ -50,7 +53,8 @@ export const clientOptions = (options?: { readonly managedSecret?: string }): Ca
   oauth2: {
     clientId: Sandbox.demoOAuth2.clientId,
     ...(Sandbox.demoOAuth2.clientSecret === undefined ? {} : { clientSecret: Sandbox.demoOAuth2.clientSecret }),
-    redirectUrl: Sandbox.demoOAuth2.redirectUris[0]
+    redirectUrl: Sandbox.demoOAuth2.redirectUris[0],
+    scopes
   }
 })
 

@@ -24,6 +24,7 @@ const Secret = Schema.Redacted(Schema.String)
 /** What an envelope holds. The code is there until it is handed out. */
 const Content = Schema.Struct({
   userUlid: Schema.typeSchema(UserUlid),
+  clientId: Schema.String,
   returnTo: Schema.optional(Schema.String),
   replace: Schema.Boolean,
   codeVerifier: Schema.optional(Secret),
@@ -134,9 +135,9 @@ export const make = (
           return rest.length === 0 && now - madeAt < longestMillis && keys.verify("flow", text, mac)
         }),
 
-      begin: (stateHash, { codeVerifier, replace, returnTo, userUlid }) =>
+      begin: (stateHash, flow) =>
         Effect.gen(function* () {
-          const envelope = yield* seal(stateHash, { userUlid, returnTo, replace, codeVerifier })
+          const envelope = yield* seal(stateHash, flow)
           const [row] = yield* statements.begin([stateHash, envelope], "now")
           return row?.expires_at ?? 0
         }),

@@ -26,7 +26,7 @@ const rows = (sql: SqlClient.SqlClient) =>
   sql<{ state_hash: string; envelope: string }>`select * from cal_tokens.connect_flow order by 1`
 
 const { userUlid } = Fixture.newUser()
-const flow = { userUlid, replace: false }
+const flow = { userUlid, clientId: "client", replace: false }
 
 const keep = (storage: FlowStorage["Type"], stateHash: string, completionHash: string, code = "code") =>
   Effect.flatMap(storage.find(stateHash), (found) =>
@@ -115,7 +115,7 @@ describe("who can write to the database and has no key", () => {
         ["victim", victim],
         ["attacker", attacker]
       ] as const) {
-        yield* storage.begin(name, { userUlid, returnTo: `${home}/${name}`, replace: false })
+        yield* storage.begin(name, { ...flow, userUlid, returnTo: `${home}/${name}` })
         if (returned) yield* keep(storage, name, `${name}'s completion`, `${name}'s code`)
       }
       return { sql, storage }
@@ -153,7 +153,12 @@ describe("who can write to the database and has no key", () => {
     Effect.gen(function* () {
       const { sql, storage } = yield* twoFlows(false)
       const keys = Context.get(yield* Layer.build(layerKeys()), KeyRing)
-      const text = JSON.stringify({ userUlid: victim, returnTo: "https://evil.example/", replace: true })
+      const text = JSON.stringify({
+        userUlid: victim,
+        clientId: "client",
+        returnTo: "https://evil.example/",
+        replace: true
+      })
       const pair = yield* keys.seal({ userUlid: victim, purpose: "token-pair" }, Redacted.make(text))
       for (const envelope of [pair, text, "", "v1.k1.", pair.replace("k1", "k2")]) {
         yield* sql`update cal_tokens.connect_flow set envelope = ${envelope}`
@@ -169,7 +174,7 @@ describe("who can write to the database and has no key", () => {
       yield* sql`update cal_tokens.connect_flow set completion_hash = 'made up' where state_hash = 'victim'`
       assert.isTrue(Option.isNone(yield* storage.complete("made up")))
       yield* sql`delete from cal_tokens.connect_flow where state_hash = 'victim'`
-      yield* storage.begin("victim", { userUlid: victim, returnTo: home, replace: false })
+      yield* storage.begin("victim", { ...flow, userUlid: victim, returnTo: home })
       yield* keep(storage, "victim", "completion")
       yield* sql`update cal_tokens.connect_flow set completion_hash = null where state_hash = 'victim'`
       // Taking it is what removes it, and nothing was given.

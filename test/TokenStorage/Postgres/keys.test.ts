@@ -62,7 +62,12 @@ for (const [name, database] of Object.entries(databases)) {
           isWhole: true
         })
         const flows = yield* Effect.provideService(Flows.make(), KeyRing, before.ring)
-        yield* flows.begin("state", { userUlid, replace: false, codeVerifier: Redacted.make("verifier") })
+        yield* flows.begin("state", {
+          userUlid,
+          clientId: "client",
+          replace: false,
+          codeVerifier: Redacted.make("verifier")
+        })
         assert.deepStrictEqual([before.lines, yield* before.storage.missingKeys], [[], []])
         const rotating = yield* start(`${present},${old}`)
         yield* connect(rotating.storage)

@@ -1,0 +1,16 @@
+/** The proxies between this process and the rest of the world, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name them. */
+import { Context, type Redacted } from "effect"
+
+export interface Options {
+  /** `http(s)://[user:password@]host[:port]`, for what is asked by `https`; without it, `httpProxy`. */
+  readonly httpsProxy?: Redacted.Redacted | undefined
+  /** The same for what is asked by `http`. */
+  readonly httpProxy?: Redacted.Redacted | undefined
+  /** Hosts that are reached directly, with all below them: `cal.internal,.example.com:8443`, or `*`. This machine always is. */
+  readonly noProxy?: string | undefined
+}
+
+/** For calls to Cal.com over `CalHttp/Node`, and for webhooks. Default: none. */
+export class Proxies extends Context.Reference<Proxies>()("cal-tokens/CalHttp/Proxies", {
+  defaultValue: (): Options => ({})
+}) {}
