@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
-import { Console, Effect, Layer, Option, Redacted } from "effect"
+import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
@@ -31,6 +31,9 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
   )
 })
 
+/** The database may be started together with this process, and take longer. */
+const startWithin = Duration.seconds(30)
+
 /** Settings that parts of the service look up where they need them. */
 const references = ({ allowedOrigins, atomsMaxAge, development, trustedProxies }: Environment.Settings) =>
   Layer.mergeAll(
@@ -50,7 +53,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
           ConnectFlow.layer({ client: options.oauth2, authorizeUrl, scopes, returnUrls: settings.returnUrls })
         ),
         Layer.merge(webhook(settings)),
-        Layer.provide(Services.layerCal(database, options))
+        Layer.provide(Services.layerCal(database, options, startWithin))
       ),
     Sandbox: ({ database }) => {
       const key = Redacted.make(randomBytes(24).toString("base64url"))
