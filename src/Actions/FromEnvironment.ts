@@ -1,13 +1,14 @@
-/** The layers of actions by the environment variables of the service. A module of its own, because it needs drivers. */
-import { Effect, Layer } from "effect"
+/** The services of actions by the environment variables of the service. A module of its own, because it needs drivers. */
+import { Effect, Layer, ModuleVersion } from "effect"
 import type { CalApi } from "../CalApi.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Services from "../Environment/Services.js"
+import * as Backing from "./Backing.js"
 
 const simulated = Effect.logWarning("No Cal.com client is configured (CAL_CLIENT_ID): Cal.com is simulated.")
 
-export const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = Environment.loadCal.pipe(
+const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = Environment.loadCal.pipe(
   Effect.map(
     Environment.Cal.$match({
       Client: ({ database, options }): Layer.Layer<CalTokens | CalApi, Environment.StartError> =>
@@ -17,3 +18,12 @@ export const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = En
   ),
   Layer.unwrapEffect
 )
+
+/** Goes up when services of the release before cannot be shared with those of this one. */
+const format = 1
+
+/** One pool, one listener, one lock for all instances of a process, as long as the variables are the same. */
+export const open: Backing.Open<CalTokens | CalApi, Environment.StartError> = () =>
+  Promise.resolve(
+    Backing.shared(`${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()}`, Backing.own(layer))
+  )

@@ -130,7 +130,8 @@ const open = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const died = yield* Deferred.make<never, Lost>()
     const die = (error: unknown) => Deferred.unsafeDone(died, Effect.fail(lost(error)))
-    const socket = new Socket()
+    // News keeps no process from ending.
+    const socket = new Socket().unref()
     const client = yield* Effect.acquireRelease(
       Effect.try({
         try: () =>

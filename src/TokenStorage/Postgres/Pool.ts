@@ -47,7 +47,9 @@ const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Sc
             connectionTimeoutMillis: Duration.toMillis(options.connectTimeout),
             max: options.poolSize,
             maxLifetimeSeconds: Duration.toSeconds(options.maxAge),
-            application_name: options.applicationName
+            application_name: options.applicationName,
+            // Connections that nobody uses keep no process from ending.
+            allowExitOnIdle: true
           })
         )
       ),
