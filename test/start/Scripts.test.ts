@@ -24,7 +24,9 @@ beforeAll(() => {
       format: "esm",
       target: "node20",
       // Some packages are CommonJS.
-      banner: { js: `import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);` },
+      banner: {
+        js: `import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);`
+      },
       logLevel: "error"
     })
   }
