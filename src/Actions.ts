@@ -29,8 +29,9 @@
  * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
  * take the user from your session, and set `authorize` as the second lock.
  */
-import { Clock, Effect, Layer, Redacted } from "effect"
+import { Clock, Effect, type Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
+import * as Backing from "./Actions/Backing.js"
 import * as Expiry from "./Actions/Expiry.js"
 import { type Failure, isFailure } from "./Actions/Failure.js"
 import * as Guard from "./Actions/Guard.js"
@@ -46,8 +47,8 @@ export { type Failure, isFailure } from "./Actions/Failure.js"
 export interface Options {
   /**
    * Where tokens are kept and how Cal.com is reached; by default, what the service's environment variables say
-   * (`DATABASE_URL`, `CAL_CLIENT_ID`, …; API keys are not needed). Built at the first call, and again after a failed
-   * build.
+   * (`DATABASE_URL`, `CAL_CLIENT_ID`, …; API keys are not needed), and then shared by all instances of the process that
+   * find the same variables. Built at the first call, and again after a failed build.
    */
   readonly layer?: Layer.Layer<CalTokens | CalApi, unknown> | undefined
   /**
@@ -151,20 +152,19 @@ export interface Actions {
   readonly isTokenExpiredOrExpiringSoon: (expiresAt: number | string | Date, bufferMinutes?: number) => Expiry.Expiry
   /** Whether an answer is a failure. */
   readonly isFailure: (value: unknown) => value is Failure
-  /** Releases connections and waits for tokens that are not stored yet. Later calls answer `ShuttingDown`. */
+  /**
+   * Releases connections and waits for tokens that are not stored yet, unless other instances share them. Later calls of
+   * this one answer `ShuttingDown`. A script may end without it: nothing that only waits keeps it from ending, and tokens
+   * that are not stored yet are waited for all the same.
+   */
   readonly dispose: () => Promise<void>
 }
 
 /** Loaded when it is needed: with layers of one's own, no driver is. */
-const fromEnvironment: Layer.Layer<CalTokens | CalApi, unknown> = Layer.unwrapEffect(
-  Effect.map(
-    Effect.promise(() => import("./Actions/FromEnvironment.js")),
-    ({ layer }) => layer
-  )
-)
+const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ open }) => open())
 
 export const make = (options: Options = {}): Actions => {
-  const guard = Guard.make(options.layer ?? fromEnvironment, options)
+  const guard = Guard.make(options.layer === undefined ? fromEnvironment : Backing.own(options.layer), options)
 
   return {
     refreshUserCalTokens: (userUlid, forceRefresh = false) =>

@@ -67,6 +67,8 @@ export const make = (
         try: () =>
           pglite.PGlite.create({
             dataDir: "directory" in options ? files : "memory://",
+            // It would be told every 10 s, and for ever after a crash, how far the start is.
+            startParams: [...pglite.PGlite.defaultStartParams, "-c", "log_startup_progress_interval=0"],
             // As the network driver gives it: a 64-bit number does not fit into a JavaScript one.
             parsers: { [pglite.types.INT8]: (text: string) => text }
           }),
@@ -81,6 +83,7 @@ export const make = (
         )
     )
     if ("directory" in options) yield* Effect.mapError(Private.below(files), failure)
+    quieten(db)
     const permit = yield* Effect.makeSemaphore(1)
     const session = makeSession(db)
     return yield* SqlClient.make({
@@ -132,6 +135,24 @@ const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedErr
     const text = yield* Effect.mapError(Private.read(path), failure)
     return Redacted.make(text.trim())
   })
+
+/**
+ * PostgreSQL has itself woken 10 s after a write, for its statistics, and PGlite takes the global function for that while
+ * it runs a statement. No script needs to wait for it.
+ */
+const quieten = (db: PGlite): void => {
+  const run = db.execProtocolRawSync.bind(db)
+  db.execProtocolRawSync = (message) => {
+    const { setTimeout } = globalThis
+    globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) =>
+      setTimeout(...args).unref()) as typeof setTimeout
+    try {
+      return run(message)
+    } finally {
+      globalThis.setTimeout = setTimeout
+    }
+  }
+}
 
 /** The one session, for whoever holds the permit. Statements without parameters may be several, as with the driver. */
 const makeSession = (db: PGlite): SqlConnection.Connection => {

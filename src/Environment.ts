@@ -2,6 +2,7 @@
  * The environment variables of the service, read once at its start. What is wrong stops the start with one line that
  * names the variable and the form it should have, and never shows a value.
  */
+import { createHash } from "node:crypto"
 import { join } from "node:path"
 import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Option, Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
@@ -99,7 +100,7 @@ const keyList: Variable.Form<Redacted.Redacted> = {
 }
 
 /** Every variable by itself. */
-const variables = Config.all({
+const each = {
   PORT: Variable.read("PORT", Variable.integer(0, 65_535)),
   HOST: Variable.read("HOST", Variable.host),
   DATABASE_URL: Variable.readSecret("DATABASE_URL", Variable.postgresUrl),
@@ -137,7 +138,9 @@ const variables = Config.all({
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
   OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
   NODE_ENV: Variable.read("NODE_ENV", Variable.text)
-})
+}
+
+const variables = Config.all(each)
 
 type Variables = Config.Config.Success<typeof variables>
 
@@ -180,6 +183,13 @@ const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
 
 /** The settings of the HTTP service. */
 export const load: Effect.Effect<Settings, StartError> = loading(config)
+
+/** Tells whether settings are the same, and nothing of them. */
+export const fingerprint = (): string =>
+  Object.keys(each)
+    .flatMap((name) => [name, `${name}_FILE`])
+    .reduce((hash, name) => hash.update(JSON.stringify([name, process.env[name] ?? ""])), createHash("sha256"))
+    .digest("hex")
 
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
 export const loadServices: Effect.Effect<Pick<Settings, "cal" | "proxies">, StartError> = loading(services)

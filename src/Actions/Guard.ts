@@ -2,11 +2,12 @@
  * What surrounds an action on behalf of a user: may the caller do it, and what is to be told afterwards. Both are
  * functions of the application and run in the caller's asynchronous context, where its cookies and request store are.
  */
-import { Effect, Either, Layer, Stream } from "effect"
+import { Effect, Either, Stream } from "effect"
 import { CalTokens } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+import type { Open } from "./Backing.js"
 import * as Failure from "./Failure.js"
 import * as Runner from "./Runner.js"
 
@@ -40,23 +41,18 @@ interface Watch {
   changed: boolean
 }
 
-export const make = <R, E>(layer: Layer.Layer<R | CalTokens, E>, hooks: Hooks): Guard<R | CalTokens> => {
+export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R | CalTokens> => {
   const watches = new Set<Watch>()
 
   // Some changes come out of the depth of an operation that does not tell: a request whose token was refused.
-  const watchChanges = Layer.scopedDiscard(
-    Effect.flatMap(CalTokens, (tokens) =>
-      tokens.changes.pipe(
-        Stream.runForEach((change) =>
-          Effect.sync(() => {
-            for (const watch of watches) if (watch.userUlid === change.userUlid) watch.changed = true
-          })
-        ),
-        Effect.forkScoped
-      )
+  const watchChanges = Effect.flatMap(CalTokens, (tokens) =>
+    Stream.runForEach(tokens.changes, (change) =>
+      Effect.sync(() => {
+        for (const watch of watches) if (watch.userUlid === change.userUlid) watch.changed = true
+      })
     )
   )
-  const runner = Runner.make(hooks.revalidate === undefined ? layer : Layer.provideMerge(watchChanges, layer))
+  const runner = Runner.make<R | CalTokens, E>(open, hooks.revalidate === undefined ? Effect.void : watchChanges)
 
   const mayAct = async (operation: Runner.Operation, userUlid: UserUlid): Promise<Failure.Failure | undefined> => {
     if (hooks.authorize === undefined) return undefined

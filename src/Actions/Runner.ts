@@ -1,10 +1,12 @@
 /**
- * Runs effects for callers that know only promises: builds the layers at the first call, runs, logs every failure once
- * and never rejects.
+ * Runs effects for callers that know only promises: has the services built at the first call, runs, logs every failure
+ * once and never rejects. While it runs something, the process does not end.
  */
 import { AsyncResource } from "node:async_hooks"
-import { Cause, Effect, Exit, FiberId, type Layer, LogLevel, ManagedRuntime, Option, Runtime } from "effect"
+import { Cause, Effect, Exit, Fiber, FiberId, LogLevel, Option, Runtime } from "effect"
+import * as KeepAlive from "../Fibers/KeepAlive.js"
 import { isTokenError, type TokenError } from "../TokenError.js"
+import type { Backing, Open } from "./Backing.js"
 import * as Failure from "./Failure.js"
 
 /** What is being done, for the log. */
@@ -20,7 +22,7 @@ export interface Runner<R> {
   readonly refuse: (operation: Operation, failure: Failure.Failure, reason?: string) => Failure.Failure
   /** Logs something that went wrong beside an operation and does not change its answer. */
   readonly note: (operation: Operation, message: string) => void
-  /** Releases everything. Later calls answer `ShuttingDown`. */
+  /** Gives the services back, which closes them unless somebody shares them. Later calls answer `ShuttingDown`. */
   readonly dispose: () => Promise<void>
 }
 
@@ -60,9 +62,11 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined =>
         onSome: (error) => (isTokenError(error) ? undefined : Failure.words(error))
       })
 
-export const make = <R, E>(layer: Layer.Layer<R, E>): Runner<R> => {
-  let building: ManagedRuntime.ManagedRuntime<R, E> | undefined
+/** `beside` runs as long as the services are there. */
+export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, R> = Effect.void): Runner<R> => {
+  let opened: Promise<Backing<R, E>> | undefined
   let built: Runtime.Runtime<R> | undefined
+  let running: Fiber.RuntimeFiber<void> | undefined
   let closed = Promise.resolve()
   let disposed = false
 
@@ -85,46 +89,61 @@ export const make = <R, E>(layer: Layer.Layer<R, E>): Runner<R> => {
   const fail = (operation: Operation, cause: Cause.Cause<unknown>, otherwise: Failure.Failure) =>
     refuse(operation, Failure.fromCause(cause, otherwise), reasonOf(cause))
 
-  const close = async (runtime: ManagedRuntime.ManagedRuntime<R, E>): Promise<void> => {
-    const exit = await Effect.runPromiseExit(runtime.disposeEffect)
+  const leave = async (backing: Promise<Backing<R, E>>): Promise<void> => {
+    const release = KeepAlive.hold()
+    if (running !== undefined) await Effect.runPromise(Fiber.interrupt(running))
+    running = undefined
+    const exit = await backing.then((it) => it.leave())
     if (Exit.isFailure(exit)) fail({ name: "dispose" }, exit.cause, Failure.internalError)
+    release()
   }
 
-  // A `ManagedRuntime` remembers a failed build for ever; a database that is down at the first call must not be fatal.
+  // A failed build is tried again: a database that is down at the first call must not be fatal.
   const acquire = async (): Promise<Exit.Exit<Runtime.Runtime<R>, E>> => {
     await closed
     if (disposed) return Exit.interrupt(FiberId.none)
-    const runtime = (building ??= ManagedRuntime.make(layer))
-    const exit = await outside.runInAsyncScope(() => Effect.runPromiseExit(runtime.runtimeEffect))
-    if (building === runtime) {
-      if (Exit.isSuccess(exit)) {
-        built = exit.value
-      } else {
-        building = undefined
-        closed = close(runtime)
-      }
+    const backing = (opened ??= outside.runInAsyncScope(open).catch((error: unknown) => broken<R, E>(error)))
+    const exit = await (await backing).runtime
+    if (opened !== backing) return exit
+    if (Exit.isFailure(exit)) {
+      opened = undefined
+      closed = leave(backing)
+    } else if (built === undefined) {
+      built = exit.value
+      running = outside.runInAsyncScope(() => Runtime.runFork(exit.value)(beside))
     }
     return exit
   }
 
   return {
     run: async (operation, effect) => {
-      const runtime = built === undefined ? await acquire() : Exit.succeed(built)
-      if (Exit.isFailure(runtime)) return fail(operation, runtime.cause, Failure.startFailed)
-      if (disposed) return refuse(operation, Failure.shuttingDown)
-      const exit = await outside.runInAsyncScope(() => Runtime.runPromiseExit(runtime.value)(effect))
-      return Exit.isSuccess(exit) ? exit.value : fail(operation, exit.cause, Failure.internalError)
+      const release = KeepAlive.hold()
+      try {
+        const runtime = built === undefined ? await acquire() : Exit.succeed(built)
+        if (Exit.isFailure(runtime)) return fail(operation, runtime.cause, Failure.startFailed)
+        if (disposed) return refuse(operation, Failure.shuttingDown)
+        const exit = await outside.runInAsyncScope(() => Runtime.runPromiseExit(runtime.value)(effect))
+        return Exit.isSuccess(exit) ? exit.value : fail(operation, exit.cause, Failure.internalError)
+      } finally {
+        release()
+      }
     },
     refuse,
     note: (operation, message) => log(Effect.logWarning(message).pipe(annotate(operation))),
     dispose: async () => {
       disposed = true
       built = undefined
-      if (building !== undefined) {
-        closed = close(building)
-        building = undefined
+      if (opened !== undefined) {
+        closed = leave(opened)
+        opened = undefined
       }
       await closed
     }
   }
 }
+
+/** The module that opens it cannot be loaded. */
+const broken = <R, E>(error: unknown): Backing<R, E> => ({
+  runtime: Promise.resolve(Exit.die(error)),
+  leave: () => Promise.resolve(Exit.void)
+})

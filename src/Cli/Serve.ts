@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
-import { Console, Effect, Layer, Option, Redacted } from "effect"
+import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
@@ -32,6 +32,9 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
   )
 })
 
+/** The database may be started together with this process, and take longer. */
+const startWithin = Duration.seconds(30)
+
 /** Settings that parts of the service look up where they need them. */
 const references = (settings: Environment.Settings) => {
   const { allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
@@ -52,7 +55,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
-        Layer.provide(Services.layerCal(database, options))
+        Layer.provide(Services.layerCal(database, options, startWithin))
       ),
     Sandbox: ({ database }) => {
       const key = Redacted.make(randomBytes(24).toString("base64url"))

@@ -1,5 +1,5 @@
 /** What stands behind the HTTP service, by settings: the real Cal.com or the sandbox, PostgreSQL or the embedded one. */
-import { ConfigProvider, Layer, Option } from "effect"
+import { ConfigProvider, Duration, Layer, Option } from "effect"
 import * as CalApi from "../CalApi.js"
 import * as CalClient from "../CalClient.js"
 import * as NodeHttp from "../CalHttp/Node.js"
@@ -36,14 +36,17 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
   )
 
 /** The keys come along, for what is signed and not stored. */
-const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage | KeyRing.KeyRing, StartError> =>
+const storage = (
+  database: Database,
+  startWithin = Duration.zero
+): Layer.Layer<TokenStorage | FlowStorage | KeyRing.KeyRing, StartError> =>
   (database._tag === "Embedded"
     ? embedded(database)
     : tables({
         statementTimeout: database.statementTimeout,
         listenUrl: Option.getOrElse(database.directUrl, () => database.url)
       }).pipe(
-        Layer.provide(Postgres.layerConnection(database)),
+        Layer.provide(Postgres.layerConnection({ ...database, startWithin })),
         Layer.provideMerge(KeyRing.layer(database.encryptionKeys))
       )
   ).pipe(
@@ -56,13 +59,13 @@ const storage = (database: Database): Layer.Layer<TokenStorage | FlowStorage | K
     )
   )
 
-/** For users of a real Cal.com. */
-export const layerCal = (database: Database, options: CalClient.Options) =>
+/** For users of a real Cal.com. A PostgreSQL that is not up yet is waited for during `startWithin`; by default, not. */
+export const layerCal = (database: Database, options: CalClient.Options, startWithin?: Duration.Duration) =>
   CalApi.layer.pipe(
     Layer.provide(NodeHttp.layerApiHttp),
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(Layer.provide(CalClient.layer(options), NodeHttp.layerTokenHttp)),
-    Layer.provideMerge(storage(database)),
+    Layer.provideMerge(storage(database, startWithin)),
     Layer.merge(Plaintext.layer(database, options))
   )
 

@@ -5,11 +5,12 @@
  */
 import { type Duration, Effect, type Fiber, Runtime, type Scope } from "effect"
 import type { UserUlid } from "../Token.js"
+import * as KeepAlive from "./KeepAlive.js"
 
 export interface Owned {
   /** Starts work that a shutdown may interrupt. */
   readonly runWaiting: <A, E>(work: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
-  /** Starts work that a shutdown waits for; `userUlid` is whose pair is lost if it does not end in time. */
+  /** Starts work that a shutdown and the process wait for; `userUlid` is whose pair is lost if it does not end in time. */
   readonly runToEnd: <A, E>(work: Effect.Effect<A, E>, userUlid?: UserUlid) => Fiber.RuntimeFiber<A, E>
   /** Set once the shutdown began: nothing new should start. */
   readonly isClosing: () => boolean
@@ -60,7 +61,12 @@ export const make = (options: {
 
     return {
       runWaiting: run(waiting),
-      runToEnd: run(toEnd),
+      runToEnd: (work, userUlid) => {
+        const fiber = run(toEnd)(work, userUlid)
+        const release = KeepAlive.hold()
+        fiber.addObserver(release)
+        return fiber
+      },
       isClosing: () => phase !== "open",
       isAbandoned: () => phase === "abandoned"
     }

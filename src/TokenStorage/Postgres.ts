@@ -458,6 +458,11 @@ export interface ConnectionOptions {
    * fell silent, or to a primary that became a replica.
    */
   readonly maxAge?: Duration.DurationInput | undefined
+  /**
+   * For how long a database that is not up yet is tried again while the layer is built, with a line in the log each time.
+   * Default 0.
+   */
+  readonly startWithin?: Duration.DurationInput | undefined
 }
 
 /**
@@ -472,7 +477,8 @@ export const layerConnection = (
     poolSize: options.poolSize ?? 10,
     connectTimeout: Duration.decode(options.connectTimeout ?? Duration.seconds(5)),
     maxAge: Duration.decode(options.maxAge ?? Duration.seconds(60)),
-    applicationName: "cal-tokens"
+    applicationName: "cal-tokens",
+    startWithin: Duration.decode(options.startWithin ?? Duration.zero)
   }).pipe(
     Layer.catchAll((error) => Layer.fail(new StorageUnavailable({ operation: "connect", reason: reasonOf(error) })))
   )

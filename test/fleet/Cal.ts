@@ -65,6 +65,8 @@ export const make = Effect.gen(function* () {
       CAL_API_URL: `http://127.0.0.1:${port}/v2`,
       CAL_CLIENT_ID: managed.clientId,
       CAL_CLIENT_SECRET: Redacted.value(managed.clientSecret),
+      // Nobody goes there.
+      CAL_OAUTH_AUTHORIZE_URL: `http://127.0.0.1:${port}/auth/oauth2/authorize`,
       CAL_OAUTH_CLIENT_ID: oauth2.clientId,
       CAL_OAUTH_CLIENT_SECRET: Redacted.value(oauth2.clientSecret)
     },

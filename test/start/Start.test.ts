@@ -2,7 +2,11 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
+import { Effect } from "effect"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { freePort } from "../support/Ports.js"
+import { makeServer } from "../support/PostgresServer.js"
+import * as Refusal from "../support/Refusal.js"
 import { build, type Program, run } from "./Program.js"
 
 let directory: string
@@ -27,16 +31,7 @@ describe("a start that cannot succeed", () => {
       { NODE_ENV: "production", HOST: "0.0.0.0", CAL_TOKENS_API_KEYS: `ops:${key}` },
       /^cal-tokens: CAL_CLIENT_ID is required with NODE_ENV=production: [^\n]*CAL_TOKENS_DEMO=1[^\n]*\n$/
     ],
-    [{ PORT: "eighty" }, /^cal-tokens: PORT must be a whole number from 0 to 65535\n$/],
-    [
-      {
-        ...client,
-        CAL_TOKENS_API_KEYS: `ops:${key}`,
-        CAL_TOKENS_ENCRYPTION_KEYS: `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`,
-        DATABASE_URL: "postgres://user:SECRET@127.0.0.1:1/none"
-      },
-      /^cal-tokens: The token database is unavailable \(connect: [^\n]*ECONNREFUSED[^\n]*\n$/
-    ]
+    [{ PORT: "eighty" }, /^cal-tokens: PORT must be a whole number from 0 to 65535\n$/]
   ])("tells why in one line: %o", async (env, expected) => {
     const program = serve(env)
     assert.strictEqual(await program.exit, 1)
@@ -44,6 +39,76 @@ describe("a start that cannot succeed", () => {
     assert.strictEqual(program.stdout(), "")
     assert.notMatch(program.stderr(), /\bSECRET/)
   })
+})
+
+const withDatabase = (url: string) => ({
+  ...client,
+  CAL_TOKENS_API_KEYS: `ops:${key}`,
+  CAL_TOKENS_ENCRYPTION_KEYS: `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`,
+  DATABASE_URL: url,
+  LOG_FORMAT: "json"
+})
+
+/** What was told of each attempt that failed. */
+const attempts = (program: Program): ReadonlyArray<unknown> =>
+  program
+    .stdout()
+    .split("\n")
+    .filter((line) => line.includes("The database is not up yet"))
+    .map((line) => JSON.parse(line) as unknown)
+
+describe("a database", () => {
+  it.concurrent(
+    "that is not up is tried for 30 s, with a line each time, and then the start fails in one",
+    async () => {
+      const startedAt = performance.now()
+      const program = serve(withDatabase(`postgres://user:SECRET@127.0.0.1:${await freePort()}/none`))
+      assert.strictEqual(await program.exit, 1)
+      assert.isAbove(performance.now() - startedAt, 30_000)
+      assert.match(
+        program.stderr(),
+        /^cal-tokens: The token database is unavailable \(connect: connect ECONNREFUSED [^\n]*\n$/
+      )
+      const told = attempts(program)
+      assert.isAbove(told.length, 5)
+      assert.lengthOf(program.stdout().trim().split("\n"), told.length)
+      for (const line of told) {
+        assert.nestedPropertyVal(line, "logLevel", "WARN")
+        assert.match(JSON.stringify(line), /"reason":"connect ECONNREFUSED 127\.0\.0\.1:\d+"/)
+      }
+      assert.notMatch(program.stdout() + program.stderr(), /\bSECRET/)
+    }
+  )
+
+  it.concurrent("that comes up meanwhile lets the start go on", async () => {
+    const server = await makeServer()
+    await server.stop()
+    const program = serve(withDatabase(server.url))
+    try {
+      await program.until(/The database is not up yet/)
+      await server.start()
+      await program.until(/"message":"Listening on http:/)
+      program.process.kill("SIGTERM")
+      assert.strictEqual(await program.exit, 0)
+    } finally {
+      program.process.kill("SIGKILL")
+      await server.remove()
+    }
+  })
+
+  it.concurrent("whose pooler does not know the user fails the start at once, in the pooler's words", () =>
+    Effect.gen(function* () {
+      const port = yield* Refusal.make("XX000", "Tenant or user not found")
+      const program = serve(withDatabase(`postgres://user.tenant:SECRET@127.0.0.1:${port}/postgres`))
+      assert.strictEqual(yield* Effect.promise(() => program.exit), 1)
+      assert.match(
+        program.stderr(),
+        /^cal-tokens: [^\n]*\(connect: Tenant or user not found \(SQLSTATE XX000\)\)[^\n]*\n$/
+      )
+      assert.strictEqual(program.stdout(), "")
+      assert.notMatch(program.stderr(), /\bSECRET/)
+    }).pipe(Effect.scoped, Effect.runPromise)
+  )
 })
 
 describe("the library", () => {

@@ -8,6 +8,10 @@ export interface SilentProxy {
   readonly silence: () => void
   /** Helps new connections only. */
   readonly heal: () => void
+  /** Breaks all connections, and tells both sides. */
+  readonly reset: () => void
+  /** How many connections there have been. */
+  readonly opened: () => number
 }
 
 /** A proxy for a port of this machine, until the scope ends. */
@@ -18,8 +22,10 @@ export const make = (port: number): Effect.Effect<SilentProxy, never, Scope.Scop
         new Promise<SilentProxy & { readonly close: () => void }>((resolve) => {
           const sockets: Array<Socket> = []
           let silent = false
+          let opened = 0
           const server = createServer((client) => {
             const upstream = connect(port, "127.0.0.1")
+            opened++
             sockets.push(client, upstream)
             for (const [from, to] of [
               [client, upstream],
@@ -39,6 +45,10 @@ export const make = (port: number): Effect.Effect<SilentProxy, never, Scope.Scop
                 for (const socket of sockets) socket.unpipe().pause()
               },
               heal: () => (silent = false),
+              reset: () => {
+                for (const socket of sockets.splice(0)) socket.resetAndDestroy()
+              },
+              opened: () => opened,
               close: () => {
                 for (const socket of sockets) socket.destroy()
                 server.close()

@@ -11,7 +11,7 @@ import { Data, Deferred, Duration, Effect, Option, Random, Redacted, Schema, typ
 import { Client } from "pg"
 import { UserUlid } from "../../Token.js"
 import { Notice } from "../../TokenStorage.js"
-import { reasonOf } from "./Sql.js"
+import { allowWords, reasonOf } from "./Sql.js"
 
 /** Where writes are told of. */
 export const channel = "cal_tokens"
@@ -100,7 +100,13 @@ const session = (
     })
 
     const begin = Effect.gen(function* () {
-      yield* ask(() => client.connect())
+      yield* Effect.tryPromise({
+        try: () => client.connect(),
+        catch: (error) => {
+          allowWords(error, options.url)
+          return lost(error)
+        }
+      })
       const { rows } = yield* ask(() => client.query<{ pid: number }>("select pg_backend_pid() as pid"))
       // A pooler tells its clients keys of its own making, for it is the one whom they ask to cancel.
       if (rows[0]?.pid !== client.processID) return yield* new Pooled()
@@ -124,7 +130,8 @@ const open = (url: Redacted.Redacted) =>
   Effect.gen(function* () {
     const died = yield* Deferred.make<never, Lost>()
     const die = (error: unknown) => Deferred.unsafeDone(died, Effect.fail(lost(error)))
-    const socket = new Socket()
+    // News keeps no process from ending.
+    const socket = new Socket().unref()
     const client = yield* Effect.acquireRelease(
       Effect.try({
         try: () =>

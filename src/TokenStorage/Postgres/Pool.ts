@@ -1,10 +1,11 @@
 /**
- * The connections to PostgreSQL: pg's pool under Effect's client, with one promise more. A connection whose statement has
- * not ended when it is given back is closed, and never given to anybody else.
+ * The connections to PostgreSQL: pg's pool under Effect's client, with two promises more. A connection whose statement has
+ * not ended when it is given back is closed, and never given to anybody else. So is one whose session turns out to only
+ * read, and all that were opened before that was noticed: a failover left them at a server that is a replica by now.
  *
- * `PgClient.layer` lacks it: pg's pool takes such a connection back as idle and hands it out first, so that the next
- * statement waits behind the running one, is given up on in its turn, and takes place later although its caller was told
- * that it failed.
+ * `PgClient.layer` lacks the first one: pg's pool takes such a connection back as idle and hands it out first, so that the
+ * next statement waits behind the running one, is given up on in its turn, and takes place later although its caller was
+ * told that it failed.
  *
  * So a write that was given up on before it had a connection never takes place. One that was sent is cancelled. It may
  * have taken place before that; and it may do so later where the cancellation does not arrive, and where it still waits
@@ -14,8 +15,9 @@
 import { Socket } from "node:net"
 import { SqlError, type SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, type Layer, Redacted, type Scope } from "effect"
-import { Connection, Pool, type PoolClient } from "pg"
+import { Clock, Duration, Effect, type Layer, Redacted, type Scope } from "effect"
+import { Connection, type DatabaseError, Pool, type PoolClient } from "pg"
+import * as Sql from "./Sql.js"
 
 export interface Options {
   readonly url: Redacted.Redacted
@@ -23,7 +25,12 @@ export interface Options {
   readonly connectTimeout: Duration.Duration
   readonly maxAge: Duration.Duration
   readonly applicationName: string
+  /** For how long a database that is not up yet is tried again when the pool is made. */
+  readonly startWithin: Duration.Duration
 }
+
+/** The pause before a database is tried again that is not up yet. */
+const startPause = Duration.seconds(2)
 
 /** `PgClient.layer` on a pool that is kept as said above. */
 export const layer = (options: Options): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> =>
@@ -33,21 +40,25 @@ export const layer = (options: Options): Layer.Layer<PgClient.PgClient | SqlClie
 const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Scope> =>
   Effect.gen(function* () {
     const pool = yield* Effect.acquireRelease(
-      Effect.sync(
-        () =>
+      Effect.sync(() =>
+        guarded(
           new Pool({
             connectionString: Redacted.value(options.url),
             connectionTimeoutMillis: Duration.toMillis(options.connectTimeout),
             max: options.poolSize,
             maxLifetimeSeconds: Duration.toSeconds(options.maxAge),
-            application_name: options.applicationName
+            application_name: options.applicationName,
+            // Connections that nobody uses keep no process from ending.
+            allowExitOnIdle: true
           })
+        )
       ),
       (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(Duration.seconds(1)))
     )
     // Idle connections that break are replaced when they are needed; unheard, the event would end the process.
     pool.on("error", () => undefined)
-    yield* Effect.tryPromise({
+    tellingWords(pool, options.url)
+    const first = Effect.tryPromise({
       try: () => pool.query("SELECT 1"),
       catch: (cause) => new SqlError.SqlError({ cause, message: "Failed to connect" })
     }).pipe(
@@ -57,8 +68,37 @@ const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Sc
           new SqlError.SqlError({ cause: new Error("Connection timed out"), message: "Failed to connect" })
       })
     )
-    return guarded(pool)
+    yield* patiently(first, options.startWithin)
+    return pool
   })
+
+/** Tries again, and tells each time, while the database is not up yet and the time is not over. */
+const patiently = <A>(first: Effect.Effect<A, SqlError.SqlError>, within: Duration.Duration) =>
+  Effect.gen(function* () {
+    const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(within)
+    const attempt: Effect.Effect<A, SqlError.SqlError> = Effect.catchIf(first, Sql.isAway, (error) =>
+      Effect.gen(function* () {
+        const left = until - (yield* Clock.currentTimeMillis)
+        if (left <= 0) return yield* error
+        yield* Effect.annotateLogs(Effect.logWarning("The database is not up yet; it is tried again"), {
+          reason: Sql.reasonOf(error)
+        })
+        yield* Effect.sleep(Math.min(left, Duration.toMillis(startPause)))
+        return yield* attempt
+      })
+    )
+    return yield* attempt
+  })
+
+/** What connections are refused with may be told in its own words. */
+const tellingWords = (pool: Pool, url: Redacted.Redacted) => {
+  const connect = pool.connect.bind(pool)
+  pool.connect = ((done: Parameters<typeof connect>[0]) =>
+    connect((error, client, release) => {
+      Sql.allowWords(error, url)
+      done(error, client, release)
+    })) as Pool["connect"]
+}
 
 /**
  * Keeps the promise by two of the pool's public events and the client's public `end`: a client that is ending when its
@@ -76,6 +116,14 @@ const guarded = (pool: Pool): Pool => {
   pool.on("release", (_, client) => {
     inUse.delete(client)
     if (givenUp.has(client) || isRunning(client)) void client.end()
+  })
+  pool.on("connect", (client) => {
+    // Before the driver tells whoever waits for the statement, and they give the connection back.
+    client.connection.prependListener("errorMessage", ({ code }: DatabaseError) => {
+      if (code !== Sql.readOnly) return
+      for (const other of inUse) givenUp.add(other)
+      for (let idle = pool.idleCount; idle > 0; idle--) pool.connect((_, __, release) => release(true))
+    })
   })
 
   const giveUp = (processId: number, done: () => void) => {

@@ -3,7 +3,8 @@
  * fails with {@link StorageUnavailable} alone. The driver's errors stay here, for they carry rows and parameters.
  */
 import { Migrator, SqlClient, SqlError } from "@effect/sql"
-import { Context, Duration, Effect, Fiber, type Scope } from "effect"
+import { Context, Duration, Effect, Fiber, Redacted, type Scope } from "effect"
+import { Client, DatabaseError } from "pg"
 import { awaiting, type Deadline, make as makeDeadline } from "../../Fibers/Deadline.js"
 import { StorageUnavailable } from "../../TokenError.js"
 
@@ -23,7 +24,7 @@ export type Run = <A>(
 /**
  * Runs statements until the scope ends, and nothing of them longer. A statement that lost against a concurrent one
  * (deadlock, serialization, an account that changed hands meanwhile) is repeated at once: each is atomic, so the failed
- * one left nothing behind.
+ * one left nothing behind. So is, once, one of a session that a failover left at a replica.
  */
 export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
   makeDeadline(),
@@ -32,6 +33,8 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
     (call, { operation, timeout }) =>
       call.pipe(
         Effect.retry({ times: 10, while: isLostRace }),
+        // On a new connection: `Pool.ts` closes those that were there.
+        Effect.retry({ times: 1, while: (error) => sqlState(error) === readOnly }),
         Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
         // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
         Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
@@ -54,8 +57,9 @@ export const reasonOf = (error: unknown): string => {
   if (!(cause instanceof Error)) return "unknown driver failure"
   const code = "code" in cause && typeof cause.code === "string" ? cause.code : ""
   const [line = ""] = cause.message.split("\n")
-  if (/^[0-9A-Z]{5}$/.test(code) && /[0-9]/.test(code)) {
-    return tellingClasses.has(code.slice(0, 2)) ? `${line} (SQLSTATE ${code})` : `SQLSTATE ${code}`
+  if (isSqlState(code)) {
+    const words = refusals.get(cause) ?? (tellingClasses.has(code.slice(0, 2)) ? line : undefined)
+    return words === undefined ? `SQLSTATE ${code}` : `${words} (SQLSTATE ${code})`
   }
   if (/^[A-Z0-9_]+$/.test(code)) return /^(connect|read|write|getaddrinfo) /.test(line) ? line : code
   return driverMessages.test(line) ? line : `driver failure ${cause.name}`
@@ -66,6 +70,39 @@ export const reasonOf = (error: unknown): string => {
  * `detail` of any may quote a whole row.
  */
 const tellingClasses = new Set(["08", "0A", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"])
+
+/** Tells them from the codes of Node and of the driver. */
+const isSqlState = (code: string) => /^[0-9A-Z]{5}$/.test(code) && /[0-9]/.test(code)
+
+/** What was said to connections that were refused, as it may be shown. */
+const refusals = new WeakMap<Error, string>()
+
+/**
+ * Lets the words of an error be shown, whatever their class, because a connection failed with it: there was no statement
+ * yet whose values it could quote. Poolers say in words only what is wrong, such as "Tenant or user not found" (XX000).
+ */
+export const allowWords = (error: unknown, url: Redacted.Redacted): void => {
+  if (!(error instanceof DatabaseError)) return
+  const address = Redacted.value(url)
+  // As the driver reads it, or finds it elsewhere.
+  const { password } = new Client({ connectionString: address })
+  const secrets = [address, ...(password ? [password, encodeURIComponent(password)] : [])]
+  const plain = secrets.reduce((text, secret) => text.replaceAll(secret, "<redacted>"), error.message)
+  refusals.set(error, plain.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " ").slice(0, 300))
+}
+
+/**
+ * Whether the database may only not be up yet, or not any more: nobody answers, or whoever does says that it is starting,
+ * stopping, full or not connected itself. Time cures neither a wrong password nor a wrong name.
+ */
+export const isAway = (error: unknown): boolean => {
+  const code = sqlState(error)
+  if (typeof code !== "string") return /^(Connection (terminated|timed out)|timeout exceeded)/.test(messageOf(error))
+  return isSqlState(code) ? ["08", "53", "57"].includes(code.slice(0, 2)) : /^E(?!RR_)[A-Z_]+$/.test(code)
+}
+
+const messageOf = (error: unknown): string =>
+  error instanceof SqlError.SqlError ? messageOf(error.cause) : error instanceof Error ? error.message : ""
 
 const driverMessages =
   /^(Connection (terminated|timed out)|timeout exceeded when trying to connect|Cannot use a pool|Client (was closed|has encountered)|SASL|The server does not support SSL|PGlite)/
@@ -80,6 +117,9 @@ const isLostRace = (error: SqlError.SqlError): boolean => {
   const isKey = state === "23505" || state === "23503"
   return isKey && error.cause instanceof Error && "schema" in error.cause && error.cause.schema === "cal_tokens"
 }
+
+/** The SQLSTATE of a statement that would write, in a session that may only read. */
+export const readOnly = "25006"
 
 /** The SQLSTATE of what a database refused, if it is that. */
 export const sqlState = (error: unknown): unknown => {

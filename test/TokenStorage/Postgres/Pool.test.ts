@@ -165,6 +165,73 @@ describe("on PostgreSQL itself", () => {
     })
   )
 
+  for (const poolSize of [1, 4]) {
+    it.scopedLive(
+      `sessions that a failover left read-only are closed, and the write takes place, with ${poolSize} in the pool`,
+      () =>
+        Effect.gen(function* () {
+          const url = yield* makeDatabase
+          const others = yield* aside(url)
+          const user = yield* connected((yield* storageAt(url, 1)).storage)
+          const [{ name } = { name: "" }] = yield* others<{ name: string }>`select current_database() as name`
+          const newSessions = (mode: "only" | "write") =>
+            others.unsafe(
+              `alter database ${name} set default_transaction_read_only = ${mode === "only" ? "on" : "off"}`
+            )
+          yield* newSessions("only")
+          const { sql, storage } = yield* storageAt(url, poolSize)
+          const pid = Effect.map(
+            sql<{ pid: number }>`select pg_backend_pid() as pid, pg_sleep(0.2)`,
+            ([row]) => row?.pid
+          )
+          const pids = yield* Effect.all(
+            Array.from({ length: poolSize }, () => pid),
+            { concurrency: "unbounded" }
+          )
+          assert.lengthOf(new Set(pids), poolSize)
+          const set = `{${pids.join()}}`
+          // When one finds out, some are in use and some are not.
+          const sleep = sql`select pg_sleep(0.5)`
+          const running = yield* Effect.fork(
+            Effect.all(
+              pids.slice(2).map(() => sleep),
+              { concurrency: "unbounded" }
+            )
+          )
+          yield* soon(
+            Effect.filterOrFail(
+              others`select pid from pg_stat_activity where pid = any (${set}::int[]) and state = 'active'`,
+              (rows) => rows.length === pids.slice(2).length
+            )
+          )
+          yield* newSessions("write")
+          yield* Fixture.update(storage, user, Fixture.pair("two"))
+          assert.deepStrictEqual(yield* pairsOf(storage, user), ["two", "one"])
+          yield* Fiber.join(running)
+          yield* soon(
+            Effect.filterOrFail(
+              others`select pid from pg_stat_activity where pid = any (${set}::int[])`,
+              (rows) => rows.length === 0
+            )
+          )
+        })
+    )
+  }
+
+  it.scopedLive("a database that only reads fails a write at once, and in its own words", () =>
+    Effect.gen(function* () {
+      const url = yield* makeDatabase
+      const others = yield* aside(url)
+      const user = yield* connected((yield* storageAt(url, 1)).storage)
+      const [{ name } = { name: "" }] = yield* others<{ name: string }>`select current_database() as name`
+      yield* others.unsafe(`alter database ${name} set default_transaction_read_only = on`)
+      const { storage } = yield* storageAt(url, 2)
+      const error = yield* Effect.flip(Fixture.update(storage, user, Fixture.pair("two")))
+      assert.match(error.message, /cannot execute \w+( \w+)* in a read-only transaction \(SQLSTATE 25006\)/)
+      assert.deepStrictEqual(yield* pairsOf(storage, user), ["one"])
+    })
+  )
+
   it.scopedLive("a connection is used again, also after a statement that failed", () =>
     Effect.gen(function* () {
       const { sql } = yield* storageAt(yield* makeDatabase, 1)

@@ -1,12 +1,15 @@
 import { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
-import { Context, Duration, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Duration, Effect, Layer, Logger, Redacted, Schedule, Stream } from "effect"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
+import * as Notifications from "../../../src/TokenStorage/Postgres/Notifications.js"
+import * as Sql from "../../../src/TokenStorage/Postgres/Sql.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
 import { layerKeys } from "../../support/Keys.js"
 import { renderings } from "../../support/Leaks.js"
 import { makeDatabase } from "../../support/Postgres.js"
 import { makeServer } from "../../support/PostgresServer.js"
+import * as Refusal from "../../support/Refusal.js"
 import * as SilentProxy from "../../support/SilentProxy.js"
 import * as Fixture from "../../support/StorageFixture.js"
 
@@ -96,6 +99,38 @@ it.scopedLive("a wrong address fails in one line that shows no password", () =>
       assert.notMatch(renderings(error), /hunter2|hun%ter2/)
       assert.notInclude(error.message, "\n")
     }
+  })
+)
+
+it.scopedLive("what a pooler refuses connections with is told in one line, without the password", () =>
+  Effect.gen(function* () {
+    const said = {
+      "Tenant or user not found": "(connect: Tenant or user not found (SQLSTATE XX000))",
+      "no: hunter/2,\nnor hunter%2F2\u001b[2J": "(connect: no: <redacted>, nor <redacted> [2J (SQLSTATE XX000))"
+    }
+    for (const [message, told] of Object.entries(said)) {
+      const port = yield* Refusal.make("XX000", message)
+      const url = Redacted.make(`postgres://postgres.tenant:hunter%2F2@127.0.0.1:${port}/postgres`)
+      const error = yield* Effect.flip(storageAt(url))
+      assert.include(error.message, told)
+      assert.notMatch(renderings(error), /hunter/)
+      const lines: Array<string> = []
+      const logger = Logger.map(Logger.logfmtLogger, (line) => void lines.push(line))
+      const listening = Effect.forkScoped(Stream.runDrain(Notifications.stream({ url })))
+      yield* Effect.provide(listening, Logger.replace(Logger.defaultLogger, logger))
+      yield* soon(Effect.filterOrFail(Effect.succeed(lines), (lines) => lines.length > 0))
+      assert.include(lines.join(), told.slice("(connect: ".length, -1))
+      assert.notInclude(lines.join(), "hunter")
+    }
+  })
+)
+
+it.scopedLive("words of errors that may quote values are not told", () =>
+  Effect.gen(function* () {
+    const context = yield* storageAt(yield* makeDatabase)
+    const sql = Context.get(context, SqlClient.SqlClient)
+    const error = yield* Effect.flip(sql`select 'hunter2'::int`)
+    assert.strictEqual(Sql.reasonOf(error), "SQLSTATE 22P02")
   })
 )
 
