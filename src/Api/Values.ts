@@ -10,6 +10,16 @@ export const UserUlidInput = Schema.String.annotations({
   examples: [exampleUlid]
 })
 
+/** A text that is kept or passed on as it is. */
+export const text = (maximum: number, description: string) =>
+  Schema.String.pipe(
+    Schema.filter((value) => value.length >= 1 && value.length <= maximum, {
+      title: `a text of 1 to ${maximum} characters`,
+      description,
+      jsonSchema: { type: "string", minLength: 1, maxLength: maximum, description }
+    })
+  )
+
 /** An instant in answers. */
 export const Instant = Schema.DateTimeUtc.annotations({
   jsonSchema: {

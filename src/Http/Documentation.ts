@@ -17,12 +17,21 @@ const page: Effect.Effect<string, never, HttpApi.Api> = Effect.flatMap(HttpApiBu
   })
 ).pipe(Effect.provide(Layer.provideMerge(HttpApiSwagger.layer({ path }), HttpApiBuilder.Router.Live)))
 
+/** A script may hold the beginning of another one, as a text: it goes to the first end. */
+const scripts = (html: string): ReadonlyArray<string> => {
+  const [, rest] = splitAt(html, "<script>")
+  if (rest === undefined) return []
+  const [script, after = ""] = splitAt(rest, "</script>")
+  return [script, ...scripts(after)]
+}
+
+const splitAt = (text: string, mark: string): readonly [string, string?] => {
+  const at = text.indexOf(mark)
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + mark.length)]
+}
+
 const scriptHashes = (html: string) =>
-  html
-    .split("<script>")
-    .slice(1)
-    .map((rest) => rest.split("</script>", 1)[0] ?? "")
-    .map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
+  scripts(html).map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
 
 /** Runs the page's own script and nothing else; whatever it may want to load comes from here. */
 export const policyOf = (html: string): string =>
