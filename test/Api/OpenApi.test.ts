@@ -9,6 +9,8 @@ import { Effect, Option, Schema } from "effect"
 import { build } from "esbuild"
 import { expect } from "vitest"
 import { Api } from "../../src/Api.js"
+import * as Atoms from "../../src/Api/Atoms.js"
+import { outcomes } from "../../src/Api/Documentation.js"
 import { examples } from "../../src/Api/Examples.js"
 import { statuses } from "../../src/Api/Failure.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
@@ -98,6 +100,28 @@ describe("the document", () => {
         )
       }
     }
+  })
+
+  it("says of every operation on a user what can come of it, and nothing else", () => {
+    const onUsers: Array<string> = []
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, errors }) => {
+        if (errors.has(409) && endpoint.path !== Atoms.path) onUsers.push(endpoint.name)
+      }
+    })
+    assert.sameMembers(onUsers, Object.keys(outcomes))
+    const told = operations.find(({ operation }) => operation.operationId === "connections.deleteConnection")
+    assert.deepStrictEqual(Object.keys(told?.operation.responses ?? {}), [
+      "200",
+      "400",
+      "401",
+      "403",
+      "404",
+      "429",
+      "500",
+      "503"
+    ])
   })
 
   it("describes the callback as what browsers meet: any query, a redirect and pages", () => {
