@@ -9,6 +9,7 @@ import { Caller } from "../Api/Access.js"
 import type { UserUlid } from "../Token.js"
 import { TokenStorage } from "../TokenStorage.js"
 import * as ClientAddress from "./ClientAddress.js"
+import * as RequestId from "./RequestId.js"
 
 /** The name of the log; every line has it as `logger`. */
 export const name = "cal_tokens.audit"
@@ -128,7 +129,8 @@ export const layer: Layer.Layer<Audit> = Layer.scoped(
         line(event, {
           "api_key.name": key ?? Option.getOrUndefined(caller)?.name,
           "user.id": userUlid,
-          "client.address": address
+          "client.address": address,
+          "request.id": RequestId.of(request)
         })
     })
 
@@ -170,7 +172,8 @@ export const layer: Layer.Layer<Audit> = Layer.scoped(
             "api_key.name": key,
             "client.address": address,
             "http.request.method": request.method,
-            "http.route": route
+            "http.route": route,
+            "request.id": RequestId.of(request)
           })
         })
     }
