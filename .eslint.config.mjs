@@ -1,3 +1,4 @@
+import redos from "eslint-plugin-redos"
 import tseslint from "typescript-eslint"
 
 export default tseslint.config(
@@ -23,6 +24,14 @@ export default tseslint.config(
         { object: "Date", property: "now", message: "Time goes through Effect's Clock." },
         { object: "Math", property: "random", message: "Randomness goes through Effect's Random." }
       ]
+    }
+  },
+  {
+    files: ["src/**"],
+    plugins: { redos },
+    rules: {
+      // Texts come from outside, and one pattern that looks twice at each character stops the process for all callers.
+      "redos/no-vulnerable": ["error", { ignoreErrors: false, timeout: 60_000, cache: { strategy: "aggressive" } }]
     }
   },
   {

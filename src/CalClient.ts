@@ -108,7 +108,7 @@ type Service = Context.Tag.Service<CalClient>
  */
 export const make = (options: Requests.Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
-    const apiUrl = options.apiUrl.replace(/\/+$/, "")
+    const apiUrl = options.apiUrl.replace(/(?<!\/)\/+$/, "")
     const calTime = yield* CalTime.make
     const rateLimits = yield* RateLimits.make
     const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)

@@ -11,6 +11,7 @@
 import { Context, Data, Effect, Either, Layer, Match, Option, Redacted, type Scope } from "effect"
 import { CalClient } from "./CalClient.js"
 import { CalTokens, type OnStored } from "./CalTokens.js"
+import * as Untold from "./CalTokens/Untold.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Outcome from "./CalClient/Outcome.js"
 import * as Authorization from "./ConnectFlow/Authorization.js"
@@ -164,7 +165,7 @@ export const make = (
       Effect.catchIf(
         tokens.refresh(userUlid, { forceRefresh: true }),
         (error) => error._tag !== "ReauthorizationRequired",
-        () => Effect.void
+        (error) => Untold.log(userUlid, error)
       )
 
     /** Looks for what a secret finds, unless it was never one of ours. */

@@ -24,6 +24,7 @@ import * as Origins from "./Http/Origins.js"
 import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
+import * as RequestId from "./Http/RequestId.js"
 import * as RouteTable from "./Http/RouteTable.js"
 import * as SessionsHttp from "./Http/Sessions.js"
 import * as Tokens from "./Http/Tokens.js"
@@ -47,7 +48,7 @@ const serve = Effect.gen(function* () {
   const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
   const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
   const guarded = yield* Origins.cors(Edge.guard(app, routes))
-  return HttpServer.serve(Edge.traced(guarded)).pipe(
+  return HttpServer.serve(RequestId.named(Edge.traced(guarded))).pipe(
     // The platform's span tells the whole URL; ours takes its place.
     HttpMiddleware.withTracerDisabledWhen(() => true)
   )

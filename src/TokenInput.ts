@@ -47,6 +47,19 @@ export const token = (field: string, value: unknown): Effect.Effect<Redacted.Red
     : refuse(field, text, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`)
 }
 
+/** All that Cal.com knows together are some hundred characters. */
+export const maxScopeLength = 2048
+
+/** Whether a value is a list of scopes as OAuth2 writes it, and no database refuses it. */
+export const isScope = (value: unknown): value is string =>
+  typeof value === "string" && value.length <= maxScopeLength && /^[\x20-\x7e]*$/.test(value)
+
+/** The scopes of a connection from an untrusted value. */
+export const scope = (value: unknown): Effect.Effect<string, InvalidInput> =>
+  isScope(value)
+    ? Effect.succeed(value)
+    : Effect.fail(invalid("scope", `must be at most ${maxScopeLength} printable characters`))
+
 const isoInstant = /^(\d{4}-\d{2})-(\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
 
 /** Milliseconds from a number of them or an ISO 8601 instant with its zone; `None` for anything else. */

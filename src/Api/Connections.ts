@@ -15,7 +15,10 @@ export type ConnectionStatus = typeof ConnectionStatus.Type
 const causes = ["revoked", "rotationLost", "calUserGone"] as const satisfies ReadonlyArray<ReauthorizationCause>
 
 const Token = Schema.Redacted(
-  Schema.String.annotations({ description: "1 to 8192 printable characters without spaces." })
+  Schema.String.annotations({
+    description: "1 to 8192 printable characters without spaces.",
+    jsonSchema: { type: "string", minLength: 1, maxLength: 8192 }
+  })
 )
 
 export const PutConnection = Schema.Struct({
@@ -30,7 +33,12 @@ export const PutConnection = Schema.Struct({
   refreshToken: Token,
   accessTokenExpiresAt: InstantInput,
   refreshTokenExpiresAt: Schema.optional(InstantInput),
-  scope: Schema.optional(Schema.String.annotations({ description: "OAuth2: the scopes that were granted." }))
+  scope: Schema.optional(
+    Schema.String.annotations({
+      description: "OAuth2: the scopes that were granted.",
+      jsonSchema: { type: "string", maxLength: 2048 }
+    })
+  )
 })
 
 const account = {

@@ -7,7 +7,7 @@ import { Schema } from "effect"
 import { Scope } from "../ApiKeys/Scope.js"
 import * as Atoms from "./Atoms.js"
 import { examples } from "./Examples.js"
-import { statuses } from "./Failure.js"
+import { statuses, type Tag } from "./Failure.js"
 import * as Sessions from "./Sessions.js"
 import { exampleUlid } from "./Values.js"
 
@@ -16,14 +16,47 @@ type Operation = OpenApi.OpenAPISpecOperation
 type Response = OpenApi.OpenApiSpecResponse
 type Schemas = Spec["components"]["schemas"]
 
+const atCal: ReadonlyArray<Tag> = [
+  "CalRateLimited",
+  "CalUnavailable",
+  "CalRequestRejected",
+  "CalProtocolError",
+  "CalClientMisconfigured"
+]
+const atRow: ReadonlyArray<Tag> = ["TokensNotFound", "TokenUnreadable"]
+const refreshing: ReadonlyArray<Tag> = [...atRow, ...atCal, "ReauthorizationRequired", "RefreshCoolingDown"]
+const connecting: ReadonlyArray<Tag> = [...atCal, "CalAccountInUse", "ReauthorizationRequired"]
+
+/** What can come of each operation; of its input, its key and the database something may be wrong with any. */
+export const outcomes: Readonly<Record<string, ReadonlyArray<Tag>>> = {
+  refreshToken: refreshing,
+  refreshManagedUserToken: [...refreshing, "NotManagedUser"],
+  ensureToken: refreshing,
+  getConnection: atRow,
+  putConnection: ["CalAccountInUse"],
+  deleteConnection: ["TokensNotFound"],
+  getAccessToken: refreshing,
+  // Whom Cal.com knows by the address is connected, and refreshed.
+  createManagedUser: [...refreshing, "CalAccountInUse", "NotManagedUser"],
+  authorizeUrl: ["CalClientMisconfigured"],
+  exchangeCode: connecting,
+  confirmCompletion: connecting,
+  createSession: atRow,
+  deleteSessions: ["TokensNotFound"]
+}
+const depending: ReadonlySet<string> = new Set([...Object.values(outcomes).flat()])
+
+const nameOf = ({ operationId }: Operation) => operationId.replace(/^.*\./, "")
+
 /** What an operation never answers. The router's own answers (404, 405) belong to no operation. */
-const isForeign = (path: string, { requestBody }: Operation, failure: string): boolean =>
+const isForeign = (path: string, operation: Operation, failure: string): boolean =>
   path === Atoms.path
     ? !failure.startsWith("Atoms")
     : path.startsWith("/health/")
       ? failure !== "Unhealthy" && failure !== "InternalError"
       : ["HttpApiDecodeError", "NotFound", "MethodNotAllowed"].includes(failure) ||
-        (failure === "PayloadTooLarge" && requestBody === undefined)
+        (failure === "PayloadTooLarge" && operation.requestBody === undefined) ||
+        (depending.has(failure) && !(outcomes[nameOf(operation)] ?? []).some((tag) => tag === failure))
 
 const prefix = "#/components/schemas/"
 
@@ -87,7 +120,7 @@ const withPage = (failure: ReturnType<typeof failureResponse>, { description }: 
       }
 
 const responsesOf = (path: string, operation: Operation, schemas: Schemas) => {
-  const example = examples[operation.operationId.replace(/^.*\./, "")]
+  const example = examples[nameOf(operation)]
   const responses: Record<string, object> = {}
   for (const [status, response] of Object.entries(operation.responses)) {
     const { "application/json": json, ...others } = response.content ?? {}
@@ -121,7 +154,7 @@ const securityOf = (operation: Operation) =>
 
 const withExample = (operation: Operation) => {
   const { requestBody } = operation
-  const example = examples[operation.operationId.replace(/^.*\./, "")]?.request
+  const example = examples[nameOf(operation)]?.request
   return requestBody === undefined
     ? {}
     : {

@@ -3,16 +3,10 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
 import { OperationFailure } from "./Failure.js"
-import { ClientId, Success, UserUlidInput } from "./Values.js"
+import { ClientId, Success, text, UserUlidInput } from "./Values.js"
 
-const text = (maximum: number, description: string) =>
-  Schema.String.pipe(
-    Schema.filter((value) => value.length >= 1 && value.length <= maximum, {
-      title: `a text of 1 to ${maximum} characters`,
-      description,
-      jsonSchema: { type: "string", minLength: 1, maxLength: maximum, description }
-    })
-  )
+const isMetadata = (texts: ReadonlyArray<readonly [key: string, text: string]>) =>
+  texts.length <= 50 && texts.every(([key, text]) => key.length <= 40 && text.length <= 500)
 
 /** Cal.com judges the values; what is here only keeps nonsense and excess from it. */
 export const CreateManagedUser = Schema.Struct({
@@ -36,10 +30,12 @@ export const CreateManagedUser = Schema.Struct({
   avatarUrl: Schema.optional(text(2048, "An URL.")),
   bio: Schema.optional(text(5000, "Some words about the user.")),
   metadata: Schema.optional(
-    Schema.Record({ key: Schema.String, value: Schema.String }).annotations({
-      title: "an object of texts",
-      description: "Up to 50 texts of up to 500 characters, under keys of up to 40."
-    })
+    Schema.Record({ key: Schema.String, value: Schema.String }).pipe(
+      Schema.filter((texts) => isMetadata(Object.entries(texts)), {
+        title: "an object of up to 50 texts of up to 500 characters, under keys of up to 40",
+        description: "Up to 50 texts of up to 500 characters, under keys of up to 40."
+      })
+    )
   )
 })
 

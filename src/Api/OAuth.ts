@@ -8,7 +8,10 @@ import { ClientId, Instant, Success, UserUlidInput } from "./Values.js"
 /** Where Cal.com sends browsers back to, when this service hosts the callback. */
 export const callbackPath = "/api/cal/oauth/callback"
 
-const secret = (description: string) => Schema.Redacted(Schema.String.annotations({ description }))
+const secret = (description: string) =>
+  Schema.Redacted(
+    Schema.String.annotations({ description, jsonSchema: { type: "string", minLength: 1, maxLength: 8192 } })
+  )
 
 export const AuthorizeUrl = Schema.Struct({
   userUlid: UserUlidInput,
@@ -17,7 +20,8 @@ export const AuthorizeUrl = Schema.Struct({
     Schema.String.annotations({
       description:
         "Where the browser goes after this service's callback: an URL below one of `CAL_TOKENS_RETURN_URLS`. Leave it " +
-        "out when your app hosts the callback."
+        "out when your app hosts the callback.",
+      jsonSchema: { type: "string", maxLength: 2048 }
     })
   ),
   replace: Schema.optional(

@@ -10,12 +10,22 @@ export const UserUlidInput = Schema.String.annotations({
   examples: [exampleUlid]
 })
 
+/** A text that is kept or passed on as it is. */
+export const text = (maximum: number, description: string) =>
+  Schema.String.pipe(
+    Schema.filter((value) => value.length >= 1 && value.length <= maximum, {
+      title: `a text of 1 to ${maximum} characters`,
+      description,
+      jsonSchema: { type: "string", minLength: 1, maxLength: maximum, description }
+    })
+  )
+
 /** A client, where several are configured. */
-export const ClientId = Schema.String.annotations({
-  description:
-    "Which of the configured clients: by default the one of the environment, or the only one of its kind. Needed where " +
+export const ClientId = text(
+  128,
+  "Which of the configured clients: by default the one of the environment, or the only one of its kind. Needed where " +
     "`CAL_TOKENS_CLIENTS_FILE` has several."
-})
+)
 
 /** An instant in answers. */
 export const Instant = Schema.DateTimeUtc.annotations({

@@ -6,6 +6,7 @@ import * as CalPath from "../CalHttp/CalPath.js"
 import { scrub } from "../CalHttp/Scrub.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
+import * as Untold from "../CalTokens/Untold.js"
 import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as Answer from "./Answer.js"
@@ -132,7 +133,10 @@ export const make = (dependencies: {
       if (last.refused && last.response.status === tokenExpiredStatus) {
         // Nothing is sent again; but whoever comes next shall not be given a token that is known to be dead.
         const refusal = { accessToken: token, status: last.response.status }
-        yield* Effect.forkIn(Effect.ignore(calTokens.reportRejected(userUlid, refusal)), scope)
+        const report = Effect.catchAll(calTokens.reportRejected(userUlid, refusal), (error) =>
+          Untold.log(userUlid, error)
+        )
+        yield* Effect.forkIn(report, scope)
       }
       return last.response
     })

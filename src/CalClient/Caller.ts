@@ -65,7 +65,7 @@ export const make = (
       Effect.gen(function* () {
         if (!isSuccess(reply)) return yield* Effect.fail(Outcome.fromReply(call, reply, yield* Random.next))
         const now = yield* calTime.now
-        const issuedAt = Option.getOrElse(CalTime.dateOf(reply.headers, now), () => now)
+        const issuedAt = Option.getOrElse(yield* calTime.dateOf(reply.headers), () => now)
         const reading = TokenAnswer.read(Redacted.value(reply.body), { ...expected, issuedAt, isWhole: reply.isWhole })
         switch (reading._tag) {
           case "Granted":

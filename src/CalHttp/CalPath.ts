@@ -30,7 +30,7 @@ export const resolve = (base: string, target: string): Either.Either<string, Inv
   if (root === undefined || root.search !== "" || root.hash !== "" || !/^https?:$/.test(root.protocol)) {
     return Either.left(new InvalidInput({ field: "apiUrl", expected: "must be an http(s) URL without query" }))
   }
-  const prefix = root.pathname.replace(/\/+$/, "")
+  const prefix = root.pathname.replace(/(?<!\/)\/+$/, "")
   const path = prefix + pathOf(target)
   // The last word is the URL parser's: had it changed anything, it would have read the text differently than we did.
   const url = URL.canParse(root.origin + path + queryOf(target)) ? new URL(root.origin + path + queryOf(target)) : root
@@ -48,7 +48,7 @@ export const resolve = (base: string, target: string): Either.Either<string, Inv
  * it is judged.
  */
 export const resolveUrl = (base: string, url: string): Either.Either<string, InvalidInput> => {
-  const prefix = base.replace(/\/+$/, "")
+  const prefix = base.replace(/(?<!\/)\/+$/, "")
   return resolve(base, url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url)
 }
 

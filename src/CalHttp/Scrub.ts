@@ -8,22 +8,32 @@ import { reveals } from "./Disclosure.js"
 
 const replacement = "<redacted>"
 const maxLength = 300
+/** So much of a text is looked at: what would be shown of it, behind the longest token that it may begin with. */
+const maxRead = 16 * 1024
 
-const jwt = /\beyJ[\w-]*(\.[\w-]+){1,2}/g
+/** What begins like a JWT, to its end: whoever looks on for the dots of one reads a text of beginnings over and over. */
+const jwtLike = /\beyJ[\w-]*(?:\.[\w-]+)*/g
 const longRun = /[A-Za-z0-9_~+-]{24,}={0,2}/g
 
 /** Identifiers such as `pkce_missing_parameters_or_invalid_method` are words; digits or mixed case make a run opaque. */
 const isOpaque = (run: string) => /\d/.test(run) || (/[a-z]/.test(run) && /[A-Z]/.test(run))
 
+const withoutJwts = (text: string): string =>
+  text.replace(jwtLike, (found) => (found.includes(".") ? replacement : found))
+
 /** The text without the given secrets, JWTs, long opaque strings and control characters, at most 300 characters long. */
 export const scrub = (text: string, secrets: ReadonlyArray<Redacted.Redacted> = []): string => {
-  const known = replaceSecrets(text, secrets)
-  const plain = (reveals(known, secrets) ? replacement : known)
-    .replace(jwt, replacement)
+  const read = beginning(text)
+  const known = replaceSecrets(read, secrets)
+  const plain = withoutJwts(reveals(known, secrets) ? replacement : known)
     .replace(longRun, (run) => (isOpaque(run) ? replacement : run))
     .replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " ")
-  return plain.length <= maxLength ? plain : `${plain.slice(0, maxLength - 1)}…`
+  return plain.length <= maxLength && read === text ? plain : `${plain.slice(0, maxLength - 1)}…`
 }
+
+/** What is read of a text; not a word that was cut, which could be the half of a secret. */
+const beginning = (text: string): string =>
+  text.length <= maxRead ? text : text.slice(0, Math.max(0, text.lastIndexOf(" ", maxRead)))
 
 /** The text with the given secrets replaced, also as forms, URLs, JSON and base 64 write them; nothing else changes. */
 export const replaceSecrets = (text: string, secrets: ReadonlyArray<Redacted.Redacted>): string =>
@@ -41,12 +51,12 @@ export const scrubJson = (text: string): Option.Option<string> =>
   Option.map(Option.liftThrowable(JSON.parse)(text), (json: unknown) => JSON.stringify(withoutSecrets(json)))
 
 const withoutSecrets = (value: unknown): unknown => {
-  if (typeof value === "string") return value.replace(jwt, replacement)
+  if (typeof value === "string") return withoutJwts(value)
   if (Array.isArray(value)) return value.map(withoutSecrets)
   if (!Predicate.isRecord(value)) return value
   return Object.fromEntries(
     Object.entries(value).map(([name, field]) => [
-      name.replace(jwt, replacement),
+      withoutJwts(name),
       typeof field === "string" && secretName.test(name) ? replacement : withoutSecrets(field)
     ])
   )

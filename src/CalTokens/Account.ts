@@ -51,6 +51,6 @@ export const resolve = (
       _tag: "OAuth2",
       clientId,
       ...(calUserId === undefined ? {} : { calUserId }),
-      ...((wanted.scope ?? undefined) === undefined ? {} : { scope: wanted.scope })
+      ...((wanted.scope ?? undefined) === undefined ? {} : { scope: yield* TokenInput.scope(wanted.scope) })
     }
   })

@@ -39,9 +39,15 @@ export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>): Effect.E
       publish: (partial) =>
         Effect.gen(function* () {
           const change: TokenChange = { ...partial, at: yield* Clock.currentTimeMillis }
-          yield* Effect.logInfo(`Tokens ${change.kind}`).pipe(
-            Effect.annotateLogs({ userUlid: change.userUlid, version: change.version, cause: change.cause })
-          )
+          // That a user has to reconnect is a failure, which is told with the refresh that it came of.
+          if (change.kind !== "reauthorizationRequired") {
+            yield* Effect.logInfo(`Tokens ${change.kind}`).pipe(
+              Effect.annotateLogs({
+                userUlid: change.userUlid,
+                ...(change.version === undefined ? {} : { version: change.version })
+              })
+            )
+          }
           yield* Metrics.change(change.kind)
           yield* PubSub.publish(pubsub, change)
           owned.runWaiting(revalidate(change))

@@ -2,12 +2,12 @@
  * A user's refresh from the outside: take the lease of the whole fleet, or wait for whoever has it, until there is a
  * newer pair or a reason why not.
  */
-import { Clock, Duration, Effect, Option } from "effect"
+import { Clock, Duration, Effect } from "effect"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
 import { isExpired } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, retryAfter, type TokenError } from "../TokenError.js"
+import { CalUnavailable, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import type { CalClient } from "../CalClient.js"
 import type { Circuit } from "./Circuit.js"
@@ -89,19 +89,6 @@ export const make = (deps: {
     if (row.status._tag !== "Active") return flown
     return flown.pipe(
       Metrics.refresh(request.purpose === "reissue" ? "reissued" : "refreshed"),
-      // Who only came too often is told so; nothing is wrong.
-      Effect.tapError((error) =>
-        Effect.unless(
-          Effect.logWarning("Refresh failed").pipe(
-            Effect.annotateLogs({
-              code: error._tag,
-              error: error.message,
-              retryAfter: Option.getOrUndefined(Option.map(retryAfter(error), Duration.format))
-            })
-          ),
-          () => error._tag === "RefreshCoolingDown" && error.lastError === undefined
-        )
-      ),
       Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),
       Effect.withSpan("CalTokens.refresh", { attributes: { "cal_tokens.user_ulid": row.userUlid } })
     )

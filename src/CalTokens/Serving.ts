@@ -19,6 +19,7 @@ import { reauthorizationRequired } from "./Ending.js"
 import type { Flight } from "./Flight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
+import * as Untold from "./Untold.js"
 
 /** An access token that Cal.com accepts, as far as anybody can know. */
 export interface ValidToken {
@@ -61,6 +62,7 @@ export const make = (deps: {
   readonly fly: Flight
 }) => {
   const { client, config, cooldowns, flights, memory, reader } = deps
+  const untold = Untold.make()
 
   /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
   const admit = (entry: Entry) =>
@@ -81,7 +83,7 @@ export const make = (deps: {
     })
 
   const work = (entry: Entry, purpose: "refresh" | "reissue" = "refresh", rejected = false) =>
-    Effect.zipRight(admit(entry), deps.fly({ entry, purpose, rejected }))
+    Effect.zipRight(admit(entry), Effect.tapError(deps.fly({ entry, purpose, rejected }), untold.add))
 
   /** Callers only wait, and not for ever. */
   const wait = (longest: number): Wait<TokenError> => ({
@@ -119,7 +121,11 @@ export const make = (deps: {
     Effect.gen(function* () {
       const limit = yield* client.rateLimit(entry.row.connection.clientId)
       if (Option.exists(limit, ({ limit, remaining }) => remaining < limit * config.backgroundReserve)) return
-      yield* flights.start(entry.row.userUlid, work(entry))
+      const { userUlid } = entry.row
+      yield* flights.start(
+        userUlid,
+        Effect.tapError(work(entry), (error) => untold.tell(userUlid, error))
+      )
     })
 
   /** The token of an entry, as fresh as its age demands. */
@@ -174,7 +180,7 @@ export const make = (deps: {
       const latest = Option.getOrElse(memory.get(entry.row.userUlid), () => entry)
       return error._tag === "TokensNotFound" || isDead(latest, now)
         ? Effect.fail(error)
-        : Effect.succeed(valid(latest.row, false))
+        : Effect.as(untold.tell(entry.row.userUlid, error), valid(latest.row, false))
     })
 
   /**

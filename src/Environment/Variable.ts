@@ -184,7 +184,7 @@ export const secureUrl: Form<string> = form(
         ({ hash, password, protocol, search, username }) =>
           /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === ""
       ),
-      (url) => url.href.replace(/\/+$/, "")
+      (url) => url.href.replace(/(?<!\/)\/+$/, "")
     )
 )
 

@@ -6,6 +6,7 @@ import type { Scope } from "../ApiKeys/Scope.js"
 import type { AccessFailure } from "../Api/Failure.js"
 import { ApiKeys } from "../ApiKeys.js"
 import { Audit } from "./Audit.js"
+import * as ClientAddress from "./ClientAddress.js"
 import * as Edge from "./Edge.js"
 import { CallerLimits } from "./CallerLimits.js"
 
@@ -26,6 +27,7 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | Caller
   const keys = yield* ApiKeys
   const limits = yield* CallerLimits
   const { refused } = yield* Audit
+  const addressOf = yield* ClientAddress.exact
   return (scope) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -43,7 +45,10 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | Caller
           })
         ),
         Effect.catchTags({
-          Unauthorized: (error) => Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.refuse(error)),
+          Unauthorized: (error) =>
+            Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.refuse(error)).pipe(
+              Effect.annotateLogs({ address: addressOf(request) })
+            ),
           Forbidden: (error) => Edge.refuse(error)
         }),
         Effect.annotateLogs({ operation: "authorize", endpoint: `${request.method} ${route.path}` })

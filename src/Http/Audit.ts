@@ -10,6 +10,7 @@ import type { OnStored } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import { TokenStorage } from "../TokenStorage.js"
 import * as ClientAddress from "./ClientAddress.js"
+import * as RequestId from "./RequestId.js"
 
 /** The name of the log; every line has it as `logger`. */
 export const name = "cal_tokens.audit"
@@ -147,7 +148,8 @@ export const layer: Layer.Layer<Audit> = Layer.scoped(
         line(event, {
           "api_key.name": key ?? Option.getOrUndefined(caller)?.name,
           "user.id": userUlid,
-          "client.address": address
+          "client.address": address,
+          "request.id": RequestId.of(request)
         })
     })
 
@@ -189,7 +191,8 @@ export const layer: Layer.Layer<Audit> = Layer.scoped(
             "api_key.name": key,
             "client.address": address,
             "http.request.method": request.method,
-            "http.route": route
+            "http.route": route,
+            "request.id": RequestId.of(request)
           })
         })
     }

@@ -3,8 +3,9 @@ import { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import { HttpServerRequest } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Effect, Either, type ParseResult, Predicate, Schema, SchemaAST } from "effect"
+import { Effect, Either, type ParseResult, Predicate, Redacted, Schema, SchemaAST } from "effect"
 import { InvalidInput } from "../TokenError.js"
+import { maxTokenLength } from "../TokenInput.js"
 
 /** The largest body that is taken, 1 MiB. */
 export const maxBytes = 1024 * 1024
@@ -30,8 +31,28 @@ export const json = <A, I>(
     if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
       return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
     }
-    return yield* decode(withoutNulls(yield* parse(yield* bytes), broadest))
+    return yield* plain(yield* decode(withoutNulls(yield* parse(yield* bytes), broadest)))
   })
+}
+
+/** Fields have bounds of their own; longer than a token, or with what no database and no header takes, is none of them. */
+const plain = <A>(value: A): Either.Either<A, InvalidInput> => {
+  const field = oddText(value)
+  return field === undefined
+    ? Either.right(value)
+    : Either.left(
+        new InvalidInput({ field, expected: `must have at most ${maxTokenLength} characters, and no NUL among them` })
+      )
+}
+
+/** Where in a value of a known shape such a text is. What is below a field is the caller's to name. */
+const oddText = (value: unknown): string | undefined =>
+  Predicate.isRecord(value) ? Object.keys(value).find((field) => isOdd(value[field])) : undefined
+
+const isOdd = (value: unknown): boolean => {
+  if (typeof value === "string") return value.length > maxTokenLength || value.includes("\0")
+  if (Redacted.isRedacted(value)) return isOdd(Redacted.value(value))
+  return Predicate.isObject(value) && Object.entries(value).some((entry) => entry.some(isOdd))
 }
 
 /** Null is how many languages write a field that is absent. */

@@ -1,6 +1,16 @@
 /** `/openapi.json`, and `/docs`: the same document as a page that needs nothing from anywhere else. */
 import { createHash } from "node:crypto"
-import { type HttpApi, HttpApiBuilder, HttpApiSwagger, HttpServerResponse } from "@effect/platform"
+import { promisify } from "node:util"
+import * as Zlib from "node:zlib"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiSwagger,
+  type Headers,
+  HttpServerRequest,
+  HttpServerResponse,
+  OpenApi
+} from "@effect/platform"
 import { Effect, Layer } from "effect"
 
 const path = "/docs"
@@ -17,11 +27,21 @@ const page: Effect.Effect<string, never, HttpApi.Api> = Effect.flatMap(HttpApiBu
   })
 ).pipe(Effect.provide(Layer.provideMerge(HttpApiSwagger.layer({ path }), HttpApiBuilder.Router.Live)))
 
+/** A script may hold the beginning of another one, as a text: it goes to the first end. */
+const scripts = (html: string): ReadonlyArray<string> => {
+  const [, rest] = splitAt(html, "<script>")
+  if (rest === undefined) return []
+  const [script, after = ""] = splitAt(rest, "</script>")
+  return [script, ...scripts(after)]
+}
+
+const splitAt = (text: string, mark: string): readonly [string, string?] => {
+  const at = text.indexOf(mark)
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + mark.length)]
+}
+
 const scriptHashes = (html: string) =>
-  Array.from(
-    html.matchAll(/<script>([^]*?)<\/script>/g),
-    ([, text = ""]) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`
-  )
+  scripts(html).map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
 
 /** Runs the page's own script and nothing else; whatever it may want to load comes from here. */
 export const policyOf = (html: string): string =>
@@ -38,27 +58,113 @@ export const policyOf = (html: string): string =>
     "frame-ancestors 'none'"
   ].join("; ")
 
-export const layer = Layer.merge(
-  HttpApiBuilder.middlewareOpenApi(),
-  HttpApiBuilder.Router.use((router) =>
-    Effect.gen(function* () {
-      const context = yield* Effect.context<HttpApi.Api>()
-      // Two megabytes that most processes never need. Whoever gives up while it is made spoils it for nobody.
-      const response = yield* Effect.cached(
-        page.pipe(
-          Effect.provide(context),
-          Effect.map((html) =>
-            HttpServerResponse.html(html).pipe(
-              HttpServerResponse.setHeaders({
-                "content-security-policy": policyOf(html),
-                "cache-control": "no-cache"
+/**
+ * What the platform's page lacks. Swagger UI gives the fields of all schemes one id and the focus, so that the last one
+ * has it when the dialog opens, and a click on a label goes to the first: each gets an id of its own, the first the focus.
+ */
+const plugin = `() => ({
+        wrapComponents: {
+          HttpAuth: (Original, { React }) => class extends React.Component {
+            constructor(props) {
+              super(props)
+              this.place = React.createRef()
+            }
+            componentDidMount() {
+              this.componentDidUpdate()
+              document.querySelector(".auth-container input")?.focus()
+            }
+            componentDidUpdate() {
+              const id = "auth-" + this.props.name
+              this.place.current.querySelectorAll("label").forEach((label) => (label.htmlFor = id))
+              this.place.current.querySelectorAll("input").forEach((input) => {
+                input.id = id
+                input.setAttribute("aria-label", this.props.name)
               })
-            )
-          ),
-          Effect.uninterruptible
+            }
+            render() {
+              return React.createElement("div", { ref: this.place }, React.createElement(Original, this.props))
+            }
+          }
+        }
+      })`
+
+/** Two arrows in a circle. */
+const icon =
+  "data:image/svg+xml," +
+  encodeURIComponent(
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke="#4990e2" stroke-width="2">` +
+      `<path d="M13.5 6A6 6 0 0 0 3 5M3 1.5V5h3.5M2.5 10A6 6 0 0 0 13 11M13 14.5V11H9.5"/></svg>`
+  )
+
+const finished = (html: string): Effect.Effect<string> => {
+  const whole = html
+    .replace("</title>", () => `</title>\n  <link rel="icon" href="${icon}" />`)
+    .replace("dom_id: '#swagger-ui',", (found) => `${found}\n        plugins: [${plugin}],`)
+  return whole.includes(icon) && whole.includes(plugin)
+    ? Effect.succeed(whole)
+    : Effect.dieMessage("the platform's documentation page has changed")
+}
+
+const gzip = promisify(Zlib.gzip)
+
+/** Something that stays the same while the process runs: compressed once, and sent to nobody who has it. */
+const constant = (text: string, contentType: string, headers: Record<string, string> = {}) =>
+  Effect.map(
+    Effect.promise(() => gzip(text, { level: 9 })),
+    (gzipped) => {
+      const tag = createHash("sha256").update(text).digest("base64url").slice(0, 22)
+      const form = (body: Uint8Array, etag: string, more: Record<string, string> = {}) => ({
+        etag,
+        whole: HttpServerResponse.uint8Array(body, { contentType, headers: { ...common, ...more, etag } }),
+        same: HttpServerResponse.empty({ status: 304, headers: { ...common, etag } })
+      })
+      const common = { ...headers, "cache-control": "no-cache", vary: "accept-encoding" }
+      const plain = form(Buffer.from(text), `"${tag}"`)
+      const packed = form(gzipped, `"${tag}-gzip"`, { "content-encoding": "gzip" })
+      return Effect.map(HttpServerRequest.HttpServerRequest, ({ headers }) => {
+        const { etag, same, whole } = takesGzip(headers) ? packed : plain
+        return has(headers, etag) ? same : whole
+      })
+    }
+  )
+
+const listed = (header: string | undefined) => (header ?? "").split(",").map((item) => item.trim().toLowerCase())
+
+const takesGzip = (headers: Headers.Headers) => listed(headers["accept-encoding"]).some((item) => gzipTaken.test(item))
+
+/** With no weight, or one above 0 (RFC 9110, 12.5.3). */
+const gzipTaken = /^(?:x-)?gzip(?:\s*;\s*q=(?!0(?:\.0*)?$)[\d.]+)?$/
+
+/** Compared weakly, as RFC 9110, 13.1.2 has it: a proxy on the way may have packed it anew. */
+const has = (headers: Headers.Headers, etag: string) =>
+  (headers["if-none-match"] ?? "")
+    .split(",")
+    .map((item) => item.trim().replace(/^W\//, ""))
+    .some((item) => item === "*" || item === etag)
+
+export const layer = HttpApiBuilder.Router.use((router) =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<HttpApi.Api>()
+    const { api } = yield* HttpApi.Api
+    // Megabytes that most processes never need. Whoever gives up while they are made spoils them for nobody.
+    const lazily = <E>(
+      make: Effect.Effect<
+        Effect.Effect<HttpServerResponse.HttpServerResponse, E, HttpServerRequest.HttpServerRequest>,
+        never,
+        HttpApi.Api
+      >
+    ) => Effect.map(Effect.cached(Effect.uninterruptible(Effect.provide(make, context))), Effect.flatten)
+    yield* router.get(
+      "/openapi.json",
+      yield* lazily(Effect.suspend(() => constant(JSON.stringify(OpenApi.fromApi(api)), "application/json")))
+    )
+    yield* router.get(
+      path,
+      yield* lazily(
+        Effect.flatMap(Effect.flatMap(page, finished), (html) =>
+          constant(html, "text/html; charset=utf-8", { "content-security-policy": policyOf(html) })
         )
       )
-      yield* router.get(path, response)
-    })
-  )
+    )
+  })
 )

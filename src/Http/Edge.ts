@@ -10,6 +10,7 @@ import {
   HttpServerResponse,
   HttpTraceContext
 } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Option, type Scope } from "effect"
 import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
@@ -21,6 +22,7 @@ import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { Lifecycle } from "./Lifecycle.js"
 import { CallerLimits } from "./CallerLimits.js"
+import * as Framing from "./Framing.js"
 import type { RouteTable } from "./RouteTable.js"
 
 /** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
@@ -124,6 +126,8 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
     const lifecycle = yield* Lifecycle
     const limits = yield* CallerLimits
     const envelope = pathOf(request) === Atoms.path ? Atoms.envelope : {}
+    const problem = Framing.problemOf(NodeHttpServerRequest.toIncomingMessage(request))
+    if (problem !== undefined) return yield* noRequest(problem, envelope)
     const answer = routes.isExact(request.url)
       ? Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
       : Effect.succeed(respond(noEndpoint, envelope))
@@ -142,6 +146,15 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
         ...(isPage(response) ? pageHeaders : {}),
         ...response.headers
       })
+    )
+  )
+
+/** Where one such request ends and the next one begins, nobody can be sure of. */
+const noRequest = (problem: string, envelope: object) =>
+  refuse(new InvalidInput({ field: "request", expected: problem })).pipe(
+    Effect.annotateLogs({ operation: "guard" }),
+    Effect.catchAll((failure) =>
+      Effect.succeed(HttpServerResponse.setHeader(respond(failure, envelope), "connection", "close"))
     )
   )
 

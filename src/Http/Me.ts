@@ -9,6 +9,7 @@ import { mePath } from "../Api/Sessions.js"
 import { credentials } from "../ApiKeys.js"
 import { allows, Sessions } from "../Sessions.js"
 import * as Body from "./Body.js"
+import * as ClientAddress from "./ClientAddress.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Edge from "./Edge.js"
 import * as Origins from "./Origins.js"
@@ -29,7 +30,13 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const limits = yield* CallerLimits
     const proxy = yield* Proxy.make
 
-    const refused = Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.decline(unknown))
+    const addressOf = yield* ClientAddress.exact
+
+    const refused = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+      Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.decline(unknown)).pipe(
+        Effect.annotateLogs({ address: addressOf(request) })
+      )
+    )
 
     const route = Effect.gen(function* () {
       yield* Effect.annotateCurrentSpan({ operation: "me" })

@@ -40,7 +40,7 @@ interface Rules {
 const atoms: Rules = {
   methods: "GET",
   requestHeaders: "authorization, content-type",
-  responseHeaders: "Retry-After",
+  responseHeaders: "Retry-After, X-Request-Id",
   envelope: Atoms.envelope
 }
 

@@ -40,9 +40,6 @@ const requestHeaders = [
   "x-request-id"
 ] as const
 
-/** What an id is that the caller's logs and Cal.com's may share; anything else could be a message to whoever logs it. */
-const requestId = /^[\w.:-]{1,128}$/
-
 /**
  * Of Cal.com's headers these come back, and its rate limits. Never a cookie: it would be set for this host. Nor what it
  * says of caches: they would keep one user's data under a path that other sessions ask for as well.
@@ -56,8 +53,7 @@ const responseHeaders = new Set([
   "etag",
   "last-modified",
   "retry-after",
-  "vary",
-  "x-request-id"
+  "vary"
 ])
 
 /** How a caller's request goes on as a user, whoever the caller is. `path` is written as in the request, with its query. */
@@ -128,7 +124,7 @@ const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string,
   const headers: Record<string, string> = {}
   for (const name of requestHeaders) {
     const value = request.headers[name]
-    if (value !== undefined && (name !== "x-request-id" || requestId.test(value))) headers[name] = value
+    if (value !== undefined) headers[name] = value
   }
   return headers
 }

@@ -37,7 +37,7 @@ export const isString: Rule = {
 export const isEmail: Rule = {
   name: "isEmail",
   text: (property) => `${property} must be an email`,
-  accepts: (value) => typeof value === "string" && /^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(value)
+  accepts: (value) => typeof value === "string" && /^[^\s@]+@[^\s@.]+(?:\.[^\s@.]+)+$/.test(value)
 }
 
 export const isList: Rule = {

@@ -1,6 +1,7 @@
 /** The published document, and the API value as something a browser could import. */
 import * as Fs from "node:fs"
 import { createHash } from "node:crypto"
+import { gunzipSync } from "node:zlib"
 import { HttpApi, OpenApi } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Validator } from "@seriousme/openapi-schema-validator"
@@ -8,10 +9,12 @@ import { Effect, Option, Schema } from "effect"
 import { build } from "esbuild"
 import { expect } from "vitest"
 import { Api } from "../../src/Api.js"
+import * as Atoms from "../../src/Api/Atoms.js"
+import { outcomes } from "../../src/Api/Documentation.js"
 import { examples } from "../../src/Api/Examples.js"
 import { statuses } from "../../src/Api/Failure.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
-import { call, layer } from "../support/HttpFakes.js"
+import { call, layer, raw } from "../support/HttpFakes.js"
 import * as OpenApiDigest from "../support/OpenApiDigest.js"
 
 /** As it is sent. */
@@ -97,6 +100,28 @@ describe("the document", () => {
         )
       }
     }
+  })
+
+  it("says of every operation on a user what can come of it, and nothing else", () => {
+    const onUsers: Array<string> = []
+    HttpApi.reflect(Api, {
+      onGroup: () => {},
+      onEndpoint: ({ endpoint, errors }) => {
+        if (errors.has(409) && endpoint.path !== Atoms.path) onUsers.push(endpoint.name)
+      }
+    })
+    assert.sameMembers(onUsers, Object.keys(outcomes))
+    const told = operations.find(({ operation }) => operation.operationId === "connections.deleteConnection")
+    assert.deepStrictEqual(Object.keys(told?.operation.responses ?? {}), [
+      "200",
+      "400",
+      "401",
+      "403",
+      "404",
+      "429",
+      "500",
+      "503"
+    ])
   })
 
   it("describes the callback as what browsers meet: any query, a redirect and pages", () => {
@@ -249,11 +274,63 @@ describe("the service", () => {
         assert.include(policy, `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
       }
       const markup = body.replace(/<(script|style)[^>]*>[^]*?<\/\1>/g, "")
-      assert.notMatch(markup, /<link|\ssrc=|url\(|@import/)
+      assert.match(markup, /<link rel="icon" href="data:image\/svg\+xml,/)
+      assert.notMatch(markup.replace(/<link rel="icon" href="data:[^"]*"/, ""), /<link|\ssrc=|url\(|@import/)
       assert.include(body, "/api/cal/ensure-token")
     }).pipe(Effect.provide(layer))
   )
+
+  for (const path of ["/docs", "/openapi.json"]) {
+    it.effect(`sends ${path} once to each reader, and packed to those who can unpack it`, () =>
+      Effect.gen(function* () {
+        const get = (headers: Record<string, string> = {}) => raw(requestOf(path, headers))
+        const whole = yield* get()
+        const etag = tagOf(whole)
+        assert.match(whole, /^HTTP\/1\.1 200 /)
+        assert.match(whole, /\r\nvary: accept-encoding\r\n/i)
+        assert.match(whole, /\r\ncache-control: no-cache\r\n/i)
+        assert.notMatch(whole, /\r\ncontent-encoding:/i)
+        for (const value of ["gzip", "br, GZIP;q=0.5", "deflate, gzip ; q=1.0"]) {
+          const packed = yield* get({ "accept-encoding": value })
+          assert.match(packed, /\r\ncontent-encoding: gzip\r\n/i, value)
+          assert.notStrictEqual(tagOf(packed), etag)
+          assert.isBelow(packed.length, whole.length / 2.5)
+          assert.strictEqual(unpacked(packed), Buffer.from(bodyOf(whole), "latin1").toString())
+          for (const known of [tagOf(packed), `W/${tagOf(packed)}, "x"`, "*"]) {
+            const again = yield* get({ "accept-encoding": value, "if-none-match": known })
+            assert.match(again, /^HTTP\/1\.1 304 /)
+            assert.strictEqual(bodyOf(again), "")
+            assert.strictEqual(tagOf(again), tagOf(packed))
+          }
+        }
+        for (const value of ["gzip;q=0", "gzip; q=0.00", "gzipped", "br", ""]) {
+          assert.strictEqual(tagOf(yield* get({ "accept-encoding": value })), etag, value)
+        }
+        assert.match(yield* get({ "if-none-match": `"x", ${etag}` }), /^HTTP\/1\.1 304 /)
+        assert.match(yield* get({ "if-none-match": `"x"` }), /^HTTP\/1\.1 200 /)
+        const head = yield* raw(requestOf(path, {}, "HEAD"))
+        assert.match(head, /^HTTP\/1\.1 200 /)
+        assert.strictEqual(bodyOf(head), "")
+        assert.strictEqual(tagOf(head), etag)
+      }).pipe(Effect.provide(layer))
+    )
+  }
 })
+
+const requestOf = (path: string, headers: Record<string, string>, method = "GET") =>
+  [
+    `${method} ${path} HTTP/1.1`,
+    "Host: x",
+    "Connection: close",
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+    "\r\n"
+  ].join("\r\n")
+
+const tagOf = (answer: string) => /\r\netag: (\S+)\r\n/i.exec(answer)?.[1] ?? ""
+
+const bodyOf = (answer: string) => answer.slice(answer.indexOf("\r\n\r\n") + 4)
+
+const unpacked = (answer: string) => gunzipSync(Buffer.from(bodyOf(answer), "latin1")).toString()
 
 describe("the API value", () => {
   it("needs neither Node nor anything that answers", async () => {

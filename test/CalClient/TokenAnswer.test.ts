@@ -58,6 +58,10 @@ describe("an answer of the contract", () => {
   it("with a scope in the form of the claims", () => {
     assert.strictEqual(granted(read("oauth2", o({ scope: ["A", "B"] }))).scope, "A B")
     assert.notProperty(granted(read("oauth2", o({ scope: { a: 1 } }))), "scope")
+    // What no database keeps, or nobody needs, must not keep the tokens from being stored.
+    for (const scope of ["A\0B", ["A", "\0"], "é", "A ".repeat(1025), `${"A".repeat(500_000)}`]) {
+      assert.notProperty(granted(read("oauth2", o({ scope }))), "scope")
+    }
   })
 
   it("with tokens of the greatest length", () => {

@@ -25,8 +25,8 @@ describe("Cal.com's time", () => {
       assert.strictEqual(yield* now, start - 90_000)
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(yield* now, start - 80_000)
-      yield* observe({ Date: httpDate(start + 3_600_000) })
-      assert.strictEqual(yield* now, start + 3_600_000)
+      yield* observe({ Date: httpDate(start - 100_000) })
+      assert.strictEqual(yield* now, start - 100_000)
     }).pipe(Effect.provide(layer))
   )
 
@@ -52,11 +52,12 @@ describe("Cal.com's time", () => {
       yield* observe({ date: httpDate(start) }, start)
       assert.strictEqual(yield* now, start + 30_000)
       yield* observe({ date: httpDate(start + 30_000 + 600_000) }, start + 30_000)
+      yield* observe({ date: httpDate(start + 30_000 + 600_000) }, start + 30_000)
       yield* observe({ date: httpDate(start + 600_000) }, start)
       assert.strictEqual(yield* now, start + 30_000 + 600_000)
       // Written at the latest now, and at the earliest when it was asked for.
-      yield* observe({ date: httpDate(start - 600_000) }, start)
-      assert.strictEqual(yield* now, start + 30_000 - 600_000)
+      yield* observe({ date: httpDate(start + 510_000) }, start)
+      assert.strictEqual(yield* now, start + 30_000 + 510_000)
     }).pipe(Effect.provide(layer))
   )
 
@@ -79,6 +80,63 @@ describe("Cal.com's time", () => {
       }
       yield* observe({ date: httpDate(start - 60_000), age: "0" })
       assert.strictEqual(yield* now, start - 60_000)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("is what the first answer says, and later jumps only where two in a row agree", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start)
+      const hour = 3_600_000
+      const told = (offset: number) => observe({ date: httpDate(start + offset) })
+      yield* told(hour)
+      assert.strictEqual(yield* now, start + hour)
+      // Steps of up to two minutes are a clock that is set, and count at once.
+      yield* told(hour + 120_000)
+      yield* told(hour)
+      assert.strictEqual(yield* now, start + hour)
+      for (const odd of [0, hour + 121_000, hour - 121_000, 300 * 86_400_000]) {
+        yield* told(odd)
+        assert.strictEqual(yield* now, start + hour, "one says so")
+        yield* told(hour)
+        yield* told(odd)
+        assert.strictEqual(yield* now, start + hour, "another one said otherwise in between")
+        yield* told(odd < hour ? odd - 6000 : odd + 6000)
+        assert.strictEqual(yield* now, start + hour, "two do not agree")
+        yield* told(hour)
+      }
+      yield* told(-hour)
+      // No date and one out of a cache say nothing either way.
+      yield* observe({})
+      yield* observe({ date: httpDate(start + hour), age: "60" })
+      yield* told(5000 - hour)
+      assert.strictEqual(yield* now, start + 5000 - hour)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("of an answer that nobody confirmed is not when its tokens were issued", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start)
+      const client = yield* CalClient.CalClient
+      const http = yield* ScriptedCal.ScriptedCal
+      const reissue = Effect.gen(function* () {
+        yield* http.reply({
+          status: 200,
+          headers: { date: httpDate(start + 600_000) },
+          body: {
+            status: "success",
+            data: {
+              accessToken: "an-access-token-of-cal-com",
+              refreshToken: "a-refresh-token-of-cal-com",
+              accessTokenExpiresAt: start + 3_600_000
+            }
+          }
+        })
+        const { pair } = yield* client.reissue({ _tag: "ManagedUser", clientId: "C", calUserId: 1 })
+        return pair.issuedAt
+      })
+      yield* observe({ date: httpDate(start) })
+      assert.strictEqual(yield* reissue, start)
+      assert.strictEqual(yield* reissue, start + 600_000)
     }).pipe(Effect.provide(layer))
   )
 

@@ -184,6 +184,22 @@ describe("whose token", () => {
   )
 
   scenario(
+    "the scope of an OAuth2 connection is what a database and a page can take",
+    Effect.gen(function* () {
+      const tokens = yield* CalTokens
+      const grant = { accessToken: "opaque", refreshToken: "opaque", accessTokenExpiresAt: World.epoch + 1_800_000 }
+      const connect = (scope: unknown) => tokens.connect(user(), { _tag: "OAuth2", scope: scope as string }, grant)
+      for (const scope of ["PROFILE_READ\0", "\0", "A\nB", "é", "A".repeat(2049), "A".repeat(900_000), 7, ["A"]]) {
+        const error = yield* Effect.flip(connect(scope))
+        assert.isTrue(error._tag === "InvalidInput" && error.field === "scope")
+      }
+      assert.strictEqual((yield* Effect.flip(tokens.info(user())))._tag, "TokensNotFound")
+      for (const scope of ["A".repeat(2048), "PROFILE_READ BOOKING_READ", "A,B", "", null, undefined])
+        yield* connect(scope)
+    })
+  )
+
+  scenario(
     "an update of a user who never connected is TokensNotFound",
     Effect.gen(function* () {
       const tokens = yield* CalTokens

@@ -383,10 +383,10 @@ describe("every failure", () => {
       yield* ask(accessToken, "https://evil.example")
       const operation = "refreshAtoms"
       assert.deepStrictEqual(
-        lines.filter((line) => line["operation"] === operation),
+        lines.filter((line) => line["operation"] === operation).map(({ requestId: _, ...line }) => line),
         [
           { operation, userUlid: World.user(), code: "ReauthorizationRequired", status: 409 },
-          { operation, code: "Unauthorized", status: 401 },
+          { operation, address: "127.0.0.1", code: "Unauthorized", status: 401 },
           { operation, code: "Forbidden", status: 403 }
         ]
       )

@@ -17,8 +17,9 @@ const { Fake, userUlid } = Fakes
 
 /** The lines of the trail, without what all of them have. */
 const lines = Effect.map(Fake, ({ audit }) =>
-  audit.splice(0).map(({ annotations: { logger, ...annotations }, level }) => {
+  audit.splice(0).map(({ annotations: { logger, "request.id": id, ...annotations }, level }) => {
     assert.deepStrictEqual([logger, level], ["cal_tokens.audit", "INFO"])
+    assert.strictEqual(typeof id, annotations["event.name"] === "key.suppressed" ? "undefined" : "string")
     return annotations
   })
 )

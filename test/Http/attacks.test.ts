@@ -2,7 +2,7 @@
 import * as Net from "node:net"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, type Duration, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
+import { Context, type Duration, Effect, Fiber, Layer, Redacted, Ref, Schedule } from "effect"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
@@ -187,6 +187,77 @@ describe("size", () => {
     })
   )
 
+  attack("of texts, and NULs in them: no field takes either", (server) =>
+    Effect.gen(function* () {
+      const flow = { userUlid, code: "c", state: "s", completion: "c", returnTo: "https://a.example/" }
+      const bodies: Record<string, Record<string, unknown>> = {
+        "POST /refresh-token": { userUlid },
+        "POST /refresh-managed-user-token": { userUlid },
+        "POST /ensure-token": { userUlid },
+        [`PUT /connections/${userUlid}`]: {
+          kind: "oauth2",
+          accessToken: "a",
+          refreshToken: "r",
+          accessTokenExpiresAt: "2030-01-01T00:00:00Z",
+          refreshTokenExpiresAt: "2030-01-01T00:00:00Z",
+          scope: "PROFILE_READ"
+        },
+        "POST /managed-users": {
+          userUlid,
+          email: "a@b.example",
+          name: "A",
+          timeZone: "Europe/Paris",
+          locale: "en",
+          avatarUrl: "https://a.example/a.png",
+          bio: "words",
+          metadata: { key: "text" }
+        },
+        "POST /oauth/authorize-url": flow,
+        "POST /oauth/exchange": flow,
+        "POST /oauth/confirm": flow,
+        "POST /sessions": { userUlid, methods: ["GET"], paths: ["/bookings"] }
+      }
+      const known: Record<string, ReadonlyArray<string>> = {
+        "POST /oauth/authorize-url": ["userUlid", "returnTo"],
+        "POST /oauth/exchange": ["userUlid", "code", "state"],
+        "POST /oauth/confirm": ["userUlid", "completion"]
+      }
+      const long = "x".repeat(900_000)
+      for (const [endpoint, fields] of Object.entries(bodies)) {
+        const [method = "", path = ""] = endpoint.split(" ")
+        for (const [field, value] of Object.entries(fields)) {
+          if (!(known[endpoint] ?? Object.keys(fields)).includes(field)) continue
+          for (const odd of [
+            `${JSON.stringify(value)
+              .replace(/"[^"]*$/, "")
+              .replace(/^\W*/, "")}\0`,
+            long
+          ]) {
+            const wrongs = Array.isArray(value) ? [[odd]] : field === "metadata" ? [{ a: odd }, { [odd]: "a" }] : [odd]
+            for (const wrong of wrongs) {
+              const text = JSON.stringify({ ...fields, [field]: wrong })
+              const answer = yield* send(
+                server.port,
+                head(
+                  `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+                  `/api/cal${path}`
+                ).replace("POST", method)
+              )
+              assert.match(answer, /^HTTP\/1\.1 400 [^]*"code":"InvalidInput"\}$/, `${endpoint} ${field}`)
+              assert.include(answer, `"error":"${field}`)
+              assert.isBelow(answer.length, 1000)
+            }
+          }
+        }
+      }
+      assert.deepStrictEqual(yield* Ref.get(server.fake.calls), [])
+      for (const query of ["cursor", "status", "limit"]) {
+        const ask = head("Connection: close\r\n\r\n", `/api/cal/connections?${query}=%00`).replace("POST", "GET")
+        assert.match(yield* send(server.port, ask), /^HTTP\/1\.1 400 /)
+      }
+    })
+  )
+
   attack("of headers, in number and in length, and of URLs", (server) =>
     Effect.gen(function* () {
       const many = Array.from({ length: 100_000 }, (_, n) => `X-${n}: SECRET\r\n`).join("")
@@ -243,13 +314,45 @@ describe("rudeness", () => {
         "X-A: a\nX-B: b\r\n\r\n",
         "X-A : a\r\n\r\n",
         "X-A: a\r\n folded\r\n\r\n",
-        "X-A: \u0000\r\n\r\n"
+        "X-A: \u0000\r\n\r\n",
+        `Host: y\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+        `Authorization: Bearer nobody\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+        `Content-Type: text/plain\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+        `${chunked}${chunked}\r\n0\r\n\r\n`,
+        `Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n`,
+        "Content-Length: 0x5\r\n\r\nhello",
+        "Content-Length: -1\r\n\r\n",
+        `${chunked}\r\nfffffffffffffffff\r\n`,
+        `${chunked}\r\n5;\nhello\r\n0\r\n\r\n`,
+        `${chunked}\r\n 5\r\nhello\r\n0\r\n\r\n`
       ]) {
         const answer = yield* send(server.port, head(more))
         assert.match(answer, /^HTTP\/1\.1 400 [^]*"code":"InvalidInput"\}$/, JSON.stringify(more))
         assert.strictEqual(answer.match(/HTTP\/1\.1 \d/g)?.length, 1, JSON.stringify(more))
       }
       assert.match(yield* send(server.port, "GET /health/live HTTP/1.1\r\n\r\n"), /^HTTP\/1\.1 400 /)
+    })
+  )
+
+  attack("of GET and HEAD with a body, which the next server may take for another request", (server) =>
+    Effect.gen(function* () {
+      const next = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+      for (const method of ["GET", "HEAD"]) {
+        for (const path of ["proxy/01HZY9TESTSAAAAAAAAAAAAAAA/me", "me/bookings", "connections", "nowhere"]) {
+          for (const more of [
+            `Content-Length: ${next.length}\r\n\r\n${next}`,
+            `Transfer-Encoding: chunked\r\n\r\n${next.length.toString(16)}\r\n${next}\r\n0\r\n\r\n`
+          ]) {
+            const answer = yield* send(server.port, head(more, `/api/cal/${path}`).replace("POST", method))
+            assert.match(answer, /^HTTP\/1\.1 400 [^]*\r\nconnection: close\r\n/i)
+            assert.strictEqual(answer.match(/HTTP\/1\.1 \d/g)?.length, 1)
+            if (method === "GET") assert.include(answer, `"error":"request must have no body with GET."`)
+          }
+        }
+      }
+      assert.deepStrictEqual(yield* Ref.get(server.fake.calls), [])
+      const empty = head("Content-Length: 0\r\nConnection: close\r\n\r\n", "/api/cal/connections")
+      assert.match(yield* send(server.port, empty.replace("POST", "GET")), /^HTTP\/1\.1 200 /)
     })
   )
 

@@ -332,8 +332,12 @@ describe("logs", () => {
     Effect.gen(function* () {
       const fake = yield* Fake
       yield* Ref.set(fake.failure, Option.some(Effect.fail(cooling)))
-      yield* call(request)
-      yield* call({ ...request, key: "not-a-key-but-long-enough-to-be-one-0123" })
+      yield* call({ ...request, headers: { "x-request-id": "mine-1" } })
+      yield* call({
+        ...request,
+        key: "not-a-key-but-long-enough-to-be-one-0123",
+        headers: { "x-request-id": "mine-2" }
+      })
       assert.deepStrictEqual(fake.logs, [
         {
           level: "INFO",
@@ -343,7 +347,8 @@ describe("logs", () => {
             apiKey: "manage",
             userUlid,
             code: "RefreshCoolingDown",
-            status: 429
+            status: 429,
+            requestId: "mine-1"
           },
           cause: ""
         },
@@ -353,8 +358,10 @@ describe("logs", () => {
           annotations: {
             operation: "authorize",
             endpoint: "POST /api/cal/ensure-token",
+            address: "127.0.0.1",
             code: "Unauthorized",
-            status: 401
+            status: 401,
+            requestId: "mine-2"
           },
           cause: ""
         }

@@ -103,8 +103,18 @@ inBrowser("a page of the service", (test) => {
     assert.strictEqual(await page.locator(".opblock").count(), operations)
     await picture(page, "docs")
 
-    // It can be tried out right there.
+    // It can be tried out right there. What is typed goes where it seems to go: first to the first field.
     await page.click(".authorize.unlocked >> nth=0")
+    const inputs = page.locator(".auth-container input")
+    const typed = () =>
+      inputs.evaluateAll((found) => (found as unknown as Array<{ value: string }>).map(({ value }) => value))
+    await page.keyboard.type("first")
+    assert.deepStrictEqual(await typed(), ["first", "", ""])
+    await page.locator(".auth-container label >> nth=1").click()
+    await page.keyboard.type("second")
+    await page.getByLabel("userSession").fill("third")
+    assert.deepStrictEqual(await typed(), ["first", "second", "third"])
+    await picture(page, "docs-authorize")
     await page.fill(".auth-container input >> nth=0", apiKey)
     await page.click(".auth-btn-wrapper .authorize >> nth=0")
     await page.click(".btn-done")

@@ -31,7 +31,7 @@ const maxDepth = 32
 const space = /[\t\n\r ]/
 const wordCharacter = /[-+.\w]/
 const words = ["true", "false", "null"]
-const beginsNumber = /^-?\d*\.?\d*([eE][+-]?\d*)?$/
+const beginsNumber = /^-?\d*(?:\.\d*)?(?:[eE][+-]?\d*)?$/
 
 /** What the text begins to say; `None` for what is no JSON, or nothing yet. */
 export const parse = (text: string): Option.Option<Text> => {

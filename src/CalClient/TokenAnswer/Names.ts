@@ -2,6 +2,7 @@
  * What the fields of an answer are called, in any spelling: `accessToken`, `access_token`, `Access-Token` and
  * `ACCESS_TOKEN` are one name. Names only propose.
  */
+import { isScope } from "../../TokenInput.js"
 import type { Json, JsonObject, Member } from "./Json.js"
 
 /** A name in the spelling that all others are compared in. */
@@ -64,12 +65,12 @@ const isObject = (value: Json | undefined): value is JsonObject =>
 /** The members of an object; none of anything else. */
 export const members = (value: Json): ReadonlyArray<Member> => (isObject(value) ? value.members : [])
 
-/** What the person allowed: a text, or a list as in the tokens' own claims. */
+/** What the person allowed: a text, or a list as in the tokens' own claims. Nothing that keeps the tokens from being stored. */
 export const scopeOf = (members: ReadonlyArray<Member>): { readonly scope?: string } => {
   const value = members.find(([name]) => scope.has(plain(name)))?.[1]
-  if (typeof value === "string") return { scope: value }
   const isList = typeof value === "object" && value !== null && value._tag === "Array"
-  return isList && value.items.every((item) => typeof item === "string") ? { scope: value.items.join(" ") } : {}
+  const text = isList && value.items.every((item) => typeof item === "string") ? value.items.join(" ") : value
+  return isScope(text) ? { scope: text } : {}
 }
 
 /** The objects in which tokens may stand: the answer, and what it wraps. `depth` counts the wrappers. */
