@@ -143,7 +143,6 @@ export const make: Effect.Effect<
 
   return ManagedUsers.of({
     create: Effect.fn("ManagedUsers.create")(function* (userUlid, user, { clientId } = {}) {
-      if (clientId !== undefined) yield* meant(clientId)
       const account = yield* flights.share(userUlid, create(userUlid, user, clientId))
       // It may be one of before, or of a call for another client that came first.
       if (clientId === undefined || account.clientId === clientId) return account
