@@ -150,7 +150,6 @@ export const make: Effect.Effect<
       user,
       { clientId, onStored = () => Effect.void } = {}
     ) {
-      if (clientId !== undefined) yield* meant(clientId)
       const account = yield* flights.share(userUlid, create(userUlid, user, clientId, onStored))
       // It may be one of before, or of a call for another client that came first.
       if (clientId === undefined || account.clientId === clientId) return account

@@ -34,11 +34,18 @@ export const make = <Client extends { readonly clientId: string }>(
   }
 }
 
-/** The same clients as something else. */
+/** The same clients as something else, made once of each. */
 export const map = <A extends { readonly clientId: string }, B>(
   { all, choose }: Clients<A>,
   f: (client: A) => B
-): Clients<B> => ({
-  all: new Map([...all].map(([id, client]) => [id, f(client)])),
-  choose: (clientId) => Effect.map(choose(clientId), Option.map(f))
-})
+): Clients<B> => {
+  const mapped = new Map([...all].map(([id, client]) => [id, f(client)]))
+  return {
+    all: mapped,
+    choose: (clientId) =>
+      Effect.map(
+        choose(clientId),
+        Option.flatMap((client) => Option.fromNullable(mapped.get(client.clientId)))
+      )
+  }
+}

@@ -254,7 +254,10 @@ scenario(
     const sandbox = yield* Sandbox
     yield* World.connectManaged(user(1))
     const grant = yield* sandbox.grantManaged({ email: "other@example.com" })
-    yield* tokens.connect(user(2), { _tag: "ManagedUser", clientId: "former", calUserId: grant.calUserId }, grant)
+    const former = { clientId: "former", clientSecret: Redacted.make("secret") }
+    const before = yield* World.anotherNode({}, { ...World.clientOptions(), others: { managed: [former] } })
+    const connection = { _tag: "ManagedUser", clientId: "former", calUserId: grant.calUserId } as const
+    yield* before.tokens.connect(user(2), connection, grant)
     yield* TestClock.adjust("61 minutes")
     const error = yield* Effect.flip(tokens.ensureValid(user(2)))
     assert.strictEqual(error._tag, "CalClientMisconfigured")

@@ -1,6 +1,6 @@
 /** Several clients of one kind: each user is one of theirs, and nothing of one is another's. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Layer, Option, Ref, TestClock } from "effect"
+import { Context, Effect, Layer, Option, Redacted, Ref, TestClock } from "effect"
 import { CalClient } from "../../src/CalClient.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import * as ManagedUsers from "../../src/ManagedUsers.js"
@@ -46,7 +46,14 @@ for (const kind of World.kinds) {
           assert.isTrue(yield* World.isStoredPairLive(user(n)))
           assert.strictEqual((yield* World.stored(user(n))).connection.clientId, clientIds[kind][n - 1])
         }
-        assert.notStrictEqual(...(clientIds[kind].map(calClient.fingerprint) as [string, string]))
+        // Other secrets of the second client are no news to the first one.
+        const renewed = [{ ...Several[kind], clientSecret: Redacted.make("another") }]
+        const others = { ...client.others, [kind]: renewed }
+        const after = yield* Layer.build(Layer.fresh(World.node({}, { ...client, others })))
+        const { fingerprint } = Context.get(after, CalClient)
+        const [usual, second] = clientIds[kind]
+        assert.strictEqual(fingerprint(usual), calClient.fingerprint(usual))
+        assert.notStrictEqual(fingerprint(second), calClient.fingerprint(second))
       }),
       options
     )
