@@ -1,7 +1,7 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
 import { Clock, Effect, Option, Random, Redacted } from "effect"
 import { type HttpClient, HttpClientRequest } from "@effect/platform"
-import * as CalTime from "../CalHttp/CalTime.js"
+import type * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"
 import * as Transport from "../CalHttp/Transport.js"

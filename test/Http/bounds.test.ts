@@ -285,6 +285,7 @@ describe("a relayed answer", () => {
         assert.strictEqual(yield* textOf(part), "234")
         const same = yield* get("/x", { "if-none-match": `"1"` })
         assert.deepStrictEqual(shown(same), [304, `"1"`, "bytes", undefined, undefined, "no-store", undefined])
+        assert.deepStrictEqual([same.headers["content-type"], yield* textOf(same)], [undefined, ""])
         const head = yield* get("/x", {}, "HEAD")
         assert.deepStrictEqual(shown(head), [200, `"1"`, "bytes", undefined, "10", "no-store", undefined])
         assert.strictEqual(head.headers["content-type"], "text/x")

@@ -86,8 +86,8 @@ describe("a failure has one line", () => {
           const { refresh, sandbox } = yield* World[state]("managed")
           yield* sandbox.inject(Sandbox.Fault.status(429, { ...refresh, times: 9 }))
           lines()
-          for (const _ of ["it fails", "it is held back"]) {
-            assert.strictEqual((yield* ensure()).status, 200)
+          for (const what of ["it fails", "it is held back"]) {
+            assert.strictEqual((yield* ensure()).status, 200, what)
             // What goes on behind the caller's back.
             yield* TestClock.adjust("1 second")
           }
