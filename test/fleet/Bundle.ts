@@ -81,7 +81,9 @@ const build = async (release: Release): Promise<string> => {
     format: "esm",
     target: "node20",
     // Some packages are CommonJS.
-    banner: { js: `import { createRequire as bundleRequire } from "node:module"; const require = bundleRequire(import.meta.url);` },
+    banner: {
+      js: `import { createRequire as bundleRequire } from "node:module"; const require = bundleRequire(import.meta.url);`
+    },
     logLevel: "warning",
     plugins: [tapping(placed), ...(release === "newer" ? [learning] : [])]
   })

@@ -20,7 +20,8 @@ vi.setConfig({ testTimeout: 180_000 })
 afterAll(() => Fs.rmSync(directory, { recursive: true }))
 
 /** On a port that the system chooses, unless `env` names one: the usual one may be somebody's. */
-const serve = (env: Record<string, string>): Program => run(directory, ["dist/program.mjs", "serve"], { PORT: "0", ...env })
+const serve = (env: Record<string, string>): Program =>
+  run(directory, ["dist/program.mjs", "serve"], { PORT: "0", ...env })
 
 const client = { CAL_CLIENT_ID: "client", CAL_CLIENT_SECRET: "SECRET-of-the-client" }
 const key = "SECRET-api-key-of-at-least-32-characters"
