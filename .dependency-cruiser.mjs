@@ -12,6 +12,7 @@ const floors = [
   ["CalTokens"],
   ["CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook"],
   ["Environment", "Testing"],
+  ["Node"],
   ["Actions", "Http", "Cli"],
   ["main", "index"]
 ]

@@ -49,6 +49,9 @@ export type Cal = Data.TaggedEnum<{
 }>
 export const Cal = Data.taggedEnum<Cal>()
 
+/** Cal.com's own API. */
+export const calApiUrl = "https://api.cal.com/v2"
+
 export interface Settings {
   readonly host: string
   /** 0 takes any free one. */
@@ -99,6 +102,9 @@ const keyList: Variable.Form<Redacted.Redacted> = {
   }
 }
 
+/** What a program without the HTTP service needs. */
+export type ServiceSettings = Pick<Settings, "cal" | "proxies" | "returnUrls">
+
 /** Every variable by itself. */
 const each = {
   PORT: Variable.read("PORT", Variable.integer(0, 65_535)),
@@ -145,8 +151,8 @@ const variables = Config.all(each)
 type Variables = Config.Config.Success<typeof variables>
 
 /** Those of the services behind a door, whatever the door is. */
-const services: Config.Config<Pick<Settings, "cal" | "proxies">> = Config.mapOrFail(variables, (it) =>
-  Either.map(calOf(it), (cal) => ({ cal, proxies: proxiesOf(it) }))
+const services: Config.Config<ServiceSettings> = Config.mapOrFail(variables, (it) =>
+  Either.map(calOf(it), (cal) => ({ cal, proxies: proxiesOf(it), returnUrls: returnUrlsOf(it) }))
 )
 
 /** All of them together. */
@@ -166,7 +172,7 @@ export const config: Config.Config<Settings> = variables.pipe(
         apiKeys: Option.getOrElse(it.CAL_TOKENS_API_KEYS, none),
         allowedOrigins: Option.getOrElse(it.CAL_TOKENS_ALLOWED_ORIGINS, none),
         atomsMaxAge: Option.getOrElse(it.CAL_TOKENS_ATOMS_MAX_AGE, () => Duration.hours(12)),
-        returnUrls: Option.getOrElse(it.CAL_TOKENS_RETURN_URLS, none),
+        returnUrls: returnUrlsOf(it),
         trustedProxies: Option.getOrElse(it.CAL_TOKENS_TRUSTED_PROXIES, none),
         log: { level: logLevels[Option.getOrElse(it.LOG_LEVEL, () => "info" as const)], format: it.LOG_FORMAT },
         otlpEndpoint: it.OTEL_EXPORTER_OTLP_ENDPOINT,
@@ -192,7 +198,7 @@ export const fingerprint = (): string =>
     .digest("hex")
 
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
-export const loadServices: Effect.Effect<Pick<Settings, "cal" | "proxies">, StartError> = loading(services)
+export const loadServices: Effect.Effect<ServiceSettings, StartError> = loading(services)
 
 const missing = (name: string, when: string, expected: string) =>
   Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
@@ -205,6 +211,8 @@ const webhookOf = (it: Variables): Either.Either<Option.Option<Webhook.Options>,
     ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Variable.hookSecret.expected)
     : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Variable.hookUrl.expected)
 }
+
+const returnUrlsOf = (it: Variables): ReadonlyArray<string> => Option.getOrElse(it.CAL_TOKENS_RETURN_URLS, () => [])
 
 /** Of two spellings the small one counts, as everywhere: some servers set `HTTP_PROXY` to what a request says. */
 const proxiesOf = (it: Variables): Proxies.Options => {
@@ -240,7 +248,7 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
       return yield* missing("CAL_OAUTH_CLIENT_ID", `with ${orphan}`, "the id of the OAuth2 client")
     }
     if (firstSet(it, "CAL_CLIENT_ID", "CAL_OAUTH_CLIENT_ID", "CAL_TOKENS_CLIENTS_FILE") !== undefined) {
-      const apiUrl = Option.getOrElse(it.CAL_API_URL, () => "https://api.cal.com/v2")
+      const apiUrl = Option.getOrElse(it.CAL_API_URL, () => calApiUrl)
       if (isTooOpen(it, apiUrl)) {
         return yield* Either.left(Variable.invalid("CAL_API_URL", `must be ${Variable.secureUrl.expected}`))
       }

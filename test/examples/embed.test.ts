@@ -2,13 +2,16 @@
  * An Effect program that embeds cal-tokens. Here it runs against the sandbox and keeps tokens in memory; another
  * storage and another HTTP client are other layers, and the program stays as it is.
  */
+import { randomBytes } from "node:crypto"
+import * as Http from "node:http"
+import { NodeHttpServer } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { Config, Effect, Layer, Schema, TestClock } from "effect"
-import { CalApi, CalClient, CalTokens, Token } from "../../src/index.js"
+import { ConfigProvider, Effect, Redacted, Schema, TestClock } from "effect"
+import { CalApi, Token } from "../../src/index.js"
 import * as Sandbox from "../../src/Testing.js"
-import * as NodeHttp from "../../src/CalHttp/Node.js"
-import * as KeyRing from "../../src/KeyRing.js"
-import * as Postgres from "../../src/TokenStorage/Postgres.js"
+import * as Node from "../../src/Node.js"
+import { portOf } from "../fleet/Port.js"
+import { makeDatabase } from "../support/Postgres.js"
 
 // ---- the program -----------------------------------------------------------------------------------------------------
 
@@ -31,20 +34,8 @@ const titles = (user: Token.UserUlid) =>
 
 // ---- the layers ------------------------------------------------------------------------------------------------------
 
-/** In production: PostgreSQL, keys, and connections that suit single-use tokens. Type-checked here, not run. */
-export const CalInProduction = CalApi.layer.pipe(
-  Layer.provideMerge(CalTokens.layer),
-  Layer.provide(
-    CalClient.layerConfig({
-      apiUrl: Config.succeed("https://api.cal.com/v2"),
-      managed: Config.all({
-        clientId: Config.string("CAL_CLIENT_ID"),
-        clientSecret: Config.redacted("CAL_CLIENT_SECRET")
-      })
-    }).pipe(Layer.provide(NodeHttp.layerTokenHttp))
-  ),
-  Layer.provide([Layer.provide(Postgres.layerConfig, KeyRing.layerConfig()), NodeHttp.layerApiHttp])
-)
+/** In production: PostgreSQL, the keys and the clients, by the variables of the service. */
+const CalInProduction = Node.layerConfig
 
 // ---- it works --------------------------------------------------------------------------------------------------------
 
@@ -62,4 +53,28 @@ it.effect("a program that embeds cal-tokens", () =>
     yield* TestClock.adjust("2 hours")
     assert.deepStrictEqual(yield* titles(user), ["Please reconnect: calUserGone"])
   }).pipe(Effect.provide(Sandbox.layerTest()))
+)
+
+it.scopedLive("the same program in production", () =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.make()
+    const server = Http.createServer(yield* NodeHttpServer.makeHandler(sandbox.app))
+    yield* Effect.addFinalizer(() => Effect.sync(() => void server.close().closeAllConnections()))
+    const variables = {
+      DATABASE_URL: Redacted.value(yield* makeDatabase),
+      CAL_TOKENS_ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}`,
+      CAL_API_URL: `http://127.0.0.1:${yield* portOf(server)}/v2`,
+      CAL_CLIENT_ID: Sandbox.demoManaged.clientId,
+      CAL_CLIENT_SECRET: Redacted.value(Sandbox.demoManaged.clientSecret)
+    }
+    yield* Effect.gen(function* () {
+      assert.deepStrictEqual(yield* titles(user), ["Please connect your calendar"])
+      yield* Effect.provideService(Sandbox.connectManaged(user), Sandbox.Sandbox, sandbox)
+      assert.deepStrictEqual(yield* titles(user), [])
+    }).pipe(
+      Effect.provide(CalInProduction),
+      Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(variables))))
+    )
+    assert.strictEqual(yield* sandbox.count("api"), 1)
+  })
 )
