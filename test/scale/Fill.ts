@@ -27,10 +27,10 @@ export const fill = (count: number) =>
         yield* sql`set local session_replication_role = replica`
         yield* sql`
           insert into cal_tokens.connection (user_ulid, kind, client_id, cal_user_id, pair, refresh_hash,
-            access_token_expires_at, version, status, cause, since, updated_at)
+            access_token_expires_at, version, sessions_after, status, cause, since, updated_at)
           select '01' || lpad(n::text, 24, '0'), 'ManagedUser', 'platform', n, 'v1.k1.' || repeat('x', 400),
             encode(sha256(('refresh-' || n)::bytea), 'hex'),
-            4000000000000, nextval('cal_tokens.version'), case n % 50 when 0 then 'reauthorization_required' else 'active' end,
+            4000000000000, nextval('cal_tokens.version'), 0, case n % 50 when 0 then 'reauthorization_required' else 'active' end,
             case n % 50 when 0 then 'revoked' end, case n % 50 when 0 then 0 end, 0
           from generate_series(1, ${count}::integer) n`
         yield* sql`
