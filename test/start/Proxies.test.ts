@@ -1,5 +1,4 @@
 /** The service where the only way out is a proxy, with TLS behind it: its tokens, its proxied requests and its webhooks. */
-import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Https from "node:https"
 import * as Os from "node:os"
@@ -8,6 +7,7 @@ import { HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted } from "effect"
+import { generate } from "selfsigned"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as ConnectProxy from "../support/ConnectProxy.js"
 import { build, run } from "./Program.js"
@@ -19,27 +19,20 @@ const directory = (make: () => string) =>
   Effect.acquireRelease(Effect.sync(make), (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true })))
 
 /** For both names, known to whoever is told of it. */
-const certificate = Effect.map(
-  directory(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-tls-"))),
-  (at) => {
-    const [keyFile, certFile] = [Path.join(at, "key.pem"), Path.join(at, "cert.pem")]
-    const names = "subjectAltName=DNS:api.cal.test,DNS:hooks.test"
-    const forTwoDays = ["-days", "2", "-subj", "/CN=cal.test", "-addext", names]
-    const made = [
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:P-256",
-      "-nodes",
-      "-keyout",
-      keyFile,
-      "-out",
-      certFile
-    ]
-    execFileSync("openssl", ["req", "-x509", ...made, ...forTwoDays], { stdio: "ignore" })
-    return { certFile, key: Fs.readFileSync(keyFile), cert: Fs.readFileSync(certFile) }
-  }
-)
+const certificate = Effect.gen(function* () {
+  const at = yield* directory(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-tls-")))
+  const altNames = ["api.cal.test", "hooks.test"].map((value) => ({ type: 2 as const, value }))
+  const extensions = [
+    { name: "basicConstraints" as const, cA: true },
+    { name: "subjectAltName" as const, altNames }
+  ]
+  const { cert, private: key } = yield* Effect.promise(() =>
+    generate([{ name: "commonName", value: "cal.test" }], { keyType: "ec", algorithm: "sha256", extensions })
+  )
+  const certFile = Path.join(at, "cert.pem")
+  Fs.writeFileSync(certFile, cert)
+  return { certFile, key, cert }
+})
 
 const portOf = (server: Https.Server) => {
   const address = server.address()
