@@ -95,6 +95,8 @@ const main = async (): Promise<number> => {
         if (message.kind === "progress") return
         for (const [event, count] of message.events) events.set(event, (events.get(event) ?? 0) + count)
         report = message.report
+        // By itself it does not end: what a process that crashed was about to store keeps it.
+        void worker.terminate()
       })
       worker.on("error", reject)
       worker.on("exit", () => resolve(report))
