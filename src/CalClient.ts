@@ -5,6 +5,7 @@
 import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted, Struct } from "effect"
 import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
+import * as CalPath from "./CalHttp/CalPath.js"
 import * as CalTime from "./CalHttp/CalTime.js"
 import * as Clients from "./CalClient/Clients.js"
 import * as Outcome from "./CalClient/Outcome.js"
@@ -108,7 +109,7 @@ type Service = Context.Tag.Service<CalClient>
  */
 export const make = (options: Requests.Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
-    const apiUrl = options.apiUrl.replace(/(?<!\/)\/+$/, "")
+    const apiUrl = CalPath.withoutSlashes(options.apiUrl)
     const calTime = yield* CalTime.make
     const rateLimits = yield* RateLimits.make
     const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)

@@ -1,6 +1,7 @@
 import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Either, Exit, FastCheck as fc, Option, Redacted, Schema } from "effect"
+import { Cause, Effect, Either, Exit, FastCheck as fc, JSONSchema, Option, Redacted, Schema } from "effect"
+import { PutConnection } from "../src/Api/Connections.js"
 import { unverifiedClaims, UserUlid } from "../src/Token.js"
 import { InvalidInput, toFailure } from "../src/TokenError.js"
 import * as TokenInput from "../src/TokenInput.js"
@@ -307,5 +308,17 @@ describe("userUlid and calUserId", () => {
     for (const value of [0, -1, 1.5, NaN, Infinity, 2 ** 53, "7", null, undefined, 7n]) {
       assert.strictEqual(refusal(TokenInput.calUserId(value)).field, "calUserId")
     }
+  })
+})
+
+describe("the HTTP API's document", () => {
+  // The API is a value that browsers load, so it imports nothing of the judging.
+  it("tells the bounds that are judged by", () => {
+    const { properties } = JSONSchema.make(PutConnection) as {
+      readonly properties?: Record<string, { readonly maxLength?: number }>
+    }
+    const told = ["accessToken", "refreshToken", "scope"].map((name) => properties?.[name]?.maxLength)
+    const { maxScopeLength, maxTokenLength } = TokenInput
+    assert.deepStrictEqual(told, [maxTokenLength, maxTokenLength, maxScopeLength])
   })
 })

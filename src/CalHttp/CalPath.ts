@@ -19,6 +19,9 @@ const dots = /^[.\s]+(;.*)?$/
 /** What no segment may hold once decoded: separators, a second layer of escapes, control characters. */
 const forbidden = /[/\\%?#@\u0000-\u001f\u007f-\u009f]/
 
+/** A base without the slashes at its end, looked at once. */
+export const withoutSlashes = (base: string): string => base.replace(/(?<!\/)\/+$/, "")
+
 /**
  * The absolute URL of a target (`/bookings?take=10`) below a base URL (`https://api.cal.com/v2`), or why it is refused.
  * The refusal never contains the target.
@@ -30,7 +33,7 @@ export const resolve = (base: string, target: string): Either.Either<string, Inv
   if (root === undefined || root.search !== "" || root.hash !== "" || !/^https?:$/.test(root.protocol)) {
     return Either.left(new InvalidInput({ field: "apiUrl", expected: "must be an http(s) URL without query" }))
   }
-  const prefix = root.pathname.replace(/(?<!\/)\/+$/, "")
+  const prefix = withoutSlashes(root.pathname)
   const path = prefix + pathOf(target)
   // The last word is the URL parser's: had it changed anything, it would have read the text differently than we did.
   const url = URL.canParse(root.origin + path + queryOf(target)) ? new URL(root.origin + path + queryOf(target)) : root
@@ -48,7 +51,7 @@ export const resolve = (base: string, target: string): Either.Either<string, Inv
  * it is judged.
  */
 export const resolveUrl = (base: string, url: string): Either.Either<string, InvalidInput> => {
-  const prefix = base.replace(/(?<!\/)\/+$/, "")
+  const prefix = withoutSlashes(base)
   return resolve(base, url.startsWith(`${prefix}/`) ? url.slice(prefix.length) : url)
 }
 

@@ -3,6 +3,7 @@ import * as Fs from "node:fs"
 import { isIP } from "node:net"
 import { Config, ConfigError, Duration, Either, Option, Redacted } from "effect"
 import type { ClientSecret } from "../CalClient.js"
+import * as CalPath from "../CalHttp/CalPath.js"
 
 /** A form of text: what people are told to write, and how it is read or what is wrong with it. */
 export interface Form<A> {
@@ -184,7 +185,7 @@ export const secureUrl: Form<string> = form(
         ({ hash, password, protocol, search, username }) =>
           /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === ""
       ),
-      (url) => url.href.replace(/(?<!\/)\/+$/, "")
+      (url) => CalPath.withoutSlashes(url.href)
     )
 )
 

@@ -19,6 +19,19 @@ export type Authorize = (
   HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
 >
 
+/** Counts credentials that nobody has against the address that they come from, and names it where they are refused. */
+export const refusing = Effect.zipWith(
+  CallerLimits,
+  ClientAddress.exact,
+  (limits, addressOf) =>
+    <A, E, R>(refusal: Effect.Effect<A, E, R>) =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+        Effect.annotateLogs(Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), refusal), {
+          address: addressOf(request)
+        })
+      )
+)
+
 /**
  * A key that is not known counts against the address it came from. The limit only changes the answer: a known key is
  * taken from any address, or whoever shares an address with a careless program would be locked out with it.
@@ -27,7 +40,7 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | Caller
   const keys = yield* ApiKeys
   const limits = yield* CallerLimits
   const { refused } = yield* Audit
-  const addressOf = yield* ClientAddress.exact
+  const refuse = yield* refusing
   return (scope) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -45,10 +58,7 @@ export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | Caller
           })
         ),
         Effect.catchTags({
-          Unauthorized: (error) =>
-            Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.refuse(error)).pipe(
-              Effect.annotateLogs({ address: addressOf(request) })
-            ),
+          Unauthorized: (error) => refuse(Edge.refuse(error)),
           Forbidden: (error) => Edge.refuse(error)
         }),
         Effect.annotateLogs({ operation: "authorize", endpoint: `${request.method} ${route.path}` })

@@ -14,7 +14,7 @@ import { audit } from "./Audit.js"
 import * as AtomsTokens from "./AtomsTokens.js"
 import * as Edge from "./Edge.js"
 import * as Origins from "./Origins.js"
-import * as ClientAddress from "./ClientAddress.js"
+import * as Access from "./Access.js"
 import { CallerLimits } from "./CallerLimits.js"
 
 /**
@@ -38,14 +38,7 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
     const session = yield* AtomsSession
     const limits = yield* CallerLimits
     const tokens = yield* AtomsTokens.make
-
-    const addressOf = yield* ClientAddress.exact
-
-    const refused = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-      Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.decline(unknown)).pipe(
-        Effect.annotateLogs({ address: addressOf(request) })
-      )
-    )
+    const refused = (yield* Access.refusing)(Edge.decline(unknown))
 
     const refresh = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest

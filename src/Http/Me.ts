@@ -9,7 +9,7 @@ import { mePath } from "../Api/Sessions.js"
 import { credentials } from "../ApiKeys.js"
 import { allows, Sessions } from "../Sessions.js"
 import * as Body from "./Body.js"
-import * as ClientAddress from "./ClientAddress.js"
+import * as Access from "./Access.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Edge from "./Edge.js"
 import * as Origins from "./Origins.js"
@@ -29,14 +29,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const sessions = yield* Sessions
     const limits = yield* CallerLimits
     const proxy = yield* Proxy.make
-
-    const addressOf = yield* ClientAddress.exact
-
-    const refused = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-      Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), Edge.decline(unknown)).pipe(
-        Effect.annotateLogs({ address: addressOf(request) })
-      )
-    )
+    const refused = (yield* Access.refusing)(Edge.decline(unknown))
 
     const route = Effect.gen(function* () {
       yield* Effect.annotateCurrentSpan({ operation: "me" })
