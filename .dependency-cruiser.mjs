@@ -5,6 +5,7 @@ const room = (...names) => `^src/(${names.join("|")})(/|\\.ts$)`
 
 /** From the ground up. What stands below does not know what stands above it. */
 const floors = [
+  ["ErrorFacts"],
   ["Token", "TokenError", "TokenConfig", "TokenInput", "KeyRing", "ApiKeys", "Metrics"],
   ["Api", "CalHttp", "Fibers"],
   ["Revalidation"],
@@ -78,7 +79,7 @@ export default {
       from: { path: "^src/Api(/|\\.ts$)" },
       to: {
         pathNot:
-          "^src/(Api|Token|TokenError)(/|\\.ts$)|^src/ApiKeys/Scope\\.ts$|node_modules/(effect|@effect/platform)/"
+          "^src/(Api|ErrorFacts|TokenError)(/|\\.ts$)|^src/ApiKeys/Scope\\.ts$|node_modules/(effect|@effect/platform)/"
       }
     },
     {

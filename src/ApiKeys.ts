@@ -3,9 +3,8 @@
  * constant time.
  */
 import { createHash, timingSafeEqual } from "node:crypto"
-import { Context, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Data, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
 import { Scope } from "./ApiKeys/Scope.js"
-import { Forbidden, Unauthorized } from "./TokenError.js"
 
 export interface ApiKey {
   /** Appears in logs. */
@@ -52,6 +51,20 @@ const parseEntry = (entry: string, position: number): Either.Either<ApiKey, stri
   return known.length === scopes.split("+").length
     ? Either.right({ name, secret: Redacted.make(secret), scopes: new Set(known) })
     : Either.left(`must be ${expected}; entry ${position} has an unknown scope`)
+}
+
+/** No key was presented, or one that nobody has. */
+export class Unauthorized extends Data.TaggedError("Unauthorized") {
+  override get message() {
+    return "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
+  }
+}
+
+/** The key is known and may not do this. */
+export class Forbidden extends Data.TaggedError("Forbidden")<{ readonly scope: Scope }> {
+  override get message() {
+    return `This API key lacks the scope "${this.scope}".`
+  }
 }
 
 export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<

@@ -20,7 +20,10 @@ import * as Wire from "./CalClient/Wire.js"
 import * as Decoding from "./CalHttp/Decoding.js"
 import { CalTokens } from "./CalTokens.js"
 import type { UserUlid } from "./Token.js"
-import { CalProtocolError, CalUnavailable, InvalidInput, type TokenError } from "./TokenError.js"
+import { CalProtocolError, CalUnavailable, type EnsureError, InvalidInput } from "./TokenError.js"
+
+/** What a request fails with: what comes of asking for the token, or of asking Cal.com. */
+export type RequestError = InvalidInput | EnsureError
 
 export interface RequestOptions<A, I> {
   readonly method?: HttpMethod.HttpMethod | undefined
@@ -44,12 +47,12 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
      * status. A refused token is handled as `CalTokens.reportRejected` advises, with at most two sends; a third one where
      * the second carried a pair of a few seconds, which Cal.com's replicas may not know yet.
      */
-    readonly client: (userUlid: UserUlid) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | TokenError>
+    readonly client: (userUlid: UserUlid) => HttpClient.HttpClient.With<HttpClientError.HttpClientError | RequestError>
     /** A decoded answer. Without a user no `Authorization` is sent. */
     readonly request: <A, I>(
       userUlid: UserUlid | undefined,
       options: RequestOptions<A, I>
-    ) => Effect.Effect<A, TokenError>
+    ) => Effect.Effect<A, RequestError>
     /**
      * A bare call for edges that pass Cal.com's answer on: any status is a success, network failures are
      * `CalUnavailable`, and the refusal rules apply. Idempotent requests are repeated on 429/5xx by the rate-limit
@@ -63,7 +66,7 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
         readonly headers?: Readonly<Record<string, string>> | undefined
         readonly body?: { readonly bytes: Uint8Array; readonly contentType: string } | undefined
       }
-    ) => Effect.Effect<HttpClientResponse.HttpClientResponse, TokenError>
+    ) => Effect.Effect<HttpClientResponse.HttpClientResponse, RequestError>
   }
 >() {}
 
@@ -81,9 +84,9 @@ export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpCli
 
     const client: Service["client"] = (userUlid) =>
       HttpClient.makeWith<
-        HttpClientError.HttpClientError | TokenError,
+        HttpClientError.HttpClientError | RequestError,
         never,
-        HttpClientError.HttpClientError | TokenError,
+        HttpClientError.HttpClientError | RequestError,
         never
       >(
         Effect.flatMap((request) =>
@@ -160,7 +163,7 @@ const toJson = (body: unknown) =>
 
 const unsendable = new InvalidInput({ field: "headers", expected: "must be names and values that HTTP can carry" })
 
-const toTokenError = (operation: string, { phase, reason }: NoReply): TokenError =>
+const toTokenError = (operation: string, { phase, reason }: NoReply) =>
   phase === "impossible" ? unsendable : new CalUnavailable({ operation, reason })
 
 /** Carries the caller's own request: the one that was sent has the token in it. */

@@ -17,7 +17,7 @@ import * as TokenAnswer from "./CalClient/TokenAnswer.js"
 import * as Departure from "./CalClient/TokenAnswer/Departure.js"
 import * as Wire from "./CalClient/Wire.js"
 import { type Connection, hash, type ManagedUser, type TokenPair } from "./Token.js"
-import { CalClientMisconfigured, InvalidInput, noClient, type TokenError } from "./TokenError.js"
+import { CalClientMisconfigured, type CallError, InvalidInput, noClient } from "./TokenError.js"
 
 export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
 export type { ClientSecret } from "./CalClient/Secrets.js"
@@ -79,7 +79,7 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
       readonly clientId?: string | undefined
       readonly code: Redacted.Redacted
       readonly codeVerifier?: Redacted.Redacted | undefined
-    }) => Effect.Effect<TokenAnswer.Grant, TokenError>
+    }) => Effect.Effect<TokenAnswer.Grant, InvalidInput | CallError>
     /**
      * Creates a managed user of the client that is named, or meant without a name; an existing one with that e-mail address
      * answers its id instead of a pair.
@@ -90,12 +90,12 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     ) => Effect.Effect<
       | { readonly _tag: "Created"; readonly calUserId: number; readonly pair: TokenPair }
       | { readonly _tag: "Exists"; readonly calUserId: number },
-      TokenError
+      InvalidInput | CallError
     >
     /** The profile behind an access token. */
     readonly me: (
       accessToken: Redacted.Redacted
-    ) => Effect.Effect<{ readonly id: number; readonly username: string; readonly email: string }, TokenError>
+    ) => Effect.Effect<{ readonly id: number; readonly username: string; readonly email: string }, CallError>
   }
 >() {}
 

@@ -28,7 +28,16 @@ import * as Serving from "./CalTokens/Serving.js"
 import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
-import { type TokenError, TokensNotFound } from "./TokenError.js"
+import {
+  type CalUnavailable,
+  type ConnectError,
+  type EnsureError,
+  type InvalidInput,
+  type NotManagedUser,
+  type ReadError,
+  type StorageUnavailable,
+  TokensNotFound
+} from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
@@ -57,6 +66,15 @@ export interface RefreshOptions {
   readonly reissue?: boolean | undefined
 }
 
+/** A reissue fails with `NotManagedUser` besides, for users who are connected through OAuth2. */
+export interface Refresh {
+  (
+    userUlid: UserUlid,
+    options?: Pick<RefreshOptions, "forceRefresh"> & { readonly reissue?: false | undefined }
+  ): Effect.Effect<Serving.ValidToken, EnsureError>
+  (userUlid: UserUlid, options?: RefreshOptions): Effect.Effect<Serving.ValidToken, EnsureError | NotManagedUser>
+}
+
 export interface EnsureOptions extends Pick<RefreshOptions, "forceRefresh"> {
   /**
    * `false`: the token stays with whoever asks, as with `CalApi`. Otherwise it counts as handed out, to a page say: pages
@@ -82,18 +100,21 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * A valid access token. Fresh: at once. Expiring soon: at once, refreshed behind the caller's back. Due: waits a
      * little for the refresh, then still answers the valid token. Expired: waits for the refresh and fails if that fails.
      */
-    readonly ensureValid: (userUlid: UserUlid, options?: EnsureOptions) => Effect.Effect<Serving.ValidToken, TokenError>
+    readonly ensureValid: (
+      userUlid: UserUlid,
+      options?: EnsureOptions
+    ) => Effect.Effect<Serving.ValidToken, EnsureError>
     /** Refreshes a token that is expiring soon or expired, any token if forced; `refreshed` says whether it did. */
-    readonly refresh: (userUlid: UserUlid, options?: RefreshOptions) => Effect.Effect<Serving.ValidToken, TokenError>
+    readonly refresh: Refresh
     /** Cal.com refused this token: compares it with the stored one, refreshes if that can help, and advises. */
-    readonly reportRejected: (userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>
+    readonly reportRejected: (userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, EnsureError>
     /** Stores a new connection. `replace` takes the Cal.com account from another user. */
     readonly connect: (
       userUlid: UserUlid,
       connection: Account.NewConnection,
       pair: TokenInput.PairInput,
       options?: { readonly replace?: boolean | undefined }
-    ) => Effect.Effect<ConnectionInfo, TokenError>
+    ) => Effect.Effect<ConnectionInfo, ConnectError>
     /**
      * Obtains a pair from Cal.com (by exchanging a code, say) and stores it as a new connection. Meanwhile nobody refreshes
      * what the user has: Cal.com's rotation deletes every refresh token of the same client and user, the new one too. Waits
@@ -101,30 +122,33 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * begun it goes on without its caller; `obtain` runs once, for at most 8 s. A failure leaves the connection as it was.
      * `onStored` is told as soon as the new one is stored, and who had the Cal.com account until then.
      */
-    readonly connectWith: (
+    readonly connectWith: <E>(
       userUlid: UserUlid,
-      obtain: Effect.Effect<Connecting.Obtained, TokenError>,
+      obtain: Effect.Effect<Connecting.Obtained, E>,
       options?: { readonly replace?: boolean | undefined; readonly onStored?: OnStored | undefined }
-    ) => Effect.Effect<ConnectionInfo, TokenError>
+    ) => Effect.Effect<ConnectionInfo, ConnectError | CalUnavailable | E>
     /** Stores a new pair of the same Cal.com account. */
-    readonly update: (userUlid: UserUlid, pair: TokenInput.PairInput) => Effect.Effect<ConnectionInfo, TokenError>
+    readonly update: (
+      userUlid: UserUlid,
+      pair: TokenInput.PairInput
+    ) => Effect.Effect<ConnectionInfo, InvalidInput | ReadError>
     /** Forgets a user; fails with `TokensNotFound` when there is no connection. */
-    readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
+    readonly disconnect: (userUlid: UserUlid) => Effect.Effect<void, TokensNotFound | StorageUnavailable>
     /**
      * The number to make a user session under, of a user who is connected: {@link sessionsAfter}. It counts as handing out a
      * token: what a page gets of it is as good as one.
      */
-    readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, TokenError>
+    readonly beginSession: (userUlid: UserUlid) => Effect.Effect<number, ReadError>
     /**
      * User sessions that were made under another number are over. As the storage tells it, within `memoryMaxAge`, and anew
      * if what it told is below `known`, a number that there has been: if it cannot be asked, this fails, although tokens may
      * be served from memory.
      */
-    readonly sessionsAfter: (userUlid: UserUlid, known?: number) => Effect.Effect<number, TokenError>
+    readonly sessionsAfter: (userUlid: UserUlid, known?: number) => Effect.Effect<number, ReadError>
     /** Ends all sessions of a user, and whatever Atoms may present, in all processes. */
-    readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
+    readonly endSessions: (userUlid: UserUlid) => Effect.Effect<void, TokensNotFound | StorageUnavailable>
     /** What is known about a connection, without tokens. */
-    readonly info: (userUlid: UserUlid) => Effect.Effect<ConnectionInfo, TokenError>
+    readonly info: (userUlid: UserUlid) => Effect.Effect<ConnectionInfo, ReadError>
     /** A token of the user is handed out, or what is as good as one: see `EnsureOptions`. Written a moment later. */
     readonly handedOut: (userUlid: UserUlid) => Effect.Effect<void>
     /** Whether this process has pairs that no other one can know of, because they are not stored yet. */
@@ -175,7 +199,7 @@ export const makeWith = (
     const claim = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
     const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
     yield* Effect.forkScoped(sealed.readAlways)
-    const flights = SingleFlight.make<StoredConnection, TokenError>({ deadline, owned })
+    const flights = SingleFlight.make<StoredConnection, EnsureError>({ deadline, owned })
     const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly })
 
     const handingOut = yield* HandedOut.make({ storage, now: client.now })
@@ -241,14 +265,15 @@ export const makeWith = (
         return token
       }),
 
-      refresh: Effect.fn("CalTokens.refresh")(function* (userUlid, options) {
+      // What a reissue alone may fail with is in the second of its two types.
+      refresh: Effect.fn("CalTokens.refresh")(function* (userUlid: UserUlid, options?: RefreshOptions) {
         if (options?.reissue === true) return yield* serving.reissue(userUlid)
         if (options?.forceRefresh === true) return yield* serving.force(userUlid)
         const entry = yield* reader.load(userUlid)
         const age = freshness(entry.row.pair, yield* client.now, config.windows)
         const isSoon = age === "expiringSoon" && !entry.refused && entry.row.status._tag === "Active"
         return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
-      }),
+      }) as Refresh,
 
       reportRejected: Rejection.make({ config, client, memory, reader, serving }),
 

@@ -21,12 +21,14 @@ import { hash, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
 import {
   CalClientMisconfigured,
+  type CallError,
   CalRateLimited,
   CalUnavailable,
+  type ConnectError,
   InvalidInput,
   noClient,
-  StorageUnavailable,
-  type TokenError
+  type ReauthorizationRequired,
+  StorageUnavailable
 } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 
@@ -79,6 +81,11 @@ export type Problem =
   /** Where the flow leads is not, or no longer, among the URLs that are allowed. */
   | "notAllowed"
 
+export type BeginError = InvalidInput | CalClientMisconfigured | StorageUnavailable
+
+/** The new tokens are tried out where an account was taken over; then it may turn out that the person has to connect once more. */
+export type ExchangeError = ConnectError | CallError | ReauthorizationRequired
+
 /** Which Cal.com account was connected; `None` when its token does not say (a team's). */
 export interface Connected {
   readonly calUserId: Option.Option<number>
@@ -91,7 +98,7 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
      * Begins a flow. Fails with `CalClientMisconfigured` when no OAuth2 client is configured, and with `InvalidInput` when
      * it is not clear which one is meant.
      */
-    readonly begin: (userUlid: UserUlid, options?: BeginOptions) => Effect.Effect<Begun, TokenError>
+    readonly begin: (userUlid: UserUlid, options?: BeginOptions) => Effect.Effect<Begun, BeginError>
     /**
      * Exchanges a code that came back to the app's own callback. The state works once, for its own user; whatever this
      * answers, the next try begins with a new URL. What the user was connected to before stays until the new tokens are
@@ -101,7 +108,7 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
       userUlid: UserUlid,
       returned: { readonly code: Redacted.Redacted; readonly state: Redacted.Redacted },
       onStored?: OnStored
-    ) => Effect.Effect<Connected, TokenError>
+    ) => Effect.Effect<Connected, ExchangeError>
     /**
      * Takes what a browser brings to our callback. Connects nobody. It may come again with the same state and code, as
      * browsers do: until the completion is used up there is a new one each time, which replaces the one before.
@@ -112,7 +119,7 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
       userUlid: UserUlid,
       completion: Redacted.Redacted,
       onStored?: OnStored
-    ) => Effect.Effect<Connected, TokenError>
+    ) => Effect.Effect<Connected, ExchangeError>
   }
 >() {}
 
@@ -162,10 +169,8 @@ export const make = (
      * been refreshed after the exchange. Then the person connects once more, and better now than at the next expiry.
      */
     const tryOut = (userUlid: UserUlid) =>
-      Effect.catchIf(
-        tokens.refresh(userUlid, { forceRefresh: true }),
-        (error) => error._tag !== "ReauthorizationRequired",
-        (error) => Untold.log(userUlid, error)
+      Effect.catchAll(tokens.refresh(userUlid, { forceRefresh: true }), (error) =>
+        error._tag === "ReauthorizationRequired" ? Effect.fail(error) : Untold.log(userUlid, error)
       )
 
     /** Looks for what a secret finds, unless it was never one of ours. */
@@ -312,10 +317,10 @@ export const off: Context.Tag.Service<ConnectFlow> = {
 }
 
 /** The state is used up, and often the code: to ask once more with the same ones is in vain. */
-const startAgain = (error: TokenError): TokenError => {
+const startAgain = (error: ExchangeError): ExchangeError => {
   const say = (words: string) => `${words}; the state is used up, so start again with a new authorize URL`
   return Match.value(error).pipe(
-    Match.withReturnType<TokenError>(),
+    Match.withReturnType<ExchangeError>(),
     Match.tag(
       "CalUnavailable",
       ({ operation, reason, status }) => new CalUnavailable({ operation, reason: say(reason), status })

@@ -14,12 +14,15 @@ import { TokenConfig } from "./TokenConfig.js"
 import {
   CalClientMisconfigured,
   CalUnavailable,
+  type ConnectError,
+  type EnsureError,
   InvalidInput,
   noClient,
-  NotManagedUser,
-  type TokenError
+  NotManagedUser
 } from "./TokenError.js"
 import { TokenStorage } from "./TokenStorage.js"
+
+export type CreateError = ConnectError | EnsureError | NotManagedUser
 
 /** A user's account at Cal.com. */
 export interface Account {
@@ -43,7 +46,7 @@ export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
       userUlid: UserUlid,
       user: NewManagedUser,
       options?: { readonly clientId?: string | undefined; readonly onStored?: OnStored | undefined }
-    ) => Effect.Effect<Account, TokenError>
+    ) => Effect.Effect<Account, CreateError>
   }
 >() {}
 
@@ -58,7 +61,7 @@ export const make: Effect.Effect<
   const { callTimeout, shutdownWait } = yield* TokenConfig
   const deadline = yield* Deadline.make()
   const owned = yield* Owned.make({ shutdownWait, onAbandoned: () => Effect.void })
-  const flights = SingleFlight.make<Account, TokenError>({ deadline, owned })
+  const flights = SingleFlight.make<Account, CreateError>({ deadline, owned })
 
   /** The account that the user has and that serves. From the storage: another process may have connected it just now. */
   const connected = (userUlid: UserUlid) =>
@@ -122,7 +125,7 @@ export const make: Effect.Effect<
     user: NewManagedUser,
     named: string | undefined,
     onStored: OnStored
-  ): Effect.Effect<Account, TokenError> =>
+  ): Effect.Effect<Account, CreateError> =>
     Effect.gen(function* () {
       const before = yield* connected(userUlid)
       if (Option.isSome(before)) return before.value

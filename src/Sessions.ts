@@ -8,7 +8,13 @@ import { jwtVerify, SignJWT } from "jose"
 import { CalTokens } from "./CalTokens.js"
 import { KeyRing } from "./KeyRing.js"
 import { UserUlid } from "./Token.js"
-import { InvalidInput, type TokenError } from "./TokenError.js"
+import {
+  InvalidInput,
+  type ReadError,
+  type StorageUnavailable,
+  type TokensNotFound,
+  type TokenUnreadable
+} from "./TokenError.js"
 
 /** What a session may be used for, where it says so. */
 export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] as const
@@ -48,13 +54,13 @@ export class Sessions extends Context.Tag("cal-tokens/Sessions")<
     readonly create: (
       userUlid: UserUlid,
       options?: SessionOptions
-    ) => Effect.Effect<{ readonly session: Redacted.Redacted; readonly expiresAt: number }, TokenError>
+    ) => Effect.Effect<{ readonly session: Redacted.Redacted; readonly expiresAt: number }, InvalidInput | ReadError>
     /** What a session says, if it was made here and its time is not up. */
     readonly read: (session: Redacted.Redacted) => Effect.Effect<Option.Option<Session>>
     /** Whether nobody has ended it. Fails if the storage cannot be asked. */
-    readonly isCurrent: (session: Session) => Effect.Effect<boolean, TokenError>
+    readonly isCurrent: (session: Session) => Effect.Effect<boolean, StorageUnavailable | TokenUnreadable>
     /** Ends all sessions of a user, and whatever Atoms may present, in all processes. */
-    readonly endAll: (userUlid: UserUlid) => Effect.Effect<void, TokenError>
+    readonly endAll: (userUlid: UserUlid) => Effect.Effect<void, TokensNotFound | StorageUnavailable>
   }
 >() {}
 

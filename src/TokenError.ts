@@ -4,6 +4,7 @@
  * translated where they arise and never attached: their objects carry requests, rows and values.
  */
 import { Duration, Option, Schema } from "effect"
+import type { Code } from "./ErrorFacts.js"
 import { UserUlid } from "./Token.js"
 
 /** How long to wait, shown to people in whole seconds and never as 0. */
@@ -20,20 +21,6 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
 }) {
   override get message() {
     return `${this.field} ${this.expected}.`
-  }
-}
-
-/** The API key is missing or wrong. */
-export class Unauthorized extends Schema.TaggedError<Unauthorized>()("Unauthorized", {}) {
-  override get message() {
-    return "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
-  }
-}
-
-/** The API key is known but may not do this. */
-export class Forbidden extends Schema.TaggedError<Forbidden>()("Forbidden", { scope: Schema.String }) {
-  override get message() {
-    return `This API key lacks the scope "${this.scope}".`
   }
 }
 
@@ -185,11 +172,32 @@ export class TokenUnreadable extends Schema.TaggedError<TokenUnreadable>()("Toke
   }
 }
 
-/** Every failure of this package. */
+/** What a call to Cal.com fails with. */
+export const CallError = Schema.Union(
+  CalRateLimited,
+  CalUnavailable,
+  CalRequestRejected,
+  CalProtocolError,
+  CalClientMisconfigured
+)
+export type CallError = typeof CallError.Type
+
+/** What an attempt at a refresh fails with that brought no news of the user: what is written beside the row. */
+export const AttemptError = Schema.Union(...CallError.members, TokenUnreadable)
+export type AttemptError = typeof AttemptError.Type
+
+/** What reading a user's connection fails with. */
+export type ReadError = TokensNotFound | StorageUnavailable | TokenUnreadable
+
+/** What asking for a valid token fails with. */
+export type EnsureError = ReadError | ReauthorizationRequired | RefreshCoolingDown | CallError
+
+/** What storing a new connection fails with. */
+export type ConnectError = InvalidInput | CalAccountInUse | StorageUnavailable | TokenUnreadable
+
+/** Every failure of this package but those of its doors. */
 export const TokenError = Schema.Union(
   InvalidInput,
-  Unauthorized,
-  Forbidden,
   TokensNotFound,
   NotManagedUser,
   CalAccountInUse,
@@ -212,23 +220,27 @@ export const isTokenError: (u: unknown) => u is TokenError = Schema.is(TokenErro
 export interface Failure {
   readonly success: false
   readonly error: string
-  readonly code: TokenError["_tag"]
+  readonly code: Code
   readonly retryAfter?: number
   readonly status?: number
 }
 
+/** What an error has to have to leave through an edge. */
+interface Leaving {
+  readonly _tag: Code
+  readonly message: string
+  readonly retryAfter?: Duration.Duration | undefined
+  readonly status?: number | undefined
+}
+
 /** How long to wait before the same call may succeed, where the error knows. */
-export const retryAfter = (error: TokenError): Option.Option<Duration.Duration> =>
-  "retryAfter" in error ? Option.fromNullable(error.retryAfter) : Option.none()
+export const retryAfter = (error: Leaving): Option.Option<Duration.Duration> => Option.fromNullable(error.retryAfter)
 
 /** The form in which an error leaves through an edge. */
-export const toFailure = (error: TokenError): Failure => ({
+export const toFailure = ({ _tag, message, retryAfter, status }: Leaving): Failure => ({
   success: false,
-  error: error.message,
-  code: error._tag,
-  ...Option.match(retryAfter(error), {
-    onNone: () => ({}),
-    onSome: (duration) => ({ retryAfter: toSeconds(duration) })
-  }),
-  ...("status" in error && error.status !== undefined ? { status: error.status } : {})
+  error: message,
+  code: _tag,
+  ...(retryAfter === undefined ? {} : { retryAfter: toSeconds(retryAfter) }),
+  ...(status === undefined ? {} : { status })
 })

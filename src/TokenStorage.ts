@@ -62,7 +62,7 @@ import type {
   CalAccountInUse,
   ReauthorizationCause,
   StorageUnavailable,
-  TokenError,
+  AttemptError,
   TokenUnreadable
 } from "./TokenError.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
@@ -166,13 +166,13 @@ export type ClaimResult = Data.TaggedEnum<{
   CoolingDown: {
     readonly row: StoredRow
     readonly retryAfter: Duration.Duration
-    readonly lastError: Option.Option<TokenError>
+    readonly lastError: Option.Option<AttemptError>
   }
   /** The last outcome is unknown and its probe is not due yet. */
   ProbeLater: {
     readonly row: StoredRow
     readonly retryAfter: Duration.Duration
-    readonly lastError: Option.Option<TokenError>
+    readonly lastError: Option.Option<AttemptError>
     readonly consecutiveFailures: number
   }
   /** The client's circuit is open, and this is no trial. */
@@ -288,10 +288,10 @@ export const CommitResult = Data.taggedEnum<CommitResult>()
 /** How an attempt failed. Durations count from the write, by the storage's clock. */
 export type AttemptFailure = Data.TaggedEnum<{
   /** Cal.com did not spend the token. */
-  NotSpent: { readonly error: TokenError; readonly backoff: Duration.Duration }
+  NotSpent: { readonly error: AttemptError; readonly backoff: Duration.Duration }
   /** It may have been spent. */
   Unknown: {
-    readonly error: TokenError
+    readonly error: AttemptError
     readonly backoff: Duration.Duration
     readonly probeIn: Duration.Duration
     /** The answer, if there was one that is not understood. It is kept also when the attempt is no longer ours. */

@@ -15,12 +15,6 @@ const examples: { readonly [Tag in TokenError.TokenError["_tag"]]: readonly [Tok
       "endpoint must begin with a slash.",
       {}
     ],
-    Unauthorized: [
-      new TokenError.Unauthorized(),
-      "Missing or unknown API key: send it as `Authorization: Bearer <key>`.",
-      {}
-    ],
-    Forbidden: [new TokenError.Forbidden({ scope: "proxy" }), 'This API key lacks the scope "proxy".', {}],
     TokensNotFound: [
       new TokenError.TokensNotFound({ userUlid }),
       `User ${userUlid} has no Cal.com connection: connect one first.`,

@@ -3,6 +3,7 @@
  */
 import { Cause, Option } from "effect"
 import { scrub } from "../CalHttp/Scrub.js"
+import type { Code } from "../ErrorFacts.js"
 import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
 /** What an action answers instead of a result. */
@@ -11,10 +12,11 @@ export interface Failure {
   /** For people: what happened and what to do. Contains no token and no secret. */
   readonly error: string
   /**
-   * For programs: the tag of a `TokenError`, or one of this module's own: `StartFailed` (the layers could not be built;
-   * the next call tries again), `ShuttingDown` (after `dispose`), `InternalError` (a bug; details are in the log only).
+   * For programs: the tag of a `TokenError`; `Forbidden` or `Unauthorized` where `authorize` refused or failed; `StartFailed`
+   * (the layers could not be built; the next call tries again), `ShuttingDown` (after `dispose`), `InternalError` (a bug;
+   * details are in the log only).
    */
-  readonly code: string
+  readonly code: Code
   /** Seconds until the same call may succeed, where that is known. */
   readonly retryAfter?: number
   /** Cal.com's HTTP status, where Cal.com answered. */
@@ -53,7 +55,7 @@ export const internalError: Failure = {
   code: "InternalError"
 }
 
-/** A caller who may not act for this user. `Forbidden` and `Unauthorized` of `TokenError` speak of API keys instead. */
+/** A caller who may not act for this user. Those of the HTTP service speak of API keys instead. */
 export const forbidden: Failure = {
   success: false,
   error: "You may not use this user's Cal.com connection.",

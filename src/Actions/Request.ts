@@ -3,9 +3,9 @@
  */
 import { HttpMethod } from "@effect/platform"
 import { Effect, Predicate, Schema } from "effect"
-import { CalApi } from "../CalApi.js"
+import { CalApi, type RequestError } from "../CalApi.js"
 import type { UserUlid } from "../Token.js"
-import { InvalidInput, type TokenError } from "../TokenError.js"
+import { InvalidInput } from "../TokenError.js"
 
 export interface RequestOptions {
   /** Overrides the `cal-api-version` that the resource gets by default: `2024-08-13`. */
@@ -50,7 +50,7 @@ const toApiVersion = (options: unknown): Effect.Effect<string | undefined, Inval
 }
 
 /** Sends the request as a user or as nobody, and answers Cal.com's JSON as it is; `null` for an answer without a body. */
-export const send = (userUlid: UserUlid | undefined, input: Arguments): Effect.Effect<unknown, TokenError, CalApi> =>
+export const send = (userUlid: UserUlid | undefined, input: Arguments): Effect.Effect<unknown, RequestError, CalApi> =>
   Effect.gen(function* () {
     const path = yield* toPath(input.endpoint)
     const method = yield* toMethod(input.method)

@@ -4,6 +4,7 @@
  */
 import { AsyncResource } from "node:async_hooks"
 import { Cause, Effect, Exit, Fiber, FiberId, LogLevel, Option, Runtime } from "effect"
+import { levelOf } from "../ErrorFacts.js"
 import * as KeepAlive from "../Fibers/KeepAlive.js"
 import { isTokenError, type TokenError } from "../TokenError.js"
 import type { Backing, Open } from "./Backing.js"
@@ -25,26 +26,6 @@ export interface Runner<R> {
   /** Gives the services back, which closes them unless somebody shares them. Later calls answer `ShuttingDown`. */
   readonly dispose: () => Promise<void>
 }
-
-const callersMistakes = new Set([
-  "InvalidInput",
-  "Unauthorized",
-  "Forbidden",
-  "TokensNotFound",
-  "NotManagedUser",
-  "CalAccountInUse"
-])
-const ours = new Set([
-  "InternalError",
-  "StartFailed",
-  "StorageUnavailable",
-  "TokenUnreadable",
-  "CalClientMisconfigured",
-  "CalProtocolError"
-])
-
-const level = (code: string): LogLevel.LogLevel =>
-  callersMistakes.has(code) ? LogLevel.Info : ours.has(code) ? LogLevel.Error : LogLevel.Warning
 
 const annotate = (operation: Operation, more: Record<string, unknown> = {}) =>
   Effect.annotateLogs({
@@ -79,9 +60,10 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
   const refuse = (operation: Operation, failure: Failure.Failure, reason?: string) => {
     const { code, status } = failure
     log(
-      Effect.logWithLevel(level(code), `${operation.name} failed: ${reason ?? failure.error}`).pipe(
-        annotate(operation, status === undefined ? { code } : { code, status })
-      )
+      Effect.logWithLevel(
+        LogLevel.fromLiteral(levelOf(code)),
+        `${operation.name} failed: ${reason ?? failure.error}`
+      ).pipe(annotate(operation, status === undefined ? { code } : { code, status }))
     )
     return failure
   }

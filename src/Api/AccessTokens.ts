@@ -2,7 +2,7 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { ReadToken } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
+import { EnsureFailure } from "./Failure.js"
 import { Instant, Success, UserUlidInput } from "./Values.js"
 
 export const AccessToken = Schema.Struct({
@@ -24,7 +24,7 @@ export class AccessTokensApi extends HttpApiGroup.make("accessTokens")
         "The user's access token, refreshed if it has to be. The only answer to an API key that holds a token."
       )
   )
-  .addError(OperationFailure)
+  .addError(EnsureFailure)
   .middleware(ReadToken)
   .prefix("/api/cal")
   .annotate(OpenApi.Description, "Hand out access tokens.") {}

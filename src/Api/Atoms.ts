@@ -16,7 +16,7 @@ export const Refreshed = Schema.Struct({
   accessToken: Schema.Redacted(Schema.String.annotations({ description: "The user's present access token." }))
 })
 
-const failure = <Name extends Failure.Tag>(tag: Name, description: string) =>
+const failure = <Name extends Failure.Tag>(tag: Name, description?: string) =>
   Schema.Struct({ accessToken: Schema.Literal(envelope.accessToken), ...Failure.fields(tag) }).pipe(
     Schema.attachPropertySignature("_tag", tag),
     Schema.annotations(HttpApiSchema.annotations(Failure.documented(tag, description, `Atoms${tag}`)))
@@ -26,18 +26,18 @@ export const AtomsFailure = Schema.Union(
   failure("Unauthorized", "The token is none of this service's, or no longer."),
   failure("Forbidden", "The page's origin is not allowed."),
   failure("NotFound", "No origins are allowed, so the endpoint is off."),
-  failure("ReauthorizationRequired", "The user has to connect again."),
+  failure("ReauthorizationRequired"),
   failure("RefreshCoolingDown", "A refresh was just made, or the last ones failed."),
-  failure("CalRateLimited", "Cal.com's rate limit is reached."),
+  failure("CalRateLimited"),
   failure("RateLimited", "Too many requests from this address."),
-  failure("TokenUnreadable", "The stored tokens of this user cannot be decrypted."),
-  failure("InternalError", "A fault of this service. It is logged there."),
-  failure("CalRequestRejected", "Cal.com refused a request of this service."),
-  failure("CalProtocolError", "Cal.com's answer is not understood."),
-  failure("CalClientMisconfigured", "Cal.com refuses the client itself."),
-  failure("CalUnavailable", "Cal.com cannot be reached or does not answer."),
-  failure("StorageUnavailable", "The database is not available."),
-  failure("ShuttingDown", "This process is stopping: another one will answer.")
+  failure("TokenUnreadable"),
+  failure("InternalError"),
+  failure("CalRequestRejected"),
+  failure("CalProtocolError"),
+  failure("CalClientMisconfigured"),
+  failure("CalUnavailable"),
+  failure("StorageUnavailable"),
+  failure("ShuttingDown")
 )
 export type AtomsFailure = typeof AtomsFailure.Type
 

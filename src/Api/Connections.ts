@@ -3,7 +3,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import type { ReauthorizationCause } from "../TokenError.js"
 import { Manage } from "./Access.js"
-import { OperationFailure, QueryFailure } from "./Failure.js"
+import { ConnectFailure, QueryFailure, ReadFailure, TokensNotFound } from "./Failure.js"
 import { ClientId, Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
 
 export const Kind = Schema.Literal("managed", "oauth2")
@@ -125,7 +125,7 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
     HttpApiEndpoint.get("getConnection", "/connections/:userUlid")
       .setPath(path)
       .addSuccess(ConnectionFound)
-      .addError(OperationFailure)
+      .addError(ReadFailure)
       .annotate(OpenApi.Summary, "Look at a connection")
       .annotate(OpenApi.Description, "What is known about a user's connection. No tokens.")
   )
@@ -134,7 +134,7 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
       .setPath(path)
       .setPayload(PutConnection)
       .addSuccess(Done)
-      .addError(OperationFailure)
+      .addError(ConnectFailure)
       .annotate(OpenApi.Summary, "Connect a user with tokens that you have")
       .annotate(OpenApi.Description, "Stores the tokens of a user that is connected, or reconnected, elsewhere.")
   )
@@ -142,7 +142,8 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
     HttpApiEndpoint.del("deleteConnection", "/connections/:userUlid")
       .setPath(path)
       .addSuccess(Done)
-      .addError(OperationFailure)
+      .addError(QueryFailure)
+      .addError(TokensNotFound)
       .annotate(OpenApi.Summary, "Disconnect a user")
       .annotate(OpenApi.Description, "Forgets a user's connection with its tokens. Nothing changes at Cal.com.")
   )

@@ -5,9 +5,9 @@
 import type { OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Scope } from "../ApiKeys/Scope.js"
+import { facts, type Tag } from "../ErrorFacts.js"
 import * as Atoms from "./Atoms.js"
 import { examples } from "./Examples.js"
-import { statuses, type Tag } from "./Failure.js"
 import * as Sessions from "./Sessions.js"
 import { exampleUlid } from "./Values.js"
 
@@ -15,36 +15,6 @@ type Spec = OpenApi.OpenAPISpec
 type Operation = OpenApi.OpenAPISpecOperation
 type Response = OpenApi.OpenApiSpecResponse
 type Schemas = Spec["components"]["schemas"]
-
-const atCal: ReadonlyArray<Tag> = [
-  "CalRateLimited",
-  "CalUnavailable",
-  "CalRequestRejected",
-  "CalProtocolError",
-  "CalClientMisconfigured"
-]
-const atRow: ReadonlyArray<Tag> = ["TokensNotFound", "TokenUnreadable"]
-const refreshing: ReadonlyArray<Tag> = [...atRow, ...atCal, "ReauthorizationRequired", "RefreshCoolingDown"]
-const connecting: ReadonlyArray<Tag> = [...atCal, "CalAccountInUse", "ReauthorizationRequired"]
-
-/** What can come of each operation; of its input, its key and the database something may be wrong with any. */
-export const outcomes: Readonly<Record<string, ReadonlyArray<Tag>>> = {
-  refreshToken: refreshing,
-  refreshManagedUserToken: [...refreshing, "NotManagedUser"],
-  ensureToken: refreshing,
-  getConnection: atRow,
-  putConnection: ["CalAccountInUse"],
-  deleteConnection: ["TokensNotFound"],
-  getAccessToken: refreshing,
-  // Whom Cal.com knows by the address is connected, and refreshed.
-  createManagedUser: [...refreshing, "CalAccountInUse", "NotManagedUser"],
-  authorizeUrl: ["CalClientMisconfigured"],
-  exchangeCode: connecting,
-  confirmCompletion: connecting,
-  createSession: atRow,
-  deleteSessions: ["TokensNotFound"]
-}
-const depending: ReadonlySet<string> = new Set([...Object.values(outcomes).flat()])
 
 const nameOf = ({ operationId }: Operation) => operationId.replace(/^.*\./, "")
 
@@ -55,8 +25,9 @@ const isForeign = (path: string, operation: Operation, failure: string): boolean
     : path.startsWith("/health/")
       ? failure !== "Unhealthy" && failure !== "InternalError"
       : ["HttpApiDecodeError", "NotFound", "MethodNotAllowed"].includes(failure) ||
-        (failure === "PayloadTooLarge" && operation.requestBody === undefined) ||
-        (depending.has(failure) && !(outcomes[nameOf(operation)] ?? []).some((tag) => tag === failure))
+        (failure === "PayloadTooLarge" && operation.requestBody === undefined)
+
+const isTag = (name: string): name is Tag => name in facts
 
 const prefix = "#/components/schemas/"
 
@@ -75,7 +46,7 @@ const exampleOf = (name: string, description: string) => {
     success: false,
     error: description,
     code,
-    ...(code in statuses && statuses[code as keyof typeof statuses] === 429 ? { retryAfter: 30 } : {})
+    ...(isTag(code) && "status" in facts[code] && facts[code].status === 429 ? { retryAfter: 30 } : {})
   }
 }
 
@@ -260,9 +231,7 @@ export const publish = (spec: Spec): Spec => {
   ])
   const whole = { ...paths, ...(Object.fromEntries(proxies) as Record<string, object>) }
   const shown = used(schemas, whole)
-  const failing = Object.entries(shown).filter(
-    ([name]) => name === "Unhealthy" || name.replace(/^Atoms/, "") in statuses
-  )
+  const failing = Object.entries(shown).filter(([name]) => name === "Unhealthy" || isTag(name.replace(/^Atoms/, "")))
   return open({
     ...spec,
     paths: whole,

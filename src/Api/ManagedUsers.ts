@@ -2,7 +2,7 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
+import { ConnectFailure, EnsureFailure, NotManagedUser } from "./Failure.js"
 import { ClientId, Success, text, UserUlidInput } from "./Values.js"
 
 const isMetadata = (texts: ReadonlyArray<readonly [key: string, text: string]>) =>
@@ -49,6 +49,10 @@ export class ManagedUsersApi extends HttpApiGroup.make("managedUsers")
     HttpApiEndpoint.post("createManagedUser", "/managed-users")
       .setPayload(CreateManagedUser)
       .addSuccess(ManagedUserCreated)
+      // Whom Cal.com knows by the address is connected, and refreshed.
+      .addError(ConnectFailure)
+      .addError(EnsureFailure)
+      .addError(NotManagedUser)
       .annotate(OpenApi.Summary, "Create a managed user")
       .annotate(
         OpenApi.Description,
@@ -57,7 +61,6 @@ export class ManagedUsersApi extends HttpApiGroup.make("managedUsers")
           "unless that account is another user's here."
       )
   )
-  .addError(OperationFailure)
   .middleware(Manage)
   .prefix("/api/cal")
   .annotate(OpenApi.Description, "Users that a Cal.com platform client owns.") {}

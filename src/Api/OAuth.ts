@@ -2,7 +2,13 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
+import {
+  CalClientMisconfigured,
+  CallFailure,
+  ConnectFailure,
+  QueryFailure,
+  ReauthorizationRequired
+} from "./Failure.js"
 import { ClientId, Instant, Success, UserUlidInput } from "./Values.js"
 
 /** Where Cal.com sends browsers back to, when this service hosts the callback. */
@@ -62,6 +68,9 @@ export const Connected = Schema.Struct({
   })
 })
 
+/** The new tokens are tried out where an account was taken over, so the person may have to begin once more. */
+const ConnectingFailure = Schema.Union(ConnectFailure, CallFailure, ReauthorizationRequired)
+
 const once =
   "The user is the one of your own session, never one that the browser names. Works once: after a failure, begin again " +
   "with a new authorize URL. What the user was connected to before stays until the new tokens are stored."
@@ -71,6 +80,8 @@ export class OAuthApi extends HttpApiGroup.make("oauth")
     HttpApiEndpoint.post("authorizeUrl", "/oauth/authorize-url")
       .setPayload(AuthorizeUrl)
       .addSuccess(AuthorizeUrlMade)
+      .addError(QueryFailure)
+      .addError(CalClientMisconfigured)
       .annotate(OpenApi.Summary, "Begin to connect a user")
       .annotate(
         OpenApi.Description,
@@ -83,6 +94,7 @@ export class OAuthApi extends HttpApiGroup.make("oauth")
     HttpApiEndpoint.post("exchangeCode", "/oauth/exchange")
       .setPayload(ExchangeCode)
       .addSuccess(Connected)
+      .addError(ConnectingFailure)
       .annotate(OpenApi.Summary, "Connect a user who came back to your app")
       .annotate(OpenApi.Description, `For an app that hosts the callback: exchanges the code and stores. ${once}`)
   )
@@ -90,13 +102,13 @@ export class OAuthApi extends HttpApiGroup.make("oauth")
     HttpApiEndpoint.post("confirmCompletion", "/oauth/confirm")
       .setPayload(ConfirmCompletion)
       .addSuccess(Connected)
+      .addError(ConnectingFailure)
       .annotate(OpenApi.Summary, "Connect a user who came back through this service")
       .annotate(
         OpenApi.Description,
         `Exchanges the code that came to this service's callback and stores, for the user it was asked for only. ${once}`
       )
   )
-  .addError(OperationFailure)
   .middleware(Manage)
   .prefix("/api/cal")
   .annotate(OpenApi.Description, "Connect people to their Cal.com accounts.") {}

@@ -2,7 +2,7 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
+import { QueryFailure, ReadFailure, TokensNotFound } from "./Failure.js"
 import { Done, Instant, Success, UserUlidInput } from "./Values.js"
 
 /** Below this is Cal.com's API, for whoever has a session. */
@@ -49,7 +49,7 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
     HttpApiEndpoint.post("createSession", "/sessions")
       .setPayload(CreateSession)
       .addSuccess(SessionCreated)
-      .addError(OperationFailure)
+      .addError(ReadFailure)
       .annotate(OpenApi.Summary, "Make a user session")
       .annotate(
         OpenApi.Description,
@@ -62,7 +62,8 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
     HttpApiEndpoint.del("deleteSessions", "/sessions/:userUlid")
       .setPath(Schema.Struct({ userUlid: UserUlidInput }))
       .addSuccess(Done)
-      .addError(OperationFailure)
+      .addError(QueryFailure)
+      .addError(TokensNotFound)
       .annotate(OpenApi.Summary, "End all sessions of a user")
       .annotate(
         OpenApi.Description,

@@ -2,7 +2,7 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { Manage } from "./Access.js"
-import { OperationFailure } from "./Failure.js"
+import { EnsureFailure, NotManagedUser } from "./Failure.js"
 import { Instant, Success, UserUlidInput } from "./Values.js"
 
 export const RefreshToken = Schema.Struct({
@@ -55,6 +55,7 @@ export class TokensApi extends HttpApiGroup.make("tokens")
     HttpApiEndpoint.post("refreshManagedUserToken", "/refresh-managed-user-token")
       .setPayload(RefreshManagedUserToken)
       .addSuccess(Refreshed)
+      .addError(NotManagedUser)
       .annotate(OpenApi.Summary, "Refresh or reissue a managed user's token")
       .annotate(OpenApi.Description, "Refreshes the token of a managed user whatever its age, or has it reissued.")
   )
@@ -65,7 +66,7 @@ export class TokensApi extends HttpApiGroup.make("tokens")
       .annotate(OpenApi.Summary, "Ensure that a token is valid")
       .annotate(OpenApi.Description, "Makes sure that the user's token is valid, and refreshes it only if it has to.")
   )
-  .addError(OperationFailure)
+  .addError(EnsureFailure)
   .middleware(Manage)
   .prefix("/api/cal")
   .annotate(OpenApi.Description, "Keep users' tokens valid. No token is in any answer.") {}

@@ -8,7 +8,7 @@ import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Untold from "../CalTokens/Untold.js"
 import type { UserUlid } from "../Token.js"
-import type { TokenError } from "../TokenError.js"
+import type { EnsureError, InvalidInput } from "../TokenError.js"
 import * as Answer from "./Answer.js"
 import * as Outgoing from "./Outgoing.js"
 import { isTokenRefusal, tokenExpiredStatus } from "../CalHttp/Refusal.js"
@@ -30,7 +30,7 @@ interface Sent {
 export type Sender = (
   userUlid: UserUlid | undefined,
   request: HttpClientRequest.HttpClientRequest
-) => Effect.Effect<HttpClientResponse.HttpClientResponse, TokenError | Transport.NoReply>
+) => Effect.Effect<HttpClientResponse.HttpClientResponse, InvalidInput | EnsureError | Transport.NoReply>
 
 export const make = (dependencies: {
   readonly calClient: CalClient["Type"]

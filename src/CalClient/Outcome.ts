@@ -10,7 +10,7 @@ import {
   CalRateLimited,
   CalRequestRejected,
   CalUnavailable,
-  type TokenError
+  type CallError
 } from "../TokenError.js"
 import * as RateLimits from "../CalHttp/RateLimits.js"
 import * as Refusal from "../CalHttp/Refusal.js"
@@ -32,13 +32,13 @@ import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
  *   to be kept for a program that finds it.
  */
 export type CallFailure = Data.TaggedEnum<{
-  NotSpent: { readonly error: TokenError }
-  Rejected: { readonly error: TokenError }
-  UserGone: { readonly error: TokenError }
+  NotSpent: { readonly error: CallError }
+  Rejected: { readonly error: CallError }
+  UserGone: { readonly error: CallError }
   /** `isOwn`: a fault of this process, which others need not share; else Cal.com's own words. */
-  ClientWide: { readonly error: TokenError; readonly isOwn: boolean }
-  Unknown: { readonly error: TokenError }
-  Unreadable: { readonly error: TokenError; readonly answer: Unread }
+  ClientWide: { readonly error: CallError; readonly isOwn: boolean }
+  Unknown: { readonly error: CallError }
+  Unreadable: { readonly error: CallError; readonly answer: Unread }
 }>
 export const CallFailure = Data.taggedEnum<CallFailure>()
 
@@ -166,7 +166,7 @@ const fromPlatform = (
   status: number,
   message: string,
   misconfigured: CallFailure,
-  error: TokenError
+  error: CallError
 ): CallFailure => {
   if (status === 400) {
     if (message.startsWith("Invalid refresh token")) return CallFailure.Rejected({ error })
@@ -189,7 +189,7 @@ const fromPlatform = (
 const fromOAuth2 = (
   body: Extract<ErrorBody, { _tag: "OAuth2" }>,
   misconfigured: CallFailure,
-  error: TokenError
+  error: CallError
 ): CallFailure => {
   switch (body.error) {
     case "invalid_client":

@@ -9,7 +9,7 @@ import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
 import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, type TokenError } from "../TokenError.js"
+import { CalUnavailable, type EnsureError } from "../TokenError.js"
 import type { StoredRow, TokenStorage } from "../TokenStorage.js"
 import * as Call from "./Call.js"
 import type { Circuit } from "./Circuit.js"
@@ -24,7 +24,7 @@ const kept = ({ row }: Plan.State) => ({
   known: row.fallbacks.map((pair) => hash(pair.refreshToken))
 })
 
-export type Attempt = (claimed: Claimed) => Effect.Effect<Landed | LookAgain, TokenError>
+export type Attempt = (claimed: Claimed) => Effect.Effect<Landed | LookAgain, EnsureError>
 
 export const make = (deps: {
   readonly config: Options

@@ -5,7 +5,7 @@
  * elsewhere.
  */
 import { Clock, Duration, Effect } from "effect"
-import { CalClientMisconfigured, CalProtocolError, type TokenError } from "../TokenError.js"
+import { CalClientMisconfigured, CalProtocolError, type CallError } from "../TokenError.js"
 import type { Options } from "../TokenConfig.js"
 import type { CircuitRequest } from "../TokenStorage.js"
 import type { CircuitCause } from "../TokenStorage/Circuits.js"
@@ -31,7 +31,7 @@ export interface Circuit {
   /** The storage said that the fleet's circuit is open; `trialIn`: until anybody's next trial. */
   readonly heard: (clientId: string, fault: Fault, trialIn: Duration.Duration) => Effect.Effect<CircuitError>
   /** A fault of this process. */
-  readonly misconfigured: (clientId: string, error: TokenError) => Effect.Effect<CalClientMisconfigured>
+  readonly misconfigured: (clientId: string, error: CallError) => Effect.Effect<CalClientMisconfigured>
 }
 
 interface Held {

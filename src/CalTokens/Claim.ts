@@ -4,7 +4,13 @@ import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { CalClient } from "../CalClient.js"
 import { isExpired, isSamePair, isYoung } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, NotManagedUser, RefreshCoolingDown, type TokenError, TokensNotFound } from "../TokenError.js"
+import {
+  type AttemptError,
+  CalUnavailable,
+  type EnsureError,
+  RefreshCoolingDown,
+  TokensNotFound
+} from "../TokenError.js"
 import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { Attempt } from "./Attempt.js"
 import { type Circuit, errorOf } from "./Circuit.js"
@@ -13,10 +19,12 @@ import { type Landed, type LookAgain, lookAgain, reauthorizationRequired } from 
 import type { Entry, Memory } from "./Memory.js"
 import type { Sealed } from "./Sealed.js"
 
-export interface Request {
+export interface Request<E = never> {
   /** What the caller knows: anything newer satisfies it. */
   readonly entry: Entry
   readonly purpose: "refresh" | "reissue"
+  /** Of a reissue: how it fails if the user turns out to be connected through OAuth2 by now. */
+  readonly unmanaged?: Effect.Effect<never, E> | undefined
   /** Cal.com rejected the token although it does not look expired. */
   readonly rejected: boolean
 }
@@ -40,11 +48,11 @@ export type Turn =
       readonly _tag: "Wait"
       readonly for: "holder" | "probe"
       readonly pause: Duration.Duration
-      readonly error: TokenError
+      readonly error: AttemptError
     }
 
 /** Claims, and makes the attempt if the claim is granted. Must not be interrupted. */
-export type Claim = (request: Request, progress: Progress) => Effect.Effect<Turn, TokenError>
+export type Claim = <E>(request: Request<E>, progress: Progress) => Effect.Effect<Turn, EnsureError | E>
 
 type Verdict<Tag extends ClaimResult["_tag"]> = Extract<ClaimResult, { readonly _tag: Tag }>
 
@@ -75,15 +83,17 @@ export const make = (deps: {
     })
 
   /** Cal.com shall not reissue an account that is nobody's here, nor one that nobody asked for. */
-  const moved = (progress: Progress, { row }: Verdict<"Moved">): Effect.Effect<Turn, NotManagedUser> => {
+  const moved = <E>(
+    { unmanaged }: Request<E>,
+    progress: Progress,
+    { row }: Verdict<"Moved">
+  ): Effect.Effect<Turn, E> => {
     progress.purpose = "refresh"
-    return row.connection._tag === "OAuth2"
-      ? Effect.fail(new NotManagedUser({ userUlid: row.userUlid }))
-      : Effect.succeed(lookAgain)
+    return row.connection._tag === "OAuth2" && unmanaged !== undefined ? unmanaged : Effect.succeed(lookAgain)
   }
 
   /** Nobody is asked to reconnect while an answer that can be read by now holds the pair. */
-  const terminal = ({ row, sealed: answers }: Verdict<"Terminal">): Effect.Effect<Turn, TokenError> =>
+  const terminal = ({ row, sealed: answers }: Verdict<"Terminal">): Effect.Effect<Turn, EnsureError> =>
     Effect.flatMap(
       sealed.read(row, answers),
       Option.match({
@@ -150,14 +160,14 @@ export const make = (deps: {
 
   /** Worth waiting for once, when nothing else can help the caller and it was the first failure. */
   const probeLater = (
-    { entry }: Request,
+    { entry }: Request<unknown>,
     { waitedForProbe }: Progress,
     { consecutiveFailures, lastError, retryAfter, row }: Verdict<"ProbeLater">
-  ): Effect.Effect<Turn, TokenError> =>
+  ): Effect.Effect<Turn, EnsureError> =>
     Effect.gen(function* () {
       const error = Option.getOrElse(
         lastError,
-        (): TokenError =>
+        (): AttemptError =>
           new CalUnavailable({ operation: "refresh", reason: "the outcome of the last refresh is unknown", retryAfter })
       )
       const isAlive = Option.isNone(yield* expiredFor(row)) && !entry.refused
@@ -192,10 +202,10 @@ export const make = (deps: {
       })
       if (result._tag !== "NotFound") progress.row = result.row
       return yield* ClaimResult.$match(result, {
-        NotFound: (): Effect.Effect<Turn, TokenError> =>
+        NotFound: (): Effect.Effect<Turn, EnsureError> =>
           Effect.zipRight(memory.remove(userUlid), new TokensNotFound({ userUlid })),
         Newer: (verdict) => newer(progress, verdict),
-        Moved: (verdict) => moved(progress, verdict),
+        Moved: (verdict) => moved(request, progress, verdict),
         Terminal: terminal,
         Busy: (verdict) => busy(progress, verdict),
         RejectedRecently: ({ retryAfter }) => new RefreshCoolingDown({ userUlid, retryAfter }),

@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random, Schedule } from "effect"
 import type { UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, type TokenError } from "../TokenError.js"
+import { CalClientMisconfigured, CalUnavailable, type ConnectError } from "../TokenError.js"
 import type * as TokenInput from "../TokenInput.js"
 import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
 import type { NewConnection } from "./Account.js"
@@ -26,14 +26,14 @@ export interface Obtained {
 type Lease = Option.Option<{ readonly attemptId: string; readonly probe: Option.Option<string> }>
 
 /** `since`: when it was asked for, in ms by our clock; the wait for others counts from there. */
-export interface Request {
+export interface Request<E> {
   readonly userUlid: UserUlid
-  readonly obtain: Effect.Effect<Obtained, TokenError>
+  readonly obtain: Effect.Effect<Obtained, E>
   readonly since: number
 }
 
 /** Runs in the user's gate: in this process nothing else claims. */
-export const run = (
+export const run = <E>(
   deps: {
     readonly config: Options
     readonly storage: typeof TokenStorage.Service
@@ -44,10 +44,10 @@ export const run = (
     readonly connect: (
       connection: NewConnection,
       pair: TokenInput.PairInput
-    ) => Effect.Effect<StoredConnection, TokenError>
+    ) => Effect.Effect<StoredConnection, ConnectError>
   },
-  { obtain, since, userUlid }: Request
-): Effect.Effect<StoredConnection, TokenError> => {
+  { obtain, since, userUlid }: Request<E>
+): Effect.Effect<StoredConnection, ConnectError | CalUnavailable | E> => {
   const { circuit, config, notices, owned, storage } = deps
 
   const release = (lease: Lease) =>
@@ -86,7 +86,9 @@ export const run = (
           duration: timeout,
           onTimeout: () => unavailable(`no answer within ${Duration.format(timeout)}`)
         }),
-        Effect.tapErrorTag("CalClientMisconfigured", (error) => circuit.misconfigured(error.clientId, error)),
+        Effect.tapError((error) =>
+          error instanceof CalClientMisconfigured ? circuit.misconfigured(error.clientId, error) : Effect.void
+        ),
         // The same client, secret and URL as of any refresh: nothing is wrong with them.
         Effect.tap(({ connection: { clientId } }) => (clientId === undefined ? Effect.void : circuit.granted(clientId)))
       )

@@ -4,7 +4,7 @@
  */
 import { Clock, Duration, Effect, HashMap, Option, Ref } from "effect"
 import type { UserUlid } from "../Token.js"
-import type { TokenError } from "../TokenError.js"
+import type { CallError } from "../TokenError.js"
 
 /** Until when, by our clock, refreshing a certain pair is pointless. */
 export interface Cooldown {
@@ -19,7 +19,7 @@ export interface Cooldown {
   /** The tag of the failure that started it. */
   readonly lastError: string | undefined
   /** What callers are told in place of a cooldown: it is not the user's own. */
-  readonly told?: ((retryAfter: Duration.Duration) => TokenError) | undefined
+  readonly told?: ((retryAfter: Duration.Duration) => CallError) | undefined
 }
 
 export interface Cooldowns {

@@ -5,10 +5,12 @@ import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
   CalProtocolError,
+  type CallError,
   type ReauthorizationCause,
   ReauthorizationRequired,
   retryAfter,
-  type TokenError,
+  type AttemptError,
+  type EnsureError,
   TokenUnreadable
 } from "../TokenError.js"
 import {
@@ -67,15 +69,15 @@ export const reauthorizationRequired = (row: StoredConnection): ReauthorizationR
     : new ReauthorizationRequired({ userUlid: row.userUlid, cause: row.status.cause, since: row.status.since })
 
 /** What became of the end: an error for whoever waits, a pair that came meanwhile, another look, or an untried token. */
-export type Ended = Effect.Effect<Landed | LookAgain | Outcome, TokenError>
+export type Ended = Effect.Effect<Landed | LookAgain | Outcome, EnsureError>
 
 export interface Finish {
   /** Gives the lease back as if it had not been taken, because of an error. */
   readonly release: (
     claimed: Claimed,
     probe: Option.Option<string>,
-    error: TokenError
-  ) => Effect.Effect<Landed | LookAgain, TokenError>
+    error: AttemptError
+  ) => Effect.Effect<Landed | LookAgain, EnsureError>
   readonly finish: (claimed: Claimed, state: State, ending: Ending) => Ended
 }
 
@@ -124,16 +126,16 @@ export const make = (deps: {
     )
 
   /** Cal.com's own wish, if it has one, and never less than the back-off. */
-  const pause = ({ consecutiveFailures }: Claimed, error: TokenError) =>
+  const pause = ({ consecutiveFailures }: Claimed, error: AttemptError) =>
     Effect.map(backoff(config, consecutiveFailures), (duration) => Duration.max(duration, wish(error)))
 
-  const notSpent = (claimed: Claimed, error: TokenError) =>
+  const notSpent = (claimed: Claimed, error: AttemptError) =>
     Effect.gen(function* () {
       const failure = AttemptFailure.NotSpent({ error, backoff: yield* pause(claimed, error) })
       return yield* unlessNewer(claimed, yield* record(claimed, failure), Effect.fail(error))
     })
 
-  const unknown = (claimed: Claimed, state: State, failed: TokenError, unread: Unread | undefined): Ended =>
+  const unknown = (claimed: Claimed, state: State, failed: CallError, unread: Unread | undefined): Ended =>
     Effect.gen(function* () {
       const { attemptId, row } = claimed
       const { userUlid } = row
@@ -163,13 +165,13 @@ export const make = (deps: {
       return yield* unlessNewer(claimed, taken, isFirst ? Effect.succeed(lookAgain) : Effect.fail(error))
     })
 
-  const release = (claimed: Claimed, probe: Option.Option<string>, error: TokenError) =>
+  const release = (claimed: Claimed, probe: Option.Option<string>, error: AttemptError) =>
     Effect.flatMap(record(claimed, AttemptFailure.Released({ probe })), (taken) =>
       unlessNewer(claimed, taken, Effect.fail(error))
     )
 
   /** Cal.com refuses the client for the whole fleet, unless it is a fault of this process. */
-  const clientWide = (claimed: Claimed, probe: Option.Option<string>, error: TokenError, isOwn: boolean): Ended =>
+  const clientWide = (claimed: Claimed, probe: Option.Option<string>, error: CallError, isOwn: boolean): Ended =>
     Effect.gen(function* () {
       const { clientId } = claimed.row.connection
       if (isOwn) return yield* release(claimed, probe, yield* circuit.misconfigured(clientId, error))
@@ -227,4 +229,4 @@ const takenOver = (result: FailResult): Option.Option<StoredRow> =>
 
 const hashes = ({ fallbacks, pair }: StoredRow) => [pair, ...fallbacks].map((each) => hash(each.refreshToken))
 
-const wish = (error: TokenError) => Option.getOrElse(retryAfter(error), () => Duration.zero)
+const wish = (error: AttemptError) => Option.getOrElse(retryAfter(error), () => Duration.zero)

@@ -7,7 +7,7 @@ import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
 import { isExpired } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import { CalUnavailable, type TokenError } from "../TokenError.js"
+import { CalUnavailable, type EnsureError, type TokenError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import type { CalClient } from "../CalClient.js"
 import type { Circuit } from "./Circuit.js"
@@ -17,7 +17,9 @@ import { lookAgain } from "./Ending.js"
 import type { Notices, Watch } from "./Notices.js"
 
 /** It begins nothing after `callerWait`, and its last attempt takes `attemptTimeout` at most. */
-export type Flight = (request: Request) => Effect.Effect<StoredConnection, TokenError>
+export type Flight = <E extends TokenError = never>(
+  request: Request<E>
+) => Effect.Effect<StoredConnection, EnsureError | E>
 
 export const make = (deps: {
   readonly config: Pick<Options, "callerWait">
@@ -35,7 +37,7 @@ export const make = (deps: {
     owned.isClosing() ? Effect.fail(new CalUnavailable({ operation: "refresh", reason: "shutting down" })) : Effect.void
   )
 
-  const fly = (request: Request) =>
+  const fly = <E extends TokenError>(request: Request<E>) =>
     Effect.fnUntraced(function* (watch: Watch) {
       const startedAt = yield* Clock.currentTimeMillis
       const { row } = request.entry

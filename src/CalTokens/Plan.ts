@@ -19,7 +19,7 @@
 import { Data, Option } from "effect"
 import { CallFailure, type Unread } from "../CalClient.js"
 import { hash, type TokenPair } from "../Token.js"
-import type { ReauthorizationCause, TokenError } from "../TokenError.js"
+import type { ReauthorizationCause, CallError } from "../TokenError.js"
 import type { StoredRow } from "../TokenStorage.js"
 
 /** What an attempt knows. */
@@ -61,11 +61,11 @@ export const Step = Data.taggedEnum<Step>()
 /** An end without a pair. */
 export type Ending = Data.TaggedEnum<{
   /** Nothing was spent. */
-  NotSpent: { readonly error: TokenError }
+  NotSpent: { readonly error: CallError }
   /** A token may have been spent; it is probed later. `unread`: the answer in which its successor may be. */
-  Unknown: { readonly error: TokenError; readonly unread?: Unread | undefined }
+  Unknown: { readonly error: CallError; readonly unread?: Unread | undefined }
   /** Cal.com refuses the client: the user has nothing to do with it. */
-  ClientWide: { readonly error: TokenError; readonly isOwn: boolean }
+  ClientWide: { readonly error: CallError; readonly isOwn: boolean }
   /** Every token is refused for good. */
   Terminal: { readonly cause: ReauthorizationCause }
 }>

@@ -4,7 +4,7 @@ import type { CalClient } from "../CalClient.js"
 import { tokenExpiredStatus } from "../CalHttp/Refusal.js"
 import { hash, isYoung, type UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
-import type { TokenError } from "../TokenError.js"
+import type { EnsureError } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import { reauthorizationRequired } from "./Ending.js"
 import type { Memory } from "./Memory.js"
@@ -46,7 +46,7 @@ export const make = ({
   readonly memory: Memory
   readonly reader: Reader
   readonly serving: Serving.Serving
-}): ((userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, TokenError>) =>
+}): ((userUlid: UserUlid, refusal: Refusal) => Effect.Effect<Advice, EnsureError>) =>
   Effect.fn("CalTokens.reportRejected")(function* (userUlid, refusal) {
     const known = Option.getOrUndefined(memory.get(userUlid))
     if (known !== undefined && refusal.status === tokenExpiredStatus && isToken(known.row, refusal)) {

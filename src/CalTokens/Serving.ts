@@ -7,15 +7,17 @@ import type { SingleFlight } from "../Fibers/SingleFlight.js"
 import type { Options } from "../TokenConfig.js"
 import {
   CalUnavailable,
+  type EnsureError,
   NotManagedUser,
   type ReauthorizationRequired,
-  RefreshCoolingDown,
-  type TokenError
+  type TokenError,
+  RefreshCoolingDown
 } from "../TokenError.js"
 import type { StoredConnection } from "../TokenStorage.js"
 import type { Commits } from "./Commit.js"
 import * as Cooldowns from "./Cooldowns.js"
 import { reauthorizationRequired } from "./Ending.js"
+import type { Request } from "./Claim.js"
 import type { Flight } from "./Flight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
@@ -45,7 +47,7 @@ export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => 
 export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)
 
 /** What keeps a client or a process from refreshing is not what a user waits for who has to reconnect. */
-const isOfRefreshing = ({ _tag }: TokenError) =>
+const isOfRefreshing = ({ _tag }: EnsureError) =>
   _tag === "CalClientMisconfigured" || _tag === "CalProtocolError" || _tag === "RefreshCoolingDown"
 
 export type Serving = ReturnType<typeof make>
@@ -57,7 +59,7 @@ export const make = (deps: {
   readonly cooldowns: Cooldowns.Cooldowns
   readonly commits: Commits
   readonly reader: Reader
-  readonly flights: SingleFlight<StoredConnection, TokenError>
+  readonly flights: SingleFlight<StoredConnection, EnsureError>
   /** Refreshes, by whichever process. */
   readonly fly: Flight
 }) => {
@@ -82,11 +84,13 @@ export const make = (deps: {
       })
     })
 
-  const work = (entry: Entry, purpose: "refresh" | "reissue" = "refresh", rejected = false) =>
-    Effect.zipRight(admit(entry), Effect.tapError(deps.fly({ entry, purpose, rejected }), untold.add))
+  const work = <E extends TokenError = never>(request: Request<E>) =>
+    Effect.zipRight(admit(request.entry), Effect.tapError(deps.fly(request), untold.add))
+
+  const refreshing = (entry: Entry, rejected = false) => work({ entry, purpose: "refresh", rejected })
 
   /** Callers only wait, and not for ever. */
-  const wait = (longest: number): Wait<TokenError> => ({
+  const wait = (longest: number): Wait<CalUnavailable> => ({
     longest,
     onLate: () =>
       new CalUnavailable({
@@ -98,7 +102,7 @@ export const make = (deps: {
 
   /** Joins or starts the user's refresh. */
   const join = (entry: Entry, longest = config.callerWait) =>
-    flights.share(entry.row.userUlid, work(entry), wait(Duration.toMillis(longest)))
+    flights.share(entry.row.userUlid, refreshing(entry), wait(Duration.toMillis(longest)))
 
   /**
    * The same, for another pair than the entry's: a flight that was under way may end with just that one, or with another
@@ -111,7 +115,7 @@ export const make = (deps: {
       let { row } = entry
       while (isSame(row.pair, entry.row.pair)) {
         const left = wait(until - (yield* Clock.currentTimeMillis))
-        row = yield* flights.share(row.userUlid, work({ ...entry, row }, "refresh", rejected), left)
+        row = yield* flights.share(row.userUlid, refreshing({ ...entry, row }, rejected), left)
       }
       return row
     })
@@ -124,12 +128,12 @@ export const make = (deps: {
       const { userUlid } = entry.row
       yield* flights.start(
         userUlid,
-        Effect.tapError(work(entry), (error) => untold.tell(userUlid, error))
+        Effect.tapError(refreshing(entry), (error) => untold.tell(userUlid, error))
       )
     })
 
   /** The token of an entry, as fresh as its age demands. */
-  const serve = (entry: Entry): Effect.Effect<ValidToken, TokenError> =>
+  const serve = (entry: Entry): Effect.Effect<ValidToken, EnsureError> =>
     Effect.gen(function* () {
       const now = yield* client.now
       const terminal = reauthorizationRequired(entry.row)
@@ -161,7 +165,7 @@ export const make = (deps: {
    * of it when it was asked, or the storage knows better by now: somebody may have reconnected the user elsewhere, and an
    * answer of Cal.com's that could not be read may be readable.
    */
-  const giveUp = (entry: Entry, terminal: ReauthorizationRequired): Effect.Effect<ValidToken, TokenError> =>
+  const giveUp = (entry: Entry, terminal: ReauthorizationRequired): Effect.Effect<ValidToken, EnsureError> =>
     Effect.flatMap(
       deps.commits.land(terminal.userUlid),
       Option.match({
@@ -175,7 +179,7 @@ export const make = (deps: {
     )
 
   /** A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. */
-  const stillValid = (entry: Entry, error: TokenError): Effect.Effect<ValidToken, TokenError> =>
+  const stillValid = (entry: Entry, error: EnsureError): Effect.Effect<ValidToken, EnsureError> =>
     Effect.flatMap(client.now, (now) => {
       const latest = Option.getOrElse(memory.get(entry.row.userUlid), () => entry)
       return error._tag === "TokensNotFound" || isDead(latest, now)
@@ -187,7 +191,7 @@ export const make = (deps: {
    * Any pair stored after the call arrived will do: what is stored at that moment is read first. Where nothing failed and
    * only the number of attempts holds it, what they brought is the answer.
    */
-  const force = (userUlid: UserUlid): Effect.Effect<ValidToken, TokenError> =>
+  const force = (userUlid: UserUlid): Effect.Effect<ValidToken, EnsureError> =>
     Effect.gen(function* () {
       const entry = yield* reader.anew(userUlid)
       const landed = yield* Effect.either(joinForNewer(entry))
@@ -203,15 +207,15 @@ export const make = (deps: {
    * Has Cal.com issue a new pair. A refresh is no answer to it; a reissue that is stored since it was asked for is. One
    * that this process holds was there before: it gets its version first.
    */
-  const reissue = (userUlid: UserUlid): Effect.Effect<ValidToken, TokenError> =>
-    Effect.flatMap(Effect.zipRight(deps.commits.land(userUlid), reader.anew(userUlid)), (entry) =>
-      entry.row.connection._tag === "ManagedUser"
-        ? Effect.map(
-            flights.alone(userUlid, work(entry, "reissue"), wait(Duration.toMillis(config.callerWait))),
-            (row) => valid(row, true)
-          )
-        : Effect.fail(new NotManagedUser({ userUlid }))
-    )
+  const reissue = (userUlid: UserUlid): Effect.Effect<ValidToken, EnsureError | NotManagedUser> =>
+    Effect.flatMap(Effect.zipRight(deps.commits.land(userUlid), reader.anew(userUlid)), (entry) => {
+      const unmanaged = Effect.fail(new NotManagedUser({ userUlid }))
+      if (entry.row.connection._tag === "OAuth2") return unmanaged
+      const reissuing = work({ entry, purpose: "reissue", rejected: false, unmanaged })
+      return Effect.map(flights.alone(userUlid, reissuing, wait(Duration.toMillis(config.callerWait))), (row) =>
+        valid(row, true)
+      )
+    })
 
   /** Waits for the refresh of a token that only expires soon; it may fail without harm. */
   const refreshSoon = (entry: Entry) =>

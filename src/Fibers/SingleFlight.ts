@@ -15,16 +15,23 @@ export interface SingleFlight<A, E> {
    */
   readonly share: (userUlid: UserUlid, work: Effect.Effect<A, E>, wait?: Wait<E>) => Effect.Effect<A, E>
   /** Runs work that answers nobody else, once nothing runs for the user. `wait` as above. */
-  readonly alone: (userUlid: UserUlid, work: Effect.Effect<A, E>, wait?: Wait<E>) => Effect.Effect<A, E>
+  readonly alone: <E2>(userUlid: UserUlid, work: Effect.Effect<A, E2>, wait?: Wait<E2>) => Effect.Effect<A, E2>
   /** Starts shared work behind the caller's back, unless something runs for the user. */
   readonly start: (userUlid: UserUlid, work: Effect.Effect<A, E>) => Effect.Effect<void>
   /** Waits until what runs for the user by now has ended, however it ends. */
   readonly idle: (userUlid: UserUlid) => Effect.Effect<void>
 }
 
-/** Work that runs for a user. */
-export interface Running<A, E> {
-  readonly isShared: boolean
+/** Work that runs for a user. What runs alone concerns others by its end only. */
+export type Running<A, E> = Shared<A, E> | Alone<unknown, unknown>
+
+interface Shared<A, E> {
+  readonly isShared: true
+  readonly fiber: Fiber.RuntimeFiber<A, E>
+}
+
+interface Alone<A, E> {
+  readonly isShared: false
   readonly fiber: Fiber.RuntimeFiber<A, E>
 }
 
@@ -39,9 +46,8 @@ export const make = <A, E>(
     return flight?.fiber.unsafePoll() === null ? flight : undefined
   }
 
-  /** Forking and remembering the flight is one synchronous step: an interruption falls before or after both. */
-  const takeOff = (userUlid: UserUlid, isShared: boolean, work: Effect.Effect<A, E>) => {
-    const flight: Running<A, E> = { isShared, fiber: owned.runWaiting(work) }
+  /** What is remembered was forked in the same synchronous step: an interruption falls before or after both. */
+  const takeOff = <F extends Running<A, E>>(userUlid: UserUlid, flight: F): F => {
     flights.set(userUlid, flight)
     flight.fiber.addObserver(() => {
       if (flights.get(userUlid) === flight) flights.delete(userUlid)
@@ -49,34 +55,40 @@ export const make = <A, E>(
     return flight
   }
 
-  const endOf = ({ fiber }: Running<A, E>, wait: Wait<E> | undefined) =>
+  const takeOffShared = (userUlid: UserUlid, work: Effect.Effect<A, E>) =>
+    takeOff(userUlid, { isShared: true, fiber: owned.runWaiting(work) } satisfies Shared<A, E>)
+
+  const endOf = <B, E2>(fiber: Fiber.RuntimeFiber<B, E2>, wait: Wait<E2> | undefined) =>
     wait === undefined ? fiber.await : awaiting(deadline, fiber, wait)
 
   /** Waits for somebody else's work, however that ends, and goes on with what is left of the wait. */
-  const after = (
-    flight: Running<A, E>,
-    wait: Wait<E> | undefined,
-    next: (left: Wait<E> | undefined) => Effect.Effect<A, E>
-  ): Effect.Effect<A, E> =>
-    Effect.flatMap(Effect.timed(endOf(flight, wait)), ([took, exit]) => {
-      if (flight.fiber.unsafePoll() === null) return exit
-      return next(wait && { ...wait, longest: Math.max(0, wait.longest - Math.round(Duration.toMillis(took))) })
-    })
+  const after = <B, E2>(
+    { fiber }: Running<A, E>,
+    wait: Wait<E2> | undefined,
+    next: (left: Wait<E2> | undefined) => Effect.Effect<B, E2>
+  ): Effect.Effect<B, E2> =>
+    wait === undefined
+      ? Effect.zipRight(fiber.await, next(wait))
+      : Effect.flatMap(Effect.timed(awaiting<unknown, unknown, E2>(deadline, fiber, wait)), ([took]) =>
+          fiber.unsafePoll() === null
+            ? Effect.fail(wait.onLate())
+            : next({ ...wait, longest: Math.max(0, wait.longest - Math.round(Duration.toMillis(took))) })
+        )
 
   const share: SingleFlight<A, E>["share"] = (userUlid, work, wait) =>
     Effect.suspend(() => {
-      const flight = running(userUlid) ?? takeOff(userUlid, true, work)
+      const flight = running(userUlid) ?? takeOffShared(userUlid, work)
       return flight.isShared
-        ? Effect.flatten(endOf(flight, wait))
+        ? Effect.flatten(endOf(flight.fiber, wait))
         : after(flight, wait, (left) => share(userUlid, work, left))
     })
 
-  const alone: SingleFlight<A, E>["alone"] = (userUlid, work, wait) =>
-    Effect.suspend(() => {
+  const alone: SingleFlight<A, E>["alone"] = <E2>(userUlid: UserUlid, work: Effect.Effect<A, E2>, wait?: Wait<E2>) =>
+    Effect.suspend((): Effect.Effect<A, E2> => {
       const flight = running(userUlid)
-      return flight === undefined
-        ? Effect.flatten(endOf(takeOff(userUlid, false, work), wait))
-        : after(flight, wait, (left) => alone(userUlid, work, left))
+      if (flight !== undefined) return after(flight, wait, (left) => alone(userUlid, work, left))
+      const { fiber } = takeOff(userUlid, { isShared: false, fiber: owned.runWaiting(work) } satisfies Alone<A, E2>)
+      return Effect.flatten(endOf(fiber, wait))
     })
 
   return {
@@ -84,7 +96,7 @@ export const make = <A, E>(
     alone,
     start: (userUlid, work) =>
       Effect.sync(() => {
-        if (running(userUlid) === undefined) takeOff(userUlid, true, work)
+        if (running(userUlid) === undefined) takeOffShared(userUlid, work)
       }),
     idle: (userUlid) => Effect.suspend(() => running(userUlid)?.fiber.await ?? Effect.void)
   }

@@ -8,14 +8,15 @@ import * as Edge from "./Edge.js"
 
 export const layer = HttpApiBuilder.group(Api, "accessTokens", (handlers) =>
   Effect.map(CalTokens, (tokens) =>
-    handlers.handleRaw("getAccessToken", ({ path }) =>
-      Effect.gen(function* () {
-        yield* Edge.operation("getAccessToken")
-        const userUlid = yield* Edge.user(path.userUlid)
-        const { accessToken, expiresAt } = yield* tokens.ensureValid(userUlid)
-        yield* audit("token.read", userUlid)
-        return { success: true as const, accessToken, expiresAt: DateTime.unsafeMake(expiresAt) }
-      }).pipe(Edge.refuseAll)
+    handlers.handleRaw(
+      "getAccessToken",
+      Edge.endpoint("getAccessToken", (_, userUlid) =>
+        Effect.gen(function* () {
+          const { accessToken, expiresAt } = yield* tokens.ensureValid(userUlid)
+          yield* audit("token.read", userUlid)
+          return { success: true as const, accessToken, expiresAt: DateTime.unsafeMake(expiresAt) }
+        })
+      )
     )
   )
 )

@@ -12,7 +12,7 @@ import * as Claims from "../CalClient/TokenAnswer/Claims.js"
 import { CalTokens } from "../CalTokens.js"
 import { hash, isExpired, type UserUlid } from "../Token.js"
 import { TokenConfig } from "../TokenConfig.js"
-import { ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable, type TokenError } from "../TokenError.js"
+import { type EnsureError, ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable } from "../TokenError.js"
 import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
 import { PublicLookups } from "./PublicLookups.js"
@@ -45,7 +45,7 @@ export interface AtomsTokens {
   readonly exchange: (
     presented: Redacted.Redacted,
     only: UserUlid | undefined
-  ) => Effect.Effect<Option.Option<Renewed>, TokenError, Scope.Scope>
+  ) => Effect.Effect<Option.Option<Renewed>, EnsureError, Scope.Scope>
 }
 
 export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | PublicLookups | TokenStorage> = Effect.gen(
@@ -83,7 +83,7 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
       })
 
     /** Who comes late gets what is stored; asking with a token that was replaced never refreshes anything. */
-    const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, TokenError> =>
+    const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, ReauthorizationRequired> =>
       row.status._tag === "ReauthorizationRequired" && isExpired(row.pair, now)
         ? Effect.fail(
             new ReauthorizationRequired({
@@ -101,7 +101,7 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
     const rejected = (
       { userUlid }: StoredConnection,
       presented: Redacted.Redacted
-    ): Effect.Effect<Option.Option<Redacted.Redacted>, TokenError> =>
+    ): Effect.Effect<Option.Option<Redacted.Redacted>, EnsureError> =>
       Effect.gen(function* () {
         // Whether it was 401 or 498 is not told; by our clock the difference is known anyway.
         const advice = yield* tokens.reportRejected(userUlid, { accessToken: presented, status: 401 })

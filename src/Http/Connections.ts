@@ -2,7 +2,7 @@
 import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
 import { Api } from "../Api.js"
-import { type Connection, type ListedConnection, pageSize, PutConnection } from "../Api/Connections.js"
+import { type Connection, type ListedConnection, pageSize, type PutConnection } from "../Api/Connections.js"
 import { CalClient } from "../CalClient.js"
 import { CalTokens, type ConnectionInfo, type NewConnection } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
@@ -10,7 +10,6 @@ import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
 import * as Audit from "./Audit.js"
-import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 
 /** What a connection looks like from outside. */
@@ -71,49 +70,51 @@ export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
     const storage = yield* TokenStorage
     const client = yield* CalClient
     return handlers
-      .handleRaw("getConnection", ({ path }) =>
-        Effect.gen(function* () {
-          yield* Edge.operation("getConnection")
-          const info = yield* tokens.info(yield* Edge.user(path.userUlid))
-          return { success: true as const, connection: describe(info) }
-        }).pipe(Edge.refuseAll)
+      .handleRaw(
+        "getConnection",
+        Edge.endpoint("getConnection", (_, userUlid) =>
+          Effect.map(tokens.info(userUlid), (info) => ({ success: true as const, connection: describe(info) }))
+        )
       )
-      .handleRaw("putConnection", ({ path }) =>
-        Effect.gen(function* () {
-          yield* Edge.operation("putConnection")
-          const userUlid = yield* Edge.user(path.userUlid)
-          const input = yield* Body.json(PutConnection)
-          const connect = tokens.connect(userUlid, yield* account(input), input)
-          yield* Audit.changing(userUlid, connect, Audit.connected)
-          return done
-        }).pipe(Edge.refuseAll)
-      )
-      .handleRaw("deleteConnection", ({ path }) =>
-        Effect.gen(function* () {
-          yield* Edge.operation("deleteConnection")
-          const userUlid = yield* Edge.user(path.userUlid)
-          yield* Audit.changing(userUlid, tokens.disconnect(userUlid), () => "connection.deleted")
-          return done
-        }).pipe(Edge.refuseAll)
-      )
-      .handleRaw("listConnections", ({ urlParams: { cursor, limit = pageSize.default, status } }) =>
-        Effect.gen(function* () {
-          yield* Edge.operation("listConnections")
-          const rows = yield* storage.list({
-            status: status && statuses[status],
-            after: yield* position(cursor),
-            // One more than asked for tells whether there is another page.
-            limit: limit + 1
+      .handleRaw(
+        "putConnection",
+        Edge.endpoint("putConnection", (input, userUlid) =>
+          Effect.gen(function* () {
+            const connect = tokens.connect(userUlid, yield* account(input), input)
+            yield* Audit.changing(userUlid, connect, Audit.connected)
+            return done
           })
-          const now = yield* client.now
-          const page = rows.slice(0, limit)
-          const next = rows.length > limit ? page.at(-1)?.userUlid : undefined
-          return {
-            success: true as const,
-            connections: page.map((row) => listed(row, now)),
-            ...(next === undefined ? {} : { cursor: next })
-          }
-        }).pipe(Edge.refuseAll)
+        )
+      )
+      .handleRaw(
+        "deleteConnection",
+        Edge.endpoint("deleteConnection", (_, userUlid) =>
+          Effect.as(
+            Audit.changing(userUlid, tokens.disconnect(userUlid), () => "connection.deleted"),
+            done
+          )
+        )
+      )
+      .handleRaw(
+        "listConnections",
+        Edge.endpoint("listConnections", ({ cursor, limit = pageSize.default, status }) =>
+          Effect.gen(function* () {
+            const rows = yield* storage.list({
+              status: status && statuses[status],
+              after: yield* position(cursor),
+              // One more than asked for tells whether there is another page.
+              limit: limit + 1
+            })
+            const now = yield* client.now
+            const page = rows.slice(0, limit)
+            const next = rows.length > limit ? page.at(-1)?.userUlid : undefined
+            return {
+              success: true as const,
+              connections: page.map((row) => listed(row, now)),
+              ...(next === undefined ? {} : { cursor: next })
+            }
+          })
+        )
       )
   })
 )

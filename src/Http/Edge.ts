@@ -3,7 +3,10 @@
  * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
  */
 import {
+  type HttpApi,
+  type HttpApiEndpoint,
   HttpApiError,
+  type HttpApiGroup,
   HttpApp,
   HttpServerError,
   HttpServerRequest,
@@ -11,15 +14,19 @@ import {
   HttpTraceContext
 } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Cause, Context, Effect, Option, type Scope } from "effect"
+import { Cause, Context, Effect, LogLevel, Option, Predicate, type Schema, type Scope } from "effect"
+import { Api } from "../Api.js"
 import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
+import type { Forbidden, Unauthorized } from "../ApiKeys.js"
+import { levelOf } from "../ErrorFacts.js"
 import * as Metrics from "../Metrics.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenErrors from "../TokenError.js"
 import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+import * as Body from "./Body.js"
 import { Lifecycle } from "./Lifecycle.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Framing from "./Framing.js"
@@ -41,15 +48,18 @@ export const operation = (name: string): Effect.Effect<void, never, Caller | Sco
 export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scope.Scope> =>
   Effect.tap(TokenInput.userUlid(value), (userUlid) => Effect.annotateLogsScoped({ userUlid }))
 
+/** What this service refuses with an error of its own: those of the product, and those of API keys. */
+type Refused = TokenError | Unauthorized | Forbidden
+
 /** The failure that stands for an error of this package. */
-export const toFailure = <E extends TokenError>(error: E) =>
+export const toFailure = <E extends Refused>(error: E) =>
   ({
     _tag: error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag,
     ...TokenErrors.toFailure(error)
-  }) as Extract<Failure.OperationFailure, { readonly code: E["_tag"] }>
+  }) as Extract<Failure.Failure, { readonly code: E["_tag"] }>
 
 /** Logs an error, sees to the headers that belong to it, and fails with its form on the wire. */
-export const refuse = <E extends TokenError>(error: E) =>
+export const refuse = <E extends Refused>(error: E) =>
   Effect.gen(function* () {
     const development = yield* Development
     const stack = development && error.stack !== undefined ? { stack: error.stack } : {}
@@ -59,10 +69,10 @@ export const refuse = <E extends TokenError>(error: E) =>
 /** The same for a failure of the service itself. Beyond a limit nothing is logged: that the limit was reached, was. */
 export const decline = <F extends Failure.Failure>(failure: F) =>
   Effect.gen(function* () {
-    const status = Failure.status(failure)
-    const log = status >= 500 ? Effect.logWarning : Effect.logInfo
     if (failure._tag !== "RateLimited") {
-      yield* Effect.annotateLogs(log(failure.error), { code: failure.code, status })
+      const fields = { code: failure.code, status: Failure.status(failure) }
+      const level = LogLevel.fromLiteral(levelOf(failure._tag))
+      yield* Effect.annotateLogs(Effect.logWithLevel(level, failure.error), fields)
     }
     yield* HttpApp.appendPreResponseHandler((_, response) =>
       Effect.succeed(HttpServerResponse.setHeaders(response, headersOf(failure)))
@@ -96,7 +106,59 @@ export const decoded = <E, R>(app: HttpApp.Default<E, R>) =>
   )
 
 /** {@link refuse} for every error of an effect. */
-export const refuseAll = <A, E extends TokenError, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
+export const refuseAll = <A, E extends Refused, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
+
+type GroupsOf<Value> = Value extends HttpApi.HttpApi<infer _Id, infer Groups, infer _E, infer _R> ? Groups : never
+type Endpoints = HttpApiGroup.HttpApiGroup.Endpoints<GroupsOf<typeof Api>>
+type Named<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.WithName<Endpoints, Name>
+type Path<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.PathParsed<Named<Name>>
+type Payload<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.Payload<Named<Name>>
+
+/** The body, of an endpoint that takes one; else the query. */
+type Input<Name extends string> = [Payload<Name>] extends [never]
+  ? HttpApiEndpoint.HttpApiEndpoint.UrlParams<Named<Name>>
+  : Payload<Name>
+
+/** Whom the path or the body names. */
+type User<Name extends string> = "userUlid" extends keyof Path<Name> | keyof Payload<Name> ? UserUlid : undefined
+
+const endpoints = new Map<string, { readonly payloadSchema: Option.Option<unknown> }>(
+  Object.values(Api.groups).flatMap(({ endpoints }) => Object.entries(endpoints))
+)
+
+const userIn = (given: unknown) =>
+  Predicate.hasProperty(given, "userUlid") ? Effect.asSome(user(given.userUlid)) : Effect.succeedNone
+
+/**
+ * The handler of an endpoint that the API value describes: it names the operation and the user in the log, reads the body by
+ * the value's own schema, and turns errors into answers. `broadest` as for `Body.json`.
+ */
+export const endpoint = <
+  const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>,
+  A extends HttpApiEndpoint.HttpApiEndpoint.Success<Named<Name>>,
+  E extends Refused,
+  R
+>(
+  name: Name,
+  answer: (input: Input<Name>, user: User<Name>) => Effect.Effect<A, E, R>,
+  { broadest = [] }: { readonly broadest?: ReadonlyArray<keyof Payload<Name> & string> } = {}
+) => {
+  const schema = Option.getOrUndefined(endpoints.get(name)?.payloadSchema ?? Option.none()) as
+    Schema.Schema<Payload<Name>> | undefined
+  const body = schema === undefined ? undefined : Body.json(schema, broadest)
+  return (request: {
+    readonly request: HttpServerRequest.HttpServerRequest
+    readonly path?: unknown
+    readonly urlParams?: unknown
+  }) =>
+    Effect.gen(function* () {
+      yield* operation(name)
+      const inPath = yield* userIn(request.path)
+      const input = body === undefined ? request.urlParams : yield* body
+      const who = Option.getOrUndefined(Option.isSome(inPath) ? inPath : yield* userIn(input))
+      return yield* answer(input as Input<Name>, who as User<Name>)
+    }).pipe(refuseAll)
+}
 
 export const noEndpoint = Failure.service("NotFound", "There is no such endpoint: /docs shows all.")
 

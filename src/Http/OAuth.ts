@@ -2,10 +2,8 @@
 import { type Headers, HttpApiBuilder, HttpServerResponse } from "@effect/platform"
 import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Api } from "../Api.js"
-import { AuthorizeUrl, ConfirmCompletion, ExchangeCode } from "../Api/OAuth.js"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
 import * as Audit from "./Audit.js"
-import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 import * as OAuthPages from "./OAuthPages.js"
 import { PublicLookups } from "./PublicLookups.js"
@@ -21,42 +19,40 @@ const connected = ({ calUserId }: Connected) => ({ success: true as const, calUs
 const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
   Effect.map(connectFlow, (flow) =>
     handlers
-      .handleRaw("authorizeUrl", () =>
-        Effect.gen(function* () {
-          yield* Edge.operation("authorizeUrl")
-          const { userUlid, ...options } = yield* Body.json(AuthorizeUrl)
-          const { codeChallenge, expiresAt, redirectUrl, scopes, state, url } = yield* flow.begin(
-            yield* Edge.user(userUlid),
-            options
+      .handleRaw(
+        "authorizeUrl",
+        Edge.endpoint("authorizeUrl", (options, userUlid) =>
+          Effect.map(
+            flow.begin(userUlid, options),
+            ({ codeChallenge, expiresAt, redirectUrl, scopes, state, url }) => ({
+              success: true as const,
+              url,
+              expiresAt: DateTime.unsafeMake(expiresAt),
+              state,
+              redirectUri: redirectUrl,
+              scopes,
+              ...(codeChallenge === undefined ? {} : { codeChallenge, codeChallengeMethod: "S256" as const })
+            })
           )
-          return {
-            success: true as const,
-            url,
-            expiresAt: DateTime.unsafeMake(expiresAt),
-            state,
-            redirectUri: redirectUrl,
-            scopes,
-            ...(codeChallenge === undefined ? {} : { codeChallenge, codeChallengeMethod: "S256" as const })
-          }
-        }).pipe(Edge.refuseAll)
+        )
       )
-      .handleRaw("exchangeCode", () =>
-        Effect.gen(function* () {
-          yield* Edge.operation("exchangeCode")
-          const { userUlid: input, ...returned } = yield* Body.json(ExchangeCode)
-          const userUlid = yield* Edge.user(input)
-          return connected(yield* Audit.connecting(userUlid, (onStored) => flow.exchange(userUlid, returned, onStored)))
-        }).pipe(Edge.refuseAll)
-      )
-      .handleRaw("confirmCompletion", () =>
-        Effect.gen(function* () {
-          yield* Edge.operation("confirmCompletion")
-          const { completion, userUlid: input } = yield* Body.json(ConfirmCompletion)
-          const userUlid = yield* Edge.user(input)
-          return connected(
-            yield* Audit.connecting(userUlid, (onStored) => flow.confirm(userUlid, completion, onStored))
+      .handleRaw(
+        "exchangeCode",
+        Edge.endpoint("exchangeCode", (returned, userUlid) =>
+          Effect.map(
+            Audit.connecting(userUlid, (onStored) => flow.exchange(userUlid, returned, onStored)),
+            connected
           )
-        }).pipe(Edge.refuseAll)
+        )
+      )
+      .handleRaw(
+        "confirmCompletion",
+        Edge.endpoint("confirmCompletion", ({ completion }, userUlid) =>
+          Effect.map(
+            Audit.connecting(userUlid, (onStored) => flow.confirm(userUlid, completion, onStored)),
+            connected
+          )
+        )
       )
   )
 )

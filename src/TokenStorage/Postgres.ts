@@ -19,7 +19,7 @@ import {
 } from "effect"
 import { KeyRing } from "../KeyRing.js"
 import type { Connection, TokenPair, UserUlid } from "../Token.js"
-import { CalAccountInUse, StorageUnavailable, TokenError, type TokenUnreadable } from "../TokenError.js"
+import { CalAccountInUse, StorageUnavailable, AttemptError, type TokenUnreadable } from "../TokenError.js"
 import {
   AttemptFailure,
   type CircuitRequest,
@@ -532,8 +532,8 @@ const waitOf = (wait: number | null) => Duration.millis(millis(wait ?? 0))
 
 const optionalMillis = (duration: Duration.Duration | undefined) => (duration === undefined ? null : millis(duration))
 
-const encode = Schema.encodeSync(TokenError)
-const encodeError = (error: TokenError) => JSON.stringify(encode(error))
+const encode = Schema.encodeSync(AttemptError)
+const encodeError = (error: AttemptError) => JSON.stringify(encode(error))
 
 /** An error that an older or newer release wrote differently is no reason to fail. */
-const decodeError = Schema.decodeUnknownOption(TokenError)
+const decodeError = Schema.decodeUnknownOption(AttemptError)

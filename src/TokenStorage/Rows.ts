@@ -7,7 +7,7 @@
  */
 import { Duration, Option } from "effect"
 import { type Connection, hash, isSameAccount, type TokenPair } from "../Token.js"
-import type { TokenError } from "../TokenError.js"
+import type { AttemptError } from "../TokenError.js"
 import {
   AttemptFailure,
   ClaimResult,
@@ -39,7 +39,7 @@ export interface Row extends StoredRow {
   readonly attempts: number
   readonly consecutiveFailures: number
   readonly nextAttemptAt: number | null
-  readonly lastError: TokenError | null
+  readonly lastError: AttemptError | null
   readonly rejectedRefreshAt: number | null
   /** The version of the pair that a reissue brought last. */
   readonly reissuedVersion: number | null
@@ -222,7 +222,7 @@ export const fail = (row: Row, request: FailRequest, now: number): Transition<Fa
   if (row.attemptId !== request.attemptId) {
     return [FailResult.NotRecorded({ row: Option.some(toStored(row)), attemptIsMine: false }), row]
   }
-  const cooled = (error: TokenError, backoff: Duration.Duration) => ({
+  const cooled = (error: AttemptError, backoff: Duration.Duration) => ({
     consecutiveFailures: row.consecutiveFailures + 1,
     nextAttemptAt: millis(backoff) > 0 ? now + millis(backoff) : null,
     lastError: error

@@ -52,7 +52,7 @@ describe("refreshUserCalTokens", () => {
     assert.deepStrictEqual(JSON.parse(JSON.stringify(failure)), failure)
     assert.strictEqual(actions.lines.length, 1)
     assert.deepInclude(actions.lines[0], {
-      level: "WARN",
+      level: "INFO",
       annotations: { operation: "refreshUserCalTokens", code: "RefreshCoolingDown", userUlid: user }
     })
   })

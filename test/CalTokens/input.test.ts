@@ -5,6 +5,7 @@ import { Effect, Redacted, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import type { PairInput } from "../../src/TokenInput.js"
+import type { TokenError } from "../../src/TokenError.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -63,11 +64,12 @@ describe("S21: connect", () => {
         yield* tap.reset
         for (const [what, value] of values) {
           const pair = changed(grant, field, value)
-          for (const attempt of [
+          const attempts: ReadonlyArray<Effect.Effect<unknown, TokenError>> = [
             tokens.connect(user(), connection, pair),
             tokens.connect(user(2), connection, pair, { replace: true }),
             tokens.update(user(), pair)
-          ]) {
+          ]
+          for (const attempt of attempts) {
             const error = yield* Effect.flip(attempt)
             assert.strictEqual(error._tag, "InvalidInput", what)
             assert.strictEqual(error._tag === "InvalidInput" && error.field, field, what)
@@ -136,11 +138,12 @@ describe("whose token", () => {
       const mine = yield* World.connectManaged(user(1))
       const before = yield* World.stored(user(1))
       const other = yield* sandbox.grantManaged({ email: "other@example.com" })
-      for (const attempt of [
+      const attempts: ReadonlyArray<Effect.Effect<unknown, TokenError>> = [
         tokens.update(user(1), other),
         tokens.connect(user(1), { _tag: "ManagedUser", calUserId: mine.calUserId }, other),
         tokens.connect(user(2), { _tag: "OAuth2", calUserId: mine.calUserId }, other)
-      ]) {
+      ]
+      for (const attempt of attempts) {
         const error = yield* Effect.flip(attempt)
         assert.isTrue(error._tag === "InvalidInput" && error.field === "calUserId")
       }

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
 import { Chunk, DateTime, Deferred, Duration, Effect, Fiber, Option, Redacted, Ref, TestClock, Tracer } from "effect"
 import { Api } from "../../src/Api.js"
+import * as ApiKeys from "../../src/ApiKeys.js"
 import { Lifecycle } from "../../src/Http/Lifecycle.js"
 import * as TokenError from "../../src/TokenError.js"
 import {
@@ -354,7 +355,7 @@ describe("logs", () => {
         },
         {
           level: "INFO",
-          message: new TokenError.Unauthorized().message,
+          message: new ApiKeys.Unauthorized().message,
           annotations: {
             operation: "authorize",
             endpoint: "POST /api/cal/ensure-token",

@@ -23,11 +23,11 @@ const layer = CalTokens.layer.pipe(
 )
 
 /** Prints what one operation took. */
-const measure = <E, R>(
+const measure = <E, R, E2, R2>(
   name: string,
   options: { readonly rounds: number; readonly operations: number },
   prepare: Effect.Effect<unknown, E, R>,
-  work: Effect.Effect<unknown, E, R>
+  work: Effect.Effect<unknown, E2, R2>
 ) =>
   Effect.gen(function* () {
     const took: Array<number> = []

@@ -2,7 +2,7 @@
 import { Cause, Effect, Exit } from "effect"
 import type * as CalTokens from "../../src/CalTokens.js"
 import type { Connection, UserUlid } from "../../src/Token.js"
-import type { TokenError } from "../../src/TokenError.js"
+import type { ConnectError, ReadError, TokenError } from "../../src/TokenError.js"
 import type { Authorised, Cal } from "./Cal.js"
 import type { CallerOp } from "./Plan.js"
 import { managedClientId, oauth2ClientId } from "./ShortCal.js"
@@ -81,7 +81,7 @@ export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.E
         // It is the caller's until it is stored.
         authorised.grant.holder = node.process
         const input = pairInput(authorised)
-        const store =
+        const store: Effect.Effect<unknown, ConnectError | ReadError> =
           op === "update"
             ? tokens.update(userUlid, input)
             : tokens.connect(userUlid, connectionOf({ account, kind }), input)

@@ -1,7 +1,7 @@
 /** Tokens without a protocol: what is asked of them can be read back, what they advise is scripted. */
 import { Context, Duration, Effect, Layer, Redacted, Ref, Stream } from "effect"
 import { Advice, CalTokens, type ValidToken } from "../../src/CalTokens.js"
-import type { TokenError } from "../../src/TokenError.js"
+import type { EnsureError } from "../../src/TokenError.js"
 
 export interface Report {
   readonly accessToken: string
@@ -9,7 +9,7 @@ export interface Report {
   readonly isSecond?: true
 }
 
-export type Scripted = Effect.Effect<Advice, TokenError>
+export type Scripted = Effect.Effect<Advice, EnsureError>
 
 export class FakeTokens extends Context.Tag("test/FakeTokens")<
   FakeTokens,
@@ -18,7 +18,7 @@ export class FakeTokens extends Context.Tag("test/FakeTokens")<
     readonly ensured: Effect.Effect<ReadonlyArray<string>>
     readonly reports: Effect.Effect<ReadonlyArray<Report>>
     /** What `ensureValid` answers from now on. */
-    readonly setToken: (token: Effect.Effect<string, TokenError>) => Effect.Effect<void>
+    readonly setToken: (token: Effect.Effect<string, EnsureError>) => Effect.Effect<void>
     /** What the next reports are answered, in this order; then `GiveUp`. */
     readonly advise: (...advices: ReadonlyArray<Scripted>) => Effect.Effect<void>
   }
@@ -38,7 +38,7 @@ export const giveUp: Scripted = Effect.succeed(Advice.GiveUp())
 
 export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
   Effect.gen(function* () {
-    const token = yield* Ref.make<Effect.Effect<string, TokenError>>(Effect.succeed("token-1"))
+    const token = yield* Ref.make<Effect.Effect<string, EnsureError>>(Effect.succeed("token-1"))
     const advices = yield* Ref.make<ReadonlyArray<Scripted>>([])
     const ensured = yield* Ref.make<ReadonlyArray<string>>([])
     const reports = yield* Ref.make<ReadonlyArray<Report>>([])
