@@ -60,6 +60,8 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     }
     /** Cal.com's time in milliseconds: our clock, corrected by the `Date` header of its answers. */
     readonly now: Effect.Effect<number>
+    /** By how many milliseconds that is ahead of our clock. */
+    readonly unsafeTimeOffset: () => number
     /** Learns Cal.com's time from the headers of any of its answers; `sentAt`: when it was asked, by our clock, in ms. */
     readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
@@ -240,6 +242,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, H
         }))
       },
       now: calTime.now,
+      unsafeTimeOffset: calTime.unsafeOffset,
       observeDate: calTime.observe,
       rateLimit: rateLimits.get,
       refresh,

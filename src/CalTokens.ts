@@ -25,6 +25,7 @@ import * as Reader from "./CalTokens/Reader.js"
 import * as Sealed from "./CalTokens/Sealed.js"
 import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
+import type { ValidToken } from "./CalTokens/ValidToken.js"
 import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
@@ -43,7 +44,7 @@ import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
 export type { NewConnection } from "./CalTokens/Account.js"
 export type { Obtained } from "./CalTokens/Connecting.js"
-export type { ValidToken } from "./CalTokens/Serving.js"
+export type { ValidToken } from "./CalTokens/ValidToken.js"
 export type { TokenChange } from "./Revalidation.js"
 
 /** What may be told about a connection: no tokens. Instants are milliseconds since the epoch. */
@@ -71,8 +72,8 @@ export interface Refresh {
   (
     userUlid: UserUlid,
     options?: Pick<RefreshOptions, "forceRefresh"> & { readonly reissue?: false | undefined }
-  ): Effect.Effect<Serving.ValidToken, EnsureError>
-  (userUlid: UserUlid, options?: RefreshOptions): Effect.Effect<Serving.ValidToken, EnsureError | NotManagedUser>
+  ): Effect.Effect<ValidToken, EnsureError>
+  (userUlid: UserUlid, options?: RefreshOptions): Effect.Effect<ValidToken, EnsureError | NotManagedUser>
 }
 
 export interface EnsureOptions extends Pick<RefreshOptions, "forceRefresh"> {
@@ -100,10 +101,13 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      * A valid access token. Fresh: at once. Expiring soon: at once, refreshed behind the caller's back. Due: waits a
      * little for the refresh, then still answers the valid token. Expired: waits for the refresh and fails if that fails.
      */
-    readonly ensureValid: (
-      userUlid: UserUlid,
-      options?: EnsureOptions
-    ) => Effect.Effect<Serving.ValidToken, EnsureError>
+    readonly ensureValid: (userUlid: UserUlid, options?: EnsureOptions) => Effect.Effect<ValidToken, EnsureError>
+    /**
+     * The same look at once, by the clock that was there when the layer was built: the token if it is fresh and this process
+     * has read it not long ago. Otherwise nothing, and so once in five minutes for a token that is handed out, which has to
+     * be noted: then ask `ensureValid`.
+     */
+    readonly peek: (userUlid: UserUlid, options?: Pick<EnsureOptions, "handsOut">) => ValidToken | undefined
     /** Refreshes a token that is expiring soon or expired, any token if forced; `refreshed` says whether it did. */
     readonly refresh: Refresh
     /** Cal.com refused this token: compares it with the stored one, refreshes if that can help, and advises. */
@@ -204,7 +208,31 @@ export const makeWith = (
 
     const handingOut = yield* HandedOut.make({ storage, now: client.now })
     const handedOut = (userUlid: UserUlid) =>
-      Effect.suspend(() => handingOut.note(userUlid, Option.getOrUndefined(memory.get(userUlid))?.row.handedOutAt))
+      Effect.flatMap(client.now, (now) => {
+        const entry = Option.getOrUndefined(memory.get(userUlid))
+        if (entry !== undefined) entry.warm.notedAt = now
+        return handingOut.note(userUlid, entry?.row.handedOutAt)
+      })
+
+    const clock = yield* Effect.clock
+    /** Most of all questions end here. */
+    const look = (userUlid: UserUlid, handsOut: boolean | undefined) => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const warm = memory.warm.get(userUlid)
+      if (warm === undefined || !(now >= warm.from && now < warm.until)) return undefined
+      const calNow = now + client.unsafeTimeOffset()
+      const isGood = calNow < warm.freshUntil && (handsOut === false || calNow - warm.notedAt < HandedOut.precision)
+      return isGood ? warm : undefined
+    }
+
+    const ensureValid = Effect.fn("CalTokens.ensureValid")(function* (userUlid: UserUlid, options?: EnsureOptions) {
+      const token =
+        options?.forceRefresh === true
+          ? yield* serving.force(userUlid)
+          : yield* serving.serve(yield* reader.load(userUlid))
+      if (options?.handsOut !== false) yield* handedOut(userUlid)
+      return token
+    })
 
     const info = (entry: Memory.Entry) =>
       Effect.map(client.now, (now): ConnectionInfo => {
@@ -256,14 +284,13 @@ export const makeWith = (
       })
 
     return CalTokens.of({
-      ensureValid: Effect.fn("CalTokens.ensureValid")(function* (userUlid, options) {
-        const token =
-          options?.forceRefresh === true
-            ? yield* serving.force(userUlid)
-            : yield* serving.serve(yield* reader.load(userUlid))
-        if (options?.handsOut !== false) yield* handedOut(userUlid)
-        return token
-      }),
+      ensureValid: (userUlid, options) =>
+        Effect.suspend(() => {
+          const warm = options?.forceRefresh === true ? undefined : look(userUlid, options?.handsOut)
+          return warm === undefined ? ensureValid(userUlid, options) : warm.exit
+        }),
+
+      peek: (userUlid, options) => look(userUlid, options?.handsOut)?.token,
 
       // What a reissue alone may fail with is in the second of its two types.
       refresh: Effect.fn("CalTokens.refresh")(function* (userUlid: UserUlid, options?: RefreshOptions) {

@@ -106,16 +106,25 @@ export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
 export const freshness = (pair: TokenPair, now: number, windows: Windows): Freshness => {
   const left = pair.accessTokenExpiresAt - now
   if (!(left > 0)) return "expired"
-  const lifetime = lifetimeMillis(pair)
-  const margin = (window: Duration.Duration, fraction: number) =>
-    Option.match(lifetime, {
-      onNone: () => Duration.toMillis(window),
-      onSome: (millis) => Math.min(Duration.toMillis(window), millis * fraction)
-    })
-  if (left <= margin(windows.due, windows.dueFraction)) return "due"
-  if (left <= margin(windows.soon, windows.soonFraction)) return "expiringSoon"
+  if (left <= margin(pair, windows.due, windows.dueFraction)) return "due"
+  if (left <= margin(pair, windows.soon, windows.soonFraction)) return "expiringSoon"
   return "fresh"
 }
+
+/** How long before its expiry a window of a token begins, in milliseconds. */
+const margin = (pair: TokenPair, window: Duration.Duration, fraction: number): number =>
+  Option.match(lifetimeMillis(pair), {
+    onNone: () => Duration.toMillis(window),
+    onSome: (millis) => Math.min(Duration.toMillis(window), millis * fraction)
+  })
+
+/** Until when (Cal.com's time, milliseconds, not included) a token is `fresh`: the same as {@link freshness}, known in advance. */
+export const freshUntil = (pair: TokenPair, windows: Windows): number =>
+  // In whole milliseconds, so that no rounding moves it.
+  pair.accessTokenExpiresAt -
+  Math.floor(
+    Math.max(0, margin(pair, windows.due, windows.dueFraction), margin(pair, windows.soon, windows.soonFraction))
+  )
 
 /** Whether the access token is past its expiry (or exactly at it) at `now`. */
 export const isExpired = (pair: TokenPair, now: number): boolean => !(pair.accessTokenExpiresAt > now)

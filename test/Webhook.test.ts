@@ -106,7 +106,7 @@ const world = Effect.gen(function* () {
       yield* Webhook.layer({ url, secret: Redacted.make(secret), pollInterval }).pipe(
         Layer.provide([
           Layer.succeed(TokenStorage.TokenStorage, { ...storage, log }),
-          Layer.mock(CalTokens, { changes: Stream.never })
+          Layer.mock(CalTokens, { changes: Stream.never, peek: () => undefined })
         ]),
         Layer.provide(recorded.layer),
         Layer.buildWithScope(scope)
@@ -194,7 +194,7 @@ it.scopedLive("a receiver's own library accepts it", () =>
     const { revoke, storage } = yield* world
     yield* Webhook.run({ url: Redacted.make(`http://127.0.0.1:${port}`), secret: Redacted.make(secret) }).pipe(
       Effect.provideService(TokenStorage.TokenStorage, storage),
-      Effect.provide(Layer.mock(CalTokens, { changes: Stream.make(undefined as never) }))
+      Effect.provide(Layer.mock(CalTokens, { changes: Stream.make(undefined as never), peek: () => undefined }))
     )
     yield* revoke
     yield* until(() => headers.length > 0)

@@ -24,6 +24,8 @@ const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GM
 export interface CalTime {
   /** Milliseconds since the epoch on Cal.com's clock. */
   readonly now: Effect.Effect<number>
+  /** By how many milliseconds Cal.com's clock is ahead of ours, as far as is known. */
+  readonly unsafeOffset: () => number
   /**
    * Learns the offset from an answer's headers. An answer without a credible date changes nothing, and of two dates that
    * are far from what is known only the second one, if it agrees with the first. `sentAt` is when its request was sent,
@@ -56,6 +58,7 @@ export const make: Effect.Effect<CalTime> = Effect.sync(() => {
 
   return {
     now: Effect.map(Clock.currentTimeMillis, (localNow) => localNow + (known ?? 0)),
+    unsafeOffset: () => known ?? 0,
     observe: (headers, sentAt) =>
       Effect.map(Clock.currentTimeMillis, (localNow) => {
         Option.map(dateOf(headers, localNow), (date) => {

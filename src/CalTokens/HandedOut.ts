@@ -7,8 +7,8 @@ import { LRUCache } from "lru-cache"
 import type { UserUlid } from "../Token.js"
 import type { TokenStorage } from "../TokenStorage.js"
 
-/** An instant that is known to within this is not written anew. */
-const precision = Duration.toMillis("5 minutes")
+/** An instant that is known to within this is not written anew, in milliseconds. */
+export const precision = Duration.toMillis("5 minutes")
 
 /** How long what is written waits for more of its kind, and for a storage that does not answer. */
 const pause = { usual: Duration.seconds(1), afterFailure: Duration.seconds(5) } as const

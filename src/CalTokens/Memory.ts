@@ -8,6 +8,7 @@ import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import { isSameAccessToken, type UserUlid } from "../Token.js"
 import type { Notice, StoredConnection } from "../TokenStorage.js"
+import * as ValidToken from "./ValidToken.js"
 
 export interface Entry {
   readonly row: StoredConnection
@@ -25,10 +26,13 @@ export interface Entry {
   readonly refused: boolean
   /** The pair is newer than the storage's. */
   readonly pending: boolean
+  readonly warm: ValidToken.Warm
 }
 
 export interface Memory {
   readonly get: (userUlid: UserUlid) => Option.Option<Entry>
+  /** What a recent row answers while it is fresh, if there is one that Cal.com has not refused. */
+  readonly warm: ReadonlyMap<UserUlid, ValidToken.Warm>
   /** Whether the entry may be used without asking the storage. */
   readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
   /** The row as the storage itself told it not long ago, whatever is held. */
@@ -57,8 +61,13 @@ export interface Memory {
   readonly release: (row: StoredConnection) => Effect.Effect<void>
 }
 
-export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">): Memory => {
-  const rows = new LRUCache<UserUlid, Entry>({ max: config.memoryMaxEntries })
+export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" | "windows">): Memory => {
+  const rows = new LRUCache<UserUlid, Entry>({
+    max: config.memoryMaxEntries,
+    dispose: (_, userUlid, reason) => {
+      if (reason === "evict" && !holding.has(userUlid)) warm.delete(userUlid)
+    }
+  })
   const holding = new Map<UserUlid, Entry>()
   /** For as long as a refresh of theirs may be under way; the latest will do. */
   const removed = new LRUCache<UserUlid, true>({ max: 1000 })
@@ -71,20 +80,43 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     now - entry.readAt < maxAge && now >= entry.readAt && entry.missed === missed
   const get = (userUlid: UserUlid) => Option.fromNullable(holding.get(userUlid) ?? rows.get(userUlid))
 
+  /**
+   * What all but the first question find: one look into a plain map, at what says itself how long it is good. It is brought up
+   * to date by whatever changes a user's entry.
+   */
+  const warm = new Map<UserUlid, ValidToken.Warm>()
+  const show = (userUlid: UserUlid) => {
+    const entry = holding.get(userUlid) ?? rows.peek(userUlid)
+    if (entry === undefined) return void warm.delete(userUlid)
+    const isGood = !entry.refused && (entry.pending || entry.missed === missed)
+    entry.warm.from = entry.pending ? -Infinity : entry.readAt
+    entry.warm.until = !isGood ? -Infinity : entry.pending ? Infinity : entry.readAt + maxAge
+    warm.set(userUlid, entry.warm)
+  }
+
+  const enter = (entry: Entry, into: Map<UserUlid, Entry> | LRUCache<UserUlid, Entry>): Entry => {
+    into.set(entry.row.userUlid, entry)
+    show(entry.row.userUlid)
+    return entry
+  }
+
+  const warmOf = (row: StoredConnection) => ValidToken.warm(row, config.windows)
+
   const put = (row: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
       const known = rows.get(row.userUlid)
       if (known !== undefined && numberOf(known.row) > numberOf(row) && known.learnedAt >= askedAt) return known
       const refused = isRefused(known, row)
       const readAt = known !== undefined && known.heard > numberOf(row) ? -Infinity : now
-      const entry: Entry = { ...unheard, row, readAt, learnedAt: now, missed, refused, pending: false }
-      rows.set(row.userUlid, entry)
+      const fresh = { ...unheard, row, readAt, learnedAt: now, missed, refused, pending: false, warm: warmOf(row) }
+      const entry = enter(fresh, rows)
       removed.delete(row.userUlid)
       return holding.get(row.userUlid) ?? entry
     })
 
   return {
     get,
+    warm,
     isRecent: (entry) => at((now) => entry.pending || isFresh(entry, now)),
     confirmed: (userUlid) =>
       at((now) => {
@@ -95,48 +127,53 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries">)
     adopt: (row) =>
       Effect.suspend(() => {
         holding.delete(row.userUlid)
+        show(row.userUlid)
         return put(row)
       }).pipe(counted),
     touch: (userUlid) =>
       at((now) => {
         const known = rows.get(userUlid)
-        if (known !== undefined) rows.set(userUlid, { ...known, readAt: now, missed, assumed: true })
+        if (known !== undefined) enter({ ...known, readAt: now, missed, assumed: true }, rows)
       }),
     outdate: (notice) => {
       if (notice._tag === "Missed") {
         missed++
+        // Those that are held stay.
+        for (const userUlid of warm.keys()) show(userUlid)
         return
       }
       const known = rows.peek(notice.userUlid)
       const heard = notice.version ?? Infinity
       if (known === undefined || numberOf(known.row) >= heard) return
-      rows.set(notice.userUlid, { ...known, readAt: -Infinity, heard: Math.max(heard, known.heard) })
+      enter({ ...known, readAt: -Infinity, heard: Math.max(heard, known.heard) }, rows)
     },
     markRefused: (userUlid, version) =>
       Effect.sync(() => {
         for (const entries of [rows, holding]) {
           const known = entries.get(userUlid)
-          if (known?.row.version === version) entries.set(userUlid, { ...known, refused: true })
+          if (known?.row.version === version) enter({ ...known, refused: true }, entries)
         }
       }),
     remove: (userUlid) =>
       Effect.sync(() => {
         rows.delete(userUlid)
         holding.delete(userUlid)
+        warm.delete(userUlid)
         removed.set(userUlid, true)
       }).pipe(counted),
     isRemoved: (userUlid) => removed.has(userUlid),
     hold: (row) =>
       at((now) => {
         const refused = isRefused(rows.peek(row.userUlid), row)
-        const entry: Entry = { ...unheard, row, readAt: now, learnedAt: now, missed, refused, pending: true }
-        holding.set(row.userUlid, entry)
-        return entry
+        const held = { ...unheard, row, readAt: now, learnedAt: now, missed, refused, pending: true, warm: warmOf(row) }
+        return enter(held, holding)
       }).pipe(counted),
     isHolding: () => holding.size > 0,
     release: (row) =>
       Effect.sync(() => {
-        if (holding.get(row.userUlid)?.row === row) holding.delete(row.userUlid)
+        if (holding.get(row.userUlid)?.row !== row) return
+        holding.delete(row.userUlid)
+        show(row.userUlid)
       }).pipe(counted)
   }
 }

@@ -10,6 +10,7 @@ import { reauthorizationRequired } from "./Ending.js"
 import type { Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 import * as Serving from "./Serving.js"
+import { valid, type ValidToken } from "./ValidToken.js"
 
 export interface Refusal {
   readonly accessToken: Redacted.Redacted
@@ -24,7 +25,7 @@ export interface Refusal {
 
 export type Advice = Data.TaggedEnum<{
   /** Send the request once more with this token, after the delay. */
-  Retry: { readonly token: Serving.ValidToken; readonly delay: Duration.Duration }
+  Retry: { readonly token: ValidToken; readonly delay: Duration.Duration }
   /** No refresh can cure it: Cal.com's answer is the caller's. */
   GiveUp: {}
 }>
@@ -32,7 +33,7 @@ export const Advice = Data.taggedEnum<Advice>()
 
 const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
-const retry = (token: Serving.ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
+const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
 
 export const make = ({
   client,
@@ -63,7 +64,7 @@ export const make = ({
     if (isCurrent && isExpired) yield* memory.markRefused(userUlid, entry.row.version)
     const isDead = isExpired || Serving.isDead(entry, now)
     if (isCurrent && !isDead && isYoung(entry.row.pair, now, config.youngToken)) {
-      return retry(Serving.valid(entry.row, false), config.youngTokenDelay)
+      return retry(valid(entry.row, false), config.youngTokenDelay)
     }
     if (refusal.isSecond === true) return Advice.GiveUp()
     if (!isCurrent) return retry(yield* serving.serve(entry))
@@ -71,7 +72,7 @@ export const make = ({
     const terminal = reauthorizationRequired(entry.row)
     if (terminal !== undefined) return retry(yield* serving.giveUp(entry, terminal))
     return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
-      Effect.map((row) => retry(Serving.valid(row, true))),
+      Effect.map((row) => retry(valid(row, true))),
       Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
     )
   })

@@ -1,5 +1,5 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
-import { Clock, Duration, Effect, Option, type Redacted } from "effect"
+import { Clock, Duration, Effect, Option } from "effect"
 import { freshness, isExpired, isSameAccessToken, isSamePair, type UserUlid } from "../Token.js"
 import type { CalClient } from "../CalClient.js"
 import type { Wait } from "../Fibers/Deadline.js"
@@ -22,26 +22,7 @@ import type { Flight } from "./Flight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 import * as Untold from "./Untold.js"
-
-/** An access token that Cal.com accepts, as far as anybody can know. */
-export interface ValidToken {
-  readonly accessToken: Redacted.Redacted
-  /** Milliseconds since the epoch, in Cal.com's time. */
-  readonly expiresAt: number
-  /** Grows with every stored pair. */
-  readonly version: number
-  /** Whether this call was answered by a refresh, its own or one it joined. */
-  readonly refreshed: boolean
-  /** When it makes sense to force a refresh again, where too many have just been. */
-  readonly retryAfter?: Duration.Duration | undefined
-}
-
-export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
-  accessToken: row.pair.accessToken,
-  expiresAt: row.pair.accessTokenExpiresAt,
-  version: row.version,
-  refreshed
-})
+import { valid, type ValidToken } from "./ValidToken.js"
 
 /** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
 export const isDead = (entry: Entry, now: number) => entry.refused || isExpired(entry.row.pair, now)

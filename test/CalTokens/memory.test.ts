@@ -6,6 +6,7 @@ import * as Memory from "../../src/CalTokens/Memory.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox, layer as layerSandbox } from "../../src/Sandbox.js"
 import type { UserUlid } from "../../src/Token.js"
+import { defaults } from "../../src/TokenConfig.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import { StorageTap } from "../support/StorageTap.js"
@@ -31,7 +32,7 @@ it.effect("a cooldown that is over is not remembered for ever", () =>
 
 it.effect("memory holds `memoryMaxEntries`, and every pair that is not stored", () =>
   Effect.gen(function* () {
-    const memory = Memory.make({ memoryMaxAge: Duration.seconds(5), memoryMaxEntries: 100 })
+    const memory = Memory.make({ ...defaults, memoryMaxAge: Duration.seconds(5), memoryMaxEntries: 100 })
     const row = yield* Effect.map(World.run(Effect.zipRight(World.connectManaged(), World.stored())), (row) => row)
     for (const userUlid of users(50)) yield* memory.hold({ ...row, userUlid })
     for (const userUlid of users(5000)) yield* memory.put({ ...row, userUlid })

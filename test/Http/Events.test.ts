@@ -36,7 +36,7 @@ const serve = (
     const context = yield* Server.layer({ host: "127.0.0.1", port: 0 }, HttpService.layer).pipe(
       Layer.provide([
         Layer.succeed(TokenStorage.TokenStorage, storage),
-        Layer.mock(CalTokens, { changes }),
+        Layer.mock(CalTokens, { changes, peek: () => undefined }),
         Layer.succeed(EventFeed.EventConfig, { ...EventFeed.defaults, ...options })
       ]),
       Layer.provide(layerServices),

@@ -321,6 +321,7 @@ export const make = (world: World, patience: number): Cal => {
           oauth2: Clients.make({ clientId: oauth2ClientId, isPublic: false })
         },
         now: calTime.now,
+        unsafeTimeOffset: calTime.unsafeOffset,
         observeDate: calTime.observe,
         rateLimit: () => Effect.succeedNone,
         fingerprint: () => (hasWrongSecret ? "wrong" : "right"),

@@ -45,7 +45,7 @@ export const fakes = (tokens: Partial<Tokens>, answer: (sent: Sent) => Response 
   const layer = CalApi.layer.pipe(
     Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
     Layer.provide(Layer.succeed(HttpClient.HttpClient, http)),
-    Layer.provideMerge(Layer.mock(CalTokens, { changes: Stream.never, ...tokens }))
+    Layer.provideMerge(Layer.mock(CalTokens, { changes: Stream.never, peek: () => undefined, ...tokens }))
   )
   return { sent, layer }
 }

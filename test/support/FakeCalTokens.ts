@@ -50,6 +50,7 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
       advise: (...next) => Ref.set(advices, next)
     }).pipe(
       Context.add(CalTokens, {
+        peek: () => undefined,
         ensureValid: (userUlid) =>
           Ref.update(ensured, (all) => [...all, userUlid]).pipe(
             Effect.zipRight(Effect.flatten(Ref.get(token))),

@@ -142,6 +142,7 @@ export const layerServices = Layer.unwrapEffect(
     return Layer.mergeAll(
       KeyRing.layerEphemeral,
       Layer.mock(CalTokens, {
+        peek: () => undefined,
         ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
         connect: (...args) => answer("connect", args, Effect.succeed(info)),
@@ -176,6 +177,7 @@ export const layerServices = Layer.unwrapEffect(
         clients: { managed: Clients.make({ clientId: "managed" }), oauth2: Clients.make(fakeClient) },
         fingerprint: () => "fake",
         now: Clock.currentTimeMillis,
+        unsafeTimeOffset: () => 0,
         createManagedUser: (...args) =>
           answer(
             "createManagedUser",

@@ -1,0 +1,50 @@
+/** What a caller is answered: made when a row is remembered, so that whoever asks while it is fresh costs a look. */
+import { type Duration, Exit, type Redacted } from "effect"
+import { freshUntil, type Windows } from "../Token.js"
+import type { StoredConnection } from "../TokenStorage.js"
+
+/** An access token that Cal.com accepts, as far as anybody can know. */
+export interface ValidToken {
+  readonly accessToken: Redacted.Redacted
+  /** Milliseconds since the epoch, in Cal.com's time. */
+  readonly expiresAt: number
+  /** Grows with every stored pair. */
+  readonly version: number
+  /** Whether this call was answered by a refresh, its own or one it joined. */
+  readonly refreshed: boolean
+  /** When it makes sense to force a refresh again, where too many have just been. */
+  readonly retryAfter?: Duration.Duration | undefined
+}
+
+export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
+  accessToken: row.pair.accessToken,
+  expiresAt: row.pair.accessTokenExpiresAt,
+  version: row.version,
+  refreshed
+})
+
+/** The answer while a row is fresh. */
+export interface Warm {
+  readonly token: ValidToken
+  /** The same as an effect. */
+  readonly exit: Exit.Exit<ValidToken>
+  /** Until when the token is fresh, in Cal.com's time, in milliseconds. */
+  readonly freshUntil: number
+  /** From when until when the row is recent, by our clock, in milliseconds. */
+  from: number
+  until: number
+  /** When it was last noted that the token was handed out, in Cal.com's time, in milliseconds. */
+  notedAt: number
+}
+
+export const warm = (row: StoredConnection, windows: Windows): Warm => {
+  const token = valid(row, false)
+  return {
+    token,
+    exit: Exit.succeed(token),
+    freshUntil: freshUntil(row.pair, windows),
+    from: -Infinity,
+    until: -Infinity,
+    notedAt: row.handedOutAt ?? -Infinity
+  }
+}
