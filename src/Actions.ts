@@ -178,16 +178,14 @@ export const make = (options: Options = {}): Actions => {
           }))
         )
       ),
-    ensureValidCalToken: (userUlid, forceRefresh = false) =>
-      guard.act("ensureValidCalToken", userUlid, (act) =>
-        act.run(
-          Effect.map(validToken(act, "ensureValid", forceRefresh), (token) => ({
-            success: true as const,
-            accessToken: Redacted.value(token.accessToken),
-            expiresAt: iso(token.expiresAt)
-          }))
-        )
-      ),
+    ensureValidCalToken: (userUlid, forceRefresh = false) => {
+      const fresh = forceRefresh === true ? undefined : guard.peek(userUlid)
+      return fresh === undefined
+        ? guard.act("ensureValidCalToken", userUlid, (act) =>
+            act.run(Effect.map(validToken(act, "ensureValid", forceRefresh), toCalToken))
+          )
+        : Promise.resolve(toCalToken(fresh))
+    },
     updateCalTokens: (userUlid, input) =>
       guard.act("updateCalTokens", userUlid, (act) =>
         act.run(
@@ -233,6 +231,15 @@ export const make = (options: Options = {}): Actions => {
     isFailure,
     dispose: guard.dispose
   }
+}
+
+/** Made once of each: a fresh token is asked for at every request. */
+const expiries = new WeakMap<ValidToken, string>()
+
+const toCalToken = (token: ValidToken): CalToken => {
+  const expiresAt = expiries.get(token) ?? iso(token.expiresAt)
+  expiries.set(token, expiresAt)
+  return { success: true, accessToken: Redacted.value(token.accessToken), expiresAt }
 }
 
 const changedBy = (act: Guard.Act<never>) => (token: ValidToken) => {

@@ -2,8 +2,8 @@
  * What surrounds an action on behalf of a user: may the caller do it, and what is to be told afterwards. Both are
  * functions of the application and run in the caller's asynchronous context, where its cookies and request store are.
  */
-import { Effect, Either, Stream } from "effect"
-import { CalTokens } from "../CalTokens.js"
+import { Context, Effect, Either, Stream } from "effect"
+import { CalTokens, type ValidToken } from "../CalTokens.js"
 import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
@@ -26,6 +26,8 @@ export interface Act<R> {
 }
 
 export interface Guard<R> {
+  /** A user's token, if nobody has to be asked or told and it is there and fresh. */
+  readonly peek: (userUlid: string) => ValidToken | undefined
   /** Carries out an action for a user whose id is well-formed and for whom the caller may act. */
   readonly act: <A>(name: string, userUlid: unknown, body: (act: Act<R>) => Promise<A>) => Promise<A | Failure.Failure>
   /** Runs an effect that concerns no user. */
@@ -79,6 +81,11 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
   }
 
   return {
+    // What is no user of this spelling is nobody's key there.
+    peek: (userUlid) => {
+      const services = hooks.authorize === undefined ? runner.services() : undefined
+      return services && Context.get(services, CalTokens).peek(userUlid as UserUlid)
+    },
     act: async (name, value, body) => {
       const user = Effect.runSync(Effect.either(TokenInput.userUlid(value)))
       if (Either.isLeft(user)) return runner.refuse({ name }, Failure.fromError(user.left))

@@ -3,7 +3,7 @@
  * once and never rejects. While it runs something, the process does not end.
  */
 import { AsyncResource } from "node:async_hooks"
-import { Cause, Effect, Exit, Fiber, FiberId, LogLevel, Option, Runtime } from "effect"
+import { Cause, type Context, Effect, Exit, Fiber, FiberId, LogLevel, Option, Runtime } from "effect"
 import { levelOf } from "../ErrorFacts.js"
 import * as KeepAlive from "../Fibers/KeepAlive.js"
 import { isTokenError, type TokenError } from "../TokenError.js"
@@ -17,6 +17,8 @@ export interface Operation {
 }
 
 export interface Runner<R> {
+  /** The services, once they are built and until they are disposed of. */
+  readonly services: () => Context.Context<R> | undefined
   /** Resolves to the effect's value, or to a failure that has been logged. */
   readonly run: <A>(operation: Operation, effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
   /** Logs a failure that arose outside of an effect, for a reason that only the log is told, and hands it back. */
@@ -98,6 +100,7 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
   }
 
   return {
+    services: () => built?.context,
     run: async (operation, effect) => {
       const release = KeepAlive.hold()
       try {
