@@ -304,7 +304,7 @@ const notConfigured = () =>
   Effect.fail(
     new CalClientMisconfigured({
       clientId: noClient,
-      reason: "connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL"
+      reason: "connecting through OAuth2 is not configured: it needs an OAuth2 client with a redirect URL"
     })
   )
 

@@ -168,7 +168,7 @@ export class TokenUnreadable extends Schema.TaggedError<TokenUnreadable>()("Toke
   reason: Schema.String
 }) {
   override get message() {
-    return `The stored tokens of user ${this.userUlid} cannot be decrypted (${this.reason}): check CAL_TOKENS_ENCRYPTION_KEYS.`
+    return `The stored tokens of user ${this.userUlid} cannot be decrypted (${this.reason}): check the encryption keys.`
   }
 }
 

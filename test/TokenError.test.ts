@@ -81,7 +81,7 @@ const examples: { readonly [Tag in TokenError.TokenError["_tag"]]: readonly [Tok
     ],
     TokenUnreadable: [
       new TokenError.TokenUnreadable({ userUlid, reason: "unknown key k2" }),
-      `The stored tokens of user ${userUlid} cannot be decrypted (unknown key k2): check CAL_TOKENS_ENCRYPTION_KEYS.`,
+      `The stored tokens of user ${userUlid} cannot be decrypted (unknown key k2): check the encryption keys.`,
       {}
     ]
   }

@@ -35,9 +35,9 @@ export const resolve = (
       ? client.clients.managed.choose(wanted.clientId)
       : client.clients.oauth2.choose(wanted.clientId)
     if (Option.isNone(chosen)) {
-      const variable = isManaged ? "CAL_CLIENT_ID" : "CAL_OAUTH_CLIENT_ID"
+      const needed = isManaged ? "a platform client" : "an OAuth2 client"
       return yield* Effect.fail(
-        new InvalidInput({ field: "kind", expected: `needs a client of that kind: set ${variable}` })
+        new InvalidInput({ field: "kind", expected: `needs ${needed}, and none is configured` })
       )
     }
     const { clientId } = chosen.value

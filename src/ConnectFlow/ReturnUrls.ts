@@ -54,7 +54,7 @@ export const check = (allowed: ReadonlyArray<string>, text: string): Effect.Effe
     return Effect.fail(
       new InvalidInput({
         field: "returnTo",
-        expected: "must be a plain URL, without user and fragment, below one of CAL_TOKENS_RETURN_URLS"
+        expected: "must be a plain URL, without user and fragment, below one of the allowed return URLs"
       })
     )
   }

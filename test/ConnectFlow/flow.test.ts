@@ -108,7 +108,7 @@ describe("the authorize URL", () => {
       assert.match(url, /^https:\/\/app\.cal\.eu\/auth\/oauth2\/authorize\?x=1&client_id=/)
       assert.notInclude(url, "app.example")
       const error = yield* Effect.flip(flow.begin(user(), { returnTo: "https://evil.example/settings" }))
-      assert.include(error.message, "CAL_TOKENS_RETURN_URLS")
+      assert.include(error.message, "allowed return URLs")
       assert.strictEqual(error._tag, "InvalidInput")
     })
   )
@@ -126,7 +126,7 @@ describe("the authorize URL", () => {
         ] as ReadonlyArray<Effect.Effect<unknown, TokenError>>) {
           const error = yield* Effect.flip(call)
           assert.strictEqual(error._tag, "CalClientMisconfigured")
-          assert.match(error.message, /CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL/)
+          assert.match(error.message, /needs an OAuth2 client with a redirect URL/)
         }
         assert.deepInclude(yield* flow.comeBack(new URLSearchParams("code=c&state=s")), { problem: "unknownState" })
       }

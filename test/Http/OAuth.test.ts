@@ -253,7 +253,7 @@ describe("the endpoints", () => {
         assert.strictEqual(status, 502)
         assert.match(
           String(json["error"]),
-          /^Connecting through OAuth2 is not configured: set CAL_OAUTH_CLIENT_ID and CAL_OAUTH_REDIRECT_URL\.$/
+          /^Connecting through OAuth2 is not configured: it needs an OAuth2 client with a redirect URL\.$/
         )
         assert.strictEqual((yield* send("GET", `${callback}?code=c&state=s`)).status, 400)
       }).pipe(Effect.provide(layerWith(layer, [], FlowStorage.layerMemory, { client })))

@@ -71,7 +71,7 @@ const keepListening = (options: Options, hear: (notice: Notice) => void) => {
     Effect.forever,
     Effect.catchTag("Pooled", () =>
       Effect.logInfo(
-        "Not listening for notifications of the database: the connection leads through a pooler. News of other processes takes seconds; an address past the pooler in DATABASE_DIRECT_URL makes it travel at once"
+        "Not listening for notifications of the database: the connection leads through a pooler. News of other processes takes seconds; a direct URL of the database, past the pooler, makes it travel at once"
       )
     )
   )

@@ -304,7 +304,7 @@ describe.skipIf(!PgBouncer.isInstalled)("behind PgBouncer (skipped where it is n
         const storage = yield* processAt(url)
         assert.strictEqual(yield* Effect.timeout(Stream.runCount(storage.notices), "10 seconds"), 0)
         assert.strictEqual(lines.length, 1)
-        assert.match(lines[0] ?? "", /level=INFO .*pooler.*DATABASE_DIRECT_URL/)
+        assert.match(lines[0] ?? "", /level=INFO .*pooler.*direct URL/)
         yield* storage.connect({ userUlid, connection, pair: Fixture.pair("one") })
       })
     )
