@@ -73,7 +73,6 @@ export interface Settings {
     /** Unset: pretty on a terminal, JSON otherwise. */
     readonly format: Option.Option<"pretty" | "json" | "logfmt">
   }
-  readonly otlpEndpoint: Option.Option<string>
   /** Where users who have to reconnect are told of. */
   readonly webhook: Option.Option<Webhook.Options>
   /** Stack traces in logs. */
@@ -142,7 +141,6 @@ const each = {
   NO_PROXY: Variable.read("NO_PROXY", Variable.hosts),
   LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
   LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
-  OTEL_EXPORTER_OTLP_ENDPOINT: Variable.read("OTEL_EXPORTER_OTLP_ENDPOINT", Variable.browserUrl),
   NODE_ENV: Variable.read("NODE_ENV", Variable.text)
 }
 
@@ -175,7 +173,6 @@ export const config: Config.Config<Settings> = variables.pipe(
         returnUrls: returnUrlsOf(it),
         trustedProxies: Option.getOrElse(it.CAL_TOKENS_TRUSTED_PROXIES, none),
         log: { level: logLevels[Option.getOrElse(it.LOG_LEVEL, () => "info" as const)], format: it.LOG_FORMAT },
-        otlpEndpoint: it.OTEL_EXPORTER_OTLP_ENDPOINT,
         webhook: yield* webhookOf(it),
         development: Option.contains(it.NODE_ENV, "development")
       }

@@ -33,7 +33,6 @@ describe("settings", () => {
         returnUrls: [],
         trustedProxies: [],
         log: { level: LogLevel.Info, format: Option.none() },
-        otlpEndpoint: Option.none(),
         webhook: Option.none(),
         development: false
       })
@@ -101,7 +100,6 @@ describe("settings", () => {
         CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/8,::1",
         LOG_LEVEL: "DEBUG",
         LOG_FORMAT: "json",
-        OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
         CAL_TOKENS_WEBHOOK_URL: "https://u:SECRET@app.example/hooks?k=SECRET",
         CAL_TOKENS_WEBHOOK_SECRET: webhookSecret,
         HTTPS_PROXY: "http://u:SECRET@proxy.example:3128",
@@ -148,7 +146,6 @@ describe("settings", () => {
           returnUrls: ["https://a.example/back?x=1"],
           trustedProxies: ["10.0.0.0/8", "::1"],
           log: { level: LogLevel.Debug, format: Option.some("json") },
-          otlpEndpoint: Option.some("http://collector:4318"),
           webhook: Option.some({
             url: Redacted.make("https://u:SECRET@app.example/hooks?k=SECRET"),
             secret: Redacted.make(webhookSecret)
