@@ -8,7 +8,7 @@ import { Config, type ConfigError, Data, Duration, Effect, Either, LogLevel, Opt
 import type * as CalClient from "./CalClient.js"
 import type * as Proxies from "./CalHttp/Proxies.js"
 import * as ClientsFile from "./Environment/ClientsFile.js"
-import * as Variable from "./Environment/Variable.js"
+import * as Form from "./Environment/Form.js"
 import * as ApiKeys from "./ApiKeys.js"
 import * as KeyRing from "./KeyRing.js"
 import type * as Webhook from "./Webhook.js"
@@ -90,7 +90,7 @@ const logLevels = {
   none: LogLevel.None
 } as const
 
-const keyList: Variable.Form<Redacted.Redacted> = {
+const keyList: Form.Form<Redacted.Redacted> = {
   expected: "id:base64(32 bytes)[,id:…]",
   parse: (text) => {
     const keys = Redacted.make(text)
@@ -106,42 +106,42 @@ export type ServiceSettings = Pick<Settings, "cal" | "proxies" | "returnUrls">
 
 /** Every variable by itself. */
 const each = {
-  PORT: Variable.read("PORT", Variable.integer(0, 65_535)),
-  HOST: Variable.read("HOST", Variable.host),
-  DATABASE_URL: Variable.readSecret("DATABASE_URL", Variable.postgresUrl),
-  DATABASE_DIRECT_URL: Variable.readSecret("DATABASE_DIRECT_URL", Variable.postgresUrl),
-  DATABASE_POOL_SIZE: Variable.read("DATABASE_POOL_SIZE", Variable.integer(1, 1000)),
-  DATABASE_STATEMENT_TIMEOUT: Variable.read("DATABASE_STATEMENT_TIMEOUT", Variable.duration),
-  DATABASE_CONNECT_TIMEOUT: Variable.read("DATABASE_CONNECT_TIMEOUT", Variable.duration),
-  CAL_TOKENS_DATA_DIR: Variable.read("CAL_TOKENS_DATA_DIR", Variable.path),
-  CAL_TOKENS_DEMO: Variable.read("CAL_TOKENS_DEMO", Variable.flag),
-  CAL_API_URL: Variable.read("CAL_API_URL", Variable.secureUrl),
-  CAL_API_ALLOW_HTTP: Variable.read("CAL_API_ALLOW_HTTP", Variable.flag),
-  CAL_CLIENT_ID: Variable.read("CAL_CLIENT_ID", Variable.identifier),
-  CAL_CLIENT_SECRET: Variable.readSecret("CAL_CLIENT_SECRET", Variable.clientSecret),
-  CAL_OAUTH_CLIENT_ID: Variable.read("CAL_OAUTH_CLIENT_ID", Variable.identifier),
-  CAL_OAUTH_CLIENT_SECRET: Variable.readSecret("CAL_OAUTH_CLIENT_SECRET", Variable.clientSecret),
-  CAL_OAUTH_REDIRECT_URL: Variable.read("CAL_OAUTH_REDIRECT_URL", Variable.browserUrl),
-  CAL_OAUTH_AUTHORIZE_URL: Variable.read("CAL_OAUTH_AUTHORIZE_URL", Variable.secureUrl),
-  CAL_OAUTH_SCOPES: Variable.read("CAL_OAUTH_SCOPES", Variable.scopes),
-  CAL_TOKENS_CLIENTS_FILE: Variable.readFile("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form),
-  CAL_TOKENS_ENCRYPTION_KEYS: Variable.readSecret(KeyRing.variable, keyList),
-  CAL_TOKENS_API_KEYS: Variable.readSecret("CAL_TOKENS_API_KEYS", ApiKeys),
-  CAL_TOKENS_ALLOWED_ORIGINS: Variable.read("CAL_TOKENS_ALLOWED_ORIGINS", Variable.list(Variable.origin)),
-  CAL_TOKENS_ATOMS_MAX_AGE: Variable.read("CAL_TOKENS_ATOMS_MAX_AGE", Variable.period),
-  CAL_TOKENS_RETURN_URLS: Variable.read("CAL_TOKENS_RETURN_URLS", Variable.list(Variable.browserUrl)),
-  CAL_TOKENS_TRUSTED_PROXIES: Variable.read("CAL_TOKENS_TRUSTED_PROXIES", Variable.list(Variable.network)),
-  CAL_TOKENS_WEBHOOK_URL: Variable.readSecret("CAL_TOKENS_WEBHOOK_URL", Variable.hookUrl),
-  CAL_TOKENS_WEBHOOK_SECRET: Variable.readSecret("CAL_TOKENS_WEBHOOK_SECRET", Variable.hookSecret),
-  https_proxy: Variable.readSecret("https_proxy", Variable.proxyUrl),
-  HTTPS_PROXY: Variable.readSecret("HTTPS_PROXY", Variable.proxyUrl),
-  http_proxy: Variable.readSecret("http_proxy", Variable.proxyUrl),
-  HTTP_PROXY: Variable.readSecret("HTTP_PROXY", Variable.proxyUrl),
-  no_proxy: Variable.read("no_proxy", Variable.hosts),
-  NO_PROXY: Variable.read("NO_PROXY", Variable.hosts),
-  LOG_LEVEL: Variable.read("LOG_LEVEL", Variable.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
-  LOG_FORMAT: Variable.read("LOG_FORMAT", Variable.oneOf("pretty", "json", "logfmt")),
-  NODE_ENV: Variable.read("NODE_ENV", Variable.text)
+  PORT: Form.read("PORT", Form.integer(0, 65_535)),
+  HOST: Form.read("HOST", Form.host),
+  DATABASE_URL: Form.readSecret("DATABASE_URL", Form.postgresUrl),
+  DATABASE_DIRECT_URL: Form.readSecret("DATABASE_DIRECT_URL", Form.postgresUrl),
+  DATABASE_POOL_SIZE: Form.read("DATABASE_POOL_SIZE", Form.integer(1, 1000)),
+  DATABASE_STATEMENT_TIMEOUT: Form.read("DATABASE_STATEMENT_TIMEOUT", Form.duration),
+  DATABASE_CONNECT_TIMEOUT: Form.read("DATABASE_CONNECT_TIMEOUT", Form.duration),
+  CAL_TOKENS_DATA_DIR: Form.read("CAL_TOKENS_DATA_DIR", Form.path),
+  CAL_TOKENS_DEMO: Form.read("CAL_TOKENS_DEMO", Form.flag),
+  CAL_API_URL: Form.read("CAL_API_URL", Form.secureUrl),
+  CAL_API_ALLOW_HTTP: Form.read("CAL_API_ALLOW_HTTP", Form.flag),
+  CAL_CLIENT_ID: Form.read("CAL_CLIENT_ID", Form.identifier),
+  CAL_CLIENT_SECRET: Form.readSecret("CAL_CLIENT_SECRET", Form.clientSecret),
+  CAL_OAUTH_CLIENT_ID: Form.read("CAL_OAUTH_CLIENT_ID", Form.identifier),
+  CAL_OAUTH_CLIENT_SECRET: Form.readSecret("CAL_OAUTH_CLIENT_SECRET", Form.clientSecret),
+  CAL_OAUTH_REDIRECT_URL: Form.read("CAL_OAUTH_REDIRECT_URL", Form.browserUrl),
+  CAL_OAUTH_AUTHORIZE_URL: Form.read("CAL_OAUTH_AUTHORIZE_URL", Form.secureUrl),
+  CAL_OAUTH_SCOPES: Form.read("CAL_OAUTH_SCOPES", Form.scopes),
+  CAL_TOKENS_CLIENTS_FILE: Form.readFile("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form),
+  CAL_TOKENS_ENCRYPTION_KEYS: Form.readSecret(KeyRing.variable, keyList),
+  CAL_TOKENS_API_KEYS: Form.readSecret("CAL_TOKENS_API_KEYS", ApiKeys),
+  CAL_TOKENS_ALLOWED_ORIGINS: Form.read("CAL_TOKENS_ALLOWED_ORIGINS", Form.list(Form.origin)),
+  CAL_TOKENS_ATOMS_MAX_AGE: Form.read("CAL_TOKENS_ATOMS_MAX_AGE", Form.period),
+  CAL_TOKENS_RETURN_URLS: Form.read("CAL_TOKENS_RETURN_URLS", Form.list(Form.browserUrl)),
+  CAL_TOKENS_TRUSTED_PROXIES: Form.read("CAL_TOKENS_TRUSTED_PROXIES", Form.list(Form.network)),
+  CAL_TOKENS_WEBHOOK_URL: Form.readSecret("CAL_TOKENS_WEBHOOK_URL", Form.hookUrl),
+  CAL_TOKENS_WEBHOOK_SECRET: Form.readSecret("CAL_TOKENS_WEBHOOK_SECRET", Form.hookSecret),
+  https_proxy: Form.readSecret("https_proxy", Form.proxyUrl),
+  HTTPS_PROXY: Form.readSecret("HTTPS_PROXY", Form.proxyUrl),
+  http_proxy: Form.readSecret("http_proxy", Form.proxyUrl),
+  HTTP_PROXY: Form.readSecret("HTTP_PROXY", Form.proxyUrl),
+  no_proxy: Form.read("no_proxy", Form.hosts),
+  NO_PROXY: Form.read("NO_PROXY", Form.hosts),
+  LOG_LEVEL: Form.read("LOG_LEVEL", Form.oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))),
+  LOG_FORMAT: Form.read("LOG_FORMAT", Form.oneOf("pretty", "json", "logfmt")),
+  NODE_ENV: Form.read("NODE_ENV", Form.text)
 }
 
 const variables = Config.all(each)
@@ -198,15 +198,15 @@ export const fingerprint = (): string =>
 export const loadServices: Effect.Effect<ServiceSettings, StartError> = loading(services)
 
 const missing = (name: string, when: string, expected: string) =>
-  Either.left(Variable.invalid(name, `is required ${when}: ${expected}`))
+  Either.left(Form.invalid(name, `is required ${when}: ${expected}`))
 
 const webhookOf = (it: Variables): Either.Either<Option.Option<Webhook.Options>, ConfigError.ConfigError> => {
   const webhook = Option.all({ url: it.CAL_TOKENS_WEBHOOK_URL, secret: it.CAL_TOKENS_WEBHOOK_SECRET })
   const half = Option.isNone(webhook) ? firstSet(it, "CAL_TOKENS_WEBHOOK_URL", "CAL_TOKENS_WEBHOOK_SECRET") : undefined
   if (half === undefined) return Either.right(webhook)
   return half === "CAL_TOKENS_WEBHOOK_URL"
-    ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Variable.hookSecret.expected)
-    : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Variable.hookUrl.expected)
+    ? missing("CAL_TOKENS_WEBHOOK_SECRET", `with ${half}`, Form.hookSecret.expected)
+    : missing("CAL_TOKENS_WEBHOOK_URL", `with ${half}`, Form.hookUrl.expected)
 }
 
 const returnUrlsOf = (it: Variables): ReadonlyArray<string> => Option.getOrElse(it.CAL_TOKENS_RETURN_URLS, () => [])
@@ -247,7 +247,7 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
     if (firstSet(it, "CAL_CLIENT_ID", "CAL_OAUTH_CLIENT_ID", "CAL_TOKENS_CLIENTS_FILE") !== undefined) {
       const apiUrl = Option.getOrElse(it.CAL_API_URL, () => calApiUrl)
       if (isTooOpen(it, apiUrl)) {
-        return yield* Either.left(Variable.invalid("CAL_API_URL", `must be ${Variable.secureUrl.expected}`))
+        return yield* Either.left(Form.invalid("CAL_API_URL", `must be ${Form.secureUrl.expected}`))
       }
       return Cal.Client({
         database: yield* databaseOf(it),
@@ -276,7 +276,7 @@ const calOf = (it: Variables): Either.Either<Cal, ConfigError.ConfigError> =>
 /** What nobody sets who only wants to look: whoever did forgot the client, and would be given a demo open to others. */
 const signOfDeployment = (it: Variables): string | undefined => {
   if (Option.contains(it.NODE_ENV, "production")) return "NODE_ENV=production"
-  if (Option.exists(it.HOST, (host) => !Variable.isLoopback(host))) return "a HOST that others reach"
+  if (Option.exists(it.HOST, (host) => !Form.isLoopback(host))) return "a HOST that others reach"
   return firstSet(it, "DATABASE_URL", "CAL_API_URL", "CAL_TOKENS_ENCRYPTION_KEYS", "CAL_TOKENS_API_KEYS")
 }
 
@@ -292,7 +292,7 @@ const oauth2Of = (
       clientSecret: Option.getOrUndefined(it.CAL_OAUTH_CLIENT_SECRET),
       redirectUrl: Option.getOrUndefined(it.CAL_OAUTH_REDIRECT_URL),
       authorizeUrl: yield* authorizeUrlOf(it, apiUrl, it.CAL_OAUTH_AUTHORIZE_URL, (problem) =>
-        Variable.invalid("CAL_OAUTH_AUTHORIZE_URL", problem)
+        Form.invalid("CAL_OAUTH_AUTHORIZE_URL", problem)
       ),
       scopes: Option.getOrUndefined(it.CAL_OAUTH_SCOPES)
     }
@@ -302,7 +302,7 @@ const oauth2Of = (
 const othersOf = (it: Variables, apiUrl: string, file: ClientsFile.Clients) =>
   Either.gen(function* () {
     const wrong = (place: ReadonlyArray<PropertyKey>) => (problem: string) =>
-      Variable.wrongIn("CAL_TOKENS_CLIENTS_FILE", `${ClientsFile.placeOf(place)} ${problem}`)
+      Form.wrongIn("CAL_TOKENS_CLIENTS_FILE", `${ClientsFile.placeOf(place)} ${problem}`)
     const taken = new Set([it.CAL_CLIENT_ID, it.CAL_OAUTH_CLIENT_ID].flatMap(Option.toArray))
     for (const kind of ["managed", "oauth2"] as const) {
       for (const [index, { clientId }] of file[kind].entries()) {
@@ -324,7 +324,7 @@ const othersOf = (it: Variables, apiUrl: string, file: ClientsFile.Clients) =>
   })
 
 const isTooOpen = (it: Variables, url: string) =>
-  Variable.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
+  Form.isPlaintext(url) && !Option.contains(it.CAL_API_ALLOW_HTTP, true)
 
 /** Cal.com runs twice, and nobody who consented at the one is known at the other. */
 const twinOf = (url: string) => /(?:^|\.)(cal\.(?:com|eu))$/.exec(new URL(url).hostname)?.[1]
@@ -347,7 +347,7 @@ const authorizeUrlOf = (
         )
       : Either.right(`https://app.${twin}/auth/oauth2/authorize`)
   }
-  if (isTooOpen(it, given.value)) return Either.left(wrong(`must be ${Variable.secureUrl.expected}`))
+  if (isTooOpen(it, given.value)) return Either.left(wrong(`must be ${Form.secureUrl.expected}`))
   return twinOf(given.value) === twin
     ? Either.right(given.value)
     : Either.left(wrong("must be at the same Cal.com as CAL_API_URL (cal.com, cal.eu or your own)"))

@@ -8,7 +8,7 @@ import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
 import * as Services from "../Environment/Services.js"
-import * as Variable from "../Environment/Variable.js"
+import * as Form from "../Environment/Form.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
 import * as AtomsTokens from "../Http/AtomsTokens.js"
@@ -122,7 +122,7 @@ const announceService = Layer.effectDiscard(
     const { address } = yield* HttpServer.HttpServer
     if (address._tag === "UnixAddress") return yield* Effect.logInfo(`Listening on ${address.path}`)
     yield* Effect.logInfo(`Listening on ${addressOf(address.hostname, address.port)}`)
-    if (!Variable.isLoopback(address.hostname)) {
+    if (!Form.isLoopback(address.hostname)) {
       yield* Effect.logInfo("Other machines reach this address without TLS: let them come through a proxy that has it")
     }
   })

@@ -10,10 +10,10 @@
  * ```
  */
 import { Either, ParseResult, Schema } from "effect"
-import * as Variable from "./Variable.js"
+import * as Form from "./Form.js"
 
 /** Read like a variable. */
-const field = <A>({ expected, parse }: Variable.Form<A>, textOf = (value: unknown) => value) =>
+const field = <A>({ expected, parse }: Form.Form<A>, textOf = (value: unknown) => value) =>
   Schema.transformOrFail(
     Schema.Unknown,
     Schema.declare((value: unknown): value is A => value !== undefined),
@@ -35,16 +35,16 @@ const joined = (separator: string) => (value: unknown) =>
     : value
 
 const managed = Schema.Struct({
-  clientId: field(Variable.identifier),
-  clientSecret: field(Variable.clientSecret, joined(","))
+  clientId: field(Form.identifier),
+  clientSecret: field(Form.clientSecret, joined(","))
 })
 
 const oauth2 = Schema.Struct({
-  clientId: field(Variable.identifier),
-  clientSecret: Schema.optionalWith(field(Variable.clientSecret, joined(",")), { exact: true }),
-  redirectUrl: field(Variable.browserUrl),
-  authorizeUrl: Schema.optionalWith(field(Variable.secureUrl), { exact: true }),
-  scopes: Schema.optionalWith(field(Variable.scopes, joined(" ")), { exact: true })
+  clientId: field(Form.identifier),
+  clientSecret: Schema.optionalWith(field(Form.clientSecret, joined(",")), { exact: true }),
+  redirectUrl: field(Form.browserUrl),
+  authorizeUrl: Schema.optionalWith(field(Form.secureUrl), { exact: true }),
+  scopes: Schema.optionalWith(field(Form.scopes, joined(" ")), { exact: true })
 })
 
 const listOf = <A, I>(client: Schema.Schema<A, I>) =>
@@ -63,7 +63,7 @@ export type Clients = Required<typeof Clients.Type>
 
 const decode = Schema.decodeUnknownEither(Clients, { onExcessProperty: "error" })
 
-export const form: Variable.Form<Clients> = {
+export const form: Form.Form<Clients> = {
   expected: `JSON, {"managed":[…],"oauth2":[…]}`,
   parse: (text) =>
     Either.try({ try: (): unknown => JSON.parse(text), catch: () => "what stands must be JSON" }).pipe(

@@ -3,11 +3,11 @@ import { Effect, Layer, Redacted } from "effect"
 import { Client } from "pg"
 import type * as CalClient from "../CalClient.js"
 import type { Database } from "../Environment.js"
-import * as Variable from "./Variable.js"
+import * as Form from "./Form.js"
 
 /** The warnings of these settings. */
 export const warnings = (database: Database, { apiUrl }: CalClient.Options): ReadonlyArray<string> => [
-  ...(Variable.isPlaintext(apiUrl)
+  ...(Form.isPlaintext(apiUrl)
     ? ["CAL_API_URL is http (CAL_API_ALLOW_HTTP=1): tokens and client secrets can be read on the way to Cal.com"]
     : []),
   ...(database._tag === "Postgres" && isOpen(database.url)
@@ -22,7 +22,7 @@ export const warnings = (database: Database, { apiUrl }: CalClient.Options): Rea
 const isOpen = (url: Redacted.Redacted): boolean => {
   try {
     const { host, ssl } = new Client({ connectionString: Redacted.value(url) })
-    return ssl === false && !host.startsWith("/") && !Variable.isLoopback(host)
+    return ssl === false && !host.startsWith("/") && !Form.isLoopback(host)
   } catch {
     return false
   }
