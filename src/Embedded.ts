@@ -10,7 +10,7 @@ import type { PGlite, Results } from "@electric-sql/pglite"
 import { Reactivity } from "@effect/experimental"
 import { SqlClient, type SqlConnection, SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Config, type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
+import { type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
 import * as Lock from "./Embedded/Lock.js"
 import * as Private from "./Embedded/Private.js"
 import * as KeyRing from "./KeyRing.js"
@@ -101,18 +101,9 @@ export const make = (
 export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, EmbeddedError> =>
   Layer.provide(Layer.scoped(SqlClient.SqlClient, make(options)), Reactivity.layer)
 
-/**
- * The keys for an embedded database: `CAL_TOKENS_ENCRYPTION_KEYS` if it is set, else a key that is made once and kept
- * beside the data, in a file for its owner only.
- */
+/** A key for an embedded database that nobody gave one: it is made once and kept beside the data, for its owner only. */
 export const layerKeys = (directory: string): Layer.Layer<KeyRing.KeyRing, EmbeddedError | ConfigError.ConfigError> =>
-  Layer.unwrapEffect(
-    Effect.flatMap(Config.option(Config.redacted(KeyRing.variable)), (configured) =>
-      configured._tag === "Some"
-        ? Effect.succeed(KeyRing.layer(configured.value))
-        : Effect.map(keysIn(directory), KeyRing.layer)
-    )
-  )
+  Layer.unwrapEffect(Effect.map(keysIn(directory), KeyRing.layer))
 
 const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedError> =>
   Effect.gen(function* () {

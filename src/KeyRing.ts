@@ -62,8 +62,8 @@ export interface Key {
   readonly secret: Redacted.Redacted<Buffer>
 }
 
-/** The variable that holds the keys. */
-export const variable = "CAL_TOKENS_ENCRYPTION_KEYS"
+/** The form of a list of keys, for people. */
+export const expected = "id:base64(32 bytes)[,id:…]"
 
 /** Reads `id:base64(32 bytes)[,id:…]`. A failure says in one line what is wrong and never shows a key. */
 export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> => {
@@ -72,7 +72,7 @@ export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> 
     .split(",")
     .map((entry) => entry.trim())
   for (const [index, entry] of entries.entries()) {
-    const fault = (what: string) => Either.left(`${variable}: entry ${index + 1} ${what}; expected ${form}`)
+    const fault = (what: string) => Either.left(`entry ${index + 1} ${what}; expected ${form}`)
     const colon = entry.indexOf(":")
     if (entry === "") return fault("is empty")
     if (colon < 0) return fault("has no key id")
@@ -87,10 +87,10 @@ export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> 
     keys.push({ id, secret: Redacted.make(secret) })
   }
   const [first, ...rest] = keys
-  return first === undefined ? Either.left(`${variable} is empty; expected ${form}`) : Either.right([first, ...rest])
+  return first === undefined ? Either.left(`is empty; expected ${form}`) : Either.right([first, ...rest])
 }
 
-/** A new ring of one key, in the form of the variable. */
+/** A new ring of one key, in the same form. */
 export const generateKeys: Effect.Effect<Redacted.Redacted> = Effect.sync(() => {
   const secret = randomBytes(32)
   return Redacted.make(`k${randomBytes(4).toString("hex")}:${secret.toString("base64")}`)
@@ -169,19 +169,17 @@ export const layerEphemeral: Layer.Layer<KeyRing> = Layer.sync(KeyRing, () =>
   make([{ id: "ephemeral", secret: Redacted.make(randomBytes(32)) }])
 )
 
-/** The ring with keys in the form of the variable. */
+/** The ring with keys in that form. */
 export const layer = (keys: Redacted.Redacted): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   layerConfig(Config.succeed(keys))
 
-/** The ring with keys from configuration, `CAL_TOKENS_ENCRYPTION_KEYS` unless told otherwise. */
-export const layerConfig = (
-  config: Config.Config<Redacted.Redacted> = Config.redacted(variable)
-): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
+/** The ring with keys from configuration. */
+export const layerConfig = (config: Config.Config<Redacted.Redacted>): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   Layer.effect(
     KeyRing,
     Effect.flatMap(config, (text) =>
       Either.match(parseKeys(text), {
-        onLeft: (message) => Effect.fail(ConfigError.InvalidData([variable], message)),
+        onLeft: (message) => Effect.fail(ConfigError.InvalidData(["encryptionKeys"], message)),
         onRight: (keys) => Effect.succeed(make(keys))
       })
     )
@@ -191,7 +189,7 @@ const version = "v1"
 const algorithm = "aes-256-gcm"
 const nonceBytes = 12
 const tagBytes = 16
-const form = "id:base64(32 bytes)[,id:…], the first key writes, for example from `openssl rand -base64 32`"
+const form = `${expected}, the first key writes, for example from \`openssl rand -base64 32\``
 
 /** What a ciphertext is bound to, its purpose first. */
 type Owner = readonly [purpose: Binding["purpose"] | "flow", ...ReadonlyArray<string>]

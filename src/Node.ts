@@ -3,10 +3,12 @@
  */
 import { Duration, Effect, Layer, Option, type Redacted } from "effect"
 import type * as CalClient from "./CalClient.js"
+import { defaultApiUrl } from "./CalClient/Requests.js"
 import { Proxies } from "./CalHttp/Proxies.js"
 import * as ConnectFlow from "./ConnectFlow.js"
 import * as Environment from "./Environment.js"
 import * as Services from "./Environment/Services.js"
+import * as Variables from "./Environment/Variables.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as Sessions from "./Sessions.js"
 
@@ -55,18 +57,19 @@ const wired = (
  * the refresh rules are those of `TokenConfig` where this is built.
  */
 export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls = [] }: Options) => {
-  const { connectTimeout, directUrl, poolSize = 10, startWithin, statementTimeout, url } = database
+  const { connectTimeout, directUrl, poolSize, startWithin, statementTimeout, url } = database
+  const { DATABASE_CONNECT_TIMEOUT, DATABASE_POOL_SIZE, DATABASE_STATEMENT_TIMEOUT } = Variables.all
   return wired(
     Environment.Database.Postgres({
       url,
       directUrl: Option.fromNullable(directUrl),
       encryptionKeys,
-      poolSize,
-      statementTimeout: Duration.decode(statementTimeout ?? Duration.seconds(5)),
-      connectTimeout: Duration.decode(connectTimeout ?? Duration.seconds(5))
+      poolSize: poolSize ?? DATABASE_POOL_SIZE.default,
+      statementTimeout: Duration.decode(statementTimeout ?? DATABASE_STATEMENT_TIMEOUT.default),
+      connectTimeout: Duration.decode(connectTimeout ?? DATABASE_CONNECT_TIMEOUT.default)
     }),
-    { ...cal, apiUrl: cal.apiUrl ?? Environment.calApiUrl },
-    { proxies, returnUrls, startWithin: Duration.decode(startWithin ?? Duration.zero) }
+    { ...cal, apiUrl: cal.apiUrl ?? defaultApiUrl },
+    { proxies, returnUrls, ...(startWithin === undefined ? {} : { startWithin: Duration.decode(startWithin) }) }
   )
 }
 

@@ -2,6 +2,7 @@ import { createDecipheriv, createHmac, hkdfSync } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import {
   Cause,
+  Config,
   ConfigProvider,
   Context,
   Effect,
@@ -254,14 +255,10 @@ describe("key rings", () => {
   for (const [what, [keys, says]] of Object.entries(refused)) {
     it.effect(`refuse ${what} in one line that shows no key`, () =>
       Effect.gen(function* () {
-        const exit = yield* Effect.exit(
-          Effect.scoped(Layer.build(KeyRing.layerConfig())).pipe(
-            Effect.withConfigProvider(ConfigProvider.fromMap(new Map([[KeyRing.variable, keys]])))
-          )
-        )
+        const exit = yield* Effect.exit(Effect.scoped(Layer.build(KeyRing.layer(Redacted.make(keys)))))
         assert(Exit.isFailure(exit))
         const text = Cause.pretty(exit.cause)
-        assert.include(text, "CAL_TOKENS_ENCRYPTION_KEYS")
+        assert.include(text, "encryptionKeys")
         assert.include(text, says)
         assert.notInclude(text, secret.slice(0, 12))
         assert.notInclude(String(Cause.squash(exit.cause)), "\n")
@@ -269,10 +266,13 @@ describe("key rings", () => {
     )
   }
 
-  it.effect("name the variable when it is missing", () =>
+  it.effect("come from whatever configuration is named", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(KeyRing.layerConfig())))
-      assert.include(JSON.stringify(error), "CAL_TOKENS_ENCRYPTION_KEYS")
+      const build = Effect.scoped(Layer.build(KeyRing.layerConfig(Config.redacted("MY_KEYS"))))
+      assert.include(JSON.stringify(yield* Effect.flip(build)), "MY_KEYS")
+      const given = ConfigProvider.fromMap(new Map([["MY_KEYS", keyOf("mine", 1)]]))
+      const { ids } = Context.get(yield* Effect.withConfigProvider(build, given), KeyRing.KeyRing)
+      assert.deepStrictEqual(ids, ["mine"])
     }).pipe(Effect.withConfigProvider(ConfigProvider.fromMap(new Map())))
   )
 })

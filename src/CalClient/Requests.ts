@@ -24,6 +24,9 @@ export interface OAuth2Client {
   readonly scopes?: ReadonlyArray<string> | undefined
 }
 
+/** Cal.com's own API. */
+export const defaultApiUrl = "https://api.cal.com/v2"
+
 export interface Options {
   /** Base of Cal.com's API, with its version: `https://api.cal.com/v2`. */
   readonly apiUrl: string

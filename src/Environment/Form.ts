@@ -1,82 +1,15 @@
-/** Single environment variables: an optional text of a known form. A refusal names the form and never shows the text. */
-import * as Fs from "node:fs"
+/** Forms of text: what people are told to write, and how it is read. A refusal names the form and never shows the text. */
 import { isIP } from "node:net"
-import { Config, ConfigError, Duration, Either, Option, Redacted } from "effect"
+import { Duration, Either, LogLevel, Option, Redacted } from "effect"
 import type { ClientSecret } from "../CalClient.js"
 import * as CalPath from "../CalHttp/CalPath.js"
+import * as KeyRing from "../KeyRing.js"
 
 /** A form of text: what people are told to write, and how it is read or what is wrong with it. */
 export interface Form<A> {
   readonly expected: string
   readonly parse: (text: string) => Either.Either<A, string>
 }
-
-/** The variable's value, if it is set and not empty. */
-export const read = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
-  raw(name).pipe(
-    Config.mapOrFail(
-      Option.match({
-        onNone: () => Either.right(Option.none<A>()),
-        onSome: (text) =>
-          Either.mapBoth(form.parse(text), { onLeft: (problem) => invalid(name, problem), onRight: Option.some })
-      })
-    ),
-    Config.withDescription(form.expected)
-  )
-
-/** The same for a secret, which may also stand in a file that `<name>_FILE` names. */
-export const readSecret = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
-  Config.zip(read(name, form), raw(`${name}_FILE`)).pipe(
-    Config.mapOrFail(([value, file]) => {
-      if (Option.isNone(file)) return Either.right(value)
-      if (Option.isSome(value)) return Either.left(invalid(name, `must not be set beside ${name}_FILE`))
-      return Either.flatMap(contentOf(`${name}_FILE`, file.value), (text) =>
-        Either.mapBoth(form.parse(text), {
-          onLeft: (problem) => invalid(`${name}_FILE`, `must name a file whose text is right: it ${problem}`),
-          onRight: Option.some
-        })
-      )
-    })
-  )
-
-/** What stands in a file that the variable names; `form` judges it by its places. */
-export const readFile = <A>(name: string, form: Form<A>): Config.Config<Option.Option<A>> =>
-  raw(name).pipe(
-    Config.mapOrFail(
-      Option.match({
-        onNone: () => Either.right(Option.none<A>()),
-        onSome: (file) =>
-          Either.flatMap(contentOf(name, file), (text) =>
-            Either.mapBoth(form.parse(text), { onLeft: (problem) => wrongIn(name, problem), onRight: Option.some })
-          )
-      })
-    ),
-    Config.withDescription(`a file with ${form.expected}`)
-  )
-
-/** What is wrong in a file that a variable names. */
-export const wrongIn = (name: string, problem: string): ConfigError.ConfigError =>
-  invalid(name, `names a file in which ${problem}`)
-
-const raw = (name: string) =>
-  Config.string(name).pipe(
-    Config.option,
-    Config.map(Option.map((text) => text.trim())),
-    Config.map(Option.filter((text) => text !== ""))
-  )
-
-const contentOf = (name: string, path: string): Either.Either<string, ConfigError.ConfigError> =>
-  Either.try({
-    try: () => Fs.readFileSync(path, "utf8").trim(),
-    catch: (error) => {
-      const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable"
-      return invalid(name, `must name a file that can be read (${code})`)
-    }
-  })
-
-/** A refusal as one line, `<variable> <problem>`. */
-export const invalid = (name: string, problem: string): ConfigError.ConfigError =>
-  ConfigError.InvalidData([name], problem)
 
 const form = <A>(expected: string, parse: (text: string) => Option.Option<A>): Form<A> => ({
   expected,
@@ -148,6 +81,15 @@ export const duration = durationUpTo("10 minutes", 'a duration up to 10 minutes,
 /** For what people do. */
 export const period = durationUpTo("30 days", 'a duration up to 30 days, such as "12 h" or "7 d"')
 
+/** The keys of a ring, which are looked at and kept as text. */
+export const encryptionKeys: Form<Redacted.Redacted> = {
+  expected: KeyRing.expected,
+  parse: (text) => {
+    const keys = Redacted.make(text)
+    return Either.map(KeyRing.parseKeys(keys), () => keys)
+  }
+}
+
 /** As OAuth2 writes them, or with commas; Cal.com adds new ones, so only their form is looked at. */
 export const scopes: Form<ReadonlyArray<string>> = form(
   "a list of scopes such as BOOKING_READ PROFILE_READ",
@@ -164,6 +106,19 @@ export const oneOf = <const A extends string>(...values: ReadonlyArray<A>): Form
   form(`one of ${values.join(", ")}`, (text) =>
     Option.fromNullable(values.find((value) => value === text.toLowerCase()))
   )
+
+export const logLevels = {
+  trace: LogLevel.Trace,
+  debug: LogLevel.Debug,
+  info: LogLevel.Info,
+  warn: LogLevel.Warning,
+  warning: LogLevel.Warning,
+  error: LogLevel.Error,
+  fatal: LogLevel.Fatal,
+  none: LogLevel.None
+} as const
+
+export const logLevel = oneOf(...(Object.keys(logLevels) as Array<keyof typeof logLevels>))
 
 export const flag: Form<boolean> = form("1 or 0", (text) =>
   Option.map(

@@ -1,5 +1,5 @@
 /** What stands behind the HTTP service, by settings: the real Cal.com or the sandbox, PostgreSQL or the embedded one. */
-import { ConfigProvider, Duration, Layer, Option } from "effect"
+import { type Duration, Layer, Option } from "effect"
 import * as CalApi from "../CalApi.js"
 import * as CalClient from "../CalClient.js"
 import * as NodeHttp from "../CalHttp/Node.js"
@@ -15,6 +15,7 @@ import * as Postgres from "../TokenStorage/Postgres.js"
 import * as Demo from "./Demo.js"
 import * as Plaintext from "./Plaintext.js"
 import * as SandboxFile from "./SandboxFile.js"
+import { all } from "./Variables.js"
 
 /** Foreseen failures of a start, as their messages. */
 const toStartError = (error: { readonly message: string }) => new StartError({ message: error.message })
@@ -27,9 +28,7 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
     Layer.provide(Embedded.layer({ directory })),
     Layer.provideMerge(
       Option.match(encryptionKeys, {
-        // The settings have looked at the variable already; an empty one counts as not set.
-        onNone: () =>
-          Layer.provide(Embedded.layerKeys(directory), Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))),
+        onNone: () => Embedded.layerKeys(directory),
         onSome: KeyRing.layer
       })
     )
@@ -38,7 +37,7 @@ const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
 /** The keys come along, for what is signed and not stored. */
 const storage = (
   database: Database,
-  startWithin = Duration.zero
+  startWithin?: Duration.Duration
 ): Layer.Layer<TokenStorage | FlowStorage | KeyRing.KeyRing, StartError> =>
   (database._tag === "Embedded"
     ? embedded(database)
@@ -73,7 +72,7 @@ export const layerCal = (database: Database, options: CalClient.Options, startWi
  * For the demo's users; the service is reached at `url`. The storage comes first: it holds the lock on the directory that
  * the sandbox shares.
  */
-export const layerSandbox = (database: EmbeddedDatabase, url = "http://127.0.0.1:4000") =>
+export const layerSandbox = (database: EmbeddedDatabase, url = `http://${all.HOST.default}:${all.PORT.default}`) =>
   Demo.layerSeed.pipe(
     Layer.mapError(toStartError),
     Layer.provideMerge(CalApi.layer),

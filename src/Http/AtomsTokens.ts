@@ -10,6 +10,7 @@ import { LRUCache } from "lru-cache"
 import { CalClient } from "../CalClient.js"
 import * as Claims from "../CalClient/TokenAnswer/Claims.js"
 import { CalTokens } from "../CalTokens.js"
+import { all } from "../Environment/Variables.js"
 import { hash, isExpired, type UserUlid } from "../Token.js"
 import { TokenConfig } from "../TokenConfig.js"
 import { type EnsureError, ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable } from "../TokenError.js"
@@ -19,7 +20,7 @@ import { PublicLookups } from "./PublicLookups.js"
 
 /** For so long after a server handed out a token of the user, or the user connected, may pages renew theirs. */
 export class MaxAge extends Context.Reference<MaxAge>()("cal-tokens/Http/AtomsMaxAge", {
-  defaultValue: () => Duration.hours(12)
+  defaultValue: () => all.CAL_TOKENS_ATOMS_MAX_AGE.default
 }) {}
 
 /** How long after its expiry the present token of a user still names that user. */

@@ -4,19 +4,7 @@
  */
 import type { PgClient } from "@effect/sql-pg"
 import type { SqlClient } from "@effect/sql"
-import {
-  Config,
-  type ConfigError,
-  Duration,
-  Effect,
-  Either,
-  Layer,
-  Option,
-  Redacted,
-  Schema,
-  type Scope,
-  Stream
-} from "effect"
+import { Duration, Effect, Either, Layer, Option, type Redacted, Schema, type Scope, Stream } from "effect"
 import { KeyRing } from "../KeyRing.js"
 import type { Connection, TokenPair, UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, AttemptError, type TokenUnreadable } from "../TokenError.js"
@@ -35,6 +23,7 @@ import {
 } from "../TokenStorage.js"
 import * as Call from "./Postgres/Call.js"
 import * as ChangeLog from "./Postgres/ChangeLog.js"
+import * as Defaults from "./Postgres/Defaults.js"
 import * as Migrations from "./Postgres/Migrations.js"
 import * as Notifications from "./Postgres/Notifications.js"
 import * as Pool from "./Postgres/Pool.js"
@@ -474,44 +463,14 @@ export const layerConnection = (
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, StorageUnavailable> =>
   Pool.layer({
     url: options.url,
-    poolSize: options.poolSize ?? 10,
-    connectTimeout: Duration.decode(options.connectTimeout ?? Duration.seconds(5)),
-    maxAge: Duration.decode(options.maxAge ?? Duration.seconds(60)),
+    poolSize: options.poolSize ?? Defaults.poolSize,
+    connectTimeout: Duration.decode(options.connectTimeout ?? Defaults.connectTimeout),
+    maxAge: Duration.decode(options.maxAge ?? Defaults.maxAge),
     applicationName: "cal-tokens",
-    startWithin: Duration.decode(options.startWithin ?? Duration.zero)
+    startWithin: Duration.decode(options.startWithin ?? Defaults.startWithin)
   }).pipe(
     Layer.catchAll((error) => Layer.fail(new StorageUnavailable({ operation: "connect", reason: reasonOf(error) })))
   )
-
-/**
- * The storage and its connections from `DATABASE_URL`, `DATABASE_DIRECT_URL` (past a pooler, to hear of other processes'
- * writes), `DATABASE_POOL_SIZE` and `DATABASE_…_TIMEOUT`.
- */
-export const layerConfig: Layer.Layer<
-  TokenStorage | PgClient.PgClient | SqlClient.SqlClient,
-  ConfigError.ConfigError | StorageUnavailable,
-  KeyRing
-> = Layer.unwrapEffect(
-  Effect.map(
-    Config.all({
-      url: Config.redacted("DATABASE_URL"),
-      directUrl: Config.option(Config.redacted("DATABASE_DIRECT_URL")),
-      poolSize: Config.withDefault(Config.integer("DATABASE_POOL_SIZE"), 10),
-      connectTimeout: Config.withDefault(Config.duration("DATABASE_CONNECT_TIMEOUT"), Duration.seconds(5)),
-      statementTimeout: Config.withDefault(Config.duration("DATABASE_STATEMENT_TIMEOUT"), Duration.seconds(5))
-    }),
-    ({ directUrl, ...options }) =>
-      Layer.provideMerge(
-        layer({
-          ...options,
-          listenUrl: Option.getOrElse(Option.filter(directUrl, isSet), () => options.url)
-        }),
-        layerConnection(options)
-      )
-  )
-)
-
-const isSet = (url: Redacted.Redacted) => Redacted.value(url) !== ""
 
 const gone = (userUlid: UserUlid) => ({ userUlid })
 

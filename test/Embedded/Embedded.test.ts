@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Context, Effect, Exit, Fiber, Layer, Option, Redacted, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Option, Redacted, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import * as Embedded from "../../src/Embedded.js"
 import { KeyRing } from "../../src/KeyRing.js"
@@ -11,8 +11,6 @@ import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import { keyOf } from "../support/Keys.js"
 import * as Fixture from "../support/StorageFixture.js"
-
-const withoutVariables = Effect.withConfigProvider(ConfigProvider.fromMap(new Map()))
 
 const makeDirectory = Effect.acquireRelease(
   Effect.promise(() => Fs.mkdtemp(join(tmpdir(), "cal-tokens-embedded-"))),
@@ -45,7 +43,7 @@ describe("a directory", () => {
               Layer.provide(Embedded.layer({ directory })),
               Layer.provide(Embedded.layerKeys(directory))
             )
-          ).pipe(withoutVariables)
+          )
         yield* started(
           Effect.gen(function* () {
             const storage = yield* TokenStorage
@@ -132,7 +130,7 @@ describe("a directory", () => {
             )
           ),
           ({ message }) => message
-        ).pipe(withoutVariables)
+        )
       for (const [name, expected] of [
         ["link", /link is a link; name what it leads to[^\n]*$/],
         ["shared", /shared is open to other users \(mode 755\)[^\n]*chmod 700[^\n]*$/],
@@ -167,21 +165,16 @@ describe("a directory", () => {
     })
   )
 
-  it.scopedLive("has one key, whoever asks first, unless the variable says otherwise", () =>
+  it.scopedLive("has one key, whoever asks first", () =>
     Effect.gen(function* () {
       const directory = yield* makeDirectory
       const keys = Effect.map(Layer.build(Embedded.layerKeys(directory)), Context.get(KeyRing))
-      const [first, ...others] = yield* Effect.all([keys, keys, keys, keys], {
-        concurrency: "unbounded"
-      }).pipe(withoutVariables)
+      const [first, ...others] = yield* Effect.all([keys, keys, keys, keys], { concurrency: "unbounded" })
       const binding = { userUlid: Fixture.newUser().userUlid, purpose: "token-pair" } as const
       const envelope = yield* first.seal(binding, Redacted.make("text"))
       for (const other of others) {
         assert.strictEqual(Redacted.value(yield* other.open(binding, envelope)), "text")
       }
-      const variable = new Map([["CAL_TOKENS_ENCRYPTION_KEYS", keyOf("given", 7)]])
-      const given = yield* Effect.withConfigProvider(keys, ConfigProvider.fromMap(variable))
-      assert.match(yield* given.seal(binding, Redacted.make("text")), /^v1\.given\./)
       assert.strictEqual((yield* Effect.promise(() => Fs.readdir(directory))).length, 1)
     })
   )

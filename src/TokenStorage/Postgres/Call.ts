@@ -2,6 +2,7 @@
 import { SqlClient } from "@effect/sql"
 import { Duration, Effect, type Scope } from "effect"
 import type { StorageUnavailable } from "../../TokenError.js"
+import * as Defaults from "./Defaults.js"
 import * as Functions from "./Functions.js"
 import * as Sql from "./Sql.js"
 
@@ -35,7 +36,7 @@ export const make = (options: Options): Effect.Effect<Driver, never, SqlClient.S
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
     const run = yield* Sql.make
-    const timeout = Duration.decode(options.statementTimeout ?? Duration.seconds(5))
+    const timeout = Duration.decode(options.statementTimeout ?? Defaults.statementTimeout)
     const instantOf = options.clock === "effect" ? (now: number): number | null => Math.floor(now) : () => null
 
     const statement: Driver["statement"] = <A extends object>(operation: string, text: string): CallOf<A> => {

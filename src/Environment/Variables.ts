@@ -1,0 +1,206 @@
+/**
+ * The environment variables of the service: the one table that settings are read by, and that the program's help and the
+ * README's list are made of.
+ */
+import { type Config, Duration, Option } from "effect"
+import * as ApiKeys from "../ApiKeys.js"
+import { defaultApiUrl } from "../CalClient/Requests.js"
+import * as Postgres from "../TokenStorage/Postgres/Defaults.js"
+import * as ClientsFile from "./ClientsFile.js"
+import * as Form from "./Form.js"
+import * as Variable from "./Variable.js"
+
+const server = {
+  PORT: Variable.defaulted("PORT", Form.integer(0, 65_535), {
+    default: 4000,
+    description: "The port to listen on; `0` takes any free one."
+  }),
+  HOST: Variable.defaulted("HOST", Form.host, { default: "127.0.0.1", description: "The address to listen on." }),
+  CAL_TOKENS_DEMO: Variable.defaulted("CAL_TOKENS_DEMO", Form.flag, {
+    default: false,
+    description: "`1` starts the demo on a simulated Cal.com even where something looks like a deployment."
+  }),
+  NODE_ENV: Variable.optional("NODE_ENV", Form.text, {
+    description: "`development` puts stack traces into the log; with `production` no demo starts by mistake."
+  })
+}
+
+const calClient = {
+  CAL_CLIENT_ID: Variable.optional("CAL_CLIENT_ID", Form.identifier, {
+    description: "Your platform client, for managed users."
+  }),
+  CAL_CLIENT_SECRET: Variable.secret("CAL_CLIENT_SECRET", Form.clientSecret, {
+    description: "Its secret, or two (`old,new`) while one replaces the other.",
+    unset: "required with `CAL_CLIENT_ID`"
+  }),
+  CAL_TOKENS_CLIENTS_FILE: Variable.file("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form, {
+    description: "Names a file with more clients, platform and OAuth2 ones."
+  }),
+  CAL_API_URL: Variable.optional("CAL_API_URL", Form.secureUrl, {
+    description: "The base of Cal.com's API, with its version.",
+    unset: `\`${defaultApiUrl}\`; with no client at all, the simulator`
+  }),
+  CAL_API_ALLOW_HTTP: Variable.defaulted("CAL_API_ALLOW_HTTP", Form.flag, {
+    default: false,
+    description:
+      "`1` takes `http` URLs of other machines too, for a Cal.com of your own on a private network; each start warns of it."
+  })
+}
+
+const oauth2 = {
+  CAL_OAUTH_CLIENT_ID: Variable.optional("CAL_OAUTH_CLIENT_ID", Form.identifier, {
+    description: "Your OAuth2 client."
+  }),
+  CAL_OAUTH_CLIENT_SECRET: Variable.secret("CAL_OAUTH_CLIENT_SECRET", Form.clientSecret, {
+    description: "Its secret, or two (`old,new`) while one replaces the other.",
+    unset: "none: a public client, with PKCE"
+  }),
+  CAL_OAUTH_REDIRECT_URL: Variable.optional("CAL_OAUTH_REDIRECT_URL", Form.browserUrl, {
+    description: "The one of its redirect URLs that people come back to: your app's, or this service's callback."
+  }),
+  CAL_OAUTH_AUTHORIZE_URL: Variable.optional("CAL_OAUTH_AUTHORIZE_URL", Form.secureUrl, {
+    description: "The page where people consent, at the same Cal.com as `CAL_API_URL`.",
+    unset: "Cal.com's; required with a Cal.com of your own"
+  }),
+  CAL_OAUTH_SCOPES: Variable.optional("CAL_OAUTH_SCOPES", Form.scopes, {
+    description: "What people are asked to allow. Cal.com requires it of all but old clients."
+  }),
+  CAL_TOKENS_RETURN_URLS: Variable.optional("CAL_TOKENS_RETURN_URLS", Form.list(Form.browserUrl), {
+    description: "Where the connect flow may send browsers back to, with all below."
+  })
+}
+
+const database = {
+  DATABASE_URL: Variable.secret("DATABASE_URL", Form.postgresUrl, {
+    description: "The PostgreSQL that all processes share.",
+    unset: "embedded PGlite, **not for production**"
+  }),
+  DATABASE_DIRECT_URL: Variable.secret("DATABASE_DIRECT_URL", Form.postgresUrl, {
+    description: "Where `DATABASE_URL` leads through a pooler: the way past it, to hear of other processes' refreshes.",
+    unset: "`DATABASE_URL`"
+  }),
+  DATABASE_POOL_SIZE: Variable.defaulted("DATABASE_POOL_SIZE", Form.integer(1, 1000), {
+    default: Postgres.poolSize,
+    description: "At most so many connections of this process."
+  }),
+  DATABASE_STATEMENT_TIMEOUT: Variable.defaulted("DATABASE_STATEMENT_TIMEOUT", Form.duration, {
+    default: Postgres.statementTimeout,
+    description: "How long a statement may take."
+  }),
+  DATABASE_CONNECT_TIMEOUT: Variable.defaulted("DATABASE_CONNECT_TIMEOUT", Form.duration, {
+    default: Postgres.connectTimeout,
+    description: "How long to wait for a connection, a free one or a new one."
+  }),
+  CAL_TOKENS_DATA_DIR: Variable.defaulted("CAL_TOKENS_DATA_DIR", Form.path, {
+    default: ".data",
+    description: "The directory of the embedded database."
+  })
+}
+
+const keys = {
+  CAL_TOKENS_ENCRYPTION_KEYS: Variable.secret("CAL_TOKENS_ENCRYPTION_KEYS", Form.encryptionKeys, {
+    description:
+      "What tokens are sealed with. The first key writes, all read; make one with `openssl rand -base64 32`.",
+    unset: "required with `DATABASE_URL`; the embedded database makes its own"
+  }),
+  CAL_TOKENS_API_KEYS: Variable.secret("CAL_TOKENS_API_KEYS", ApiKeys, {
+    description: "Who may call this service, and for what. No key has `read-token` unless that is said.",
+    unset: "required with a client; the demo makes one"
+  })
+}
+
+const browsers = {
+  CAL_TOKENS_ALLOWED_ORIGINS: Variable.optional("CAL_TOKENS_ALLOWED_ORIGINS", Form.list(Form.origin), {
+    description: "Origins of the pages that use user sessions or Atoms.",
+    unset: "none: user sessions are closed to browsers, the Atoms endpoint is off"
+  }),
+  CAL_TOKENS_ATOMS_MAX_AGE: Variable.defaulted("CAL_TOKENS_ATOMS_MAX_AGE", Form.period, {
+    default: Duration.hours(12),
+    description:
+      "For so long after your server last handed out a token of a user, made a session of theirs, or the user connected, " +
+      "pages may renew theirs."
+  })
+}
+
+const webhook = {
+  CAL_TOKENS_WEBHOOK_URL: Variable.secret("CAL_TOKENS_WEBHOOK_URL", Form.hookUrl, {
+    description: "Where users who have to reconnect are told of."
+  }),
+  CAL_TOKENS_WEBHOOK_SECRET: Variable.secret("CAL_TOKENS_WEBHOOK_SECRET", Form.hookSecret, {
+    description: "What is told there is signed with it.",
+    unset: "required with `CAL_TOKENS_WEBHOOK_URL`"
+  })
+}
+
+const network = {
+  CAL_TOKENS_TRUSTED_PROXIES: Variable.optional("CAL_TOKENS_TRUSTED_PROXIES", Form.list(Form.network), {
+    description: "In front of this service: whose `X-Forwarded-For` is believed, with or without ports."
+  }),
+  HTTPS_PROXY: Variable.inEitherCase("HTTPS_PROXY", (name) =>
+    Variable.secret(name, Form.proxyUrl, {
+      description: "The proxy for calls to Cal.com and webhooks. Also in small letters.",
+      unset: "`HTTP_PROXY`"
+    })
+  ),
+  HTTP_PROXY: Variable.inEitherCase("HTTP_PROXY", (name) =>
+    Variable.secret(name, Form.proxyUrl, {
+      description: "The same for those that go by `http`. Also in small letters."
+    })
+  ),
+  NO_PROXY: Variable.inEitherCase("NO_PROXY", (name) =>
+    Variable.optional(name, Form.hosts, {
+      description: "What is reached without a proxy, with all below; this machine always is. Also in small letters."
+    })
+  )
+}
+
+const logs = {
+  LOG_LEVEL: Variable.defaulted("LOG_LEVEL", Form.logLevel, {
+    default: "info",
+    description: "The least that is logged. Audit lines are written at any level."
+  }),
+  LOG_FORMAT: Variable.optional("LOG_FORMAT", Form.oneOf("pretty", "json", "logfmt"), {
+    description: "How log lines are written.",
+    unset: "pretty on a terminal, JSON otherwise"
+  })
+}
+
+/** For people, in this order. */
+export const groups: ReadonlyArray<{
+  readonly title: string
+  readonly variables: ReadonlyArray<Variable.Variable<unknown>>
+}> = [
+  { title: "Server", variables: Object.values(server) },
+  { title: "Cal.com client", variables: Object.values(calClient) },
+  { title: "OAuth2", variables: Object.values(oauth2) },
+  { title: "Database", variables: Object.values(database) },
+  { title: "Keys", variables: Object.values(keys) },
+  { title: "Browsers", variables: Object.values(browsers) },
+  { title: "Webhook", variables: Object.values(webhook) },
+  { title: "Network", variables: Object.values(network) },
+  { title: "Logs", variables: Object.values(logs) }
+]
+
+/** By their names. Of several that are wrong the first one here is told. */
+export const all = {
+  ...server,
+  ...calClient,
+  ...oauth2,
+  ...database,
+  ...keys,
+  ...browsers,
+  ...webhook,
+  ...network,
+  ...logs
+}
+
+/** What is set, each variable by itself. */
+export const config = Variable.all(all)
+
+export type Values = Config.Config.Success<typeof config>
+
+/** The first of these that is set. */
+export const firstSet = <Name extends keyof Values>(
+  it: { readonly [N in Name]: Option.Option<unknown> },
+  ...names: ReadonlyArray<Name>
+): Name | undefined => names.find((name) => Option.isSome(it[name]))
