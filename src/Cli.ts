@@ -2,6 +2,8 @@
 import * as Fs from "node:fs"
 import { Command } from "@effect/cli"
 import { Cause, Console, Effect, Schema } from "effect"
+import * as Colours from "./Cli/Colours.js"
+import * as Help from "./Cli/Help.js"
 import * as Serve from "./Cli/Serve.js"
 import { StartError } from "./Environment.js"
 import * as Edge from "./Http/Edge.js"
@@ -15,9 +17,7 @@ const version = Effect.sync(() => Fs.readFileSync(new URL("../package.json", imp
 )
 
 const serve = Command.make("serve", {}, () => Serve.serve).pipe(
-  Command.withDescription(
-    "Serve the HTTP API. Settings come from the environment; without a Cal.com client, a demo on a simulated Cal.com."
-  )
+  Command.withDescription("Serve the HTTP API; without a Cal.com client, a demo of it.")
 )
 
 const command = Command.make("cal-tokens").pipe(
@@ -27,9 +27,10 @@ const command = Command.make("cal-tokens").pipe(
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
 export const run = (args: ReadonlyArray<string>) =>
-  Effect.flatMap(version, (version) => Command.run(command, { name: "cal-tokens", version })(args)).pipe(
-    Effect.tapErrorCause(report)
-  )
+  Effect.flatMap(version, (version) => {
+    const footer = args.includes("serve", 2) ? Help.settings : Help.whereSettingsAre
+    return Command.run(command, { name: "cal-tokens", version, footer })(args)
+  }).pipe(Effect.tapErrorCause(report), Colours.whereSeen)
 
 const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   if (Cause.isInterruptedOnly(cause)) return Effect.void

@@ -18,10 +18,10 @@ const server = {
   HOST: Variable.defaulted("HOST", Form.host, { default: "127.0.0.1", description: "The address to listen on." }),
   CAL_TOKENS_DEMO: Variable.defaulted("CAL_TOKENS_DEMO", Form.flag, {
     default: false,
-    description: "`1` starts the demo on a simulated Cal.com even where something looks like a deployment."
+    description: "With `1`, the demo on a simulated Cal.com starts even where something looks like a deployment."
   }),
   NODE_ENV: Variable.optional("NODE_ENV", Form.text, {
-    description: "`development` puts stack traces into the log; with `production` no demo starts by mistake."
+    description: "With `development`, the log has stack traces; with `production`, no demo starts by mistake."
   })
 }
 
@@ -31,7 +31,7 @@ const calClient = {
   }),
   CAL_CLIENT_SECRET: Variable.secret("CAL_CLIENT_SECRET", Form.clientSecret, {
     description: "Its secret, or two (`old,new`) while one replaces the other.",
-    unset: "required with `CAL_CLIENT_ID`"
+    unset: "none; required with `CAL_CLIENT_ID`"
   }),
   CAL_TOKENS_CLIENTS_FILE: Variable.file("CAL_TOKENS_CLIENTS_FILE", ClientsFile.form, {
     description: "Names a file with more clients, platform and OAuth2 ones."
@@ -43,7 +43,7 @@ const calClient = {
   CAL_API_ALLOW_HTTP: Variable.defaulted("CAL_API_ALLOW_HTTP", Form.flag, {
     default: false,
     description:
-      "`1` takes `http` URLs of other machines too, for a Cal.com of your own on a private network; each start warns of it."
+      "With `1`, `http` URLs of other machines will do, for a Cal.com of your own on a private network; each start warns."
   })
 }
 
@@ -56,7 +56,8 @@ const oauth2 = {
     unset: "none: a public client, with PKCE"
   }),
   CAL_OAUTH_REDIRECT_URL: Variable.optional("CAL_OAUTH_REDIRECT_URL", Form.browserUrl, {
-    description: "The one of its redirect URLs that people come back to: your app's, or this service's callback."
+    description:
+      "Where Cal.com sends people back to: one of the client's redirect URLs, of your app or of this service."
   }),
   CAL_OAUTH_AUTHORIZE_URL: Variable.optional("CAL_OAUTH_AUTHORIZE_URL", Form.secureUrl, {
     description: "The page where people consent, at the same Cal.com as `CAL_API_URL`.",
@@ -101,11 +102,11 @@ const keys = {
   CAL_TOKENS_ENCRYPTION_KEYS: Variable.secret("CAL_TOKENS_ENCRYPTION_KEYS", Form.encryptionKeys, {
     description:
       "What tokens are sealed with. The first key writes, all read; make one with `openssl rand -base64 32`.",
-    unset: "required with `DATABASE_URL`; the embedded database makes its own"
+    unset: "none; required with `DATABASE_URL`, and made by the embedded database"
   }),
   CAL_TOKENS_API_KEYS: Variable.secret("CAL_TOKENS_API_KEYS", ApiKeys, {
     description: "Who may call this service, and for what. No key has `read-token` unless that is said.",
-    unset: "required with a client; the demo makes one"
+    unset: "none; required with a client; the demo makes one"
   })
 }
 
@@ -128,7 +129,7 @@ const webhook = {
   }),
   CAL_TOKENS_WEBHOOK_SECRET: Variable.secret("CAL_TOKENS_WEBHOOK_SECRET", Form.hookSecret, {
     description: "What is told there is signed with it.",
-    unset: "required with `CAL_TOKENS_WEBHOOK_URL`"
+    unset: "none; required with `CAL_TOKENS_WEBHOOK_URL`"
   })
 }
 

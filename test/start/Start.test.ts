@@ -42,6 +42,19 @@ describe("a start that cannot succeed", () => {
   })
 })
 
+describe("the help", () => {
+  it.concurrent.each([
+    [["serve", "--help"], /^SETTINGS\n\n[^]*^Server\n\n {2}PORT\n {6}The port[^]*^ {6}Default: 4000\n/m],
+    [["--help"], /\n\nSettings are environment variables: `cal-tokens serve --help` lists them\.\n/]
+  ])("says of settings what there is, without colours where nobody sees them: %s", async (args, expected) => {
+    const program = run(directory, ["dist/program.mjs", ...args])
+    assert.strictEqual(await program.exit, 0)
+    assert.match(program.stdout(), expected)
+    assert.match(program.stdout(), /^[\x20-\x7e…\n]*$/)
+    for (const line of program.stdout().split("\n")) assert.isAtMost(line.length, 80, line)
+  })
+})
+
 const withDatabase = (url: string) => ({
   ...client,
   CAL_TOKENS_API_KEYS: `ops:${key}`,
