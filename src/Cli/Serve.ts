@@ -23,12 +23,21 @@ import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Logging from "./Logging.js"
+import * as Misspelt from "./Misspelt.js"
 
 export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
-  const settings = yield* Environment.load
+  const misspelt = Misspelt.warnings(Object.keys(process.env))
+  // What is missing may be there by another name.
+  const settings = yield* Effect.tapError(Environment.load, () =>
+    Effect.forEach(misspelt, (line) => Console.error(`cal-tokens: ${line}`))
+  )
   yield* tryPort(settings)
   return yield* Layer.launch(
-    application(settings).pipe(Layer.provide(references(settings)), Layer.provide(Logging.layer(settings.log)))
+    application(settings).pipe(
+      Layer.provide(references(settings)),
+      Layer.provide(Layer.effectDiscard(Effect.forEach(misspelt, (line) => Effect.logWarning(line)))),
+      Layer.provide(Logging.layer(settings.log))
+    )
   )
 })
 

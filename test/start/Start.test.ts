@@ -42,6 +42,19 @@ describe("a start that cannot succeed", () => {
   })
 })
 
+it("a start without what has another name says that, too", async () => {
+  const program = serve({ ...client, CAL_TOKEN_API_KEYS: `ops:${key}` })
+  assert.strictEqual(await program.exit, 1)
+  const [warning, error, ...more] = program.stderr().split("\n")
+  assert.strictEqual(
+    warning,
+    "cal-tokens: CAL_TOKEN_API_KEYS is not known and has no effect: is CAL_TOKENS_API_KEYS meant?"
+  )
+  assert.match(error ?? "", /^cal-tokens: CAL_TOKENS_API_KEYS is required with a Cal\.com client: /)
+  assert.deepStrictEqual(more, [""])
+  assert.notMatch(program.stdout() + program.stderr(), /\bSECRET/)
+})
+
 describe("the help", () => {
   it.concurrent.each([
     [["serve", "--help"], /^SETTINGS\n\n[^]*^Server\n\n {2}PORT\n {6}The port[^]*^ {6}Default: 4000\n/m],
@@ -155,12 +168,15 @@ describe("the service", () => {
       CAL_API_URL: "http://calcom.internal:5555/v2",
       CAL_API_ALLOW_HTTP: "1",
       CAL_TOKENS_API_KEYS: `ops:${key}`,
-      CAL_TOKENS_DATA_DIR: Path.join(directory, "open")
+      CAL_TOKENS_DATA_DIR: Path.join(directory, "open"),
+      CAL_TOKENS_ALLOWED_ORIGIN: "https://SECRET.example"
     })
     try {
       const [, port] = await program.until(/"message":"Listening on http:\/\/0\.0\.0\.0:(\d+)"/)
       await program.until(/Other machines reach this address without TLS/)
       await program.until(/"message":"CAL_API_URL is http [^"]*","logLevel":"WARN"/)
+      await program.until(/"message":"CAL_TOKENS_ALLOWED_ORIGIN is not known [^"]*ORIGINS meant\?","logLevel":"WARN"/)
+      assert.notMatch(program.stdout(), /SECRET/)
       program.process.kill("SIGUSR1")
       // A signal is taken before what comes later.
       for (let i = 0; i < 10; i++) {
