@@ -1,0 +1,142 @@
+/** Code, help and README name the same variables. */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { stripVTControlCharacters } from "node:util"
+import { HelpDoc } from "@effect/cli"
+import { assert, describe, it } from "vitest"
+import * as Help from "../../src/Cli/Help.js"
+import * as Variables from "../../src/Environment/Variables.js"
+import { withTable } from "./Settings.js"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const read = (file: string) => Fs.readFileSync(Path.join(root, file), "utf8")
+
+/** The project's files below a directory, without what is installed, built or kept. */
+const below = (directory: string): ReadonlyArray<string> =>
+  Fs.readdirSync(Path.join(root, directory), { withFileTypes: true }).flatMap((entry) => {
+    const path = Path.join(directory, entry.name)
+    if (/^(node_modules|dist|coverage|\.git|\.data)$/.test(entry.name)) return []
+    return entry.isDirectory() ? below(path) : entry.isFile() ? [path] : []
+  })
+
+const sources = below("src")
+const readme = read("README.md")
+const [, configuration = ""] = /^## Configuration\n([^]*?)^## /m.exec(readme) ?? []
+const help = stripVTControlCharacters(HelpDoc.toAnsiText(Help.settings))
+
+const variables = Object.values(Variables.all)
+const names = new Set(variables.flatMap(({ names }) => names))
+
+const like = /\b(?:CAL_(?:TOKENS|CLIENT|OAUTH|API)|DATABASE|LOG)_[A-Z]+(?:_[A-Z]+)*\b/g
+
+/** Where the environment is read, and by which name; `undefined` where the name is computed. */
+const readsOf = (file: string): ReadonlyArray<string | undefined> => {
+  const text = read(file)
+  const direct = Array.from(
+    text.matchAll(/\bprocess\.env\b(?:\.(\w+)|\["(\w+)"\])?/g),
+    ([, dotted, indexed]) => dotted ?? indexed
+  )
+  const configs = Array.from(
+    text.matchAll(
+      /\bConfig\.(?!Config\b|ConfigError\b|all\b|map\w*\b|zip\w*\b|option\b|with\w+\b|unwrap\b|succeed\b)[a-z]\w*\(\s*(?:"(\w+)")?/g
+    ),
+    ([, name]) => name
+  )
+  return [...direct, ...configs]
+}
+
+describe("the README", () => {
+  it("has the table of settings as the code has it: `npm run docs` writes it anew", () => {
+    assert.strictEqual(readme, withTable(readme))
+  })
+
+  it("loses no table without notice", () => {
+    assert.throws(() => withTable(readme.replace("<!-- /variables -->", "")), /marks/)
+  })
+})
+
+describe("each variable", () => {
+  it("that is read is in the table", () => {
+    const computed = new Map<string, number>()
+    const unknown: Array<string> = []
+    for (const file of sources) {
+      for (const name of readsOf(file)) {
+        if (name === undefined) computed.set(file, (computed.get(file) ?? 0) + 1)
+        else if (!names.has(name)) unknown.push(`${file}: ${name}`)
+      }
+    }
+    assert.deepStrictEqual(unknown, [])
+    // By the table's own names, and nowhere else.
+    assert.deepStrictEqual(Object.fromEntries(computed), {
+      "src/Cli/Serve.ts": 1,
+      "src/Environment.ts": 1,
+      "src/Environment/Variable.ts": 1
+    })
+  })
+
+  it("of the table is in the help and in the README, with its default and what it is for", () => {
+    const flowing = help.replace(/\s+/g, " ")
+    for (const { description, form, isSecret, name, unset } of variables) {
+      const plain = (text: string) => text.replace(/`|\*\*/g, "")
+      const title = isSecret ? `${name}, ${name}_FILE` : name
+      assert.include(help, `\n  ${title}\n`)
+      assert.include(flowing, ` ${title} ${plain(description)} Form: ${form} Default: ${plain(unset)} `)
+      assert.include(configuration, `| \`${name}\` | ${unset} | ${description}`)
+    }
+  })
+
+  it("of the table has an effect: it is looked at by whoever judges", () => {
+    const judges = ["src/Environment.ts", "src/Environment/Cal.ts", "src/Environment/Database.ts"].map(read).join("\n")
+    for (const { name } of variables) assert.match(judges, new RegExp(`\\bit\\.${name}\\b`), name)
+  })
+
+  it("is named by settings and doors only: whoever uses the rest may have set none", () => {
+    // The fact sheet of errors is what doors and README say of them.
+    const below = sources.filter((file) => !/^src.(Environment|Cli|Http|Api|Actions|Node|ErrorFacts)\b/.test(file))
+    assert.isAbove(below.length, 100)
+    const said = below.flatMap((file) => {
+      const code = read(file).replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, "")
+      return Array.from(code.matchAll(like), ([name]) => `${file}: ${name}`)
+    })
+    assert.deepStrictEqual(said, [])
+  })
+
+  it("that is named to people exists", () => {
+    const files = [
+      ...["README.md", "SECURITY.md", "CONTRIBUTING.md"],
+      ...sources,
+      ...below("").filter((file) => /(^|\/)(\.env[^/]*|[^/]*compose[^/]*\.ya?ml|Dockerfile[^/]*)$/.test(file))
+    ]
+    const wrong = files.flatMap((file) =>
+      Array.from(read(file).matchAll(like), ([name]) => name)
+        .filter((name) => !names.has(name))
+        .map((name) => `${file}: ${name}`)
+    )
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("that settings are explained with exists, whatever it is called", () => {
+    // A variable of Node's own, scopes of Cal.com's, and a method of HTTP.
+    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "PUT"])
+    const capitals = /(?<![\w/.<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g
+    const quoted = /`([A-Z][A-Z0-9_]{2,})(?:=[^`]*)?`/g
+    const named = [
+      ...Array.from(configuration.matchAll(capitals), ([name]) => name),
+      ...Array.from(configuration.matchAll(quoted), ([, name = ""]) => name),
+      ...Array.from(help.matchAll(capitals), ([name]) => name),
+      ...Array.from(help.matchAll(/^ {2}(\S+)/gm), ([, name = ""]) => name.replace(/,$/, ""))
+    ]
+    assert.isAbove(named.length, 2 * variables.length)
+    assert.deepStrictEqual(
+      [...new Set(named)].filter((name) => !names.has(name) && !others.has(name)),
+      []
+    )
+  })
+})
+
+describe("the help on settings", () => {
+  it("fits for 80 columns", () => {
+    for (const line of help.split("\n")) assert.isAtMost(line.length, 80, line)
+  })
+})
