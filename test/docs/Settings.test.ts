@@ -7,7 +7,6 @@ import { HelpDoc } from "@effect/cli"
 import { assert, describe, it } from "vitest"
 import * as Help from "../../src/Cli/Help.js"
 import * as Variables from "../../src/Environment/Variables.js"
-import { withTable } from "./Settings.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const read = (file: string) => Fs.readFileSync(Path.join(root, file), "utf8")
@@ -45,16 +44,6 @@ const readsOf = (file: string): ReadonlyArray<string | undefined> => {
   )
   return [...direct, ...configs]
 }
-
-describe("the README", () => {
-  it("has the table of settings as the code has it: `npm run docs` writes it anew", () => {
-    assert.strictEqual(readme, withTable(readme))
-  })
-
-  it("loses no table without notice", () => {
-    assert.throws(() => withTable(readme.replace("<!-- /variables -->", "")), /marks/)
-  })
-})
 
 describe("each variable", () => {
   it("that is read is in the table", () => {

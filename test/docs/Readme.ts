@@ -1,0 +1,40 @@
+/** The parts of the README that are made of the code: its tables of settings and of failures. */
+import { facts, type Fact } from "../../src/ErrorFacts.js"
+import { groups } from "../../src/Environment/Variables.js"
+
+const row = (...cells: ReadonlyArray<string>) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`
+
+const variables = () => [
+  row("Variable", "Default", "What for"),
+  "|---|---|---|",
+  ...groups.flatMap(({ title, variables }) => [
+    row(`**${title}**`, "", ""),
+    ...variables.map(({ description, isSecret, name, unset }) =>
+      row(`\`${name}\``, unset, isSecret ? `${description} *Secret.*` : description)
+    )
+  ])
+]
+
+/** Those of a request that is too large are told apart by the status alone. */
+const failures = () => [
+  row("`code`", "HTTP", "What happened", "What to do"),
+  "|---|---|---|---|",
+  ...Object.entries<Fact>(facts).map(([tag, { advice, status, what }]) =>
+    row(
+      `\`${tag === "PayloadTooLarge" ? "InvalidInput" : tag}\``,
+      status === undefined ? "–" : String(status),
+      what,
+      advice
+    )
+  )
+]
+
+const parts = { variables, failures }
+
+/** The text with its parts where their marks are. */
+export const withParts = (text: string): string =>
+  Object.entries(parts).reduce((text, [name, lines]) => {
+    const part = new RegExp(`(<!-- ${name}: [^\\n]* -->\\n)[^]*?(<!-- /${name} -->\\n)`)
+    if (!part.test(text)) throw new Error(`README.md has lost the marks of its table of ${name}`)
+    return text.replace(part, (_, begin: string, end: string) => `${begin}\n${lines().join("\n")}\n\n${end}`)
+  }, text)
