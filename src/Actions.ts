@@ -37,6 +37,7 @@ import { type Failure, isFailure } from "./Actions/Failure.js"
 import * as Guard from "./Actions/Guard.js"
 import * as Request from "./Actions/Request.js"
 import * as Repeat from "./Actions/Repeat.js"
+import * as Together from "./Actions/Together.js"
 import type { CalApi } from "./CalApi.js"
 import { Advice, CalTokens, type ValidToken } from "./CalTokens.js"
 import { iso, type UserUlid } from "./Token.js"
@@ -166,6 +167,12 @@ const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ ope
 export const make = (options: Options = {}): Actions => {
   const guard = Guard.make(options.layer === undefined ? fromEnvironment : Backing.own(options.layer), options)
 
+  const ensure = (userUlid: string, forceRefresh = false) =>
+    guard.act("ensureValidCalToken", userUlid, (act) =>
+      act.run(Effect.map(validToken(act, "ensureValid", forceRefresh), toCalToken))
+    )
+  const together = Together.make<CalToken>(ensure)
+
   return {
     refreshUserCalTokens: (userUlid, forceRefresh = false) =>
       guard.act("refreshUserCalTokens", userUlid, (act) =>
@@ -179,12 +186,10 @@ export const make = (options: Options = {}): Actions => {
         )
       ),
     ensureValidCalToken: (userUlid, forceRefresh = false) => {
-      const fresh = forceRefresh === true ? undefined : guard.peek(userUlid)
-      return fresh === undefined
-        ? guard.act("ensureValidCalToken", userUlid, (act) =>
-            act.run(Effect.map(validToken(act, "ensureValid", forceRefresh), toCalToken))
-          )
-        : Promise.resolve(toCalToken(fresh))
+      const isForced = forceRefresh === true
+      const fresh = isForced ? undefined : guard.peek(userUlid)
+      if (fresh !== undefined) return Promise.resolve(toCalToken(fresh))
+      return guard.isBare && !isForced ? together(userUlid) : ensure(userUlid, isForced)
     },
     updateCalTokens: (userUlid, input) =>
       guard.act("updateCalTokens", userUlid, (act) =>

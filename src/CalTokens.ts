@@ -286,8 +286,13 @@ export const makeWith = (
     return CalTokens.of({
       ensureValid: (userUlid, options) =>
         Effect.suspend(() => {
-          const warm = options?.forceRefresh === true ? undefined : look(userUlid, options?.handsOut)
-          return warm === undefined ? ensureValid(userUlid, options) : warm.exit
+          if (options?.forceRefresh === true) return ensureValid(userUlid, options)
+          const warm = look(userUlid, options?.handsOut)
+          if (warm !== undefined) return warm.exit
+          const joined = serving.joining(userUlid, clock.unsafeCurrentTimeMillis())
+          if (joined === undefined) return ensureValid(userUlid, options)
+          const noted = options?.handsOut === false ? joined : Effect.zipLeft(joined, handedOut(userUlid))
+          return Effect.withSpan(noted, "CalTokens.ensureValid", { captureStackTrace: false })
         }),
 
       peek: (userUlid, options) => look(userUlid, options?.handsOut)?.token,

@@ -26,6 +26,8 @@ export interface Act<R> {
 }
 
 export interface Guard<R> {
+  /** Whether nobody has to be asked before an action, or told after it. */
+  readonly isBare: boolean
   /** A user's token, if nobody has to be asked or told and it is there and fresh. */
   readonly peek: (userUlid: string) => ValidToken | undefined
   /** Carries out an action for a user whose id is well-formed and for whom the caller may act. */
@@ -81,6 +83,7 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
   }
 
   return {
+    isBare: hooks.authorize === undefined && hooks.revalidate === undefined,
     // What is no user of this spelling is nobody's key there.
     peek: (userUlid) => {
       const services = hooks.authorize === undefined ? runner.services() : undefined

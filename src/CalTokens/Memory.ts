@@ -31,6 +31,8 @@ export interface Entry {
 
 export interface Memory {
   readonly get: (userUlid: UserUlid) => Option.Option<Entry>
+  /** An entry that may be used without asking the storage, and that Cal.com has not refused; `now` by our clock. */
+  readonly recent: (userUlid: UserUlid, now: number) => Entry | undefined
   /** What a recent row answers while it is fresh, if there is one that Cal.com has not refused. */
   readonly warm: ReadonlyMap<UserUlid, ValidToken.Warm>
   /** Whether the entry may be used without asking the storage. */
@@ -116,6 +118,12 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 
   return {
     get,
+    recent: (userUlid, now) => {
+      const known = warm.get(userUlid)
+      return known !== undefined && now >= known.from && now < known.until
+        ? (holding.get(userUlid) ?? rows.peek(userUlid))
+        : undefined
+    },
     warm,
     isRecent: (entry) => at((now) => entry.pending || isFresh(entry, now)),
     confirmed: (userUlid) =>

@@ -1,5 +1,5 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
-import { Clock, Duration, Effect, Option } from "effect"
+import { Clock, Duration, Effect, Exit, Option } from "effect"
 import { freshness, isExpired, isSameAccessToken, isSamePair, type UserUlid } from "../Token.js"
 import type { CalClient } from "../CalClient.js"
 import type { Wait } from "../Fibers/Deadline.js"
@@ -168,6 +168,29 @@ export const make = (deps: {
         : Effect.as(untold.tell(entry.row.userUlid, error), valid(latest.row, false))
     })
 
+  const patience = wait(Duration.toMillis(config.callerWait))
+
+  /**
+   * What {@link serve} comes to for whoever finds their token expired and a refresh of it under way: its result, without more
+   * ado. `undefined` for everybody else. `now` is our time.
+   */
+  const joining = (userUlid: UserUlid, now: number): Effect.Effect<ValidToken, EnsureError> | undefined => {
+    // What is not recent is asked for first: a flight may be asleep, and a newer pair stored since. Of one that was refused
+    // another access token is awaited; and whoever has to reconnect is told so meanwhile.
+    const entry = memory.recent(userUlid, now)
+    if (entry === undefined || entry.row.status._tag !== "Active") return undefined
+    if (!isExpired(entry.row.pair, now + client.unsafeTimeOffset())) return undefined
+    const joined = flights.joining(userUlid, patience)
+    return (
+      joined &&
+      Effect.flatMap(joined, (exit) =>
+        Exit.isSuccess(exit)
+          ? Effect.succeed(valid(exit.value, true))
+          : Effect.catchAll(Effect.failCause(exit.cause), (error) => stillValid(entry, error))
+      )
+    )
+  }
+
   /**
    * Any pair stored after the call arrived will do: what is stored at that moment is read first. Where nothing failed and
    * only the number of attempts holds it, what they brought is the answer.
@@ -205,5 +228,5 @@ export const make = (deps: {
       (error) => stillValid(entry, error)
     )
 
-  return { joinForNewer, serve, giveUp, force, reissue, refreshSoon }
+  return { joining, joinForNewer, serve, giveUp, force, reissue, refreshSoon }
 }

@@ -3,7 +3,7 @@
  * the service and callers only await it, so a caller that gives up takes nothing from the others. (Effect's own `cached`,
  * `Cache` and `FiberMap.run` tie the work, or the waiting, to the caller that came first.)
  */
-import { Duration, Effect, type Fiber } from "effect"
+import { Duration, Effect, type Exit, type Fiber } from "effect"
 import type { UserUlid } from "../Token.js"
 import { awaiting, type Deadline, type Wait } from "./Deadline.js"
 import type { Owned } from "./Owned.js"
@@ -14,6 +14,8 @@ export interface SingleFlight<A, E> {
    * the work goes on after that.
    */
   readonly share: (userUlid: UserUlid, work: Effect.Effect<A, E>, wait?: Wait<E>) => Effect.Effect<A, E>
+  /** The same, if shared work runs by now. */
+  readonly joining: (userUlid: UserUlid, wait: Wait<E>) => Effect.Effect<Exit.Exit<A, E>> | undefined
   /** Runs work that answers nobody else, once nothing runs for the user. `wait` as above. */
   readonly alone: <E2>(userUlid: UserUlid, work: Effect.Effect<A, E2>, wait?: Wait<E2>) => Effect.Effect<A, E2>
   /** Starts shared work behind the caller's back, unless something runs for the user. */
@@ -93,6 +95,10 @@ export const make = <A, E>(
 
   return {
     share,
+    joining: (userUlid, wait) => {
+      const flight = running(userUlid)
+      return flight?.isShared === true ? awaiting(deadline, flight.fiber, wait) : undefined
+    },
     alone,
     start: (userUlid, work) =>
       Effect.sync(() => {

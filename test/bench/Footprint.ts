@@ -1,0 +1,34 @@
+/** What users in memory take, and what it takes to import the promise door. Each in a process of its own. */
+import { spawnSync } from "node:child_process"
+import { median, type Row } from "./Row.js"
+
+const child = (script: string, ...flags: ReadonlyArray<string>): number => {
+  const { status, stderr, stdout } = spawnSync(process.execPath, [...flags, "--input-type=module", "-e", script], {
+    encoding: "utf8"
+  })
+  if (status !== 0) throw new Error(stderr)
+  return Number(stdout)
+}
+
+const imported = (specifier: string) => `
+  const begun = performance.now()
+  await import(${JSON.stringify(specifier)})
+  console.log(performance.now() - begun)
+`
+
+const importing: Row = {
+  name: "import",
+  figure: "ms that importing `cal-tokens/actions` takes more than `effect`",
+  target: 150,
+  measure: () => {
+    const [ours, effect] = [new Array<number>(), new Array<number>()]
+    const actions = new URL("../../../dist/Actions.js", import.meta.url).href
+    for (let round = 0; round < 9; round++) {
+      ours.push(child(imported(actions)))
+      effect.push(child(imported("effect")))
+    }
+    return Promise.resolve(median(ours) - median(effect))
+  }
+}
+
+export const rows: ReadonlyArray<Row> = [importing]

@@ -1,0 +1,35 @@
+/**
+ * `npm run bench`: how fast this is, each row against its reference in one run. `-- --row NAME` measures one, `-- --json`
+ * prints the figures and nothing else.
+ */
+import { cpus, loadavg } from "node:os"
+import { parseArgs } from "node:util"
+import * as Footprint from "./Footprint.js"
+import * as Joiners from "./Joiners.js"
+import { isMet } from "./Row.js"
+import * as Warm from "./Warm.js"
+
+const { values } = parseArgs({ options: { row: { type: "string" }, json: { type: "boolean", default: false } } })
+
+const all = [...Warm.rows, ...Joiners.rows, ...Footprint.rows]
+const wanted = values.row === undefined ? all : all.filter(({ name }) => name === values.row)
+if (wanted.length === 0) {
+  console.error(`No row is called ${values.row}: there are ${all.map(({ name }) => name).join(", ")}`)
+  process.exit(1)
+}
+
+const say = (line: string) => (values.json ? undefined : console.log(line))
+
+say(
+  `${cpus()[0]?.model ?? "?"}, ${cpus().length} processors, load ${loadavg()[0]?.toFixed(1)}; Node ${process.version}`
+)
+const measured = []
+for (const row of wanted) {
+  const figure = await row.measure()
+  const met = isMet(row, figure)
+  measured.push({ row: row.name, figure: Number(figure.toFixed(3)), target: row.target, met })
+  const target = `${row.isFloor === true ? "≥" : "≤"} ${row.target}`
+  say(`${met ? "met   " : "MISSED"} ${row.name.padEnd(18)} ${figure.toFixed(2).padStart(8)} (${target}) ${row.figure}`)
+}
+if (values.json) console.log(JSON.stringify(measured))
+process.exit(0)
