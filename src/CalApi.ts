@@ -14,6 +14,7 @@ import {
 import * as Sender from "./CalApi/Sender.js"
 import { CalClient } from "./CalClient.js"
 import * as Outcome from "./CalClient/Outcome.js"
+import { ApiHttp } from "./CalHttp/HttpClients.js"
 import { scrub } from "./CalHttp/Scrub.js"
 import type { NoReply } from "./CalHttp/Transport.js"
 import * as Wire from "./CalClient/Wire.js"
@@ -72,13 +73,13 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
 
 type Service = Context.Tag.Service<CalApi>
 
-/** Sends over the `HttpClient` in the context (for Node: `CalHttp/Node.layerApiHttp`), which must not retry. */
-export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpClient.HttpClient | Scope.Scope> =
-  Effect.gen(function* () {
+/** Sends over the `ApiHttp` in the context (for Node: `CalHttp/Node.layerApiHttp`). */
+export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens | Scope.Scope> = Effect.gen(
+  function* () {
     const sender = Sender.make({
       calClient: yield* CalClient,
       calTokens: yield* CalTokens,
-      http: yield* HttpClient.HttpClient,
+      http: yield* ApiHttp,
       scope: yield* Effect.scope
     })
 
@@ -140,12 +141,10 @@ export const make: Effect.Effect<Service, never, CalClient | CalTokens | HttpCli
       })
 
     return { client, send, request }
-  })
-
-export const layer: Layer.Layer<CalApi, never, CalClient | CalTokens | HttpClient.HttpClient> = Layer.scoped(
-  CalApi,
-  make
+  }
 )
+
+export const layer: Layer.Layer<CalApi, never, ApiHttp | CalClient | CalTokens> = Layer.scoped(CalApi, make)
 
 /** A request's name in errors: its query is nobody's business, and its path was chosen by a caller. */
 const operationOf = (method: HttpMethod.HttpMethod, path: string) => `${method} ${scrub(path.replace(/[?#].*$/s, ""))}`

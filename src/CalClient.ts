@@ -3,9 +3,10 @@
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
 import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted, Struct } from "effect"
-import { Headers, HttpClient, type HttpClientRequest } from "@effect/platform"
+import { Headers, type HttpClientRequest } from "@effect/platform"
 import * as Caller from "./CalClient/Caller.js"
 import * as CalPath from "./CalHttp/CalPath.js"
+import { TokenHttp } from "./CalHttp/HttpClients.js"
 import * as CalTime from "./CalHttp/CalTime.js"
 import * as Clients from "./CalClient/Clients.js"
 import * as Outcome from "./CalClient/Outcome.js"
@@ -105,16 +106,16 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
 type Service = Context.Tag.Service<CalClient>
 
 /**
- * A client for Cal.com's token endpoints over the `HttpClient` in the context, which decides about connections (for Node:
- * `CalHttp/Node`) and must not retry. Calls have no deadline of their own: whoever makes one decides how long an
+ * A client for Cal.com's token endpoints over the `TokenHttp` in the context (for Node:
+ * `CalHttp/Node.layerTokenHttp`). Calls have no deadline of their own: whoever makes one decides how long an
  * answer is worth having.
  */
-export const make = (options: Requests.Options): Effect.Effect<Service, never, HttpClient.HttpClient> =>
+export const make = (options: Requests.Options): Effect.Effect<Service, never, TokenHttp> =>
   Effect.gen(function* () {
     const apiUrl = CalPath.withoutSlashes(options.apiUrl)
     const calTime = yield* CalTime.make
     const rateLimits = yield* RateLimits.make
-    const caller = Caller.make(yield* HttpClient.HttpClient, calTime, rateLimits, yield* Departure.make)
+    const caller = Caller.make(yield* TokenHttp, calTime, rateLimits, yield* Departure.make)
 
     const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets)
     const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets)
@@ -309,7 +310,7 @@ const configured = <A>(value: A | undefined, reason: string) =>
   value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId: noClient, reason })) : Effect.succeed(value)
 
 /** The client, with its secret header masked in everything that renders headers within the layer's reach. */
-export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, HttpClient.HttpClient> =>
+export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, TokenHttp> =>
   Layer.scoped(
     CalClient,
     Effect.zipRight(
@@ -321,5 +322,5 @@ export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, 
 /** The client, with its options from configuration. */
 export const layerConfig = (
   config: Config.Config.Wrap<Requests.Options>
-): Layer.Layer<CalClient, ConfigError.ConfigError, HttpClient.HttpClient> =>
+): Layer.Layer<CalClient, ConfigError.ConfigError, TokenHttp> =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))

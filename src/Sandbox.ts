@@ -5,6 +5,7 @@
  */
 import { HttpClient, type HttpApp } from "@effect/platform"
 import { Clock, Context, Duration, Effect, Layer, Redacted, Ref } from "effect"
+import * as HttpClients from "./CalHttp/HttpClients.js"
 import { type Call, make as makeCalls } from "./Sandbox/Calls.js"
 import { type ManagedClient, make as makeClients, type OAuth2Client } from "./Sandbox/Clients.js"
 import { Fault, makeQueue, type Target } from "./Sandbox/Faults.js"
@@ -214,10 +215,16 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
 
 export const layer = (options?: Options): Layer.Layer<Sandbox> => Layer.effect(Sandbox, make(options))
 
-/** Every request of the program goes to the simulator, whatever its host. */
-export const layerHttpClient: Layer.Layer<HttpClient.HttpClient, never, Sandbox> = Layer.effect(
-  HttpClient.HttpClient,
-  Effect.map(Sandbox, (sandbox) => InProcess.make(sandbox.app))
+/** Every request of the program goes to the simulator, whatever its host and whichever client sends it. */
+export const layerHttpClient: Layer.Layer<
+  HttpClients.TokenHttp | HttpClients.ApiHttp | HttpClient.HttpClient,
+  never,
+  Sandbox
+> = HttpClients.layerBoth(
+  Layer.effect(
+    HttpClient.HttpClient,
+    Effect.map(Sandbox, (sandbox) => InProcess.make(sandbox.app))
+  )
 )
 
 const clientFor = <Client>(clients: ReadonlyMap<string, Client>, clientId: string | undefined): Client => {

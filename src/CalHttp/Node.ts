@@ -5,9 +5,10 @@
  * and can never be taken for Cal.com's words; and no proxy but one that takes TLS apart sees a token.
  */
 import { Effect, Layer, Redacted, type Scope } from "effect"
-import { HttpClient } from "@effect/platform"
+import type { HttpClient } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
+import { ApiHttp, TokenHttp } from "./HttpClients.js"
 import { Proxies } from "./Proxies.js"
 import { notConnected, reasonOf } from "./Transport.js"
 
@@ -60,14 +61,14 @@ export const dispatcher = (options: Undici.Agent.Options): Effect.Effect<Undici.
     return Effect.acquireRelease(Effect.sync(make), (agent) => Effect.promise(() => agent.destroy()))
   })
 
-const layer = (options: Undici.Agent.Options): Layer.Layer<HttpClient.HttpClient> =>
-  Layer.scoped(HttpClient.HttpClient, Effect.map(dispatcher(options), NodeHttpClient.makeUndici))
+const make = (options: Undici.Agent.Options): Effect.Effect<HttpClient.HttpClient, never, Scope.Scope> =>
+  Effect.map(dispatcher(options), NodeHttpClient.makeUndici)
 
 /**
  * For token calls: a new connection for each. An idle one may have been closed by the other side unnoticed, and a token
  * sent into it would have an unknown outcome.
  */
-export const layerTokenHttp: Layer.Layer<HttpClient.HttpClient> = layer({ pipelining: 0 })
+export const layerTokenHttp: Layer.Layer<TokenHttp> = Layer.scoped(TokenHttp, make({ pipelining: 0 }))
 
 /** For API requests: connections are kept alive and reused, with one request at a time on each. */
-export const layerApiHttp: Layer.Layer<HttpClient.HttpClient> = layer({ pipelining: 1 })
+export const layerApiHttp: Layer.Layer<ApiHttp> = Layer.scoped(ApiHttp, make({ pipelining: 1 }))

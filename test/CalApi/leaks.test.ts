@@ -2,11 +2,11 @@ import * as Http from "node:http"
 import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Effect, Fiber, Layer, Schema, Stream, TestClock } from "effect"
-import { FetchHttpClient } from "@effect/platform"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import * as CalClientNode from "../../src/CalHttp/Node.js"
 import { UserUlid } from "../../src/Token.js"
+import * as OtherHttp from "../support/OtherHttp.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
 import * as FakeCalTokens from "../support/FakeCalTokens.js"
 import { assertClean, exitRenderings, recording, renderings } from "../support/Leaks.js"
@@ -257,7 +257,7 @@ describe("over a socket", () => {
 
   for (const [name, http] of [
     ["undici", CalClientNode.layerApiHttp],
-    ["fetch", FetchHttpClient.layer]
+    ["fetch", OtherHttp.fetch]
   ] as const) {
     it.scopedLive(`a redirect is the caller's answer, the token does not follow it (${name})`, () =>
       Effect.gen(function* () {
@@ -274,7 +274,7 @@ describe("over a socket", () => {
         ).pipe(
           Effect.provide(
             CalApi.layer.pipe(
-              Layer.provide(CalClient.layer({ apiUrl: `${url}/v2` })),
+              Layer.provide(CalClient.layer({ apiUrl: `${url}/v2` }).pipe(Layer.provide(CalClientNode.layerTokenHttp))),
               Layer.provide(Layer.merge(http, FakeCalTokens.layer))
             )
           )
@@ -295,7 +295,7 @@ describe("over a socket", () => {
         yield* Effect.flatMap(CalApi.CalApi, (api) => api.send(user, { method: "GET", path })).pipe(
           Effect.provide(
             CalApi.layer.pipe(
-              Layer.provide(CalClient.layer({ apiUrl: `${url}/v2` })),
+              Layer.provide(CalClient.layer({ apiUrl: `${url}/v2` }).pipe(Layer.provide(CalClientNode.layerTokenHttp))),
               Layer.provide(Layer.merge(http, FakeCalTokens.layer))
             )
           )

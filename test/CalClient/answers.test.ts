@@ -3,9 +3,9 @@ import * as Net from "node:net"
 import * as Zlib from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
-import { FetchHttpClient } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
 import * as CalClientNode from "../../src/CalHttp/Node.js"
+import * as OtherHttp from "../support/OtherHttp.js"
 import { fields, type Kind, token, without } from "../support/TokenAnswers.js"
 
 type Connection = Parameters<(typeof CalClient.CalClient.Service)["refresh"]>[0]
@@ -52,7 +52,7 @@ const listen = (answer: Answer) =>
 
 const clients = [
   ["undici", CalClientNode.layerTokenHttp],
-  ["fetch", FetchHttpClient.layer]
+  ["fetch", OtherHttp.fetch]
 ] as const
 
 const refresh = (answer: Answer, kind: Kind, http: (typeof clients)[number][1]) =>

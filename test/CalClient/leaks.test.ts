@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FiberRef, Layer, Redacted } from "effect"
 import { Headers, HttpClient, HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
+import { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import { scrub } from "../../src/CalHttp/Scrub.js"
 import * as ScriptedCal from "../support/ScriptedCal.js"
 import { assertClean, exitRenderings, recording, renderings } from "../support/Leaks.js"
@@ -189,7 +190,7 @@ describe("the layer", () => {
         })
       )
       const client = yield* CalClient.make({ apiUrl: "https://api.cal.com/v2" }).pipe(
-        Effect.provideService(HttpClient.HttpClient, http)
+        Effect.provideService(TokenHttp, http)
       )
       yield* Effect.exit(client.me(Redacted.make("a")))
       assert.include(names, "x-cal-secret-key")

@@ -3,15 +3,16 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted } from "effect"
-import { FetchHttpClient, type HttpClient } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
+import type { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import * as CalClientNode from "../../src/CalHttp/Node.js"
+import * as OtherHttp from "../support/OtherHttp.js"
 
 const token = Redacted.make("the-refresh-token")
 const user = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const
 
 const withClient =
-  (apiUrl: string, http: Layer.Layer<HttpClient.HttpClient> = CalClientNode.layerTokenHttp) =>
+  (apiUrl: string, http: Layer.Layer<TokenHttp> = CalClientNode.layerTokenHttp) =>
   <A, E>(effect: Effect.Effect<A, E, CalClient.CalClient>) =>
     Effect.provide(
       effect,
@@ -159,7 +160,7 @@ describe("over a socket", () => {
       yield* withClient(`http://127.0.0.1:${port}`)(twice)
       assert.deepStrictEqual(connections, ["close", "close"])
       assert.strictEqual(sockets.length, 2)
-      yield* withClient(`http://127.0.0.1:${port}`, CalClientNode.layerApiHttp)(twice)
+      yield* withClient(`http://127.0.0.1:${port}`, OtherHttp.reusing)(twice)
       assert.strictEqual(sockets.length, 3)
     })
   )
@@ -181,7 +182,7 @@ describe("over a socket", () => {
 
   for (const [name, http] of [
     ["undici", CalClientNode.layerTokenHttp],
-    ["fetch", FetchHttpClient.layer]
+    ["fetch", OtherHttp.fetch]
   ] as const) {
     it.scopedLive(`redirects are not followed (${name})`, () =>
       Effect.gen(function* () {
@@ -205,13 +206,10 @@ describe("over a socket", () => {
   it.scopedLive("a fetch client's failures are read as well", () =>
     Effect.gen(function* () {
       const { port } = yield* Effect.scoped(serve((_, response) => void response.end()))
-      assert.include(
-        yield* withClient(`http://127.0.0.1:${port}`, FetchHttpClient.layer)(outcome),
-        "NotSpent/CalUnavailable"
-      )
+      assert.include(yield* withClient(`http://127.0.0.1:${port}`, OtherHttp.fetch)(outcome), "NotSpent/CalUnavailable")
       const dropping = yield* listen(Net.createServer((socket) => void socket.once("data", () => socket.destroy())))
       assert.include(
-        yield* withClient(`http://127.0.0.1:${dropping.port}`, FetchHttpClient.layer)(outcome),
+        yield* withClient(`http://127.0.0.1:${dropping.port}`, OtherHttp.fetch)(outcome),
         "Unknown/CalUnavailable"
       )
     })

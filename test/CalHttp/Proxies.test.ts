@@ -2,12 +2,13 @@
 import * as Http from "node:http"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
-import type { HttpClient } from "@effect/platform"
 import * as CalClient from "../../src/CalClient.js"
+import type { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import * as NodeHttp from "../../src/CalHttp/Node.js"
 import * as Proxies from "../../src/CalHttp/Proxies.js"
 import * as Post from "../../src/Webhook/Post.js"
 import * as ConnectProxy from "../support/ConnectProxy.js"
+import * as OtherHttp from "../support/OtherHttp.js"
 
 const token = Redacted.make("SECRET-refresh-token")
 const managed = { _tag: "ManagedUser", clientId: "C", calUserId: 7 } as const
@@ -61,7 +62,11 @@ const through = (port: number, others: Proxies.Options = {}): Proxies.Options =>
   ...others
 })
 
-const withClient = (proxies: Proxies.Options, apiUrl = calOrigin, http = NodeHttp.layerTokenHttp) =>
+const withClient = (
+  proxies: Proxies.Options,
+  apiUrl = calOrigin,
+  http: Layer.Layer<TokenHttp> = NodeHttp.layerTokenHttp
+) =>
   Effect.provide(
     CalClient.layer({
       apiUrl,
@@ -71,7 +76,7 @@ const withClient = (proxies: Proxies.Options, apiUrl = calOrigin, http = NodeHtt
   )
 
 /** Built with the proxies at hand, whatever was built before. */
-const fresh = (http: Layer.Layer<HttpClient.HttpClient>) => Layer.fresh(http)
+const fresh = (http: Layer.Layer<TokenHttp>) => Layer.fresh(http)
 
 const refresh = (connection: typeof managed | typeof oauth2 = managed) =>
   Effect.flatMap(CalClient.CalClient, (client) => client.refresh(connection, token))
@@ -113,7 +118,7 @@ describe("through a proxy", () => {
       // undici lets a turn of the event loop pass before it takes a connection again.
       const turn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
       const twice = Effect.all([refresh(), turn, turn, refresh()])
-      yield* twice.pipe(withClient(proxies, calOrigin, NodeHttp.layerApiHttp))
+      yield* twice.pipe(withClient(proxies, calOrigin, OtherHttp.reusing))
       assert.lengthOf(proxy.heads, 1)
       assert.lengthOf(upstream.heads, 2)
     })

@@ -9,6 +9,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Logger, Schedule } from "effect"
 import * as CalClient from "../../src/CalClient.js"
+import type { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import * as CalClientNode from "../../src/CalHttp/Node.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -16,6 +17,7 @@ import { hash } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import type { TokenError } from "../../src/TokenError.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
+import * as OtherHttp from "../support/OtherHttp.js"
 import { freePort } from "../support/Ports.js"
 import * as World from "../support/World.js"
 
@@ -51,7 +53,11 @@ const serve = (port = 0) =>
 
 const portOf = (address: HttpServer.Address) => (address._tag === "TcpAddress" ? address.port : 0)
 
-const tokensAt = (port: number, changes: Partial<TokenConfig.Options> = {}, http = CalClientNode.layerTokenHttp) =>
+const tokensAt = (
+  port: number,
+  changes: Partial<TokenConfig.Options> = {},
+  http: Layer.Layer<TokenHttp> = CalClientNode.layerTokenHttp
+) =>
   CalTokens.layer.pipe(
     Layer.provideMerge(CalClient.layer({ ...World.clientOptions(), apiUrl: `http://127.0.0.1:${port}/v2` })),
     Layer.provide(http),
@@ -298,7 +304,7 @@ describe("a connection that died idle", () => {
   it.scopedLive("would be, by a client for ordinary requests", () =>
     Effect.gen(function* () {
       const { port, seen } = yield* closesIdleConnections
-      yield* Effect.ignore(Effect.provide(threeRefreshes, tokensAt(port, {}, CalClientNode.layerApiHttp)))
+      yield* Effect.ignore(Effect.provide(threeRefreshes, tokensAt(port, {}, OtherHttp.reusing)))
       assert.isAbove(seen.reused, 0)
     }).pipe(Effect.provide(services))
   )

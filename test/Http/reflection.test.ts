@@ -70,7 +70,7 @@ const start = Effect.gen(function* () {
   )
   const api = CalApi.layer.pipe(
     Layer.provideMerge(CalClient.layer({ apiUrl: `http://127.0.0.1:${address.port}/v2` })),
-    Layer.provideMerge(Layer.merge(CalClientNode.layerApiHttp, FakeCalTokens.layer)),
+    Layer.provideMerge(Layer.mergeAll(CalClientNode.layerTokenHttp, CalClientNode.layerApiHttp, FakeCalTokens.layer)),
     Layer.tap((context) => Context.get(context, FakeCalTokens.FakeTokens).setToken(Effect.succeed(token)))
   )
   const context = yield* Http.layer.pipe(

@@ -2,6 +2,7 @@
 import { HttpClient, HttpClientResponse } from "@effect/platform"
 import { Cause, Effect, Either, Exit, Layer, Logger, Redacted, TestClock, TestContext } from "effect"
 import * as CalClient from "../../src/CalClient.js"
+import { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import { hash } from "../../src/Token.js"
 import type { Answer } from "./Answer.js"
 import type { Case } from "./Case.js"
@@ -52,7 +53,7 @@ export const client: Effect.Effect<Reader> = Effect.gen(function* () {
       return HttpClientResponse.fromWeb(request, new Response(stream(answer), { status, headers }))
     })
   )
-  const client = yield* Effect.provideService(CalClient.make(clientOptions), HttpClient.HttpClient, http)
+  const client = yield* Effect.provideService(CalClient.make(clientOptions), TokenHttp, http)
 
   return (each) =>
     Effect.gen(function* () {

@@ -6,6 +6,7 @@ import { HttpClient, type HttpClientRequest, type HttpClientResponse, HttpServer
 import { Context, Effect, Exit, Scope } from "effect"
 import * as CalApi from "../../src/CalApi.js"
 import { CalClient } from "../../src/CalClient.js"
+import { ApiHttp } from "../../src/CalHttp/HttpClients.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import * as InProcess from "../../src/Sandbox/InProcess.js"
 import type { Cal } from "./Cal.js"
@@ -95,7 +96,7 @@ export const connect = (
       Context.empty().pipe(
         Context.add(CalTokens, services.tokens),
         Context.add(CalClient, services.client),
-        Context.add(HttpClient.HttpClient, over(world, node, cal)),
+        Context.add(ApiHttp, over(world, node, cal)),
         Context.add(Scope.Scope, services.scope)
       )
     )

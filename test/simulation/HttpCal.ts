@@ -13,6 +13,7 @@ import {
 } from "@effect/platform"
 import { Effect, Exit, Redacted, Ref } from "effect"
 import * as CalClient from "../../src/CalClient.js"
+import { TokenHttp } from "../../src/CalHttp/HttpClients.js"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as InProcess from "../../src/Sandbox/InProcess.js"
 import * as Wire from "../../src/Sandbox/Wire.js"
@@ -243,7 +244,7 @@ export const make = (world: World, patience: number): Cal => {
       const client = now(
         Effect.provideService(
           CalClient.make(clientOptions(node.hasWrongSecret ? wrong : node.hasBothSecrets ? secrets : secrets[0])),
-          HttpClient.HttpClient,
+          TokenHttp,
           http
         )
       )

@@ -3,6 +3,7 @@ import { HttpClient, HttpClientResponse } from "@effect/platform"
 import { type Context, Duration, Effect, Layer, Logger, Redacted, Stream } from "effect"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
+import * as HttpClients from "../../src/CalHttp/HttpClients.js"
 import { Advice, CalTokens, type ValidToken } from "../../src/CalTokens.js"
 
 export const user = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -44,7 +45,7 @@ export const fakes = (tokens: Partial<Tokens>, answer: (sent: Sent) => Response 
   )
   const layer = CalApi.layer.pipe(
     Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })),
-    Layer.provide(Layer.succeed(HttpClient.HttpClient, http)),
+    Layer.provide(HttpClients.layerBoth(Layer.succeed(HttpClient.HttpClient, http))),
     Layer.provideMerge(Layer.mock(CalTokens, { changes: Stream.never, peek: () => undefined, ...tokens }))
   )
   return { sent, layer }

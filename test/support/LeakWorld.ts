@@ -8,6 +8,7 @@ import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Redacted, Ref, Stre
 import { assert } from "@effect/vitest"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
+import { layerBoth } from "../../src/CalHttp/HttpClients.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import { Revalidation } from "../../src/Revalidation.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -207,7 +208,7 @@ const layer = (witness: Witness.Witness, options: Options) =>
             oauth2: { ...oauth2, redirectUrl: oauth2.redirectUris[0] }
           })
         ),
-        Layer.provide(wireTap(witness, interference)),
+        Layer.provide(layerBoth(wireTap(witness, interference))),
         Layer.provide(Sandbox.layerHttpClient),
         Layer.provide([revalidation, TokenConfig.layer(options.config ?? {})]),
         Layer.provideMerge(brittleStorage(outages)),

@@ -1,6 +1,7 @@
 /** A scripted Cal.com behind the `HttpClient`: replies are queued, requests can be read back. */
 import { Context, Effect, Layer, Ref } from "effect"
 import { HttpClient, HttpClientError, type HttpClientRequest, HttpClientResponse } from "@effect/platform"
+import { ApiHttp, TokenHttp } from "../../src/CalHttp/HttpClients.js"
 
 export interface Seen {
   readonly method: string
@@ -59,7 +60,7 @@ const toWeb = (reply: { readonly status: number; readonly body?: unknown; readon
     { status: reply.status, headers: { "content-type": "application/json", ...reply.headers } }
   )
 
-export const layer: Layer.Layer<ScriptedCal | HttpClient.HttpClient> = Layer.effectContext(
+export const layer: Layer.Layer<ScriptedCal | HttpClient.HttpClient | TokenHttp | ApiHttp> = Layer.effectContext(
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<Seen>>([])
     const queue = yield* Ref.make<ReadonlyArray<Reply>>([])
@@ -81,6 +82,8 @@ export const layer: Layer.Layer<ScriptedCal | HttpClient.HttpClient> = Layer.eff
       })
     )
     return Context.make(HttpClient.HttpClient, client).pipe(
+      Context.add(TokenHttp, client),
+      Context.add(ApiHttp, client),
       Context.add(ScriptedCal, {
         requests: Ref.get(seen),
         reply: (...replies) => Ref.update(queue, (all) => [...all, ...replies])

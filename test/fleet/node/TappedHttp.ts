@@ -1,6 +1,7 @@
 /** Takes the place of `CalHttp/Node` in the service: the same, with the steps at which a process can die. */
 import { HttpClient } from "@effect/platform"
 import { Effect, Layer } from "effect"
+import { TokenHttp } from "../../../src/CalHttp/HttpClients.js"
 import * as NodeHttp from "../../../src/CalHttp/Node.js"
 import * as Death from "./Death.js"
 
@@ -18,6 +19,6 @@ const tapped = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
   )
 
 export const layerTokenHttp: typeof NodeHttp.layerTokenHttp = Layer.provide(
-  Layer.effect(HttpClient.HttpClient, Effect.map(HttpClient.HttpClient, tapped)),
+  Layer.effect(TokenHttp, Effect.map(TokenHttp, tapped)),
   NodeHttp.layerTokenHttp
 )
