@@ -7,7 +7,7 @@
  * yield* client.tokens.ensureToken({ payload: { userUlid } })
  * ```
  */
-import { HttpApi, OpenApi } from "@effect/platform"
+import { HttpApi, type HttpApiGroup, OpenApi } from "@effect/platform"
 import { AccessTokensApi } from "./Api/AccessTokens.js"
 import { AtomsApi } from "./Api/Atoms.js"
 import { ConnectionsApi } from "./Api/Connections.js"
@@ -21,18 +21,26 @@ import { CallbackApi, OAuthApi } from "./Api/OAuth.js"
 import { SessionsApi } from "./Api/Sessions.js"
 import { TokensApi } from "./Api/Tokens.js"
 
+/** Its name, which an API that has this one in it would otherwise take from this one's title. */
+const named = <Group extends HttpApiGroup.HttpApiGroup.Any & Annotated>(group: Group): Group =>
+  group.annotate(OpenApi.Title, group.identifier) as Group
+
+interface Annotated {
+  annotate(tag: typeof OpenApi.Title, value: string): unknown
+}
+
 export class Api extends HttpApi.make("cal-tokens")
-  .add(TokensApi)
-  .add(ConnectionsApi)
-  .add(AccessTokensApi)
-  .add(ManagedUsersApi)
-  .add(OAuthApi)
-  .add(CallbackApi)
-  .add(SessionsApi)
-  .add(AtomsApi)
-  .add(EventsApi)
-  .add(HealthApi)
-  .add(MetricsApi)
+  .add(named(TokensApi))
+  .add(named(ConnectionsApi))
+  .add(named(AccessTokensApi))
+  .add(named(ManagedUsersApi))
+  .add(named(OAuthApi))
+  .add(named(CallbackApi))
+  .add(named(SessionsApi))
+  .add(named(AtomsApi))
+  .add(named(EventsApi))
+  .add(named(HealthApi))
+  .add(named(MetricsApi))
   .addError(ServiceFailure)
   .annotate(OpenApi.Title, "cal-tokens")
   .annotate(OpenApi.Version, "0.1.0")

@@ -201,8 +201,10 @@ const proxyOperation = (method: string, like: object, { parameters, security, ta
   }
 })
 
-/** Turns the derived document into the published one. */
-export const publish = (spec: Spec): Spec => {
+/** Turns the derived document into the published one. An API that has this one in it asks for the parts only. */
+export const publish = (spec: Spec): Spec => ("paths" in spec ? published(spec) : spec)
+
+const published = (spec: Spec): Spec => {
   const { schemas, securitySchemes } = spec.components
   const paths = Object.fromEntries(
     Object.entries(spec.paths).map(([path, item]) => [
