@@ -4,17 +4,30 @@
  * The order of layers decides about start and stop. Services are built first and finalised last; the server listens
  * before the handlers are installed, within the same tick; requests drain before the server goes.
  */
-import { HttpApiBuilder, HttpMiddleware, HttpRouter, HttpServer } from "@effect/platform"
-import { Effect, Layer } from "effect"
+import {
+  type HttpApi,
+  HttpApiBuilder,
+  type HttpApp,
+  HttpMiddleware,
+  HttpRouter,
+  HttpServer,
+  HttpServerRequest,
+  HttpServerResponse,
+  OpenApi
+} from "@effect/platform"
+import { Effect, FiberRef, Layer, Option } from "effect"
 import { Api } from "./Api.js"
+import { withoutSlashes } from "./CalHttp/CalPath.js"
 import * as Access from "./Http/Access.js"
 import * as AccessTokens from "./Http/AccessTokens.js"
+import * as Alone from "./Http/Alone.js"
 import * as Atoms from "./Http/Atoms.js"
 import * as Audit from "./Http/Audit.js"
 import * as Connections from "./Http/Connections.js"
 import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
 import * as Events from "./Http/Events.js"
+import * as Groups from "./Http/Groups.js"
 import * as Health from "./Http/Health.js"
 import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
 import * as Metrics from "./Http/Metrics.js"
@@ -25,57 +38,152 @@ import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
 import * as RequestId from "./Http/RequestId.js"
+import * as Root from "./Http/Root.js"
 import * as RouteTable from "./Http/RouteTable.js"
 import * as SessionsHttp from "./Http/Sessions.js"
 import * as Tokens from "./Http/Tokens.js"
+import * as Yours from "./Http/Yours.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as Sessions from "./Sessions.js"
 
-const groups = Layer.mergeAll(
-  Tokens.layer,
-  Connections.layer,
-  AccessTokens.layer,
-  Layer.provide(ManagedUsersHttp.layer, ManagedUsers.layer),
-  OAuth.layer,
-  SessionsHttp.layer,
-  Atoms.layer,
-  Events.layer,
-  Health.layer,
-  Metrics.layer
-).pipe(Layer.provide(Access.layer))
+export * as ApiKeys from "./ApiKeys.js"
+export * as Access from "./Http/Access.js"
+export * as Lifecycle from "./Http/Lifecycle.js"
+export * as Server from "./Http/Server.js"
 
-const serve = Effect.gen(function* () {
-  const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
-  const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
-  const guarded = yield* Origins.cors(Edge.guard(app, routes))
-  return HttpServer.serve(RequestId.named(Edge.traced(guarded))).pipe(
-    // The platform's span tells the whole URL; ours takes its place.
-    HttpMiddleware.withTracerDisabledWhen(() => true)
-  )
-}).pipe(Layer.unwrapEffect)
+/** The handlers of an API that has the groups of ours. */
+const handlers = (api: typeof Api) =>
+  Layer.mergeAll(
+    Tokens.layer(api),
+    Connections.layer(api),
+    AccessTokens.layer(api),
+    ManagedUsersHttp.layer(api),
+    OAuth.layer(api),
+    OAuth.layerCallback(api),
+    SessionsHttp.layer(api),
+    Atoms.layer(api),
+    Events.layer(api),
+    Health.layer(api),
+    Metrics.layer(api)
+  ).pipe(Layer.provide(Access.layer))
+
+/** All paths below it are ours, whatever is there. */
+const area = "/api/cal/"
 
 /**
- * Routes besides those of this module: layers made with `HttpApiBuilder.Router.use`. `Access.protect` asks for an API key
- * in front of them. They match exactly: escapes and the like are taken below a route that ends in `*`, and by mounts.
+ * Where a request's URL leads with us, without our prefix; nowhere if it is not ours. With neither an API beside ours nor a
+ * prefix everything is.
  */
-export interface Options<E, R> {
-  readonly routes: Layer.Layer<never, E, R>
+const placeOf = (routes: RouteTable.RouteTable, prefix: string, isAlone: boolean) =>
+  prefix === ""
+    ? Option.liftPredicate<string>((url) => isAlone || url.startsWith(area) || routes.has(url))
+    : Root.below(prefix)
+
+/** What holds for every request of ours that is answered, and for its span. */
+const named = <R>(app: HttpApp.Default<never, R>) => RequestId.named(Edge.traced(app))
+
+const serve = (prefix: string) =>
+  Effect.gen(function* () {
+    const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
+    const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
+    const yours = yield* Yours.Yours
+    const isAnswered = yield* Alone.isAnswered
+    const place = placeOf(routes, prefix, Option.isNone(yours))
+    if (Option.isSome(yours)) {
+      const hidden = Yours.hidden(yours.value.routes, (path) => Option.isSome(place(path)))
+      if (hidden.length > 0) {
+        return yield* Effect.dieMessage(
+          `cal-tokens has these paths of your API too: ${hidden.join(", ")}. Give it a prefix: Http.layerWith({ api, prefix: "/cal-tokens" })`
+        )
+      }
+    }
+    const ours = named(yield* Origins.cors(Edge.guard(app, routes)))
+    const nowhere = named(Edge.guard(Effect.map(Edge.noEndpoint, Edge.respond), RouteTable.none))
+    const elsewhere = Option.match(yours, { onNone: () => nowhere, onSome: ({ app }) => app })
+
+    const isTracedElsewhere = yield* FiberRef.get(HttpMiddleware.currentTracerDisabledWhen)
+    const isOurs = ({ url }: HttpServerRequest.HttpServerRequest) => Option.isNone(yours) || Option.isSome(place(url))
+    return Layer.scopedDiscard(
+      HttpServer.serveEffect(
+        Effect.gen(function* () {
+          const request = yield* HttpServerRequest.HttpServerRequest
+          if (yield* isAnswered(request)) return HttpServerResponse.empty()
+          const url = place(request.url)
+          return Option.isNone(url)
+            ? yield* elsewhere
+            : yield* Effect.provideService(ours, HttpServerRequest.HttpServerRequest, Root.at(request, url.value))
+        })
+      )
+    ).pipe(
+      // The platform's span tells the whole URL; ours takes its place.
+      HttpMiddleware.withTracerDisabledWhen((request) => isOurs(request) || isTracedElsewhere(request))
+    )
+  }).pipe(Layer.unwrapEffect)
+
+/** What is served, and where. */
+export interface Options<E1 = never, R1 = never, E2 = never, R2 = never> {
+  /**
+   * Your own API, with its handlers: `HttpApiBuilder.api(MyApi)` with the layers of all its groups, and whatever else you
+   * would give to `HttpApiBuilder.serve`. What is not ours is answered by it, as `HttpApiBuilder.serve` would: with its own
+   * 404, its own middleware, without our limits and headers. Paths that both have stop the start; a `prefix` parts them.
+   */
+  readonly api?: Layer.Layer<HttpApi.Api, E1, R1> | undefined
+  /**
+   * Routes that are added to this service, and all its rules hold for them: layers made with `HttpApiBuilder.Router.use`,
+   * built for this server alone. `Access.protect` asks for an API key in front of them. They match exactly: escapes and the
+   * like are taken below a route that ends in `*`, and by mounts.
+   */
+  readonly routes?: Layer.Layer<never, E2, R2> | undefined
+  /** Where this service begins on its server, `/internal/tokens`: everything below it is ours. Default: at `/`. */
+  readonly prefix?: Root.Path | undefined
+  /**
+   * Where callers find it, if that is somewhere else because a proxy in front adds or takes away a path: a path or a URL, for
+   * the documentation. Default: `prefix`.
+   */
+  readonly publicUrl?: string | undefined
 }
 
-/** Everything that is served, on whichever server there is. */
-export const layerWith = <E, R>({ routes }: Options<E, R>) =>
-  serve.pipe(
+/**
+ * Everything that is served, on whichever server there is: your API in the place of `HttpApiBuilder.serve`, and ours with it.
+ *
+ * ```ts
+ * Http.layerWith({ api: Layer.provide(HttpApiBuilder.api(MyApi), MyGroups), prefix: "/tokens" })
+ * ```
+ */
+export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(options: Options<E1, R1, E2, R2>) => {
+  const prefix = withoutSlashes(options.prefix ?? "")
+  const publicUrl = withoutSlashes(options.publicUrl ?? prefix)
+  const documented = Api.annotate(OpenApi.Servers, [
+    { url: publicUrl === "" ? "/" : publicUrl, description: "This service" }
+  ])
+  return serve(prefix).pipe(
     Layer.provide(Documentation.layer),
-    Layer.provide(HttpApiBuilder.api(Api)),
-    Layer.provide([groups, Proxy.layer, Me.layer, routes, HttpApiBuilder.middleware(Edge.decoded)]),
-    Layer.provide(Sessions.layer),
+    Layer.provide(HttpApiBuilder.api(documented)),
     Layer.provide([
-      HttpApiBuilder.Router.Live,
-      HttpApiBuilder.Middleware.layer,
-      Audit.layer,
-      CallerLimits.layer,
-      PublicLookups.layer
-    ])
+      handlers(Api),
+      Proxy.layer,
+      Me.layer,
+      options.routes ?? Layer.empty,
+      HttpApiBuilder.middleware(Edge.decoded)
+    ]),
+    Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
+    // The platform has one router for all who build an API; this one is for ours.
+    Layer.fresh,
+    Layer.provide(options.api === undefined ? Yours.layerNone : Yours.layer(options.api)),
+    Layer.provide([ManagedUsers.layer, Sessions.layer]),
+    Layer.provide([Audit.layer, CallerLimits.layer, PublicLookups.layer, Layer.succeed(Root.PublicUrl, publicUrl)]),
+    Layer.provide(Alone.layer)
   )
+}
 
-export const layer = layerWith({ routes: Layer.empty })
+export const layer = layerWith({})
+
+/**
+ * The handlers of all groups of ours that an API of yours has, by `addHttpApi(Api)` or one by one, whatever is in front of
+ * their paths; you serve it. Each endpoint of ours keeps what holds for it elsewhere: keys, limits, JSON failures, its exact
+ * path, request ids, no trace or access log of its URL. What nobody has is answered by your API. For Node's servers.
+ */
+export const groups = Groups.layer
+
+/** The two ways to Cal.com's API, `/api/cal/proxy/` and `/api/cal/me/`, for the same API: they are no endpoints of a group. */
+export const proxies = Groups.layerProxies

@@ -1,12 +1,11 @@
 /** The endpoint of `Api/AccessTokens`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
-import { Api } from "../Api.js"
 import { CalTokens } from "../CalTokens.js"
 import { audit } from "./Audit.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 
-export const layer = HttpApiBuilder.group(Api, "accessTokens", (handlers) =>
+export const layer = Group.make("accessTokens", (handlers) =>
   Effect.map(CalTokens, (tokens) =>
     handlers.handleRaw(
       "getAccessToken",

@@ -2,9 +2,8 @@
  * The endpoint of `Api/Atoms`: for pages of allowed origins only, off without any. It knows no API keys; who asks is told
  * by the token they present and, in a program that has sessions of its own, by {@link AtomsSession}.
  */
-import { HttpApiBuilder, HttpServerRequest } from "@effect/platform"
+import { HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Option } from "effect"
-import { Api } from "../Api.js"
 import * as AtomsApi from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import { credentials } from "../ApiKeys.js"
@@ -13,6 +12,7 @@ import * as TokenInput from "../TokenInput.js"
 import { audit } from "./Audit.js"
 import * as AtomsTokens from "./AtomsTokens.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 import * as Origins from "./Origins.js"
 import * as Access from "./Access.js"
 import { CallerLimits } from "./CallerLimits.js"
@@ -32,7 +32,7 @@ const unknown = Failure.service(
   "This access token is unknown here, or too old: load the page again to get another one."
 )
 
-export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
+export const layer = Group.make("atoms", (handlers) =>
   Effect.gen(function* () {
     const origins = yield* Origins.AllowedOrigins
     const session = yield* AtomsSession
@@ -42,7 +42,7 @@ export const layer = HttpApiBuilder.group(Api, "atoms", (handlers) =>
 
     const refresh = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
-      if (origins.length === 0) return yield* Effect.fail(Edge.noEndpoint)
+      if (origins.length === 0) return yield* Effect.fail(yield* Edge.noEndpoint)
       if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
       yield* Effect.catchAll(limits.atoms, Edge.decline)
       const allowed = yield* session(request)

@@ -1,7 +1,5 @@
 /** The endpoints of `Api/Connections`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
-import { Api } from "../Api.js"
 import { type Connection, type ListedConnection, pageSize, type PutConnection } from "../Api/Connections.js"
 import { CalClient } from "../CalClient.js"
 import { CalTokens, type ConnectionInfo, type NewConnection } from "../CalTokens.js"
@@ -11,6 +9,7 @@ import * as TokenInput from "../TokenInput.js"
 import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 
 /** What a connection looks like from outside. */
 export const describe = (info: ConnectionInfo): Connection => ({
@@ -64,7 +63,7 @@ const position = (cursor: string | undefined): Effect.Effect<UserUlid | undefine
 
 const done = { success: true } as const
 
-export const layer = HttpApiBuilder.group(Api, "connections", (handlers) =>
+export const layer = Group.make("connections", (handlers) =>
   Effect.gen(function* () {
     const tokens = yield* CalTokens
     const storage = yield* TokenStorage

@@ -30,6 +30,7 @@ import * as Body from "./Body.js"
 import { Lifecycle } from "./Lifecycle.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Framing from "./Framing.js"
+import { PublicUrl } from "./Root.js"
 import type { RouteTable } from "./RouteTable.js"
 
 /** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
@@ -160,7 +161,9 @@ export const endpoint = <
     }).pipe(refuseAll)
 }
 
-export const noEndpoint = Failure.service("NotFound", "There is no such endpoint: /docs shows all.")
+export const noEndpoint = Effect.map(PublicUrl, (url) =>
+  Failure.service("NotFound", `There is no such endpoint: ${url}/docs shows all.`)
+)
 
 /** A failure as a whole response; `envelope` is what an endpoint's failures have besides. */
 export const respond = (failure: Failure.Failure, envelope: object = {}): HttpServerResponse.HttpServerResponse =>
@@ -192,7 +195,7 @@ export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
     if (problem !== undefined) return yield* noRequest(problem, envelope)
     const answer = routes.isExact(request.url)
       ? Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
-      : Effect.succeed(respond(noEndpoint, envelope))
+      : Effect.map(noEndpoint, (failure) => respond(failure, envelope))
     if (request.url.startsWith("/health/")) return yield* answer
     if (yield* lifecycle.isStopping) {
       return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."), envelope)
@@ -260,7 +263,7 @@ const recover = (
 ) => {
   const error = Cause.squash(cause)
   if (HttpServerError.isServerError(error) && error._tag === "RouteNotFound") {
-    return Effect.succeed(notFound(request, routes, envelope))
+    return notFound(request, routes, envelope)
   }
   if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   return Effect.as(
@@ -273,11 +276,13 @@ const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTab
   const allowed = routes.methods(request.url)
   // A method that the path takes: then a parameter is longer than the router takes.
   return allowed.length === 0 || allowed.includes(request.method)
-    ? respond(noEndpoint, envelope)
-    : HttpServerResponse.setHeader(
-        respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`), envelope),
-        "allow",
-        allowed.join(", ")
+    ? Effect.map(noEndpoint, (failure) => respond(failure, envelope))
+    : Effect.succeed(
+        HttpServerResponse.setHeader(
+          respond(Failure.service("MethodNotAllowed", `This endpoint takes ${allowed.join(", ")}.`), envelope),
+          "allow",
+          allowed.join(", ")
+        )
       )
 }
 

@@ -1,11 +1,11 @@
 /** The endpoint of `Api/Events`: changes of tokens as server-sent events. */
 import { Sse } from "@effect/experimental"
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
-import { Duration, Effect, Layer, Option, Stream } from "effect"
-import { Api } from "../Api.js"
+import { HttpServerResponse } from "@effect/platform"
+import { Duration, Effect, Option, Stream } from "effect"
 import * as Failure from "../Api/Failure.js"
 import type { LoggedChange } from "../TokenStorage/ChangeLog.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 import { iso } from "../Token.js"
 import * as EventFeed from "./EventFeed.js"
 import * as Relay from "./Relay.js"
@@ -13,24 +13,23 @@ import * as Relay from "./Relay.js"
 /** After which clients that lost their stream come back. */
 const retry = Duration.seconds(2)
 
-export const layer = Layer.unwrapScoped(
+export const layer = Group.make("events", (handlers) =>
   Effect.map(EventFeed.make, (feed) =>
-    HttpApiBuilder.group(Api, "events", (handlers) =>
-      handlers.handleRaw("streamEvents", ({ headers, request, urlParams }) =>
-        Effect.gen(function* () {
-          yield* Edge.operation("events")
-          if (!(yield* feed.enter)) return yield* Edge.decline(full)
-          const last = Option.fromNullable(headers["last-event-id"] ?? urlParams.lastEventId)
-          const items = yield* Edge.refuseAll(feed.follow(Option.filter(last, (id) => id !== "")))
-          const events = Stream.make(
-            Sse.encoder.write(new Sse.Retry({ duration: retry, lastEventId: undefined }))
-          ).pipe(Stream.concat(Stream.map(items, write)), Stream.encodeText)
-          return HttpServerResponse.stream(yield* Relay.endingWithProcess(request, events), {
-            contentType: "text/event-stream",
-            headers: { "x-accel-buffering": "no" }
-          })
+    handlers.handleRaw("streamEvents", ({ headers, request, urlParams }) =>
+      Effect.gen(function* () {
+        yield* Edge.operation("events")
+        if (!(yield* feed.enter)) return yield* Edge.decline(full)
+        const last = Option.fromNullable(headers["last-event-id"] ?? urlParams.lastEventId)
+        const items = yield* Edge.refuseAll(feed.follow(Option.filter(last, (id) => id !== "")))
+        const events = Stream.make(Sse.encoder.write(new Sse.Retry({ duration: retry, lastEventId: undefined }))).pipe(
+          Stream.concat(Stream.map(items, write)),
+          Stream.encodeText
+        )
+        return HttpServerResponse.stream(yield* Relay.endingWithProcess(request, events), {
+          contentType: "text/event-stream",
+          headers: { "x-accel-buffering": "no" }
         })
-      )
+      })
     )
   )
 )

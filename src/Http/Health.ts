@@ -1,10 +1,9 @@
 /** The endpoints of `Api/Health`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { Clock, Duration, Effect, Option, Ref } from "effect"
-import { Api } from "../Api.js"
 import { ApiKeys } from "../ApiKeys.js"
 import { TokenStorage } from "../TokenStorage.js"
 import { Audit } from "./Audit.js"
+import * as Group from "./Group.js"
 import { Lifecycle } from "./Lifecycle.js"
 
 /** How long the storage may take to answer. */
@@ -19,7 +18,7 @@ const missingMaxAge = Duration.seconds(30)
 const ok = { status: "ok" } as const
 const unavailable = { status: "unavailable" } as const
 
-export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
+export const layer = Group.make("health", (handlers) =>
   Effect.gen(function* () {
     const lifecycle = yield* Lifecycle
     const answers = yield* storageAnswers

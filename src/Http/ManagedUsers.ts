@@ -1,13 +1,12 @@
 /** The endpoint of `Api/ManagedUsers`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { Effect } from "effect"
-import { Api } from "../Api.js"
 import type { OnStored } from "../CalTokens.js"
 import { ManagedUsers } from "../ManagedUsers.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 
-export const layer = HttpApiBuilder.group(Api, "managedUsers", (handlers) =>
+export const layer = Group.make("managedUsers", (handlers) =>
   Effect.map(ManagedUsers, (managedUsers) =>
     handlers.handleRaw(
       "createManagedUser",

@@ -34,7 +34,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const route = Effect.gen(function* () {
       yield* Effect.annotateCurrentSpan({ operation: "me" })
       const request = yield* HttpServerRequest.HttpServerRequest
-      const { headers, method, originalUrl } = request
+      const { headers, method, url } = request
       if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
       yield* Effect.catchAll(limits.sessions, Edge.decline)
       const read = yield* sessions.read(Redacted.make(credentials(headers["authorization"])))
@@ -44,7 +44,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       yield* Effect.annotateLogsScoped({ userUlid })
       yield* Effect.catchAll(limits.session(userUlid), Edge.decline)
       // Of the raw target: what a router decoded could hide a way to another path.
-      const target = originalUrl.startsWith(mePath) ? originalUrl.slice(mePath.length - 1) : ""
+      const target = url.startsWith(mePath) ? url.slice(mePath.length - 1) : ""
       yield* Edge.refuseAll(proxy.judge(target))
       if (!HttpMethod.isHttpMethod(method) || !allows(session, method, target)) return yield* Edge.decline(notAllowed)
       const bytes = yield* Edge.refuseAll(Body.bytes)

@@ -1,12 +1,11 @@
 /** The endpoint of `Api/Metrics`: every metric of this process, and what the process tells of itself. */
 import * as Process from "node:process"
-import { HttpApiBuilder } from "@effect/platform"
 import { Effect, Metric, MetricKey, MetricPair, MetricState } from "effect"
-import { Api } from "../Api.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 import * as Exposition from "./Exposition.js"
 
-export const layer = HttpApiBuilder.group(Api, "metrics", (handlers) =>
+export const layer = Group.make("metrics", (handlers) =>
   handlers.handle("getMetrics", () =>
     Effect.gen(function* () {
       yield* Edge.operation("getMetrics")

@@ -1,10 +1,10 @@
 /** The endpoints of `Api/OAuth`. The callback among them speaks to people and not to programs. */
-import { type Headers, HttpApiBuilder, HttpServerResponse } from "@effect/platform"
-import { DateTime, Effect, Layer, Option, Redacted } from "effect"
-import { Api } from "../Api.js"
+import { type Headers, HttpServerResponse } from "@effect/platform"
+import { DateTime, Effect, Option, Redacted } from "effect"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 import * as OAuthPages from "./OAuthPages.js"
 import { PublicLookups } from "./PublicLookups.js"
 
@@ -16,7 +16,7 @@ const connectFlow = Effect.map(
 
 const connected = ({ calUserId }: Connected) => ({ success: true as const, calUserId: Option.getOrNull(calUserId) })
 
-const endpoints = HttpApiBuilder.group(Api, "oauth", (handlers) =>
+export const layer = Group.make("oauth", (handlers) =>
   Effect.map(connectFlow, (flow) =>
     handlers
       .handleRaw(
@@ -71,7 +71,7 @@ const isAhead = (headers: Headers.Headers) =>
   )
 
 /** Reads the query itself, so that no query is too odd for a page. */
-const callback = HttpApiBuilder.group(Api, "callback", (handlers) =>
+export const layerCallback = Group.make("callback", (handlers) =>
   Effect.zipWith(connectFlow, PublicLookups, (flow, { queue }) =>
     handlers.handleRaw("oauthCallback", ({ request: { headers, method, originalUrl } }) =>
       Effect.gen(function* () {
@@ -95,5 +95,3 @@ const callback = HttpApiBuilder.group(Api, "callback", (handlers) =>
     )
   )
 )
-
-export const layer = Layer.merge(endpoints, callback)

@@ -24,7 +24,7 @@ import * as Edge from "./Edge.js"
 import { Lifecycle } from "./Lifecycle.js"
 import * as Relay from "./Relay.js"
 
-const prefix = "/api/cal/proxy/"
+export const proxyPath = "/api/cal/proxy/"
 
 /** Of a caller's headers only these go on; a browser's origin and cookies are none of Cal.com's business. */
 const requestHeaders = [
@@ -90,7 +90,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const proxy = yield* make
     const forward = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
-      const target = yield* parseTarget(request.originalUrl)
+      const target = yield* parseTarget(request.url)
       const userUlid = yield* Edge.user(target.userUlid)
       yield* proxy.judge(target.path)
       return yield* proxy.send(userUlid, target.path, yield* Body.bytes)
@@ -101,7 +101,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       return yield* HttpMethod.isHttpMethod(method) ? Edge.refuseAll(forward) : Edge.decline(noMethod)
     })
     yield* router.all(
-      `${prefix}*`,
+      `${proxyPath}*`,
       protect("proxy")(Effect.catchAll(route, (failure) => Effect.succeed(Edge.respond(failure))))
     )
   })
@@ -115,7 +115,7 @@ const parseTarget = (target: string) => {
   const [, userUlid, path] = /^\/api\/cal\/proxy\/([^/?#]*)(\/[^#]*)?$/.exec(target) ?? []
   return userUlid === undefined || path === undefined
     ? Effect.fail(
-        new InvalidInput({ field: "path", expected: `must be ${prefix}{userUlid}/{path below Cal.com's API}` })
+        new InvalidInput({ field: "path", expected: `must be ${proxyPath}{userUlid}/{path below Cal.com's API}` })
       )
     : Effect.succeed({ userUlid, path })
 }

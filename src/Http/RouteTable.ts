@@ -2,12 +2,11 @@
  * Which paths there are, as they are written, and which methods they take. Whoever forbids a path at their own edge
  * forbids one spelling, so there is no other: a router that decodes, folds case or cuts off would open the rest.
  */
-import type { HttpRouter } from "@effect/platform"
-import { Chunk } from "effect"
-
 export interface RouteTable {
   /** Whether a request's URL may be the exact spelling of a path, so that the {@link router} can find it or not. */
   readonly isExact: (url: string) => boolean
+  /** Whether a request's URL is the exact spelling of a route's path, or below one that is open. */
+  readonly has: (url: string) => boolean
   /** The methods of the routes that match a request's URL. */
   readonly methods: (url: string) => ReadonlyArray<string>
 }
@@ -18,8 +17,14 @@ export const router = { caseSensitive: true, ignoreDuplicateSlashes: false, igno
 /** Without anything that means something else to another reader: escapes, parameters, empty segments, dot segments. */
 const plain = /^(?:\/(?!\.{1,2}(?:\/|$))[\w\-.~!$&'()*+,=:@]+)+$/
 
-export const make = <E, R>({ mounts, routes }: HttpRouter.HttpRouter<E, R>): RouteTable => {
-  const paths = Array.from(routes, ({ path }): string => path)
+/** What a table is made of. */
+export interface Routes {
+  readonly routes: Iterable<{ readonly method: string; readonly path: string }>
+  readonly mounts: Iterable<readonly [prefix: string, ...rest: ReadonlyArray<unknown>]>
+}
+
+export const make = ({ mounts, routes }: Routes): RouteTable => {
+  const paths = Array.from(routes, ({ path }) => path)
   const table = Array.from(routes, (route) => ({
     method: route.method,
     segments: route.path.split("/")
@@ -27,14 +32,28 @@ export const make = <E, R>({ mounts, routes }: HttpRouter.HttpRouter<E, R>): Rou
   const literals = new Set(paths.filter((path) => !/[:*]/.test(path)))
   // Below these anything may stand: their handlers judge it. One that has other routes below it is none of them, because
   // an escape could lead from the one to the others.
-  const open = [
+  const mounted = Array.from(mounts, ([prefix]) => prefix)
+  const wild = [
     ...paths.filter((path) => path.endsWith("*")).map((path) => path.slice(0, -1)),
-    ...Chunk.map(mounts, ([prefix]) => `${prefix}/`)
-  ].filter((prefix) => !paths.some((path) => path !== `${prefix}*` && path.startsWith(prefix)))
+    ...mounted.map((prefix) => `${prefix}/`)
+  ]
+  const open = wild.filter((prefix) => !paths.some((path) => path !== `${prefix}*` && path.startsWith(prefix)))
+  const isBelowOpen = (path: string) => open.some((prefix) => path.startsWith(prefix))
   return {
+    has: (url) => {
+      const path = pathOf(url)
+      const segments = path.split("/")
+      return (
+        isBelowOpen(path) ||
+        literals.has(path) ||
+        mounted.includes(path) ||
+        (plain.test(path) &&
+          (wild.some((prefix) => path.startsWith(prefix)) || table.some((route) => matches(route.segments, segments))))
+      )
+    },
     isExact: (url) => {
       const path = pathOf(url)
-      return plain.test(path) || literals.has(path) || open.some((prefix) => path.startsWith(prefix))
+      return plain.test(path) || literals.has(path) || isBelowOpen(path)
     },
     methods: (url) => {
       const segments = pathOf(url).split("/")
@@ -44,6 +63,8 @@ export const make = <E, R>({ mounts, routes }: HttpRouter.HttpRouter<E, R>): Rou
     }
   }
 }
+
+export const none = make({ routes: [], mounts: [] })
 
 const pathOf = (url: string): string => url.split("?", 1)[0] ?? ""
 

@@ -1,14 +1,13 @@
 /** The endpoints of `Api/Sessions`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
-import { Api } from "../Api.js"
 import { Caller } from "../Api/Access.js"
 import { Forbidden } from "../ApiKeys.js"
 import { Sessions } from "../Sessions.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 
-export const layer = HttpApiBuilder.group(Api, "sessions", (handlers) =>
+export const layer = Group.make("sessions", (handlers) =>
   Effect.map(Sessions, (sessions) =>
     handlers
       .handleRaw(

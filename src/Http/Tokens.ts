@@ -1,10 +1,9 @@
 /** The endpoints of `Api/Tokens`. */
-import { HttpApiBuilder } from "@effect/platform"
 import { DateTime, Effect } from "effect"
-import { Api } from "../Api.js"
 import { CalTokens, type ValidToken } from "../CalTokens.js"
 import { NotManagedUser, toSeconds } from "../TokenError.js"
 import * as Edge from "./Edge.js"
+import * as Group from "./Group.js"
 
 const refreshed = (token: ValidToken) => ({
   success: true as const,
@@ -13,7 +12,7 @@ const refreshed = (token: ValidToken) => ({
   ...(token.retryAfter === undefined ? {} : { retryAfter: toSeconds(token.retryAfter) })
 })
 
-export const layer = HttpApiBuilder.group(Api, "tokens", (handlers) =>
+export const layer = Group.make("tokens", (handlers) =>
   Effect.map(CalTokens, (tokens) =>
     handlers
       .handleRaw(

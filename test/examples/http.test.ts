@@ -1,0 +1,70 @@
+/** The service within a program that has an HTTP API of its own, on one server. What the README shows is taken from here. */
+import { createServer } from "node:http"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiClient,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpClient,
+  HttpClientRequest,
+  HttpServer
+} from "@effect/platform"
+import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Redacted, Schema } from "effect"
+import * as Sandbox from "../../src/Testing.js"
+import * as Http from "../../src/Http.js"
+import { Api } from "../../src/index.js"
+
+// ---- an API of your own ----------------------------------------------------------------------------------------------
+
+class Greetings extends HttpApiGroup.make("greetings").add(
+  HttpApiEndpoint.get("greet", "/greetings/:name")
+    .setPath(Schema.Struct({ name: Schema.NonEmptyString.pipe(Schema.maxLength(20)) }))
+    .addSuccess(Schema.Struct({ greeting: Schema.String }))
+) {}
+
+class MyApi extends HttpApi.make("my-api").add(Greetings) {}
+
+const GreetingsLive = HttpApiBuilder.group(MyApi, "greetings", (handlers) =>
+  handlers.handle("greet", ({ path }) => Effect.succeed({ greeting: `Hello ${path.name}` }))
+)
+
+const MyApiLive = HttpApiBuilder.api(MyApi).pipe(Layer.provide(GreetingsLive))
+
+// ---- served with the service, in the place of HttpApiBuilder.serve() -------------------------------------------------
+
+const served = Http.layerWith({ api: MyApiLive, prefix: "/tokens" })
+
+const key = Redacted.make("a-key-of-at-least-32-characters-for-you")
+
+const main = served.pipe(
+  Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
+  Layer.provide([
+    Http.ApiKeys.layer([{ name: "me", secret: key, scopes: new Set(["manage", "proxy"]) }]),
+    Http.Lifecycle.layer
+  ]),
+  Layer.provideMerge(Sandbox.layerTest())
+)
+
+// ---- it works --------------------------------------------------------------------------------------------------------
+
+const userUlid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+it.scopedLive("both APIs are asked on one server", () =>
+  Effect.gen(function* () {
+    yield* Sandbox.connectManaged(userUlid)
+    const origin = yield* HttpServer.addressFormattedWith(Effect.succeed)
+
+    const mine = yield* HttpApiClient.make(MyApi, { baseUrl: origin })
+    assert.deepStrictEqual(yield* mine.greetings.greet({ path: { name: "Ada" } }), { greeting: "Hello Ada" })
+
+    const tokens = yield* HttpApiClient.make(Api.Api, {
+      baseUrl: `${origin}/tokens`,
+      transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(key))
+    })
+    const { success } = yield* tokens.tokens.ensureToken({ payload: { userUlid } })
+    assert.isTrue(success)
+  }).pipe(Effect.provide(Layer.merge(main, NodeHttpClient.layerUndici)))
+)
