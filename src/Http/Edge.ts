@@ -3,7 +3,6 @@
  * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
  */
 import {
-  type HttpApi,
   type HttpApiEndpoint,
   HttpApiError,
   type HttpApiGroup,
@@ -109,8 +108,7 @@ export const decoded = <E, R>(app: HttpApp.Default<E, R>) =>
 /** {@link refuse} for every error of an effect. */
 export const refuseAll = <A, E extends Refused, R>(effect: Effect.Effect<A, E, R>) => Effect.catchAll(effect, refuse)
 
-type GroupsOf<Value> = Value extends HttpApi.HttpApi<infer _Id, infer Groups, infer _E, infer _R> ? Groups : never
-type Endpoints = HttpApiGroup.HttpApiGroup.Endpoints<GroupsOf<typeof Api>>
+type Endpoints = HttpApiGroup.HttpApiGroup.Endpoints<(typeof Api)["groups"][string]>
 type Named<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.WithName<Endpoints, Name>
 type Path<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.PathParsed<Named<Name>>
 type Payload<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.Payload<Named<Name>>

@@ -1,5 +1,5 @@
 /** The endpoint of `Api/ManagedUsers`. */
-import { Effect } from "effect"
+import { Effect, Struct } from "effect"
 import type { OnStored } from "../CalTokens.js"
 import { ManagedUsers } from "../ManagedUsers.js"
 import * as Audit from "./Audit.js"
@@ -10,7 +10,8 @@ export const layer = Group.make("managedUsers", (handlers) =>
   Effect.map(ManagedUsers, (managedUsers) =>
     handlers.handleRaw(
       "createManagedUser",
-      Edge.endpoint("createManagedUser", ({ clientId, userUlid: _, ...user }, userUlid) => {
+      Edge.endpoint("createManagedUser", ({ clientId, ...input }, userUlid) => {
+        const user = Struct.omit(input, "userUlid")
         const create = (onStored: OnStored) => managedUsers.create(userUlid, user, { clientId, onStored })
         return Effect.map(Audit.connecting(userUlid, create), ({ calUserId }) => ({
           success: true as const,

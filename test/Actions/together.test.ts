@@ -125,7 +125,7 @@ describe("a promise backend", () => {
     const { cal, end } = await started()
     for (const odd of [undefined, null, "", 7, {}, user.toLowerCase()]) {
       const answer = await cal.ensureValidCalToken(odd as string)
-      assert.strictEqual(answer.success, odd === user.toLowerCase(), String(odd))
+      assert.strictEqual(answer.success, odd === user.toLowerCase(), JSON.stringify(odd))
     }
     await end()
   })

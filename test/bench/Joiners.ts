@@ -4,7 +4,7 @@ import * as Actions from "../../src/Actions.js"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
 import * as CalTokens from "../../src/CalTokens.js"
-import { layerTokenHttp } from "../../src/CalHttp/Node.js"
+import { layerApiHttp, layerTokenHttp } from "../../src/CalHttp/Node.js"
 import { UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
@@ -29,6 +29,7 @@ const row: Row = {
         Layer.provideMerge(CalTokens.layer),
         Layer.provide(CalClient.layer({ apiUrl: server.url, oauth2 })),
         Layer.provide([
+          layerApiHttp,
           layerTokenHttp,
           layerMemory,
           // Round follows round: an expired token is never held.
