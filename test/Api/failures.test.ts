@@ -1,5 +1,5 @@
 /** What each operation may answer is what the function behind it may fail with: no more and no less. Checked by the compiler. */
-import type { HttpApi, HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import type { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
 import { describe, it } from "@effect/vitest"
 import type { Effect } from "effect"
 import { expectTypeOf } from "vitest"
@@ -10,15 +10,17 @@ import type { ManagedUsers } from "../../src/ManagedUsers.js"
 import type { Sessions } from "../../src/Sessions.js"
 import type { NotManagedUser } from "../../src/TokenError.js"
 
-type GroupsOf<Value> = Value extends HttpApi.HttpApi<infer _Id, infer Groups, infer _E, infer _R> ? Groups : never
+type Groups = (typeof Api)["groups"][string]
 
 /** What an endpoint of this name answers, or all of its group. */
-type ErrorOf<Group, Name extends string> =
-  Group extends HttpApiGroup.HttpApiGroup<infer _Id, infer Endpoints, infer E, infer _R, infer _Top>
-    ? Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>
-      ? E | HttpApiEndpoint.HttpApiEndpoint.Error<HttpApiEndpoint.HttpApiEndpoint.WithName<Endpoints, Name>>
-      : never
+type ErrorOf<Group, Name extends string> = Group extends HttpApiGroup.HttpApiGroup.Any
+  ? Name extends HttpApiEndpoint.HttpApiEndpoint.Name<HttpApiGroup.HttpApiGroup.Endpoints<Group>>
+    ? | HttpApiGroup.HttpApiGroup.Error<Group>
+      | HttpApiEndpoint.HttpApiEndpoint.Error<
+          HttpApiEndpoint.HttpApiEndpoint.WithName<HttpApiGroup.HttpApiGroup.Endpoints<Group>, Name>
+        >
     : never
+  : never
 
 /** What any request with an input, a key and a database may meet, whatever it asks for. */
 type Common =
@@ -32,7 +34,7 @@ type Common =
 
 type Tag<E> = E extends { readonly _tag: infer T } ? Exclude<T, Common> : never
 
-type Answers<Name extends string> = Tag<ErrorOf<GroupsOf<typeof Api>, Name>>
+type Answers<Name extends string> = Tag<ErrorOf<Groups, Name>>
 
 type Fails<Method extends (...args: never) => Effect.Effect<unknown, unknown>> = Tag<
   Effect.Effect.Error<ReturnType<Method>>
