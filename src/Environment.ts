@@ -34,6 +34,8 @@ export interface Settings {
   readonly returnUrls: ReadonlyArray<string>
   /** Whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: ReadonlyArray<string>
+  /** Where callers find the service, if that is not where it listens. */
+  readonly publicUrl: string | undefined
   readonly log: {
     readonly level: LogLevel.LogLevel
     /** Unset: pretty on a terminal, JSON otherwise. */
@@ -74,6 +76,7 @@ const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.C
       allowedOrigins: orNone(it.CAL_TOKENS_ALLOWED_ORIGINS),
       atomsMaxAge: it.CAL_TOKENS_ATOMS_MAX_AGE,
       trustedProxies: orNone(it.CAL_TOKENS_TRUSTED_PROXIES),
+      publicUrl: Option.getOrUndefined(it.CAL_TOKENS_PUBLIC_URL),
       log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT },
       webhook: yield* webhookOf(it),
       development: Option.contains(it.NODE_ENV, "development")

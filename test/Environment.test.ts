@@ -32,6 +32,7 @@ describe("settings", () => {
         atomsMaxAge: Duration.hours(12),
         returnUrls: [],
         trustedProxies: [],
+        publicUrl: undefined,
         log: { level: LogLevel.Info, format: Option.none() },
         webhook: Option.none(),
         development: false
@@ -98,6 +99,7 @@ describe("settings", () => {
         CAL_TOKENS_ATOMS_MAX_AGE: "2 d",
         CAL_TOKENS_RETURN_URLS: "https://a.example/back?x=1",
         CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/8,::1",
+        CAL_TOKENS_PUBLIC_URL: "https://app.example.com/tokens",
         LOG_LEVEL: "DEBUG",
         LOG_FORMAT: "json",
         CAL_TOKENS_WEBHOOK_URL: "https://u:SECRET@app.example/hooks?k=SECRET",
@@ -145,6 +147,7 @@ describe("settings", () => {
           atomsMaxAge: Duration.days(2),
           returnUrls: ["https://a.example/back?x=1"],
           trustedProxies: ["10.0.0.0/8", "::1"],
+          publicUrl: "https://app.example.com/tokens",
           log: { level: LogLevel.Debug, format: Option.some("json") },
           webhook: Option.some({
             url: Redacted.make("https://u:SECRET@app.example/hooks?k=SECRET"),

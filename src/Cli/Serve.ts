@@ -60,7 +60,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
   Environment.Cal.$match(settings.cal, {
     Client: ({ database, options }) =>
       announceService.pipe(
-        Layer.provide(listen(settings, Http.layer)),
+        Layer.provide(listen(settings, Http.layerWith({ publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),
@@ -71,7 +71,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
       const url = urlOf(settings.host, settings.port)
       const demo = { name: "demo", secret: key, scopes: ApiKeys.defaultScopes }
       return announceDemo(database.directory, key).pipe(
-        Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes }))),
+        Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(webhook(settings)),

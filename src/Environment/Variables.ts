@@ -137,6 +137,12 @@ const network = {
   CAL_TOKENS_TRUSTED_PROXIES: Variable.optional("CAL_TOKENS_TRUSTED_PROXIES", Form.list(Form.network), {
     description: "In front of this service: whose `X-Forwarded-For` is believed, with or without ports."
   }),
+  CAL_TOKENS_PUBLIC_URL: Variable.optional("CAL_TOKENS_PUBLIC_URL", Form.browserUrl, {
+    description:
+      "Where callers find this service, if a proxy in front of it adds a path: `https://app.example.com/tokens`. `/docs` " +
+      "and `/openapi.json` name it.",
+    unset: "none: where they were loaded from"
+  }),
   HTTPS_PROXY: Variable.inEitherCase("HTTPS_PROXY", (name) =>
     Variable.secret(name, Form.proxyUrl, {
       description: "The proxy for calls to Cal.com and webhooks. Also in small letters.",
