@@ -52,9 +52,10 @@ export default {
     {
       name: "faces-are-imported-by-nobody-below",
       comment:
-        "Types live with the part that makes them; CalTokens.ts hands them on and is imported by none of its parts.",
+        "Types live with the part that makes them; CalTokens.ts hands them on and is imported by none of its parts. " +
+        "Public.ts is a face of a face: what a subpath of the package shows.",
       severity: "error",
-      from: { path: "^src/([A-Z]\\w*)/" },
+      from: { path: "^src/([A-Z]\\w*)/", pathNot: "/Public\\.ts$" },
       to: { path: "^src/$1\\.ts$", pathNot: "^src/(TokenStorage|Environment|Sandbox)\\.ts$" }
     },
     {
@@ -89,6 +90,13 @@ export default {
       severity: "error",
       from: { path: room("Sandbox") },
       to: { path: "^src/", pathNot: [room("Sandbox", "Token", "TokenError"), "^src/CalHttp/HttpClients\\.ts$"] }
+    },
+    {
+      name: "subpaths-are-for-others",
+      comment: "What the package shows is gathered for its users; the code itself imports the parts.",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/index\\.ts$" },
+      to: { path: "^src/(Http|TokenStorage/Postgres)/Public\\.ts$" }
     },
     {
       name: "no-orphan",

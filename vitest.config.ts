@@ -1,5 +1,7 @@
 import { availableParallelism } from "node:os"
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+import tsconfig from "./tsconfig.json" with { type: "json" }
 
 /** Vitest leaves one processor idle, which is half of two. */
 const workers = Math.max(2, availableParallelism() - 1)
@@ -7,7 +9,14 @@ const workers = Math.max(2, availableParallelism() - 1)
 /** What takes longer has a name of its own and a run of its own: `npm run test:fleet`, `npm run test:scale`. */
 const files = (mode: string) => (mode === "fleet" || mode === "scale" ? `test/**/*.${mode}.ts` : "test/**/*.test.ts")
 
+/** Examples import the package by its name, as their readers will; here that is `src`. */
+const alias = Object.entries(tsconfig.compilerOptions.paths).map(([name, [file]]) => ({
+  find: new RegExp(`^${name}$`),
+  replacement: fileURLToPath(new URL(String(file), import.meta.url))
+}))
+
 export default defineConfig(({ mode }) => ({
+  resolve: { alias },
   test: {
     include: [files(mode)],
     globalSetup: ["test/support/postgres.setup.ts"],

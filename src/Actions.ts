@@ -6,6 +6,7 @@
  * ```ts
  * // cal.ts: one instance per process, in a file that browsers cannot call
  * import "server-only"
+ * import * as Actions from "cal-tokens/actions"
  * import { revalidatePath } from "next/cache"
  *
  * export const cal = Actions.make({

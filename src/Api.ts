@@ -1,6 +1,6 @@
 /**
  * The HTTP API as a value: endpoints, inputs, answers and failures, without the code that answers. A program that only
- * calls the service imports this, also in a browser, and derives its client:
+ * calls the service imports this, `cal-tokens/api`, also in a browser, and derives its client:
  *
  * ```ts
  * const client = yield* HttpApiClient.make(Api, { baseUrl, transformClient: HttpClient.mapRequest(bearerToken(key)) })
@@ -21,6 +21,19 @@ import { CallbackApi, OAuthApi } from "./Api/OAuth.js"
 import { SessionsApi } from "./Api/Sessions.js"
 import { TokensApi } from "./Api/Tokens.js"
 
+export { AccessTokensApi } from "./Api/AccessTokens.js"
+export { AtomsApi, AtomsFailure } from "./Api/Atoms.js"
+export { Connection, ConnectionsApi, ConnectionStatus, Kind, ListedConnection } from "./Api/Connections.js"
+export { EventsApi } from "./Api/Events.js"
+export { type Failure, ServiceFailure, type Tag as FailureTag } from "./Api/Failure.js"
+export { HealthApi } from "./Api/Health.js"
+export { ManagedUsersApi } from "./Api/ManagedUsers.js"
+export { MetricsApi } from "./Api/Metrics.js"
+export { CallbackApi, OAuthApi } from "./Api/OAuth.js"
+export { SessionsApi } from "./Api/Sessions.js"
+export { TokensApi } from "./Api/Tokens.js"
+export { Scope } from "./ApiKeys/Scope.js"
+
 /** Its name, which an API that has this one in it would otherwise take from this one's title. */
 const named = <Group extends HttpApiGroup.HttpApiGroup.Any & Annotated>(group: Group): Group =>
   group.annotate(OpenApi.Title, group.identifier) as Group
@@ -28,7 +41,6 @@ const named = <Group extends HttpApiGroup.HttpApiGroup.Any & Annotated>(group: G
 interface Annotated {
   annotate(tag: typeof OpenApi.Title, value: string): unknown
 }
-
 export class Api extends HttpApi.make("cal-tokens")
   .add(named(TokensApi))
   .add(named(ConnectionsApi))

@@ -59,7 +59,7 @@ export type Keys = readonly [Key, ...ReadonlyArray<Key>]
 
 export interface Key {
   readonly id: string
-  readonly secret: Redacted.Redacted<Buffer>
+  readonly secret: Redacted.Redacted<Uint8Array>
 }
 
 /** The form of a list of keys, for people. */
@@ -83,7 +83,7 @@ export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> 
     if (secret.toString("base64") !== entry.slice(colon + 1)) return fault("is not base64")
     if (secret.length !== 32) return fault(`has a key of ${secret.length} bytes`)
     if (secret.every((byte) => byte === secret[0])) return fault("has a key of one repeated byte, which is no secret")
-    if (keys.some((key) => Redacted.value(key.secret).equals(secret))) return fault("repeats a key")
+    if (keys.some((key) => isSame(secret, Redacted.value(key.secret)))) return fault("repeats a key")
     keys.push({ id, secret: Redacted.make(secret) })
   }
   const [first, ...rest] = keys
@@ -211,4 +211,5 @@ const derivedOf = ([first, ...rest]: Keys, purpose: CodePurpose): readonly [Buff
 
 const codeOf = (key: Buffer, text: string): Buffer => createHmac("sha256", key).update(text).digest()
 
-const isSame = (code: Buffer, given: Buffer): boolean => code.length === given.length && timingSafeEqual(code, given)
+const isSame = (code: Uint8Array, given: Uint8Array): boolean =>
+  code.length === given.length && timingSafeEqual(code, given)

@@ -12,6 +12,8 @@ import * as Variables from "./Environment/Variables.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as Sessions from "./Sessions.js"
 
+export { layerApiHttp, layerTokenHttp } from "./CalHttp/Node.js"
+export { type Options as ProxyOptions, Proxies } from "./CalHttp/Proxies.js"
 export { StartError } from "./Environment.js"
 
 export interface Options {

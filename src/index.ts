@@ -1,16 +1,17 @@
 /**
- * The library. What needs a driver, a database or a server of its own stands behind a subpath instead:
- * `cal-tokens/TokenStorage/Postgres`, `cal-tokens/CalHttp/Node`, `cal-tokens/Embedded`, `cal-tokens/Http`.
+ * The library: what a program asks for, and the ports that one wires by hand. What needs a driver, a database, a server or
+ * another dependency has a subpath of its own: `cal-tokens/node`, `/postgres`, `/embedded`, `/http`, `/actions`, `/api`,
+ * `/sandbox`.
  */
-export * as Actions from "./Actions.js"
-export * as Api from "./Api.js"
 export * as CalApi from "./CalApi.js"
 export * as CalClient from "./CalClient.js"
 export * as CalTokens from "./CalTokens.js"
 export * as ConnectFlow from "./ConnectFlow.js"
+export * as FlowStorage from "./FlowStorage.js"
+export * as HttpClients from "./CalHttp/HttpClients.js"
+export * as KeyRing from "./KeyRing.js"
 export * as ManagedUsers from "./ManagedUsers.js"
 export * as Revalidation from "./Revalidation.js"
-export * as Sandbox from "./Sandbox.js"
 export * as Sessions from "./Sessions.js"
 export * as Token from "./Token.js"
 export * as TokenConfig from "./TokenConfig.js"

@@ -187,7 +187,7 @@ describe("codes", () => {
       assert.notStrictEqual(keys.mac(purpose, "text"), hmac(key))
     }
     const sessionKeys = (ring: KeyRing.KeyRing["Type"]) =>
-      ring.sessionKeys.map(({ id, secret }) => [id, Redacted.value(secret).toString("hex")])
+      ring.sessionKeys.map(({ id, secret }) => [id, Buffer.from(Redacted.value(secret)).toString("hex")])
     assert.deepStrictEqual(sessionKeys(keys), [["k1", derived("session").toString("hex")]])
     assert.deepStrictEqual(
       sessionKeys(two).map(([id]) => id),

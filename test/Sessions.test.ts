@@ -170,7 +170,7 @@ describe("what is no session", () => {
       const key = Redacted.value(ringOf(one).sessionKeys[0].secret)
       const [, configured = ""] = one.split(":")
       const protect = { alg: "HS256", typ: "cal-tokens-session+jwt", kid: "k1" }
-      const sign = (head: object, body: object, by: Buffer = key, hash = "sha256") => {
+      const sign = (head: object, body: object, by: Uint8Array = key, hash = "sha256") => {
         const signed = `${encode(head)}.${encode(body)}`
         return `${signed}.${createHmac(hash, by).update(signed).digest("base64url")}`
       }

@@ -2,7 +2,6 @@
  * The storage port on PostgreSQL (14 or later) and on PGlite: sealed pairs in, sealed pairs out, one call of one function
  * for each operation. A row that cannot be opened fails for its own user only.
  */
-import type { PgClient } from "@effect/sql-pg"
 import type { SqlClient } from "@effect/sql"
 import { Duration, Effect, Either, Layer, Option, type Redacted, Schema, type Scope, Stream } from "effect"
 import { KeyRing } from "../KeyRing.js"
@@ -458,9 +457,7 @@ export interface ConnectionOptions {
  * Connections to PostgreSQL, directly or through PgBouncer in transaction mode: no session state, no named prepared
  * statements, no startup parameters of our own.
  */
-export const layerConnection = (
-  options: ConnectionOptions
-): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, StorageUnavailable> =>
+export const layerConnection = (options: ConnectionOptions): Layer.Layer<SqlClient.SqlClient, StorageUnavailable> =>
   Pool.layer({
     url: options.url,
     poolSize: options.poolSize ?? Defaults.poolSize,

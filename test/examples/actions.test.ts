@@ -4,8 +4,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Layer } from "effect"
-import { Actions } from "../../src/index.js"
-import * as Sandbox from "../../src/Testing.js"
+import * as Actions from "cal-tokens/actions"
+import * as Sandbox from "cal-tokens/sandbox"
 
 const ada = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 const bob = "01BX5ZZKBKACTAV9WEVGEMMVRZ"

@@ -4,8 +4,8 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schedule, Schema, TestClock } from "effect"
-import { CalApi, Token } from "../../src/index.js"
-import * as Sandbox from "../../src/Testing.js"
+import { CalApi, Token } from "cal-tokens"
+import * as Sandbox from "cal-tokens/sandbox"
 
 // ---- the program under test ------------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ import {
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema } from "effect"
-import * as Sandbox from "../../src/Testing.js"
-import * as Http from "../../src/Http.js"
-import { Api } from "../../src/index.js"
+import { Api } from "cal-tokens/api"
+import * as Http from "cal-tokens/http"
+import * as Sandbox from "cal-tokens/sandbox"
 
 // ---- an API of your own ----------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ it.scopedLive("both APIs are asked on one server", () =>
     const mine = yield* HttpApiClient.make(MyApi, { baseUrl: origin })
     assert.deepStrictEqual(yield* mine.greetings.greet({ path: { name: "Ada" } }), { greeting: "Hello Ada" })
 
-    const tokens = yield* HttpApiClient.make(Api.Api, {
+    const tokens = yield* HttpApiClient.make(Api, {
       baseUrl: `${origin}/tokens`,
       transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(key))
     })

@@ -1,4 +1,3 @@
-import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Option, type Redacted, Scope } from "effect"
@@ -117,7 +116,7 @@ describe("durability", () => {
     Effect.gen(function* () {
       yield* storage.ping
       yield* setDefault("default_transaction_read_only", "on")
-      const error = yield* PgClient.PgClient.pipe(
+      const error = yield* SqlClient.SqlClient.pipe(
         Effect.zipRight(Postgres.make()),
         Effect.flatMap((reader) => Effect.flip(reader.ping)),
         Effect.provide(Layer.merge(Postgres.layerConnection({ url }), layerKeys())),

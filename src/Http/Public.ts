@@ -1,0 +1,12 @@
+/**
+ * The HTTP service for a program that embeds it: its layer, the server, and what the program around it decides. This is
+ * `cal-tokens/http`.
+ */
+export * from "../Http.js"
+export { AtomsSession } from "./Atoms.js"
+export { MaxAge as AtomsMaxAge } from "./AtomsTokens.js"
+export { Audit, audit, type Event as AuditEvent, type Fields as AuditFields, name as auditLogger } from "./Audit.js"
+export * as CallerLimits from "./CallerLimits.js"
+export { TrustedProxies } from "./ClientAddress.js"
+export { Development } from "./Edge.js"
+export { AllowedOrigins } from "./Origins.js"
