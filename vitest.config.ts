@@ -6,8 +6,9 @@ import tsconfig from "./tsconfig.json" with { type: "json" }
 /** Vitest leaves one processor idle, which is half of two. */
 const workers = Math.max(2, availableParallelism() - 1)
 
-/** What takes longer has a name of its own and a run of its own: `npm run test:fleet`, `npm run test:scale`. */
-const files = (mode: string) => (mode === "fleet" || mode === "scale" ? `test/**/*.${mode}.ts` : "test/**/*.test.ts")
+/** What takes longer has a name of its own and a run of its own: `npm run test:fleet`, `test:package`, `test:scale`. */
+const files = (mode: string) =>
+  ["fleet", "package", "scale"].includes(mode) ? `test/**/*.${mode}.ts` : "test/**/*.test.ts"
 
 /** Examples import the package by its name, as their readers will; here that is `src`. */
 const alias = Object.entries(tsconfig.compilerOptions.paths).map(([name, [file]]) => ({

@@ -1,0 +1,197 @@
+/**
+ * The package as strangers get it: packed, installed into empty projects with nothing but what the README's table says,
+ * type-checked there without mercy, and run.
+ */
+import { randomBytes } from "node:crypto"
+import * as Path from "node:path"
+import { assert, it } from "@effect/vitest"
+import { Effect, Redacted } from "effect"
+import { afterAll, beforeAll, describe } from "vitest"
+import manifest from "../../package.json" with { type: "json" }
+import * as Browser from "../support/BrowserBundle.js"
+import { makeDatabase } from "../support/Postgres.js"
+import * as Project from "./Project.js"
+
+let packed: Awaited<ReturnType<typeof Project.pack>>
+beforeAll(async () => {
+  packed = await Project.pack()
+})
+afterAll(Project.remove)
+
+const core = ["effect", "@effect/platform"]
+
+/** What has to be installed, as the README's table has it, and the programs that need no more. */
+const projects = [
+  { name: "core", needs: core, types: false, programs: ["core.ts", "api.ts", "sandbox.ts"] },
+  {
+    name: "node",
+    needs: [...core, "@effect/platform-node", "@effect/sql", "@effect/sql-pg"],
+    types: true,
+    programs: ["actions.ts", "node.ts"]
+  },
+  {
+    name: "postgres",
+    needs: [...core, "@effect/sql", "@effect/sql-pg"],
+    types: false,
+    programs: ["postgres.ts"]
+  },
+  {
+    name: "embedded",
+    needs: [...core, "@effect/sql", "@effect/sql-pg", "@electric-sql/pglite"],
+    types: false,
+    programs: ["embedded.ts"]
+  },
+  {
+    name: "http",
+    needs: [...core, "@effect/platform-node", "@effect/experimental"],
+    types: true,
+    programs: ["http.ts"]
+  }
+] as const
+
+/** What each program says when all is well. */
+const says = {
+  "core.ts": "TokensNotFound",
+  "api.ts": "2026-01-15T12:00:00.000Z TokensNotFound none",
+  "sandbox.ts": "refreshed 1",
+  "actions.ts": "TokensNotFound Forbidden",
+  "node.ts": "TokensNotFound TokensNotFound",
+  "postgres.ts": "nobody",
+  "embedded.ts": "nobody",
+  "http.ts": "200 200"
+}
+
+const strict = {
+  target: "ES2022",
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+  skipLibCheck: false
+}
+
+/** How TypeScript looks for modules: as Node does, and as bundlers do. */
+const resolutions = {
+  nodenext: { module: "nodenext" },
+  bundler: { module: "esnext", moduleResolution: "bundler", noEmit: true }
+}
+
+const js = (program: string) => program.replace(/\.ts$/, ".js")
+
+describe.each(projects)("a project for $name", ({ name, needs, programs, types }) => {
+  let project: Project.Project
+  beforeAll(async () => {
+    project = Project.make(name)
+    project.add(...programs)
+    const wanted = [...needs, ...(types ? ["@types/node"] : [])].map(Project.tested)
+    const { code, output } = await project.npm("install", "--no-package-lock", packed.tarball, ...wanted)
+    assert.strictEqual(code, 0, output)
+  })
+
+  it("is type-checked, declarations and all, whichever way modules are found", async () => {
+    const settings = { ...strict, types: types ? ["node"] : [] }
+    for (const resolution of Object.values(resolutions)) {
+      const { code, output } = await project.compile(programs, { ...settings, ...resolution })
+      assert.strictEqual(code, 0, output)
+    }
+  })
+
+  it.scopedLive.each(programs)("runs %s", (program) =>
+    Effect.gen(function* () {
+      const url = yield* makeDatabase
+      const variables = {
+        DATABASE_URL: Redacted.value(url),
+        CAL_CLIENT_ID: "client",
+        CAL_CLIENT_SECRET: "secret",
+        CAL_TOKENS_ENCRYPTION_KEYS: `k1:${randomBytes(32).toString("base64")}`
+      }
+      const { code, output } = yield* Effect.promise(() => project.node([js(program)], variables))
+      // What is logged comes before it.
+      assert.strictEqual(output.trim().split("\n").at(-1), says[program])
+      assert.strictEqual(code, 0, output)
+    })
+  )
+
+  if (name === "core") {
+    it("sees what the table shows, and nothing behind it", async () => {
+      const closed = [
+        "CalTokens",
+        "CalTokens/Flight",
+        "Http/Public",
+        "TokenStorage/Postgres",
+        "dist/index.js",
+        "src/index.ts"
+      ]
+      const text = `
+        for (const path of ${JSON.stringify(closed)}) {
+          await import("cal-tokens/" + path).then(() => console.log("open", path), ({ code }) => console.log(code))
+        }
+        console.log(import.meta.resolve("cal-tokens/package.json").endsWith("/cal-tokens/package.json"))`
+      const { output } = await project.node(["--input-type=module", "-e", text])
+      assert.deepStrictEqual(output.trim().split("\n"), [...closed.map(() => "ERR_PACKAGE_PATH_NOT_EXPORTED"), "true"])
+    })
+
+    it("bundles the API for browsers, where it runs", async () => {
+      const bundle = await Browser.bundle(Path.join(project.directory, "api.js"))
+      assert.deepStrictEqual(await Browser.run(bundle.text), [says["api.ts"]])
+    })
+  }
+
+  if (name === "node") {
+    it("stays as small as Effect lets it", () => {
+      const modules = Path.join(project.directory, "node_modules")
+      const weigh = (...names: ReadonlyArray<string>) =>
+        names.reduce((sum, name) => sum + Project.weigh(Path.join(modules, name)).bytes / 1e6, 0)
+      const types = weigh("@types", "undici-types")
+      const effect = weigh("effect", "@effect/platform")
+      const own = weigh("cal-tokens")
+      const others = weigh(".") - types - effect - own
+      console.log(
+        `MB: effect and its platform ${effect.toFixed(1)}, cal-tokens ${own.toFixed(1)}, others ${others.toFixed(1)}`
+      )
+      assert.isBelow(own, 9.5)
+      assert.isBelow(others, 17)
+    })
+  }
+})
+
+describe("what is published", () => {
+  it("is the library, its sources and the bundled program, without what only builds it", () => {
+    const unwanted = packed.files.filter((path) => /tsbuildinfo|tsconfig|(^|\/)main\.|^(dist|src)\/Cli/.test(path))
+    assert.deepStrictEqual(unwanted, [])
+    for (const path of [
+      "dist/program.mjs",
+      "dist/index.d.ts",
+      "src/index.ts",
+      "README.md",
+      "test/examples/embed.test.ts"
+    ]) {
+      assert.include(packed.files, path)
+    }
+  })
+
+  it("has the program, which starts with nothing but the package", async () => {
+    const project = Project.make("program")
+    const install = await project.npm("install", "--no-package-lock", packed.tarball)
+    assert.strictEqual(install.code, 0, install.output)
+    const { code, output } = await project.npm("exec", "--offline", "--", "cal-tokens", "--version")
+    assert.strictEqual(code, 0, output)
+    assert.match(output, /\b\d+\.\d+\.\d+\b/)
+  })
+
+  it.each([
+    ["vitest 3 and its Effect", ["effect", "@effect/platform", "@effect/vitest", "vitest"].map(Project.tested)],
+    ["the newest of Effect 3", ["effect@3", "@effect/platform@0", "@effect/platform-node@0", "@effect/sql-pg@0"]],
+    ["all that it can use", Object.keys(manifest.peerDependencies).map(Project.tested)]
+  ])("is installed beside %s", async (name, others) => {
+    const project = Project.make(name.replaceAll(" ", "-"))
+    const { code, output } = await project.npm("install", "--dry-run", "--strict-peer-deps", packed.tarball, ...others)
+    assert.strictEqual(code, 0, output)
+  })
+
+  it("is not installed beside an Effect that it was never tested with", async () => {
+    const project = Project.make("old")
+    const { code, output } = await project.npm("install", "--dry-run", packed.tarball, "effect@3.19.0")
+    assert.notStrictEqual(code, 0)
+    assert.match(output, /ERESOLVE/)
+  })
+})
