@@ -86,7 +86,7 @@ const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.C
 const orNone = <A>(list: Option.Option<ReadonlyArray<A>>): ReadonlyArray<A> => Option.getOrElse(list, () => [])
 
 /** All of them together. */
-export const config: Config.Config<Settings> = Config.mapOrFail(Variables.config, settingsOf)
+const config: Config.Config<Settings> = Config.mapOrFail(Variables.config, settingsOf)
 
 /** What is set, or the one line that says which variable is wrong. */
 const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>

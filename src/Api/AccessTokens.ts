@@ -5,7 +5,7 @@ import { ReadToken } from "./Access.js"
 import { EnsureFailure } from "./Failure.js"
 import { Instant, Success, UserUlidInput } from "./Values.js"
 
-export const AccessToken = Schema.Struct({
+const AccessToken = Schema.Struct({
   success: Success,
   accessToken: Schema.Redacted(
     Schema.String.annotations({ description: "Valid at Cal.com now. Keep it from browsers." })

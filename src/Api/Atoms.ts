@@ -12,7 +12,7 @@ export const path = "/api/cal/atoms/refresh"
 /** What failures of this endpoint have besides the fields of all failures. */
 export const envelope = { accessToken: "" } as const
 
-export const Refreshed = Schema.Struct({
+const Refreshed = Schema.Struct({
   accessToken: Schema.Redacted(Schema.String.annotations({ description: "The user's present access token." }))
 })
 

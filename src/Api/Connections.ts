@@ -81,7 +81,7 @@ export const ListedConnection = Schema.Struct({ userUlid: Schema.String, ...acco
 })
 export type ListedConnection = typeof ListedConnection.Type
 
-export const ConnectionFound = Schema.Struct({ success: Success, connection: Connection })
+const ConnectionFound = Schema.Struct({ success: Success, connection: Connection })
 
 /** How many connections a page holds, unless the caller says otherwise, and at most. */
 export const pageSize = { default: 50, maximum: 200 } as const
@@ -95,7 +95,7 @@ const PageSize = Schema.NumberFromString.pipe(
 
 const oneOf = (values: ReadonlyArray<string>) => ({ message: `must be one of ${values.join(", ")}`, override: true })
 
-export const ListConnections = Schema.Struct({
+const ListConnections = Schema.Struct({
   status: Schema.optional(
     ConnectionStatus.annotations({
       message: () => oneOf(ConnectionStatus.literals),
@@ -112,7 +112,7 @@ export const ListConnections = Schema.Struct({
   limit: Schema.optional(PageSize)
 })
 
-export const ConnectionsPage = Schema.Struct({
+const ConnectionsPage = Schema.Struct({
   success: Success,
   connections: Schema.Array(ListedConnection),
   cursor: Schema.optional(Schema.String.annotations({ description: "Asks for the next page; absent on the last one." }))

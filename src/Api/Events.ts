@@ -7,7 +7,7 @@ import { QueryFailure } from "./Failure.js"
 const lastEventId = (description: string) =>
   Schema.optional(Schema.String.annotations({ title: "the id of an event", description }))
 
-export const EventStream = Schema.String.pipe(
+const EventStream = Schema.String.pipe(
   HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/event-stream" }),
   Schema.annotations({ description: "Server-sent events, until the client or this process ends them." })
 )

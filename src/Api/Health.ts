@@ -2,8 +2,8 @@
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 
-export const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
-export const Ready = Schema.Struct({
+const Healthy = Schema.Struct({ status: Schema.Literal("ok") })
+const Ready = Schema.Struct({
   ...Healthy.fields,
   missingKeys: Schema.optional(
     Schema.Array(Schema.Struct({ id: Schema.String, rows: Schema.Number })).annotations({
@@ -13,7 +13,7 @@ export const Ready = Schema.Struct({
     })
   )
 })
-export const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations(
+const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annotations(
   HttpApiSchema.annotations({
     identifier: "Unhealthy",
     status: 503,

@@ -9,7 +9,7 @@ const isMetadata = (texts: ReadonlyArray<readonly [key: string, text: string]>) 
   texts.length <= 50 && texts.every(([key, text]) => key.length <= 40 && text.length <= 500)
 
 /** Cal.com judges the values; what is here only keeps nonsense and excess from it. */
-export const CreateManagedUser = Schema.Struct({
+const CreateManagedUser = Schema.Struct({
   userUlid: UserUlidInput,
   clientId: Schema.optional(ClientId),
   email: Schema.String.pipe(
@@ -39,7 +39,7 @@ export const CreateManagedUser = Schema.Struct({
   )
 })
 
-export const ManagedUserCreated = Schema.Struct({
+const ManagedUserCreated = Schema.Struct({
   success: Success,
   calUserId: Schema.Int.annotations({ description: "The user at Cal.com." })
 })

@@ -3,7 +3,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/p
 import { ReadMetrics } from "./Access.js"
 
 /** Prometheus' text format, https://prometheus.io/docs/instrumenting/exposition_formats/ */
-export const Exposition = HttpApiSchema.Text({ contentType: "text/plain; version=0.0.4; charset=utf-8" }).annotations({
+const Exposition = HttpApiSchema.Text({ contentType: "text/plain; version=0.0.4; charset=utf-8" }).annotations({
   description: "Metrics in the Prometheus text exposition format."
 })
 

@@ -19,7 +19,7 @@ const secret = (description: string) =>
     Schema.String.annotations({ description, jsonSchema: { type: "string", minLength: 1, maxLength: 8192 } })
   )
 
-export const AuthorizeUrl = Schema.Struct({
+const AuthorizeUrl = Schema.Struct({
   userUlid: UserUlidInput,
   clientId: Schema.optional(ClientId),
   returnTo: Schema.optional(
@@ -37,13 +37,13 @@ export const AuthorizeUrl = Schema.Struct({
   )
 })
 
-export const ExchangeCode = Schema.Struct({
+const ExchangeCode = Schema.Struct({
   userUlid: UserUlidInput,
   code: secret("As Cal.com appended it to your callback."),
   state: secret("As Cal.com appended it to your callback.")
 })
 
-export const ConfirmCompletion = Schema.Struct({
+const ConfirmCompletion = Schema.Struct({
   userUlid: UserUlidInput,
   completion: secret("As this service appended it to `returnTo`.")
 })
@@ -61,7 +61,7 @@ export const AuthorizeUrlMade = Schema.Struct({
   codeChallengeMethod: Schema.optional(Schema.Literal("S256"))
 })
 
-export const Connected = Schema.Struct({
+const Connected = Schema.Struct({
   success: Success,
   calUserId: Schema.NullOr(Schema.Int).annotations({
     description: "The user at Cal.com; null for a token that is not a user's but a team's."

@@ -36,7 +36,7 @@ export const CreateSession = Schema.Struct({
   )
 })
 
-export const SessionCreated = Schema.Struct({
+const SessionCreated = Schema.Struct({
   success: Success,
   session: Schema.Redacted(
     Schema.String.annotations({ description: "The key, as `Authorization: Bearer …` for `/api/cal/me/…`." })

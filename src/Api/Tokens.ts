@@ -5,7 +5,7 @@ import { Manage } from "./Access.js"
 import { EnsureFailure, NotManagedUser } from "./Failure.js"
 import { Instant, Success, UserUlidInput } from "./Values.js"
 
-export const RefreshToken = Schema.Struct({
+const RefreshToken = Schema.Struct({
   userUlid: UserUlidInput,
   forceRefresh: Schema.optional(
     Schema.Boolean.annotations({
@@ -14,7 +14,7 @@ export const RefreshToken = Schema.Struct({
   )
 })
 
-export const RefreshManagedUserToken = Schema.Struct({
+const RefreshManagedUserToken = Schema.Struct({
   userUlid: UserUlidInput,
   reissue: Schema.optional(
     Schema.Boolean.annotations({
@@ -23,9 +23,9 @@ export const RefreshManagedUserToken = Schema.Struct({
   )
 })
 
-export const EnsureToken = Schema.Struct({ userUlid: UserUlidInput })
+const EnsureToken = Schema.Struct({ userUlid: UserUlidInput })
 
-export const Refreshed = Schema.Struct({
+const Refreshed = Schema.Struct({
   success: Success,
   refreshed: Schema.Boolean.annotations({
     description: "Whether a refresh answered this call, its own or one it joined."
@@ -41,7 +41,7 @@ export const Refreshed = Schema.Struct({
   )
 })
 
-export const Ensured = Schema.Struct({ success: Success, expiresAt: Instant })
+const Ensured = Schema.Struct({ success: Success, expiresAt: Instant })
 
 export class TokensApi extends HttpApiGroup.make("tokens")
   .add(

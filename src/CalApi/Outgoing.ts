@@ -9,7 +9,7 @@ import * as CalPath from "../CalHttp/CalPath.js"
 import { InvalidInput } from "../TokenError.js"
 
 /** A body that arrives as a stream is kept in memory up to this many bytes. */
-export const maxBodyBytes = 1024 * 1024
+const maxBodyBytes = 1024 * 1024
 
 /**
  * The version that serves the documented shape of each resource. There is no common one: an unknown version means the

@@ -7,7 +7,7 @@ import type { Headers, HttpMethod } from "@effect/platform"
 import * as RateLimits from "../CalHttp/RateLimits.js"
 
 /** How many tries come on top of the first, over all reasons but a refused token. */
-export const maxRepeats = 2
+const maxRepeats = 2
 
 /** A longer wait is the caller's to decide about. */
 const maxWait = Duration.seconds(5)

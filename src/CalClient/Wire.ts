@@ -20,7 +20,7 @@ export const decodeJson = <A, I>(schema: Schema.Schema<A, I>, text: string): Eit
 }
 
 /** Decodes a value; the failure names fields, never values. */
-export const decode = <A, I>(schema: Schema.Schema<A, I>, value: unknown): Either.Either<A, Issue> =>
+const decode = <A, I>(schema: Schema.Schema<A, I>, value: unknown): Either.Either<A, Issue> =>
   Either.mapLeft(Schema.decodeUnknownEither(schema)(value), (error) => {
     const issues = ParseResult.ArrayFormatter.formatIssueSync(error.issue).map(({ _tag, path }) => {
       const field = path.length === 0 ? "the body" : path.slice(0, 8).map(segment).join(".")

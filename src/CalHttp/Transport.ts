@@ -113,7 +113,7 @@ export const textOf = ({ body, isWhole }: Reply): Option.Option<Redacted.Redacte
 const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
 
 /** What became of a request for which the HTTP client gave no answer. */
-export const describe = (error: HttpClientError.RequestError): NoReply => {
+const describe = (error: HttpClientError.RequestError): NoReply => {
   if (error.reason !== "Transport") return new NoReply({ phase: "impossible", reason: "the request is invalid" })
   const causes = chain(error.cause)
   const code = causes.map(codeOf).find(Predicate.isNotUndefined)

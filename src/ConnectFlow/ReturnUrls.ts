@@ -9,7 +9,7 @@ import * as CalPath from "../CalHttp/CalPath.js"
 import { InvalidInput } from "../TokenError.js"
 
 /** The parameter by which the browser carries the completion. */
-export const parameter = "completion"
+const parameter = "completion"
 
 const maxLength = 2048
 

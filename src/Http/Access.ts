@@ -36,7 +36,7 @@ export const refusing = Effect.zipWith(
  * A key that is not known counts against the address it came from. The limit only changes the answer: a known key is
  * taken from any address, or whoever shares an address with a careless program would be locked out with it.
  */
-export const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimits> = Effect.gen(function* () {
+const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimits> = Effect.gen(function* () {
   const keys = yield* ApiKeys
   const limits = yield* CallerLimits
   const { refused } = yield* Audit

@@ -24,7 +24,7 @@ export class MaxAge extends Context.Reference<MaxAge>()("cal-tokens/Http/AtomsMa
 }) {}
 
 /** How long after its expiry the present token of a user still names that user. */
-export const maxExpired = Duration.hours(24)
+const maxExpired = Duration.hours(24)
 
 /** No token names anybody for longer after its expiry: it may have been the present one for all of that time. */
 const oldest = Duration.toMillis(maxExpired) + Lookups.superseded.millis

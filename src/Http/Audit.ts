@@ -34,7 +34,7 @@ export type Event = keyof typeof events
 
 /** Refusals of one address (IPv6: one /64) that have lines of their own within a {@link window}; the others are counted. */
 export const maxRefusals = 10
-export const window = Duration.minutes(1)
+const window = Duration.minutes(1)
 
 /** From more addresses than this within a window, refusals are counted together. */
 const maxAddresses = 10_000

@@ -8,7 +8,7 @@ import { InvalidInput } from "../TokenError.js"
 import { maxTokenLength } from "../TokenInput.js"
 
 /** The largest body that is taken, 1 MiB. */
-export const maxBytes = 1024 * 1024
+const maxBytes = 1024 * 1024
 
 /** Of a body that is too large, so much is read and forgotten, so that a client which only listens afterwards hears why. */
 const maxDiscarded = 16 * maxBytes

@@ -12,7 +12,7 @@ import * as Edge from "./Edge.js"
 import * as Group from "./Group.js"
 
 /** What a connection looks like from outside. */
-export const describe = (info: ConnectionInfo): Connection => ({
+const describe = (info: ConnectionInfo): Connection => ({
   ...standing(info, info.isExpired),
   isExpiringSoon: info.isExpiringSoon
 })

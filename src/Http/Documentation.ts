@@ -44,7 +44,7 @@ const scriptHashes = (html: string) =>
   scripts(html).map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`)
 
 /** Runs the page's own script and nothing else; whatever it may want to load comes from here. */
-export const policyOf = (html: string): string =>
+const policyOf = (html: string): string =>
   [
     "default-src 'none'",
     `script-src ${scriptHashes(html).join(" ")}`,

@@ -52,7 +52,7 @@ export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scop
 type Refused = TokenError | Unauthorized | Forbidden
 
 /** The failure that stands for an error of this package. */
-export const toFailure = <E extends Refused>(error: E) =>
+const toFailure = <E extends Refused>(error: E) =>
   ({
     _tag: error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag,
     ...TokenErrors.toFailure(error)
@@ -285,7 +285,7 @@ const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTab
 }
 
 /** A fault nobody foresaw. Its message may hold anything, so only development sees it. */
-export const logFault = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+const logFault = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.gen(function* () {
     if (yield* Development) return yield* Effect.logError("Unexpected fault", cause)
     yield* Effect.annotateLogs(Effect.logError("Unexpected fault"), describeFault(Cause.squash(cause)))

@@ -8,7 +8,7 @@ import { Duration, Effect, Stream } from "effect"
 import { Lifecycle } from "./Lifecycle.js"
 
 /** A body of which nothing came for so long has stopped. Event streams, too, say something more often than that. */
-export const idleTimeout = Duration.minutes(1)
+const idleTimeout = Duration.minutes(1)
 
 /** A caller that does not read keeps a stopping process for so long. */
 const patience = Duration.millis(500)

@@ -50,7 +50,7 @@ export const authenticateClient = (
  * The permission guard by itself, as it stands **before** authentication on bookings and single event types. It looks
  * the token up without regard to its expiry; its refusal contains the whole token.
  */
-export const permit = (request: Incoming, permission: Permission): Outcome<void> => {
+const permit = (request: Incoming, permission: Permission): Outcome<void> => {
   const bearer = bearerOf(request.headers)
   const clientId = request.headers["x-cal-client-id"]
   if (!bearer && !clientId) return Either.left(forbidden(noPermissionCredentials))

@@ -12,7 +12,7 @@ import * as Users from "./Users.js"
 import { isEmail } from "./Validation.js"
 import { type Incoming, type World } from "./World.js"
 
-export const path = "/auth/oauth2/authorize"
+const path = "/auth/oauth2/authorize"
 
 const show = (request: Incoming) =>
   Effect.sync(() => {

@@ -65,14 +65,14 @@ export const isTimeZone: Rule = {
   accepts: (value) => typeof value === "string" && canonicalTimeZone(value) !== undefined
 }
 
-export const isUrl: Rule = {
+const isUrl: Rule = {
   name: "isUrl",
   text: (property) => `${property} must be a URL address`,
   accepts: (value) => typeof value === "string" && URL.canParse(value)
 }
 
 /** At most 50 keys of 40 characters, with values of 500. */
-export const isMetadata: Rule = {
+const isMetadata: Rule = {
   name: "isMetadata",
   text: () => "Metadata must have at most 50 keys, each key up to 40 characters, and values up to 500 characters.",
   accepts: (value) => {

@@ -64,7 +64,7 @@ export type Admission = Data.TaggedEnum<{
 export const Admission = Data.taggedEnum<Admission>()
 
 /** The waits before trials that put a user at risk: a minute, doubling up to an hour. */
-export const riskDelay = (risks: number): number => Math.min(60, 2 ** Math.min(risks, 6)) * 60_000
+const riskDelay = (risks: number): number => Math.min(60, 2 ** Math.min(risks, 6)) * 60_000
 
 /** After a drift, in milliseconds: see above. */
 export const readingTime = 5 * 60_000

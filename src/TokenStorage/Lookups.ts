@@ -49,7 +49,7 @@ export const isRecent =
     supersededAt === null || now - supersededAt < superseded.millis
 
 /** What a token with this hash is to a user. */
-export const find = (lookups: Lookups, accessHash: string): Option.Option<Lookup> =>
+const find = (lookups: Lookups, accessHash: string): Option.Option<Lookup> =>
   Option.fromNullable(lookups.find(({ key }) => key === keyOf(accessHash)))
 
 /** As text, the same for the same look-ups. */

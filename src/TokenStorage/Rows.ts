@@ -297,7 +297,7 @@ const isSame = (one: Lookups.Lookups | undefined, other: Lookups.Lookups): boole
   one !== undefined && Lookups.encode(one) === Lookups.encode(other)
 
 /** Whether what is stored of a user's earlier pairs stays useful: only if it certainly is the same Cal.com account. */
-export const keepsAccount =
+const keepsAccount =
   (connection: Connection) =>
   (row: Row): boolean =>
     isSameAccount(row.connection, connection)

@@ -11,7 +11,7 @@ import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import * as Floors from "./Floors.js"
 import { type Row, ratio } from "./Row.js"
 
-export const users = Array.from({ length: 100_000 }, (_, n) =>
+const users = Array.from({ length: 100_000 }, (_, n) =>
   UserUlid.make(`01ARZ3NDEKTSV4RRFF${String(n).padStart(8, "0")}`)
 )
 
@@ -19,18 +19,18 @@ export const users = Array.from({ length: 100_000 }, (_, n) =>
 const order = users.map((_, n) => users[(n * 7919) % users.length] ?? users[0]!)
 
 /** As long as Cal.com's. */
-export const tokenOf = (n: number) => ({
+const tokenOf = (n: number) => ({
   accessToken: `access-${n}`.padEnd(330, "a"),
   refreshToken: `refresh-${n}`.padEnd(420, "r"),
   expiresAt: Date.UTC(2200, 0)
 })
 
-export const tokens = () => new Map(users.map((user, n) => [user as string, tokenOf(n)]))
+const tokens = () => new Map(users.map((user, n) => [user as string, tokenOf(n)]))
 
 const hour = Duration.toMillis("1 hour")
 
 /** The product over memory, in which a row stays recent: what is measured is the look, not the storage. */
-export const layer = CalApi.layer.pipe(
+const layer = CalApi.layer.pipe(
   Layer.provideMerge(CalTokens.layer),
   Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
   Layer.provide(Sandbox.layerHttpClient),
@@ -43,7 +43,7 @@ export const layer = CalApi.layer.pipe(
   ])
 )
 
-export const connectAll = Effect.gen(function* () {
+const connectAll = Effect.gen(function* () {
   const tokens = yield* CalTokens.CalTokens
   const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
   yield* Effect.forEach(

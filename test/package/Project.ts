@@ -9,7 +9,7 @@ import manifest from "../../package.json" with { type: "json" }
 
 const run = promisify(execFile)
 
-export const root = fileURLToPath(new URL("../..", import.meta.url))
+const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** As in a shell of one's own: whoever runs these tests by npm has told it where this project is. */
 const env = Object.fromEntries(

@@ -42,9 +42,6 @@ const table: Readonly<Record<Name, Holds>> = {
 
 export const holds = (name: Name): Holds => table[name]
 
-/** What changes when Cal.com does: answers of this look come until it changes back, or the program learns them. */
-export const drifts = ["tokensRenamed", "errorBeside", "tokensMissing"] as const satisfies ReadonlyArray<Name>
-
 /** An answer as it left. */
 export interface Sent {
   readonly response: HttpServerResponse.HttpServerResponse

@@ -32,7 +32,7 @@ export const connectionOf = (user: Pick<User, "account" | "kind">): Connection =
     ? { _tag: "ManagedUser", clientId: managedClientId, calUserId: user.account }
     : { _tag: "OAuth2", clientId: oauth2ClientId, calUserId: user.account }
 
-export const pairInput = (authorised: Authorised) => ({
+const pairInput = (authorised: Authorised) => ({
   accessToken: authorised.accessToken,
   refreshToken: authorised.refreshToken,
   accessTokenExpiresAt: authorised.expiresAt

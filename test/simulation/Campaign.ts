@@ -45,7 +45,7 @@ const once = (plan: Plan.Plan, variant: MakeVariant, traces: boolean) =>
   withoutStacks(() => History.run(plan, { events: new Map() }, variant?.(), traces))
 
 /** The shortest history that breaks the same rule. */
-export const smallest = (plan: Plan.Plan, variant?: MakeVariant): Plan.Plan => {
+const smallest = (plan: Plan.Plan, variant?: MakeVariant): Plan.Plan => {
   const rule = once(plan, variant, false).violations[0]?.rule
   return shrink(plan, (candidate) => once(candidate, variant, false).violations[0]?.rule === rule)
 }

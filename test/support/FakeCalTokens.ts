@@ -24,7 +24,7 @@ export class FakeTokens extends Context.Tag("test/FakeTokens")<
   }
 >() {}
 
-export const validToken = (accessToken: string): ValidToken => ({
+const validToken = (accessToken: string): ValidToken => ({
   accessToken: Redacted.make(accessToken),
   expiresAt: Date.UTC(2100, 0, 1),
   version: 1,

@@ -13,7 +13,7 @@ export const returnTo = "https://app.example/settings/calendar?tab=1"
 export const { scopes } = World
 
 /** The sandbox's OAuth2 client without its secret. */
-export const publicClient = {
+const publicClient = {
   clientId: Sandbox.demoOAuth2.clientId,
   redirectUris: Sandbox.demoOAuth2.redirectUris,
   scopes: Sandbox.demoOAuth2.scopes

@@ -48,7 +48,7 @@ export const oauth = (calUserId?: number, scope?: string): Connection => ({
 })
 
 export const lease = Duration.seconds(30)
-export const cooldownWindow = Duration.seconds(60)
+const cooldownWindow = Duration.seconds(60)
 export const error = new CalUnavailable({ operation: "refresh", reason: "status 503", status: 503 })
 
 /** A claim that nothing but the row's state holds back. */

@@ -34,7 +34,7 @@ const attempt = (render: () => unknown): string => {
 }
 
 /** All renderings of a value. */
-export const renderings = (value: unknown): ReadonlyArray<string> => [
+const renderings = (value: unknown): ReadonlyArray<string> => [
   attempt(() => JSON.stringify(value, (_, part: unknown) => (typeof part === "bigint" ? `${part}` : part))),
   attempt(() =>
     inspect(value, { depth: Infinity, showHidden: true, maxArrayLength: null, maxStringLength: null, getters: true })

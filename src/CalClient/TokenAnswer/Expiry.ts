@@ -10,7 +10,7 @@ import type { Json, Member } from "./Json.js"
 import * as Names from "./Names.js"
 
 /** The life of an access token about which nothing is known: long enough to be of use, too short to do harm. */
-export const assumedLifetime = Duration.toMillis(Duration.minutes(5))
+const assumedLifetime = Duration.toMillis(Duration.minutes(5))
 
 /** Ahead of the answer, and not absurdly far. A token that is fresh from Cal.com has not expired. */
 const isCredible = (instant: number, issuedAt: number): boolean => instant > issuedAt && instant <= issuedAt + horizon
