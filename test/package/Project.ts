@@ -9,7 +9,7 @@ import manifest from "../../package.json" with { type: "json" }
 
 const run = promisify(execFile)
 
-const root = fileURLToPath(new URL("../..", import.meta.url))
+export const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** As in a shell of one's own: whoever runs these tests by npm has told it where this project is. */
 const env = Object.fromEntries(
@@ -21,15 +21,21 @@ const versions: Readonly<Record<string, string>> = { ...manifest.devDependencies
 /** A package in the version that this project is tested with. */
 export const tested = (name: string): string => `${name}@${versions[name] ?? "missing in package.json"}`
 
-/** Everything of this run, for {@link remove}. */
-const home = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-package-"))
+let home: string | undefined
+
+/** Everything of this run is in one directory. */
+const inHome = (name: string): string =>
+  Path.join((home ??= Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-package-"))), name)
 
 /** Leaves nothing. */
-export const remove = (): void => Fs.rmSync(home, { recursive: true, force: true })
+export const remove = (): void => {
+  if (home !== undefined) Fs.rmSync(home, { recursive: true, force: true })
+  home = undefined
+}
 
 /** The package as npm publishes it, built anew, and the paths in it. */
 export const pack = async (): Promise<{ readonly tarball: string; readonly files: ReadonlyArray<string> }> => {
-  const { stdout } = await run("npm", ["pack", "--json", "--silent", `--pack-destination=${home}`], {
+  const { stdout } = await run("npm", ["pack", "--json", "--silent", `--pack-destination=${inHome("")}`], {
     cwd: root,
     env,
     maxBuffer: 16 * 1024 * 1024
@@ -41,7 +47,7 @@ export const pack = async (): Promise<{ readonly tarball: string; readonly files
     readonly files: ReadonlyArray<{ readonly path: string }>
   }>
   if (packed === undefined) throw new Error(`npm pack said: ${stdout}`)
-  return { tarball: Path.join(home, packed.filename), files: packed.files.map(({ path }) => path) }
+  return { tarball: inHome(packed.filename), files: packed.files.map(({ path }) => path) }
 }
 
 export interface Outcome {
@@ -60,7 +66,7 @@ export interface Project {
 
 /** An empty project. */
 export const make = (name: string): Project => {
-  const directory = Path.join(home, name)
+  const directory = inHome(name)
   Fs.mkdirSync(directory)
   Fs.writeFileSync(Path.join(directory, "package.json"), JSON.stringify({ name, private: true, type: "module" }))
 

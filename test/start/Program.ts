@@ -38,9 +38,16 @@ export interface Program {
   readonly exit: Promise<number | null>
 }
 
-export const run = (directory: string, args: ReadonlyArray<string>, env: Record<string, string> = {}): Program => {
-  const child = spawn(process.execPath, [...args], {
+export const run = (
+  directory: string,
+  args: ReadonlyArray<string>,
+  env: Record<string, string> = {},
+  /** Another command than Node gets a group of its own: it may start processes, and not pass signals on. */
+  command?: string
+): Program => {
+  const child = spawn(command ?? process.execPath, [...args], {
     cwd: directory,
+    detached: command !== undefined,
     env: { PATH: process.env["PATH"] ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
