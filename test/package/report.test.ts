@@ -19,3 +19,37 @@ it("is all that .api says", () => {
   const files = Fs.readdirSync(new URL("../../.api", import.meta.url))
   assert.sameMembers(files, subpaths.map(fileOf))
 })
+
+/** Effect's own words, in lower case. */
+const categories = [
+  "api",
+  "auditing",
+  "constants",
+  "constructors",
+  "conversions",
+  "errors",
+  "getters",
+  "layers",
+  "middleware",
+  "models",
+  "predicates",
+  "references",
+  "running",
+  "schemas",
+  "tags",
+  "testing",
+  "validation"
+]
+
+it("says of each export what it is, what kind of thing it is, and since when", () => {
+  const exports = subpaths.flatMap(({ namespaces }) => namespaces.flatMap(({ exports }) => exports))
+  const wanting = exports.flatMap(({ category = "", file, isDescribed, name, since = "" }) => {
+    const lacks = [
+      ...(isDescribed ? [] : ["a doc comment"]),
+      ...(/^\d+\.\d+\.\d+$/.test(since) ? [] : ["@since 0.1.0"]),
+      ...(categories.includes(category) ? [] : [`@category, one of ${categories.join(", ")}`])
+    ]
+    return lacks.length === 0 ? [] : [`${file}: ${name} lacks ${lacks.join(" and ")}`]
+  })
+  assert.deepStrictEqual(wanting, [])
+})
