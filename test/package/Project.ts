@@ -59,8 +59,8 @@ export interface Project {
   readonly directory: string
   readonly npm: (...args: ReadonlyArray<string>) => Promise<Outcome>
   readonly node: (args: ReadonlyArray<string>, variables?: Readonly<Record<string, string>>) => Promise<Outcome>
-  /** Compiles programs that were copied here with {@link Project.add}; `options` go to TypeScript as they are. */
-  readonly compile: (files: ReadonlyArray<string>, options: object) => Promise<Outcome>
+  /** Compiles programs that were copied here with {@link Project.add}; `name` is the configuration's, `options` are TypeScript's. */
+  readonly compile: (name: string, files: ReadonlyArray<string>, options: object) => Promise<Outcome>
   readonly add: (...programs: ReadonlyArray<string>) => void
 }
 
@@ -94,8 +94,8 @@ export const make = (name: string): Project => {
         [...args, "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts", "--loglevel=error"],
         {}
       ),
-    compile: (files, options) => {
-      const config = Path.join(directory, "tsconfig.json")
+    compile: (name, files, options) => {
+      const config = Path.join(directory, name)
       Fs.writeFileSync(config, JSON.stringify({ compilerOptions: options, files }))
       return node([Path.join(root, "node_modules/typescript/bin/tsc"), "-p", config])
     },

@@ -89,10 +89,12 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
 
   it("is type-checked, declarations and all, whichever way modules are found", async () => {
     const settings = { ...strict, types: types ? ["node"] : [] }
-    for (const resolution of Object.values(resolutions)) {
-      const { code, output } = await project.compile(programs, { ...settings, ...resolution })
-      assert.strictEqual(code, 0, output)
-    }
+    const outcomes = await Promise.all(
+      Object.entries(resolutions).map(([name, resolution]) =>
+        project.compile(`tsconfig.${name}.json`, programs, { ...settings, ...resolution })
+      )
+    )
+    for (const { code, output } of outcomes) assert.strictEqual(code, 0, output)
   })
 
   it.scopedLive.each(programs)("runs %s", (program) =>
