@@ -46,6 +46,12 @@ import { toSeconds } from "./TokenError.js"
 
 export { type Failure, isFailure } from "./Actions/Failure.js"
 
+/**
+ * What stands behind the functions, and whom they ask.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /**
    * Where tokens are kept and how Cal.com is reached; by default, what the service's environment variables say
@@ -70,6 +76,12 @@ export interface Options {
   readonly revalidatePaths?: ReadonlyArray<string> | ((userUlid: string) => ReadonlyArray<string>) | undefined
 }
 
+/**
+ * How a refresh ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface RefreshedToken {
   readonly success: true
   /** Whether a refresh, this call's or one it joined, answered it. */
@@ -83,6 +95,12 @@ export interface RefreshedToken {
   readonly retryAfter?: number
 }
 
+/**
+ * A token that is valid.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface CalToken {
   readonly success: true
   /** In clear: for this process only, never for a browser. */
@@ -91,6 +109,12 @@ export interface CalToken {
   readonly expiresAt: string
 }
 
+/**
+ * A pair that was got elsewhere.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface NewTokens {
   readonly accessToken: string
   readonly refreshToken: string
@@ -100,6 +124,12 @@ export interface NewTokens {
   readonly refreshTokenExpiresAt?: number | string | undefined
 }
 
+/**
+ * What is known about a connection.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface CalTokenInfo {
   readonly success: true
   readonly isExpired: boolean
@@ -112,6 +142,12 @@ export interface CalTokenInfo {
   readonly status: "active" | "reauthorizationRequired"
 }
 
+/**
+ * The functions; each can be taken out of the object.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Actions {
   /** Refreshes a token that is expiring soon or expired; any token, if forced. */
   readonly refreshUserCalTokens: (userUlid: string, forceRefresh?: boolean) => Promise<RefreshedToken | Failure>
@@ -165,6 +201,12 @@ export interface Actions {
 /** Loaded when it is needed: with layers of one's own, no driver is. */
 const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ open }) => open())
 
+/**
+ * One for each process is enough. Nothing is built or connected before the first call.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (options: Options = {}): Actions => {
   const guard = Guard.make(options.layer === undefined ? fromEnvironment : Backing.own(options.layer), options)
 

@@ -41,6 +41,12 @@ const named = <Group extends HttpApiGroup.HttpApiGroup.Any & Annotated>(group: G
 interface Annotated {
   annotate(tag: typeof OpenApi.Title, value: string): unknown
 }
+/**
+ * All endpoints.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class Api extends HttpApi.make("cal-tokens")
   .add(named(TokensApi))
   .add(named(ConnectionsApi))

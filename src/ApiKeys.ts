@@ -6,6 +6,12 @@ import { createHash, timingSafeEqual } from "node:crypto"
 import { Context, Data, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
 import { Scope } from "./ApiKeys/Scope.js"
 
+/**
+ * A key, by whom it is had and what it opens.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ApiKey {
   /** Appears in logs. */
   readonly name: string
@@ -14,18 +20,38 @@ export interface ApiKey {
   readonly scopes: ReadonlySet<Scope>
 }
 
-/** Who presents a key: its name is fit for logs. */
+/**
+ * Who presents a key: its name is fit for logs.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type KeyHolder = Pick<ApiKey, "name" | "scopes">
 
-/** The scopes of a key that names none: all but the one that hands out tokens. */
+/**
+ * The scopes of a key that names none: all but the one that hands out tokens.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const defaultScopes: ReadonlySet<Scope> = new Set<Scope>(["manage", "proxy", "metrics"])
 
-/** The form of a list of keys, for people. */
+/**
+ * The form of a list of keys, for people.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const expected = `a list "name:secret[:scope+scope],…", each secret of at least 32 letters, digits or -._~+/=, scopes of ${Scope.literals.join(", ")}`
 
 const entryPattern = /^([A-Za-z0-9_-]{1,64}):([A-Za-z0-9._~+/=-]{32,512})(?::([a-z+-]+))?$/
 
-/** Reads `name:secret[:scope+scope]` entries separated by commas. The failure says what is wrong and never quotes it. */
+/**
+ * Reads `name:secret[:scope+scope]` entries separated by commas. The failure says what is wrong and never quotes it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const parse = (text: string): Either.Either<ReadonlyArray<ApiKey>, string> =>
   Either.gen(function* () {
     const keys = yield* Either.all(text.split(",").map((entry, index) => parseEntry(entry.trim(), index + 1)))
@@ -53,20 +79,36 @@ const parseEntry = (entry: string, position: number): Either.Either<ApiKey, stri
     : Either.left(`must be ${expected}; entry ${position} has an unknown scope`)
 }
 
-/** No key was presented, or one that nobody has. */
+/**
+ * No key was presented, or one that nobody has.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class Unauthorized extends Data.TaggedError("Unauthorized") {
   override get message() {
     return "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
   }
 }
 
-/** The key is known and may not do this. */
+/**
+ * The key is known and may not do this.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class Forbidden extends Data.TaggedError("Forbidden")<{ readonly scope: Scope }> {
   override get message() {
     return `This API key lacks the scope "${this.scope}".`
   }
 }
 
+/**
+ * Who may ask for what.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
   ApiKeys,
   {
@@ -80,6 +122,12 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> => {
   const known = keys.map(({ name, scopes, secret }) => ({
     caller: { name, scopes },
@@ -103,10 +151,21 @@ export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> 
   }
 }
 
+/**
+ * With these keys; none opens nothing.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (keys: ReadonlyArray<ApiKey>): Layer.Layer<ApiKeys> => Layer.succeed(ApiKeys, make(keys))
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
-/** The credentials of the scheme `Bearer` (RFC 6750, 2.1), or nothing; a key is never empty, so nothing matches none. */
+/**
+ * The credentials of the scheme `Bearer` (RFC 6750, 2.1), or nothing; a key is never empty, so nothing matches none.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
 export const credentials = (authorization: string | undefined): string =>
   /^bearer +([A-Za-z0-9._~+/=-]+) *$/i.exec(authorization ?? "")?.[1] ?? ""

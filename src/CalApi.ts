@@ -23,9 +23,20 @@ import { CalTokens } from "./CalTokens.js"
 import type { UserUlid } from "./Token.js"
 import { CalProtocolError, CalUnavailable, type EnsureError, InvalidInput } from "./TokenError.js"
 
-/** What a request fails with: what comes of asking for the token, or of asking Cal.com. */
+/**
+ * What a request fails with: what comes of asking for the token, or of asking Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type RequestError = InvalidInput | EnsureError
 
+/**
+ * One request, and how its answer is read.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface RequestOptions<A, I> {
   readonly method?: HttpMethod.HttpMethod | undefined
   /** Below the Cal.com base URL, with its query: `/bookings?take=10`. */
@@ -38,6 +49,12 @@ export interface RequestOptions<A, I> {
   readonly apiVersion?: string | undefined
 }
 
+/**
+ * Requests to Cal.com that carry a user's token, and repair a refused one.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class CalApi extends Context.Tag("cal-tokens/CalApi")<
   CalApi,
   {
@@ -73,7 +90,12 @@ export class CalApi extends Context.Tag("cal-tokens/CalApi")<
 
 type Service = Context.Tag.Service<CalApi>
 
-/** Sends over the `ApiHttp` in the context (for Node: `CalHttp/Node.layerApiHttp`). */
+/**
+ * Sends over the `ApiHttp` in the context (for Node: `CalHttp/Node.layerApiHttp`).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens | Scope.Scope> = Effect.gen(
   function* () {
     const sender = Sender.make({
@@ -144,6 +166,12 @@ export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens
   }
 )
 
+/**
+ * Over the storage and the client that `CalTokens` has.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<CalApi, never, ApiHttp | CalClient | CalTokens> = Layer.scoped(CalApi, make)
 
 /** A request's name in errors: its query is nobody's business, and its path was chosen by a caller. */

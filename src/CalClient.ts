@@ -29,18 +29,33 @@ export {
   CallFailure
 } from "./CalClient/Outcome.js"
 
-/** A configured client, as far as it is no secret. */
+/**
+ * A configured client, as far as it is no secret.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConfiguredClient {
   readonly clientId: string
 }
 
-/** The same for OAuth2. */
+/**
+ * The same for OAuth2.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConfiguredOAuth2Client extends ConfiguredClient, Omit<Requests.OAuth2Client, "clientSecret"> {
   /** Without a secret: it uses PKCE. */
   readonly isPublic: boolean
 }
 
-/** What a call knows of the user and of whoever makes it. */
+/**
+ * What a call knows of the user and of whoever makes it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Asked extends TokenAnswer.Kept {
   /**
    * Until when whoever asks waits for the answer, in milliseconds by our clock. After that no request is sent with the
@@ -49,6 +64,12 @@ export interface Asked extends TokenAnswer.Kept {
   readonly deadline?: number | undefined
 }
 
+/**
+ * Cal.com's token endpoints, for the clients that are configured.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class CalClient extends Context.Tag("cal-tokens/CalClient")<
   CalClient,
   {
@@ -109,6 +130,9 @@ type Service = Context.Tag.Service<CalClient>
  * A client for Cal.com's token endpoints over the `TokenHttp` in the context (for Node:
  * `CalHttp/Node.layerTokenHttp`). Calls have no deadline of their own: whoever makes one decides how long an
  * answer is worth having.
+ *
+ * @since 0.1.0
+ * @category constructors
  */
 export const make = (options: Requests.Options): Effect.Effect<Service, never, TokenHttp> =>
   Effect.gen(function* () {
@@ -270,6 +294,9 @@ const expectedOf = (connection: Connection, kept: TokenAnswer.Kept = {}): Caller
 /**
  * Reads an answer that was kept because no pair was found in it: a later version of this program may find one. `at` is
  * when it came, in milliseconds; `sent` the token that was spent for it, where that is still known.
+ *
+ * @since 0.1.0
+ * @category conversions
  */
 export const readAgain = (
   connection: Connection,
@@ -309,7 +336,12 @@ const secrets = (
 const configured = <A>(value: A | undefined, reason: string) =>
   value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId: noClient, reason })) : Effect.succeed(value)
 
-/** The client, with its secret header masked in everything that renders headers within the layer's reach. */
+/**
+ * The client, with its secret header masked in everything that renders headers within the layer's reach.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, TokenHttp> =>
   Layer.scoped(
     CalClient,
@@ -319,7 +351,12 @@ export const layer = (options: Requests.Options): Layer.Layer<CalClient, never, 
     )
   )
 
-/** The client, with its options from configuration. */
+/**
+ * The client, with its options from configuration.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerConfig = (
   config: Config.Config.Wrap<Requests.Options>
 ): Layer.Layer<CalClient, ConfigError.ConfigError, TokenHttp> =>

@@ -47,7 +47,12 @@ export type { Obtained } from "./CalTokens/Connecting.js"
 export type { ValidToken } from "./CalTokens/ValidToken.js"
 export type { TokenChange } from "./Revalidation.js"
 
-/** What may be told about a connection: no tokens. Instants are milliseconds since the epoch. */
+/**
+ * What may be told about a connection: no tokens. Instants are milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConnectionInfo {
   readonly userUlid: UserUlid
   readonly connection: Connection
@@ -60,6 +65,12 @@ export interface ConnectionInfo {
   readonly updatedAt: number
 }
 
+/**
+ * What a caller of `refresh` may ask for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface RefreshOptions {
   /** Refresh regardless of age; joins a running refresh and obeys the cooldown. */
   readonly forceRefresh?: boolean | undefined
@@ -67,7 +78,12 @@ export interface RefreshOptions {
   readonly reissue?: boolean | undefined
 }
 
-/** A reissue fails with `NotManagedUser` besides, for users who are connected through OAuth2. */
+/**
+ * A reissue fails with `NotManagedUser` besides, for users who are connected through OAuth2.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Refresh {
   (
     userUlid: UserUlid,
@@ -76,6 +92,12 @@ export interface Refresh {
   (userUlid: UserUlid, options?: RefreshOptions): Effect.Effect<ValidToken, EnsureError | NotManagedUser>
 }
 
+/**
+ * What a caller of `ensureValid` may ask for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface EnsureOptions extends Pick<RefreshOptions, "forceRefresh"> {
   /**
    * `false`: the token stays with whoever asks, as with `CalApi`. Otherwise it counts as handed out, to a page say: pages
@@ -84,16 +106,37 @@ export interface EnsureOptions extends Pick<RefreshOptions, "forceRefresh"> {
   readonly handsOut?: boolean | undefined
 }
 
-/** Cal.com's refusal of an access token. */
+/**
+ * Cal.com's refusal of an access token.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Refusal = Rejection.Refusal
 
-/** What to do with a request whose token Cal.com refused. */
+/**
+ * What to do with a request whose token Cal.com refused.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Advice = Rejection.Advice
 export const Advice = Rejection.Advice
 
-/** A new connection is stored; `displaced` had its Cal.com account until now, and has no connection any more. */
+/**
+ * A new connection is stored; `displaced` had its Cal.com account until now, and has no connection any more.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type OnStored = (displaced: Option.Option<UserUlid>) => Effect.Effect<void>
 
+/**
+ * The one place that refreshes.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   CalTokens,
   {
@@ -162,7 +205,12 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
   }
 >() {}
 
-/** {@link make} with another plan of attempts: how tests leave a rule out. */
+/**
+ * {@link make} with another plan of attempts: how tests leave a rule out.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const makeWith = (
   plan: typeof Plan.next
 ): Effect.Effect<typeof CalTokens.Service, never, CalClient | TokenStorage | Scope.Scope> =>
@@ -382,11 +430,22 @@ export const makeWith = (
     })
   })
 
-/** Everything between the edges and the storage; closing the scope waits for refreshes under way. */
+/**
+ * Everything between the edges and the storage; closing the scope waits for refreshes under way.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | TokenStorage | Scope.Scope> = makeWith(
   Plan.next
 )
 
+/**
+ * With a memory of its own; attempts that are under way are finished when it is closed.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = Layer.scoped(CalTokens, make)
 
 const reportLost = (users: ReadonlyArray<UserUlid>) =>

@@ -32,12 +32,23 @@ import {
 } from "./TokenError.js"
 import * as TokenInput from "./TokenInput.js"
 
-/** The OAuth2 clients are those of `CalClient`. Without one that has a redirect URL, every flow fails with a word about that. */
+/**
+ * The OAuth2 clients are those of `CalClient`. Without one that has a redirect URL, every flow fails with a word about that.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** Where browsers may be sent back to: an URL allows its origin, and its path with everything below. */
   readonly returnUrls?: ReadonlyArray<string> | undefined
 }
 
+/**
+ * What is decided before a person leaves for Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface BeginOptions {
   /** Which OAuth2 client the person is asked to trust; absent: the usual one, or the only one. */
   readonly clientId?: string | undefined
@@ -47,7 +58,12 @@ export interface BeginOptions {
   readonly replace?: boolean | undefined
 }
 
-/** A flow that has begun: where to send the browser, and what that URL says, for a page that asks Cal.com itself. */
+/**
+ * A flow that has begun: where to send the browser, and what that URL says, for a page that asks Cal.com itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Begun {
   readonly url: string
   /** When the browser has to be back, in ms since the epoch. */
@@ -59,7 +75,12 @@ export interface Begun {
   readonly codeChallenge?: string | undefined
 }
 
-/** A person who is back from Cal.com. */
+/**
+ * A person who is back from Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Return = Data.TaggedEnum<{
   /** Send the browser there; the URL holds the completion, unless that was used up. */
   GoOn: { readonly location: Redacted.Redacted }
@@ -72,6 +93,12 @@ export type Return = Data.TaggedEnum<{
 }>
 export const Return = Data.taggedEnum<Return>()
 
+/**
+ * Why nobody was connected.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Problem =
   | Authorization.NoCode
   /** Nobody is expected with this state, or not with this code: it was used, has expired, or never was. */
@@ -81,16 +108,38 @@ export type Problem =
   /** Where the flow leads is not, or no longer, among the URLs that are allowed. */
   | "notAllowed"
 
+/**
+ * What `begin` may fail with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type BeginError = InvalidInput | CalClientMisconfigured | StorageUnavailable
 
-/** The new tokens are tried out where an account was taken over; then it may turn out that the person has to connect once more. */
+/**
+ * The new tokens are tried out where an account was taken over; then it may turn out that the person has to connect once more.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type ExchangeError = ConnectError | CallError | ReauthorizationRequired
 
-/** Which Cal.com account was connected; `None` when its token does not say (a team's). */
+/**
+ * Which Cal.com account was connected; `None` when its token does not say (a team's).
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Connected {
   readonly calUserId: Option.Option<number>
 }
 
+/**
+ * Connects people by Cal.com's consent (OAuth2, with PKCE for public clients).
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
   ConnectFlow,
   {
@@ -123,6 +172,12 @@ export class ConnectFlow extends Context.Tag("cal-tokens/ConnectFlow")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (
   options: Options
 ): Effect.Effect<Context.Tag.Service<ConnectFlow>, never, CalClient | CalTokens | FlowStorage | Scope.Scope> =>
@@ -297,6 +352,12 @@ export const make = (
     })
   })
 
+/**
+ * Flows are kept in `FlowStorage`, so any process may finish what another one began.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options: Options): Layer.Layer<ConnectFlow, never, CalClient | CalTokens | FlowStorage> =>
   Layer.scoped(ConnectFlow, make(options))
 
@@ -308,7 +369,12 @@ const notConfigured = () =>
     })
   )
 
-/** What a program has that connects nobody: every flow fails with a word about that. */
+/**
+ * What a program has that connects nobody: every flow fails with a word about that.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const off: Context.Tag.Service<ConnectFlow> = {
   begin: () => notConfigured(),
   exchange: () => notConfigured(),

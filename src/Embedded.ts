@@ -15,7 +15,12 @@ import * as Lock from "./Embedded/Lock.js"
 import * as Private from "./Embedded/Private.js"
 import * as KeyRing from "./KeyRing.js"
 
-/** The embedded database cannot be opened. */
+/**
+ * The embedded database cannot be opened.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("EmbeddedError", {
   directory: Schema.String,
   reason: Schema.String
@@ -25,6 +30,12 @@ export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("Embedded
   }
 }
 
+/**
+ * Where the database is.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Options =
   | {
       /** Where the files are kept. Made if it is missing, readable by its owner only. */
@@ -35,7 +46,12 @@ export type Options =
       readonly inMemory: true
     }
 
-/** Opens the database; the scope's end writes it out and closes it. */
+/**
+ * Opens the database; the scope's end writes it out and closes it.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (
   options: Options
 ): Effect.Effect<SqlClient.SqlClient, EmbeddedError, Scope.Scope | Reactivity.Reactivity> =>
@@ -97,11 +113,21 @@ export const make = (
     })
   })
 
-/** The embedded database as the program's `SqlClient`. */
+/**
+ * The embedded database as the program's `SqlClient`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, EmbeddedError> =>
   Layer.provide(Layer.scoped(SqlClient.SqlClient, make(options)), Reactivity.layer)
 
-/** A key for an embedded database that nobody gave one: it is made once and kept beside the data, for its owner only. */
+/**
+ * A key for an embedded database that nobody gave one: it is made once and kept beside the data, for its owner only.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerKeys = (directory: string): Layer.Layer<KeyRing.KeyRing, EmbeddedError | ConfigError.ConfigError> =>
   Layer.unwrapEffect(Effect.map(keysIn(directory), KeyRing.layer))
 

@@ -15,7 +15,12 @@ import type * as Webhook from "./Webhook.js"
 export { Cal } from "./Environment/Cal.js"
 export { Database, type Embedded } from "./Environment/Database.js"
 
-/** The start cannot succeed: one line for the person who starts the service. */
+/**
+ * The start cannot succeed: one line for the person who starts the service.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class StartError extends Data.TaggedError("StartError")<{ readonly message: string }> {}
 
 export interface Settings {

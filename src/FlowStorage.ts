@@ -9,13 +9,28 @@ import { Context, Duration, Effect, Layer, Option, type Redacted } from "effect"
 import { hash, type UserUlid } from "./Token.js"
 import type { StorageUnavailable } from "./TokenError.js"
 
-/** How long a flow may take: as long as a code lives at Cal.com. The first code that comes back begins the time anew. */
+/**
+ * How long a flow may take: as long as a code lives at Cal.com. The first code that comes back begins the time anew.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const lifetime = Duration.minutes(10)
 
-/** No flow is older, with five minutes for clocks that differ. */
+/**
+ * No flow is older, with five minutes for clocks that differ.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const longest = Duration.minutes(25)
 
-/** What was asked for when the flow began. */
+/**
+ * What was asked for when the flow began.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Flow {
   readonly userUlid: UserUlid
   /** The OAuth2 client that the person is asked to trust; the code is exchanged by no other one. */
@@ -28,12 +43,22 @@ export interface Flow {
   readonly codeVerifier?: Redacted.Redacted | undefined
 }
 
-/** A flow whose person came back with a code. */
+/**
+ * A flow whose person came back with a code.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ReturnedFlow extends Flow {
   readonly code: Redacted.Redacted
 }
 
-/** A flow as it stands. */
+/**
+ * A flow as it stands.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface FoundFlow extends Flow {
   /** The hash of the code that the person came back with, if they did. */
   readonly codeHash?: string | undefined
@@ -43,6 +68,12 @@ export interface FoundFlow extends Flow {
   readonly revision: string
 }
 
+/**
+ * A person who came back from Cal.com, for the storage to remember.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Return {
   readonly stateHash: string
   /** As it was found. */
@@ -51,7 +82,12 @@ export interface Return {
   readonly completionHash: string
 }
 
-/** Expiry is judged by the storage's own clock. */
+/**
+ * Expiry is judged by the storage's own clock.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class FlowStorage extends Context.Tag("cal-tokens/FlowStorage")<
   FlowStorage,
   {
@@ -168,5 +204,10 @@ const makeMemory = (): (typeof FlowStorage)["Service"] => {
   }
 }
 
-/** Keeps flows in this process's memory until the layer is released: for tests, and for a single process. */
+/**
+ * Keeps flows in this process's memory until the layer is released: for tests, and for a single process.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerMemory: Layer.Layer<FlowStorage> = Layer.sync(FlowStorage, makeMemory)

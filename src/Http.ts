@@ -120,7 +120,12 @@ const serve = (prefix: string) =>
     )
   }).pipe(Layer.unwrapEffect)
 
-/** What is served, and where. */
+/**
+ * What is served, and where.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options<E1 = never, R1 = never, E2 = never, R2 = never> {
   /**
    * Your own API, with its handlers: `HttpApiBuilder.api(MyApi)` with the layers of all its groups, and whatever else you
@@ -149,6 +154,9 @@ export interface Options<E1 = never, R1 = never, E2 = never, R2 = never> {
  * ```ts
  * Http.layerWith({ api: Layer.provide(HttpApiBuilder.api(MyApi), MyGroups), prefix: "/tokens" })
  * ```
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(options: Options<E1, R1, E2, R2>) => {
   const prefix = withoutSlashes(options.prefix ?? "")
@@ -176,14 +184,28 @@ export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(option
   )
 }
 
+/**
+ * Everything that is served, with no routes besides.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = layerWith({})
 
 /**
  * The handlers of all groups of ours that an API of yours has, by `addHttpApi(Api)` or one by one, whatever is in front of
  * their paths; you serve it. Each endpoint of ours keeps what holds for it elsewhere: keys, limits, JSON failures, its exact
  * path, request ids, no trace or access log of its URL. What nobody has is answered by your API. For Node's servers.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const groups = Groups.layer
 
-/** The two ways to Cal.com's API, `/api/cal/proxy/` and `/api/cal/me/`, for the same API: they are no endpoints of a group. */
+/**
+ * The two ways to Cal.com's API, `/api/cal/proxy/` and `/api/cal/me/`, for the same API: they are no endpoints of a group.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const proxies = Groups.layerProxies

@@ -18,7 +18,12 @@ import { Config, ConfigError, Context, Effect, Either, Layer, type Option, Redac
 import type { UserUlid } from "./Token.js"
 import { TokenUnreadable } from "./TokenError.js"
 
-/** What a ciphertext belongs to. */
+/**
+ * What a ciphertext belongs to.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Binding {
   readonly userUlid: UserUlid
   readonly purpose: "token-pair" | "sealed-answer"
@@ -26,10 +31,20 @@ export interface Binding {
   readonly subject?: ReadonlyArray<string> | undefined
 }
 
-/** What a code is for: access tokens that name their user, flows through Cal.com's consent. */
+/**
+ * What a code is for: access tokens that name their user, flows through Cal.com's consent.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type CodePurpose = "look-up" | "flow"
 
-/** Seals what is written about a user and opens it again; makes and checks codes. */
+/**
+ * Seals what is written about a user and opens it again; makes and checks codes.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
   KeyRing,
   {
@@ -54,18 +69,39 @@ export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
   }
 >() {}
 
-/** AES-256 keys by id; the first one writes, all of them read. */
+/**
+ * AES-256 keys by id; the first one writes, all of them read.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Keys = readonly [Key, ...ReadonlyArray<Key>]
 
+/**
+ * A key of 32 bytes and the id that rows name it by.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Key {
   readonly id: string
   readonly secret: Redacted.Redacted<Uint8Array>
 }
 
-/** The form of a list of keys, for people. */
+/**
+ * The form of a list of keys, for people.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const expected = "id:base64(32 bytes)[,id:…]"
 
-/** Reads `id:base64(32 bytes)[,id:…]`. A failure says in one line what is wrong and never shows a key. */
+/**
+ * Reads `id:base64(32 bytes)[,id:…]`. A failure says in one line what is wrong and never shows a key.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> => {
   const keys: Array<Key> = []
   const entries = Redacted.value(text)
@@ -90,12 +126,23 @@ export const parseKeys = (text: Redacted.Redacted): Either.Either<Keys, string> 
   return first === undefined ? Either.left(`is empty; expected ${form}`) : Either.right([first, ...rest])
 }
 
-/** A new ring of one key, in the same form. */
+/**
+ * A new ring of one key, in the same form.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const generateKeys: Effect.Effect<Redacted.Redacted> = Effect.sync(() => {
   const secret = randomBytes(32)
   return Redacted.make(`k${randomBytes(4).toString("hex")}:${secret.toString("base64")}`)
 })
 
+/**
+ * With keys that were read already.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (keys: Keys): KeyRing["Type"] => {
   const [writer, ...others] = keys
   const byId = new Map(keys.map((key) => [key.id, derive(key, "seal")]))
@@ -164,16 +211,31 @@ export const make = (keys: Keys): KeyRing["Type"] => {
   }
 }
 
-/** A ring of one key that ends with the layer: for what does not outlive the process either. */
+/**
+ * A ring of one key that ends with the layer: for what does not outlive the process either.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerEphemeral: Layer.Layer<KeyRing> = Layer.sync(KeyRing, () =>
   make([{ id: "ephemeral", secret: Redacted.make(randomBytes(32)) }])
 )
 
-/** The ring with keys in that form. */
+/**
+ * The ring with keys in that form.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (keys: Redacted.Redacted): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   layerConfig(Config.succeed(keys))
 
-/** The ring with keys from configuration. */
+/**
+ * The ring with keys from configuration.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerConfig = (config: Config.Config<Redacted.Redacted>): Layer.Layer<KeyRing, ConfigError.ConfigError> =>
   Layer.effect(
     KeyRing,

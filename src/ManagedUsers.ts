@@ -22,9 +22,20 @@ import {
 } from "./TokenError.js"
 import { TokenStorage } from "./TokenStorage.js"
 
+/**
+ * What `create` may fail with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type CreateError = ConnectError | EnsureError | NotManagedUser
 
-/** A user's account at Cal.com. */
+/**
+ * A user's account at Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Account {
   readonly clientId: string
   readonly calUserId: number
@@ -32,6 +43,12 @@ export interface Account {
   readonly origin: "connected" | "created" | "recovered"
 }
 
+/**
+ * Creates users at Cal.com and connects them.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
   ManagedUsers,
   {
@@ -50,6 +67,12 @@ export class ManagedUsers extends Context.Tag("cal-tokens/ManagedUsers")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<
   Context.Tag.Service<ManagedUsers>,
   never,
@@ -161,6 +184,12 @@ export const make: Effect.Effect<
   })
 })
 
+/**
+ * With fibers of its own: whoever gives up leaves nobody half created.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<ManagedUsers, never, CalClient | CalTokens | TokenStorage> = Layer.scoped(
   ManagedUsers,
   make

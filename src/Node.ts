@@ -16,6 +16,12 @@ export { layerApiHttp, layerTokenHttp } from "./CalHttp/Node.js"
 export { type Options as ProxyOptions, Proxies } from "./CalHttp/Proxies.js"
 export { StartError } from "./Environment.js"
 
+/**
+ * What the variables of the service say, as values.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   readonly database: {
     /** `postgres://user:password@host:port/database?sslmode=verify-full`. */
@@ -57,6 +63,9 @@ const wired = (
 /**
  * `CalTokens`, `CalApi` and what else a program asks for. Fails with one line for the person who starts it. The numbers of
  * the refresh rules are those of `TokenConfig` where this is built.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls = [] }: Options) => {
   const { connectTimeout, directUrl, poolSize, startWithin, statementTimeout, url } = database
@@ -78,6 +87,9 @@ export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls 
 /**
  * The same by the variables of the service (README, Configuration), API keys excepted. Without a client it fails: the demo
  * is for `npm start`.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerConfig = Layer.unwrapEffect(
   Effect.flatMap(Environment.loadServices, ({ cal, proxies, returnUrls }) =>

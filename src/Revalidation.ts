@@ -6,7 +6,12 @@ import { Context, Effect, Layer } from "effect"
 import type { UserUlid } from "./Token.js"
 import type { ReauthorizationCause } from "./TokenError.js"
 
-/** A stored change of one user's tokens. No tokens in it. */
+/**
+ * A stored change of one user's tokens. No tokens in it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface TokenChange {
   readonly userUlid: UserUlid
   readonly kind: "connected" | "updated" | "refreshed" | "reissued" | "disconnected" | "reauthorizationRequired"
@@ -18,6 +23,12 @@ export interface TokenChange {
   readonly cause?: ReauthorizationCause | undefined
 }
 
+/**
+ * What a program runs when tokens changed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Service {
   /**
    * Told of every stored change, once, after it is durable, in a fiber of its own. It must be interruptible: one that
@@ -31,18 +42,29 @@ export interface Service {
  * The consumer of changes. A reference with a default, not a tag, because it is an extra: a program that has nothing to
  * run provides nothing, and `CalTokens` does not ask for it. Provide one of the layers below to the layer of
  * `CalTokens`.
+ *
+ * @since 0.1.0
+ * @category references
  */
 export class Revalidation extends Context.Reference<Revalidation>()("cal-tokens/Revalidation", {
   defaultValue: (): Service => ({ changed: () => Effect.void })
 }) {}
 
-/** Runs nothing, as the default does; for switching off what an outer layer has provided. */
+/**
+ * Runs nothing, as the default does; for switching off what an outer layer has provided.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerNoop: Layer.Layer<never> = Layer.succeed(Revalidation, { changed: () => Effect.void })
 
 /**
  * Calls a plain function. Throwing and rejecting are failures like any other; a promise that never settles is given up
  * after the 30 s of {@link Service}. The function runs outside of any request: frameworks that need theirs (Next's
  * `revalidatePath`) are served by the `revalidate` option of `Actions`.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerFromPromise = (changed: (change: TokenChange) => Promise<void> | void): Layer.Layer<never> =>
   Layer.succeed(Revalidation, {

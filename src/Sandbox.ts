@@ -26,6 +26,12 @@ export { defaults as defaultSwitches } from "./Sandbox/Switches.js"
 export { Fault, Snapshot }
 export type { Call, Kind, ManagedClient, OAuth2Client, OddAnswer, Switches, Target }
 
+/**
+ * Who is known to the simulator, and which Cal.com it is.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** Platform clients; default `demoManaged`. */
   readonly managed?: ManagedClient | ReadonlyArray<ManagedClient> | undefined
@@ -42,13 +48,24 @@ export interface Options {
   readonly initial?: Snapshot | undefined
 }
 
-/** Somebody at Cal.com: the one with this id, else the one with this email address, else a new one. */
+/**
+ * Somebody at Cal.com: the one with this id, else the one with this email address, else a new one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Person extends Partial<Users.Profile> {
   readonly calUserId?: number | undefined
   /** Whose user; default: the first client of the kind. */
   readonly clientId?: string | undefined
 }
 
+/**
+ * The tokens of a managed user.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ManagedGrant {
   readonly calUserId: number
   readonly accessToken: Redacted.Redacted
@@ -58,6 +75,12 @@ export interface ManagedGrant {
   readonly refreshTokenExpiresAt: number
 }
 
+/**
+ * The tokens of somebody who consented.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface OAuth2Grant {
   readonly calUserId: number
   readonly accessToken: Redacted.Redacted
@@ -68,6 +91,12 @@ export interface OAuth2Grant {
   readonly scope: string
 }
 
+/**
+ * The simulator's handle: its HTTP application, and what a test may do and read.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
   Sandbox,
   {
@@ -107,6 +136,12 @@ export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
   Effect.gen(function* () {
     const switches = yield* Ref.make<Switches>({ ...defaults, ...options.switches })
@@ -213,9 +248,20 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
     })
   })
 
+/**
+ * A simulator of its own.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options?: Options): Layer.Layer<Sandbox> => Layer.effect(Sandbox, make(options))
 
-/** Every request of the program goes to the simulator, whatever its host and whichever client sends it. */
+/**
+ * Every request of the program goes to the simulator, whatever its host and whichever client sends it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerHttpClient: Layer.Layer<
   HttpClients.TokenHttp | HttpClients.ApiHttp | HttpClient.HttpClient,
   never,

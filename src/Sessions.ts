@@ -16,16 +16,43 @@ import {
   type TokenUnreadable
 } from "./TokenError.js"
 
-/** What a session may be used for, where it says so. */
+/**
+ * What a session may be used for, where it says so.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] as const
+/**
+ * A method that a session may open.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Method = (typeof methods)[number]
 
-/** In seconds. */
+/**
+ * In seconds.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const ttl = { default: 900, longest: 86_400 } as const
 
-/** So that a session fits into a header of whatever browser, server or proxy. */
+/**
+ * So that a session fits into a header of whatever browser, server or proxy.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const limits = { paths: 32, characters: 2048 } as const
 
+/**
+ * How narrow a session is, and how short-lived.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface SessionOptions {
   /** How many seconds the session lasts, at most 24 h. Default 15 minutes. */
   readonly ttl?: number | undefined
@@ -38,7 +65,12 @@ export interface SessionOptions {
   readonly paths?: ReadonlyArray<string> | undefined
 }
 
-/** What a session says of itself. That it is not over by now is another question. */
+/**
+ * What a session says of itself. That it is not over by now is another question.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Session {
   readonly userUlid: UserUlid
   /** The number that it was made under: it counts while that is the user's. */
@@ -47,6 +79,12 @@ export interface Session {
   readonly paths?: ReadonlyArray<string> | undefined
 }
 
+/**
+ * Signed keys for one user each, for code that runs outside of your servers.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class Sessions extends Context.Tag("cal-tokens/Sessions")<
   Sessions,
   {
@@ -64,6 +102,12 @@ export class Sessions extends Context.Tag("cal-tokens/Sessions")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens | KeyRing> = Effect.gen(function* () {
   const tokens = yield* CalTokens
   const { sessionKeys } = yield* KeyRing
@@ -118,9 +162,20 @@ export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens 
   })
 })
 
+/**
+ * Signed with the keys of `KeyRing`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<Sessions, never, CalTokens | KeyRing> = Layer.effect(Sessions, make)
 
-/** Whether a session is for this method and this target, of which `CalPath` has judged that all readers read it alike. */
+/**
+ * Whether a session is for this method and this target, of which `CalPath` has judged that all readers read it alike.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const allows = (session: Session, method: string, target: string): boolean => {
   const segments = segmentsOf(target.split("?", 1)[0] ?? "")
   return (

@@ -18,6 +18,12 @@ import * as TokenStorage from "./TokenStorage/Public.js"
 
 export * from "./Sandbox.js"
 
+/**
+ * What differs from a Cal.com and a service as they are by default.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface TestOptions extends Sandbox.Options {
   /** Numbers of the refresh rules to change. */
   readonly config?: Partial<TokenConfig.Options> | undefined
@@ -28,6 +34,9 @@ export interface TestOptions extends Sandbox.Options {
 /**
  * Everything that a program asks for, and the simulator's handle. Of several clients of a kind the first
  * is the one that is meant where none is named. Two of these layers share nothing: one for each test.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerTest = ({ config = {}, returnUrls, ...options }: TestOptions = {}) => {
   const [managed, ...otherManaged] = listOf<Sandbox.ManagedClient>(options.managed ?? Sandbox.demoManaged).map(
@@ -61,6 +70,9 @@ export const layerTest = ({ config = {}, returnUrls, ...options }: TestOptions =
 /**
  * Connects a user of the program as a managed user, new at Cal.com unless `person` says whom. Answers what Cal.com gave:
  * `calUserId` is how the simulator's handle knows them. Fails as `connect` does.
+ *
+ * @since 0.1.0
+ * @category testing
  */
 export const connectManaged = (userUlid: string, person?: Sandbox.Person) =>
   Effect.gen(function* () {
@@ -70,7 +82,12 @@ export const connectManaged = (userUlid: string, person?: Sandbox.Person) =>
     return grant
   })
 
-/** The same for somebody who consented to the OAuth2 client. */
+/**
+ * The same for somebody who consented to the OAuth2 client.
+ *
+ * @since 0.1.0
+ * @category testing
+ */
 export const connectOAuth2 = (userUlid: string, person?: Sandbox.Person & { readonly scope?: string | undefined }) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox

@@ -9,6 +9,9 @@ import { decodeJwt } from "jose"
 /**
  * Instants further from now than this, either way, are mistakes, wherever they come from: seconds taken for milliseconds
  * land in 1970, milliseconds taken for seconds in the year 57000.
+ *
+ * @since 0.1.0
+ * @category constants
  */
 export const horizon = Duration.toMillis(Duration.days(730))
 
@@ -18,6 +21,9 @@ const ulidExpected = "must be a ULID: 26 characters of Crockford base 32, for ex
  * A user of the embedding application, named by a ULID. ULIDs are case-insensitive (Crockford base 32), so a well-formed
  * one in lower case decodes to the same user in upper case. The first character is at most 7: more would not fit in
  * 128 bits.
+ *
+ * @since 0.1.0
+ * @category schemas
  */
 export const UserUlid = Schema.String.pipe(
   // Before the case is changed: `ſ` becomes an S, and `ﬀ` two of F.
@@ -32,6 +38,9 @@ export type UserUlid = typeof UserUlid.Type
  * An access token with the single-use refresh token that replaces it.
  *
  * `issuedAt` is absent for pairs whose age nobody knows; `refreshTokenExpiresAt` where Cal.com does not tell it (OAuth2).
+ *
+ * @since 0.1.0
+ * @category schemas
  */
 export const TokenPair = Schema.Struct({
   accessToken: Schema.Redacted(Schema.String),
@@ -45,14 +54,24 @@ export const TokenPair = Schema.Struct({
 })
 export type TokenPair = typeof TokenPair.Type
 
-/** A Cal.com platform ("managed") user: its tokens can be reissued with the client secret alone. */
+/**
+ * A Cal.com platform ("managed") user: its tokens can be reissued with the client secret alone.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const ManagedUser = Schema.TaggedStruct("ManagedUser", {
   clientId: Schema.String,
   calUserId: Schema.Int
 })
 export type ManagedUser = typeof ManagedUser.Type
 
-/** A Cal.com account that granted access through OAuth2: only its owner can grant it again. */
+/**
+ * A Cal.com account that granted access through OAuth2: only its owner can grant it again.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const OAuth2 = Schema.TaggedStruct("OAuth2", {
   clientId: Schema.String,
   calUserId: Schema.optional(Schema.Int),
@@ -60,13 +79,21 @@ export const OAuth2 = Schema.TaggedStruct("OAuth2", {
 })
 export type OAuth2 = typeof OAuth2.Type
 
-/** What a stored pair belongs to at Cal.com. */
+/**
+ * What a stored pair belongs to at Cal.com.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const Connection = Schema.Union(ManagedUser, OAuth2)
 export type Connection = typeof Connection.Type
 
 /**
  * Whether two connections are known to be the same Cal.com account. An account nobody could name is never "the same":
  * a token of somebody else's calendar would be worse than one more consent.
+ *
+ * @since 0.1.0
+ * @category predicates
  */
 export const isSameAccount = (a: Connection, b: Connection): boolean =>
   a._tag === b._tag && a.clientId === b.clientId && a.calUserId !== undefined && a.calUserId === b.calUserId
@@ -74,14 +101,27 @@ export const isSameAccount = (a: Connection, b: Connection): boolean =>
 /**
  * SHA-256 of a token as 64 hexadecimal digits. Tokens are high-entropy, so neither salt nor key is needed, and a key
  * would break comparisons while it rotates.
+ *
+ * @since 0.1.0
+ * @category conversions
  */
 export const hash = (token: Redacted.Redacted): string =>
   createHash("sha256").update(Redacted.value(token)).digest("hex")
 
-/** An instant as people and machines read it: ISO 8601 in UTC. */
+/**
+ * An instant as people and machines read it: ISO 8601 in UTC.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
 export const iso = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))
 
-/** The margins before an expiry: each is a duration, but at most a fraction of the token's lifetime. */
+/**
+ * The margins before an expiry: each is a duration, but at most a fraction of the token's lifetime.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Windows {
   readonly soon: Duration.Duration
   readonly soonFraction: number
@@ -89,10 +129,20 @@ export interface Windows {
   readonly dueFraction: number
 }
 
-/** How close to its expiry an access token is. See {@link freshness}. */
+/**
+ * How close to its expiry an access token is. See {@link freshness}.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Freshness = "fresh" | "expiringSoon" | "due" | "expired"
 
-/** `accessTokenExpiresAt − issuedAt` in milliseconds, when `issuedAt` is known and earlier. */
+/**
+ * `accessTokenExpiresAt − issuedAt` in milliseconds, when `issuedAt` is known and earlier.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
 export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
   pair.issuedAt !== undefined && pair.issuedAt < pair.accessTokenExpiresAt
     ? Option.some(pair.accessTokenExpiresAt - pair.issuedAt)
@@ -102,6 +152,9 @@ export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
  * Where `now` (Cal.com's time, milliseconds) falls: at the expiry a token is `expired`, from `due` before it `due`, from
  * `soon` before it `expiringSoon`, else `fresh`. A window starts exactly at its margin. Margins are clamped to a fraction
  * of the lifetime, so that a short-lived token is not refreshed on every call.
+ *
+ * @since 0.1.0
+ * @category getters
  */
 export const freshness = (pair: TokenPair, now: number, windows: Windows): Freshness => {
   const left = pair.accessTokenExpiresAt - now
@@ -118,7 +171,12 @@ const margin = (pair: TokenPair, window: Duration.Duration, fraction: number): n
     onSome: (millis) => Math.min(Duration.toMillis(window), millis * fraction)
   })
 
-/** Until when (Cal.com's time, milliseconds, not included) a token is `fresh`: the same as {@link freshness}, known in advance. */
+/**
+ * Until when (Cal.com's time, milliseconds, not included) a token is `fresh`: the same as {@link freshness}, known in advance.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
 export const freshUntil = (pair: TokenPair, windows: Windows): number =>
   // In whole milliseconds, so that no rounding moves it.
   pair.accessTokenExpiresAt -
@@ -126,14 +184,29 @@ export const freshUntil = (pair: TokenPair, windows: Windows): number =>
     Math.max(0, margin(pair, windows.due, windows.dueFraction), margin(pair, windows.soon, windows.soonFraction))
   )
 
-/** Whether the access token is past its expiry (or exactly at it) at `now`. */
+/**
+ * Whether the access token is past its expiry (or exactly at it) at `now`.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isExpired = (pair: TokenPair, now: number): boolean => !(pair.accessTokenExpiresAt > now)
 
-/** Whether the access token is expired or inside the `soon` window at `now`. */
+/**
+ * Whether the access token is expired or inside the `soon` window at `now`.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isExpiringSoon = (pair: TokenPair, now: number, windows: Windows): boolean =>
   freshness(pair, now, windows) !== "fresh"
 
-/** The claims of Cal.com's JWTs that are of use without verification: as hints about age and owner, never as proof. */
+/**
+ * The claims of Cal.com's JWTs that are of use without verification: as hints about age and owner, never as proof.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface UnverifiedClaims {
   /** Milliseconds since the epoch. */
   readonly issuedAt?: number
@@ -143,6 +216,9 @@ export interface UnverifiedClaims {
 /**
  * Reads a token's claims without verifying it. Managed tokens name their user as `ownerId` (and `userId` once refreshed),
  * OAuth2 tokens as `userId`; all carry `iat` in seconds (Cal.com API v2, tokens repository and OAuth service).
+ *
+ * @since 0.1.0
+ * @category getters
  */
 export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => {
   const claims = Option.getOrElse(
@@ -161,16 +237,30 @@ export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => 
   }
 }
 
-/** Whether a replica of Cal.com's may not know the pair yet: it was issued less than `youngToken` ago. */
+/**
+ * Whether a replica of Cal.com's may not know the pair yet: it was issued less than `youngToken` ago.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isYoung = (pair: TokenPair, now: number, youngToken: Duration.Duration): boolean =>
   pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(youngToken)
 
 /**
  * By both tokens: OAuth2 access tokens of one second are equal, an OAuth2 server may let a refresh token live on (RFC 6749
  * §6), and a pair gets a version only when it is stored.
+ *
+ * @since 0.1.0
+ * @category predicates
  */
 export const isSamePair = (one: TokenPair, other: TokenPair): boolean =>
   hash(one.refreshToken) === hash(other.refreshToken) && isSameAccessToken(one, other)
 
+/**
+ * Whether two pairs have the same access token, whatever else differs.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isSameAccessToken = (one: TokenPair, other: TokenPair): boolean =>
   hash(one.accessToken) === hash(other.accessToken)

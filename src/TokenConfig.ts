@@ -4,7 +4,12 @@
 import { Config, Context, Duration, Effect, Layer } from "effect"
 import type { Windows } from "./Token.js"
 
-/** The numbers. Durations are real time, judged by Effect's `Clock` or, for lease and cooldown, by the storage's clock. */
+/**
+ * The numbers. Durations are real time, judged by Effect's `Clock` or, for lease and cooldown, by the storage's clock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** When a token counts as expiring soon (background refresh) and as due (the caller waits a little). */
   readonly windows: Windows
@@ -58,6 +63,12 @@ export interface Options {
   readonly shutdownWait: Duration.Duration
 }
 
+/**
+ * The numbers unless others are given.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const defaults: Options = {
   windows: { soon: Duration.minutes(5), soonFraction: 0.25, due: Duration.seconds(60), dueFraction: 0.1 },
   dueWait: Duration.seconds(5),
@@ -86,15 +97,30 @@ export const defaults: Options = {
   shutdownWait: Duration.seconds(30)
 }
 
-/** The numbers in force. */
+/**
+ * The numbers in force.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class TokenConfig extends Context.Reference<TokenConfig>()("cal-tokens/TokenConfig", {
   defaultValue: () => defaults
 }) {}
 
-/** The defaults with some numbers replaced. */
+/**
+ * The defaults with some numbers replaced.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options: Partial<Options>): Layer.Layer<never> =>
   Layer.succeed(TokenConfig, { ...defaults, ...options })
 
-/** The defaults with some numbers read from configuration. */
+/**
+ * The defaults with some numbers read from configuration.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerConfig = (config: Config.Config.Wrap<Partial<Options>>) =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(config), layer))

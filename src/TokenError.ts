@@ -7,10 +7,20 @@ import { Duration, Option, Schema } from "effect"
 import type { Code } from "./ErrorFacts.js"
 import { UserUlid } from "./Token.js"
 
-/** How long to wait, shown to people in whole seconds and never as 0. */
+/**
+ * How long to wait, shown to people in whole seconds and never as 0.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
 export const toSeconds = (duration: Duration.Duration): number => Math.max(1, Math.ceil(Duration.toSeconds(duration)))
 
-/** An argument is malformed. Nothing was changed. */
+/**
+ * An argument is malformed. Nothing was changed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInput", {
   /** What was wrong: a field, `body`, `path`, … */
   field: Schema.String,
@@ -24,21 +34,36 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>()("InvalidInp
   }
 }
 
-/** This user never connected, or was disconnected. */
+/**
+ * This user never connected, or was disconnected.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class TokensNotFound extends Schema.TaggedError<TokensNotFound>()("TokensNotFound", { userUlid: UserUlid }) {
   override get message() {
     return `User ${this.userUlid} has no Cal.com connection: connect one first.`
   }
 }
 
-/** A managed-only operation was asked for an OAuth2 user. */
+/**
+ * A managed-only operation was asked for an OAuth2 user.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class NotManagedUser extends Schema.TaggedError<NotManagedUser>()("NotManagedUser", { userUlid: UserUlid }) {
   override get message() {
     return `User ${this.userUlid} is connected through OAuth2; this operation exists for managed users only.`
   }
 }
 
-/** The Cal.com account is connected to another user; two rows would revoke each other's refresh tokens. */
+/**
+ * The Cal.com account is connected to another user; two rows would revoke each other's refresh tokens.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalAccountInUse extends Schema.TaggedError<CalAccountInUse>()("CalAccountInUse", { userUlid: UserUlid }) {
   override get message() {
     return `The Cal.com account offered for user ${this.userUlid} is already connected to another user: disconnect it there first.`
@@ -48,11 +73,19 @@ export class CalAccountInUse extends Schema.TaggedError<CalAccountInUse>()("CalA
 /**
  * Why a user has to reconnect. `revoked`: Cal.com refuses the refresh token. `rotationLost`: it does, after an answer of
  * Cal.com was lost on the way. `calUserGone`: the managed user no longer exists at Cal.com.
+ *
+ * @since 0.1.0
+ * @category schemas
  */
 export const ReauthorizationCause = Schema.Literal("revoked", "rotationLost", "calUserGone")
 export type ReauthorizationCause = typeof ReauthorizationCause.Type
 
-/** The user has to connect again; nothing the server does can help. */
+/**
+ * The user has to connect again; nothing the server does can help.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class ReauthorizationRequired extends Schema.TaggedError<ReauthorizationRequired>()("ReauthorizationRequired", {
   userUlid: UserUlid,
   cause: ReauthorizationCause,
@@ -69,7 +102,12 @@ export class ReauthorizationRequired extends Schema.TaggedError<ReauthorizationR
   }
 }
 
-/** Too many refreshes in a short time, or the last ones failed. */
+/**
+ * Too many refreshes in a short time, or the last ones failed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class RefreshCoolingDown extends Schema.TaggedError<RefreshCoolingDown>()("RefreshCoolingDown", {
   userUlid: UserUlid,
   retryAfter: Schema.DurationFromMillis,
@@ -82,7 +120,12 @@ export class RefreshCoolingDown extends Schema.TaggedError<RefreshCoolingDown>()
   }
 }
 
-/** Cal.com's own rate limit (500 per 60 s and client; the block lasts 60 s). */
+/**
+ * Cal.com's own rate limit (500 per 60 s and client; the block lasts 60 s).
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalRateLimited extends Schema.TaggedError<CalRateLimited>()("CalRateLimited", {
   operation: Schema.String,
   retryAfter: Schema.DurationFromMillis
@@ -92,7 +135,12 @@ export class CalRateLimited extends Schema.TaggedError<CalRateLimited>()("CalRat
   }
 }
 
-/** Cal.com could not be reached, did not answer in time, or answered 5xx. */
+/**
+ * Cal.com could not be reached, did not answer in time, or answered 5xx.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalUnavailable extends Schema.TaggedError<CalUnavailable>()("CalUnavailable", {
   operation: Schema.String,
   /** What happened: `timeout`, `connection reset`, `status 503`, … */
@@ -106,7 +154,12 @@ export class CalUnavailable extends Schema.TaggedError<CalUnavailable>()("CalUna
   }
 }
 
-/** Cal.com answered 4xx to a call made by us. */
+/**
+ * Cal.com answered 4xx to a call made by us.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()("CalRequestRejected", {
   operation: Schema.String,
   status: Schema.Int,
@@ -122,7 +175,12 @@ export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()
   }
 }
 
-/** Cal.com's answer does not have the shape its contract promises. */
+/**
+ * Cal.com's answer does not have the shape its contract promises.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalProtocolError extends Schema.TaggedError<CalProtocolError>()("CalProtocolError", {
   operation: Schema.String,
   /** Where the answer departs, in plain words or as field paths; never values. */
@@ -135,10 +193,20 @@ export class CalProtocolError extends Schema.TaggedError<CalProtocolError>()("Ca
   }
 }
 
-/** Stands for the client where there is none. */
+/**
+ * Stands for the client where there is none.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const noClient = "(none)"
 
-/** Cal.com refuses the client itself (wrong id, secret, URL, approval): every user of it is affected, none is at fault. */
+/**
+ * Cal.com refuses the client itself (wrong id, secret, URL, approval): every user of it is affected, none is at fault.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class CalClientMisconfigured extends Schema.TaggedError<CalClientMisconfigured>()("CalClientMisconfigured", {
   clientId: Schema.String,
   reason: Schema.String,
@@ -151,7 +219,12 @@ export class CalClientMisconfigured extends Schema.TaggedError<CalClientMisconfi
   }
 }
 
-/** The database cannot be reached or does not answer. */
+/**
+ * The database cannot be reached or does not answer.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class StorageUnavailable extends Schema.TaggedError<StorageUnavailable>()("StorageUnavailable", {
   operation: Schema.String,
   /** What the driver said, without parameters or rows. */
@@ -162,7 +235,12 @@ export class StorageUnavailable extends Schema.TaggedError<StorageUnavailable>()
   }
 }
 
-/** This row cannot be decrypted with the keys configured. Other users are not affected. */
+/**
+ * This row cannot be decrypted with the keys configured. Other users are not affected.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class TokenUnreadable extends Schema.TaggedError<TokenUnreadable>()("TokenUnreadable", {
   userUlid: UserUlid,
   reason: Schema.String
@@ -172,7 +250,12 @@ export class TokenUnreadable extends Schema.TaggedError<TokenUnreadable>()("Toke
   }
 }
 
-/** What a call to Cal.com fails with. */
+/**
+ * What a call to Cal.com fails with.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const CallError = Schema.Union(
   CalRateLimited,
   CalUnavailable,
@@ -182,20 +265,45 @@ export const CallError = Schema.Union(
 )
 export type CallError = typeof CallError.Type
 
-/** What an attempt at a refresh fails with that brought no news of the user: what is written beside the row. */
+/**
+ * What an attempt at a refresh fails with that brought no news of the user: what is written beside the row.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const AttemptError = Schema.Union(...CallError.members, TokenUnreadable)
 export type AttemptError = typeof AttemptError.Type
 
-/** What reading a user's connection fails with. */
+/**
+ * What reading a user's connection fails with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type ReadError = TokensNotFound | StorageUnavailable | TokenUnreadable
 
-/** What asking for a valid token fails with. */
+/**
+ * What asking for a valid token fails with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type EnsureError = ReadError | ReauthorizationRequired | RefreshCoolingDown | CallError
 
-/** What storing a new connection fails with. */
+/**
+ * What storing a new connection fails with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type ConnectError = InvalidInput | CalAccountInUse | StorageUnavailable | TokenUnreadable
 
-/** Every failure of this package but those of its doors. */
+/**
+ * Every failure of this package but those of its doors.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export const TokenError = Schema.Union(
   InvalidInput,
   TokensNotFound,
@@ -213,10 +321,20 @@ export const TokenError = Schema.Union(
 )
 export type TokenError = typeof TokenError.Type
 
-/** Whether a value is one of the errors of this package. */
+/**
+ * Whether a value is one of the errors of this package.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isTokenError: (u: unknown) => u is TokenError = Schema.is(TokenError)
 
-/** What every edge answers instead of an error. `retryAfter` is in seconds; `status` is Cal.com's, where it gave one. */
+/**
+ * What every edge answers instead of an error. `retryAfter` is in seconds; `status` is Cal.com's, where it gave one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Failure {
   readonly success: false
   readonly error: string
@@ -233,10 +351,20 @@ interface Leaving {
   readonly status?: number | undefined
 }
 
-/** How long to wait before the same call may succeed, where the error knows. */
+/**
+ * How long to wait before the same call may succeed, where the error knows.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
 export const retryAfter = (error: Leaving): Option.Option<Duration.Duration> => Option.fromNullable(error.retryAfter)
 
-/** The form in which an error leaves through an edge. */
+/**
+ * The form in which an error leaves through an edge.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
 export const toFailure = ({ _tag, message, retryAfter, status }: Leaving): Failure => ({
   success: false,
   error: message,

@@ -6,7 +6,12 @@ import { Duration, Effect, Option, Predicate, Redacted, Schema } from "effect"
 import { horizon, type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
 import { InvalidInput } from "./TokenError.js"
 
-/** A pair as people hand it in. Expiries are milliseconds since the epoch or ISO 8601 with a zone. */
+/**
+ * A pair as people hand it in. Expiries are milliseconds since the epoch or ISO 8601 with a zone.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface PairInput {
   readonly accessToken: string | Redacted.Redacted
   readonly refreshToken: string | Redacted.Redacted
@@ -14,7 +19,12 @@ export interface PairInput {
   readonly refreshTokenExpiresAt?: number | string | undefined
 }
 
-/** Longer than any token Cal.com issues by far; longer ones would not fit into a request header anyway. */
+/**
+ * Longer than any token Cal.com issues by far; longer ones would not fit into a request header anyway.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const maxTokenLength = 8192
 
 /** How far Cal.com's clock may be ahead of what we take for it. */
@@ -26,7 +36,12 @@ const invalid = (field: string, expected: string) => new InvalidInput({ field, e
 const refuse = (field: string, value: unknown, expected: string) =>
   Effect.fail(invalid(field, Predicate.isNullable(value) ? "is required" : expected))
 
-/** A user's ULID from an untrusted value. */
+/**
+ * A user's ULID from an untrusted value.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
   Option.match(Schema.decodeUnknownOption(UserUlid)(value), {
     onNone: () =>
@@ -39,7 +54,12 @@ export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> 
     onSome: Effect.succeed
   })
 
-/** A token from an untrusted value: printable ASCII without spaces, so that it can travel in a header. */
+/**
+ * A token from an untrusted value: printable ASCII without spaces, so that it can travel in a header.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const token = (field: string, value: unknown): Effect.Effect<Redacted.Redacted, InvalidInput> => {
   const text: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : value
   return typeof text === "string" && text.length > 0 && text.length <= maxTokenLength && /^[\x21-\x7e]+$/.test(text)
@@ -47,14 +67,29 @@ export const token = (field: string, value: unknown): Effect.Effect<Redacted.Red
     : refuse(field, text, `must be a token of 1 to ${maxTokenLength} printable characters without spaces`)
 }
 
-/** All that Cal.com knows together are some hundred characters. */
+/**
+ * All that Cal.com knows together are some hundred characters.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const maxScopeLength = 2048
 
-/** Whether a value is a list of scopes as OAuth2 writes it, and no database refuses it. */
+/**
+ * Whether a value is a list of scopes as OAuth2 writes it, and no database refuses it.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const isScope = (value: unknown): value is string =>
   typeof value === "string" && value.length <= maxScopeLength && /^[\x20-\x7e]*$/.test(value)
 
-/** The scopes of a connection from an untrusted value. */
+/**
+ * The scopes of a connection from an untrusted value.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const scope = (value: unknown): Effect.Effect<string, InvalidInput> =>
   isScope(value)
     ? Effect.succeed(value)
@@ -62,7 +97,12 @@ export const scope = (value: unknown): Effect.Effect<string, InvalidInput> =>
 
 const isoInstant = /^(\d{4}-\d{2})-(\d{2})T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
 
-/** Milliseconds from a number of them or an ISO 8601 instant with its zone; `None` for anything else. */
+/**
+ * Milliseconds from a number of them or an ISO 8601 instant with its zone; `None` for anything else.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const parseInstant = (value: unknown): Option.Option<number> => {
   if (typeof value === "number") return Number.isFinite(value) ? Option.some(value) : Option.none()
   const [text, month, day] = (typeof value === "string" ? isoInstant.exec(value) : null) ?? []
@@ -74,7 +114,12 @@ export const parseInstant = (value: unknown): Option.Option<number> => {
 /** Of a month like `2026-02`. `Date.parse` takes 31 days for each: the 30th of February would become the 2nd of March. */
 const daysIn = (month = "") => new Date(Date.UTC(Number(month.slice(0, 4)), Number(month.slice(5)), 0)).getUTCDate()
 
-/** An expiry from an untrusted value, in milliseconds, at most two years away from `now`. */
+/**
+ * An expiry from an untrusted value, in milliseconds, at most two years away from `now`.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const expiry = (field: string, value: unknown, now: number): Effect.Effect<number, InvalidInput> =>
   Option.match(
     Option.filter(parseInstant(value), (millis) => Math.abs(millis - now) <= horizon),
@@ -89,13 +134,23 @@ export const expiry = (field: string, value: unknown, now: number): Effect.Effec
     }
   )
 
-/** What {@link pair} makes of an untrusted value: the pair, and the Cal.com user its access token names. */
+/**
+ * What {@link pair} makes of an untrusted value: the pair, and the Cal.com user its access token names.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface DecodedPair {
   readonly pair: TokenPair
   readonly calUserId: Option.Option<number>
 }
 
-/** A pair from an untrusted value. `issuedAt` is the access token's own `iat`, if that can be true. */
+/**
+ * A pair from an untrusted value. `issuedAt` is the access token's own `iat`, if that can be true.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const pair = (value: unknown, now: number): Effect.Effect<DecodedPair, InvalidInput> =>
   Effect.gen(function* () {
     const input = Predicate.isRecord(value) ? value : {}
@@ -123,7 +178,12 @@ export const pair = (value: unknown, now: number): Effect.Effect<DecodedPair, In
 const canBe = (issuedAt: number, expiresAt: number, now: number) =>
   issuedAt < expiresAt && issuedAt > now - horizon && issuedAt <= now + clockDifference
 
-/** A Cal.com user id from an untrusted value. */
+/**
+ * A Cal.com user id from an untrusted value.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
 export const calUserId = (value: unknown): Effect.Effect<number, InvalidInput> =>
   Number.isSafeInteger(value) && Number(value) > 0
     ? Effect.succeed(Number(value))

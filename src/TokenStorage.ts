@@ -69,7 +69,12 @@ import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
 import type { CircuitCause, ClientKey } from "./TokenStorage/Circuits.js"
 import type { Lookup, Lookups } from "./TokenStorage/Lookups.js"
 
-/** Whether a user's refresh token is believed to work. */
+/**
+ * Whether a user's refresh token is believed to work.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Status =
   | { readonly _tag: "Active" }
   | {
@@ -79,7 +84,12 @@ export type Status =
       readonly since: number
     }
 
-/** What is stored for one user, as far as readers care. */
+/**
+ * What is stored for one user, as far as readers care.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface StoredConnection {
   readonly userUlid: UserUlid
   readonly connection: Connection
@@ -98,25 +108,49 @@ export interface StoredConnection {
   readonly handedOutAt?: number | undefined
 }
 
-/** The same with all that may be spent, and all that finds the user. */
+/**
+ * The same with all that may be spent, and all that finds the user.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface StoredRow extends StoredConnection {
   /** Pairs of the same Cal.com account that arrived late or were displaced, newest first, at most three. */
   readonly fallbacks: ReadonlyArray<TokenPair>
   readonly lookups: Lookups
 }
 
-/** How many displaced pairs are kept per user. */
+/**
+ * How many displaced pairs are kept per user.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const maxFallbacks = 3
 
 /**
  * So many answers of a user are kept, the first and the last ones each: a token that is probed may be answered again in
  * words that nobody reads, and either answer may be the one with the pair.
+ *
+ * @since 0.1.0
+ * @category constants
  */
 export const maxSealed = { first: 4, last: 4 } as const
 
-/** How long an answer is kept that nobody can read: as long as an OAuth2 refresh token lives, in milliseconds. */
+/**
+ * How long an answer is kept that nobody can read: as long as an OAuth2 refresh token lives, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const sealedFor = 30 * 86_400_000
 
+/**
+ * Asks for the lease of a user's row.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ClaimRequest {
   readonly userUlid: UserUlid
   /** Random, new for each claim. */
@@ -131,13 +165,23 @@ export interface ClaimRequest {
   readonly circuit?: CircuitRequest | undefined
 }
 
-/** The circuit that a statement reads and writes. */
+/**
+ * The circuit that a statement reads and writes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface CircuitRequest extends ClientKey {
   /** The time between two trials. */
   readonly interval: Duration.Duration
 }
 
-/** What a claim is for, and with it what answers it in place of a lease. */
+/**
+ * What a claim is for, and with it what answers it in place of a lease.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Purpose = Data.TaggedEnum<{
   /** A newer pair than the caller knows answers it, and so does a terminal status. */
   Refresh: {
@@ -152,6 +196,12 @@ export type Purpose = Data.TaggedEnum<{
 }>
 export const Purpose = Data.taggedEnum<Purpose>()
 
+/**
+ * What a claim found.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type ClaimResult = Data.TaggedEnum<{
   NotFound: Record<never, never>
   /** The row holds a newer pair than the caller knew. */
@@ -200,7 +250,12 @@ export type ClaimResult = Data.TaggedEnum<{
 }>
 export const ClaimResult = Data.taggedEnum<ClaimResult>()
 
-/** An answer of a token endpoint in which no pair was found, kept for a program that finds one. */
+/**
+ * An answer of a token endpoint in which no pair was found, kept for a program that finds one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface SealedAnswer {
   /** Hash of the refresh token that was spent for it, or that the row had when it was reissued. */
   readonly spentHash: string
@@ -217,23 +272,51 @@ export interface SealedAnswer {
   readonly at: number
 }
 
+/**
+ * A sealed answer before the storage has dated it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type NewSealedAnswer = Omit<SealedAnswer, "at">
 
-/** Tells answers apart: one that is offered twice is kept once. */
+/**
+ * Tells answers apart: one that is offered twice is kept once.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
 export const hashAnswer = (answer: SealedAnswer["answer"]): string =>
   createHash("sha256").update(Redacted.value(answer)).digest("hex")
 
-/** An answer that nobody understands says something about all: at once, or when a second user of the client meets one. */
+/**
+ * An answer that nobody understands says something about all: at once, or when a second user of the client meets one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Drift {
   readonly reason: string
   readonly users: 1 | 2
 }
 
+/**
+ * An answer to be kept whose attempt is over.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface SealRequest extends NewSealedAnswer {
   readonly userUlid: UserUlid
   readonly drift?: (Drift & { readonly circuit: CircuitRequest }) | undefined
 }
 
+/**
+ * Announces the refresh token that is spent next.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface SpendRequest {
   readonly userUlid: UserUlid
   readonly attemptId: string
@@ -243,6 +326,12 @@ export interface SpendRequest {
   readonly dead: ReadonlyArray<string>
 }
 
+/**
+ * A pair that Cal.com answered, to be stored.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface CommitRequest {
   readonly userUlid: UserUlid
   readonly attemptId: string
@@ -273,6 +362,12 @@ export interface CommitRequest {
   readonly circuit?: CircuitRequest | undefined
 }
 
+/**
+ * What became of a pair.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type CommitResult = Data.TaggedEnum<{
   /** The pair is the row's now: in time, or late but nothing newer was there. */
   Stored: { readonly row: StoredConnection }
@@ -285,7 +380,12 @@ export type CommitResult = Data.TaggedEnum<{
 }>
 export const CommitResult = Data.taggedEnum<CommitResult>()
 
-/** How an attempt failed. Durations count from the write, by the storage's clock. */
+/**
+ * How an attempt failed. Durations count from the write, by the storage's clock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type AttemptFailure = Data.TaggedEnum<{
   /** Cal.com did not spend the token. */
   NotSpent: { readonly error: AttemptError; readonly backoff: Duration.Duration }
@@ -315,6 +415,12 @@ export type AttemptFailure = Data.TaggedEnum<{
 }>
 export const AttemptFailure = Data.taggedEnum<AttemptFailure>()
 
+/**
+ * The end of an attempt that brought no pair.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface FailRequest {
   readonly userUlid: UserUlid
   readonly attemptId: string
@@ -324,6 +430,12 @@ export interface FailRequest {
   readonly brake?: { readonly users: number; readonly window: Duration.Duration } | undefined
 }
 
+/**
+ * What became of a failure.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type FailResult = Data.TaggedEnum<{
   Recorded: { readonly row: StoredRow }
   /** The attempt is no longer ours, or a fallback has come: nothing was written. */
@@ -338,6 +450,12 @@ export type FailResult = Data.TaggedEnum<{
 }>
 export const FailResult = Data.taggedEnum<FailResult>()
 
+/**
+ * A connection to be stored.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConnectRequest {
   readonly userUlid: UserUlid
   readonly connection: Connection
@@ -352,12 +470,23 @@ export interface ConnectRequest {
   readonly circuit?: CircuitRequest | undefined
 }
 
-/** The row after that. */
+/**
+ * The row after that.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Connected extends StoredConnection {
   /** Who had the Cal.com account until now, and has no connection any more. */
   readonly displaced?: UserUlid | undefined
 }
 
+/**
+ * A new pair that somebody handed in for a connection.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface UpdateRequest {
   readonly userUlid: UserUlid
   /** The account as it was read: of another one, the pair is not stored. */
@@ -365,6 +494,12 @@ export interface UpdateRequest {
   readonly pair: TokenPair
 }
 
+/**
+ * Asks for a page of connections.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ListRequest {
   readonly status?: Status["_tag"] | undefined
   /** Only users after this one, in the order of their ULIDs. */
@@ -372,13 +507,23 @@ export interface ListRequest {
   readonly limit: number
 }
 
-/** A connection as lists show it: without tokens, so a row that cannot be decrypted is listed too. */
+/**
+ * A connection as lists show it: without tokens, so a row that cannot be decrypted is listed too.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "sessionsAfter"> {
   readonly accessTokenExpiresAt: number
   readonly refreshTokenExpiresAt?: number | undefined
 }
 
-/** A hint that somebody, perhaps this very process, wrote. It may come late, twice, out of order, or not at all. */
+/**
+ * A hint that somebody, perhaps this very process, wrote. It may come late, twice, out of order, or not at all.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Notice = Data.TaggedEnum<{
   /** A new pair, a status, the end of an attempt or of sessions, a removal. */
   Written: {
@@ -391,7 +536,12 @@ export type Notice = Data.TaggedEnum<{
 }>
 export const Notice = Data.taggedEnum<Notice>()
 
-/** A key that rows need and nobody configured. */
+/**
+ * A key that rows need and nobody configured.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface MissingKey {
   readonly id: string
   readonly rows: number
@@ -399,7 +549,12 @@ export interface MissingKey {
 
 type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
 
-/** Where tokens are kept. Lease and cooldown are judged by the storage's own clock, hence the durations. */
+/**
+ * Where tokens are kept. Lease and cooldown are judged by the storage's own clock, hence the durations.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
   TokenStorage,
   {

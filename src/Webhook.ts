@@ -12,6 +12,12 @@ import { TokenStorage } from "./TokenStorage.js"
 import type { Transition } from "./TokenStorage/ChangeLog.js"
 import * as Post from "./Webhook/Post.js"
 
+/**
+ * Where transitions are posted, and how they are signed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** https, or http to this machine. It may hold a secret: it is not logged. */
   readonly url: Redacted.Redacted
@@ -24,6 +30,9 @@ export interface Options {
 /**
  * When a transition is posted again that was not taken: after the first attempt, the second, and so on. The times are
  * those of the Standard Webhooks specification.
+ *
+ * @since 0.1.0
+ * @category constants
  */
 export const schedule: ReadonlyArray<Duration.Duration> = [
   Duration.seconds(5),
@@ -37,10 +46,20 @@ export const schedule: ReadonlyArray<Duration.Duration> = [
   Duration.hours(24)
 ]
 
-/** How long the receiver may take to answer. */
+/**
+ * How long the receiver may take to answer.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const timeout = Duration.seconds(15)
 
-/** Whoever began a delivery has so long to finish it; then another process begins anew. */
+/**
+ * Whoever began a delivery has so long to finish it; then another process begins anew.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const lease = Duration.seconds(60)
 
 /** So many deliveries at once. */
@@ -51,11 +70,21 @@ const types = {
   reauthorized: "connection.reauthorized"
 } as const
 
-/** What is posted. */
+/**
+ * What is posted.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
 export const bodyOf = ({ at, cause, kind, since, userUlid }: Transition): string =>
   JSON.stringify({ type: types[kind], timestamp: iso(at), data: { userUlid, cause, since: iso(since) } })
 
-/** Delivers until the scope ends; what is under way then is delivered again later. */
+/**
+ * Delivers until the scope ends; what is under way then is delivered again later.
+ *
+ * @since 0.1.0
+ * @category running
+ */
 export const run = (options: Options): Effect.Effect<void, never, TokenStorage | CalTokens | Scope.Scope> =>
   Effect.gen(function* () {
     const { log } = yield* TokenStorage
@@ -123,6 +152,11 @@ export const run = (options: Options): Effect.Effect<void, never, TokenStorage |
     )
   })
 
-/** Delivers as long as the layer lives. Every process of a fleet may have it, or some. */
+/**
+ * Delivers as long as the layer lives. Every process of a fleet may have it, or some.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (options: Options): Layer.Layer<never, never, TokenStorage | CalTokens> =>
   Layer.scopedDiscard(run(options))

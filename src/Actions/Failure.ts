@@ -6,7 +6,12 @@ import { scrub } from "../CalHttp/Scrub.js"
 import type { Code } from "../ErrorFacts.js"
 import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
-/** What an action answers instead of a result. */
+/**
+ * What an action answers instead of a result.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Failure {
   readonly success: false
   /** For people: what happened and what to do. Contains no token and no secret. */
@@ -23,7 +28,12 @@ export interface Failure {
   readonly status?: number
 }
 
-/** Tells a failure from a result; also from Cal.com's JSON, which has no such shape. */
+/**
+ * Tells a failure from a result; also from Cal.com's JSON, which has no such shape.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
 export const isFailure = (value: unknown): value is Failure =>
   typeof value === "object" &&
   value !== null &&

@@ -13,6 +13,12 @@ const AccessToken = Schema.Struct({
   expiresAt: Instant
 })
 
+/**
+ * The token itself, for servers.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class AccessTokensApi extends HttpApiGroup.make("accessTokens")
   .add(
     HttpApiEndpoint.get("getAccessToken", "/access-token/:userUlid")

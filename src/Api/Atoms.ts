@@ -22,6 +22,12 @@ const failure = <Name extends Failure.Tag>(tag: Name, description?: string) =>
     Schema.annotations(HttpApiSchema.annotations(Failure.documented(tag, description, `Atoms${tag}`)))
   )
 
+/**
+ * Failures of the endpoint that Atoms ask, which have an empty token besides.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const AtomsFailure = Schema.Union(
   failure("Unauthorized", "The token is none of this service's, or no longer."),
   failure("Forbidden", "The page's origin is not allowed."),
@@ -41,6 +47,12 @@ export const AtomsFailure = Schema.Union(
 )
 export type AtomsFailure = typeof AtomsFailure.Type
 
+/**
+ * What Cal Atoms ask for a new token.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class AtomsApi extends HttpApiGroup.make("atoms")
   .add(
     HttpApiEndpoint.get("refreshAtoms", path)

@@ -6,9 +6,21 @@ import { Manage } from "./Access.js"
 import { ConnectFailure, QueryFailure, ReadFailure, TokensNotFound } from "./Failure.js"
 import { ClientId, Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
 
+/**
+ * How a user is connected: as a managed user, or through OAuth2.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const Kind = Schema.Literal("managed", "oauth2")
 export type Kind = typeof Kind.Type
 
+/**
+ * Whether the user has to connect again.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const ConnectionStatus = Schema.Literal("active", "reauthorizationRequired")
 export type ConnectionStatus = typeof ConnectionStatus.Type
 
@@ -67,7 +79,12 @@ const expiries = {
   updatedAt: Instant
 }
 
-/** What may be told about a connection: no tokens. */
+/**
+ * What may be told about a connection: no tokens.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const Connection = Schema.Struct({
   ...account,
   isExpiringSoon: Schema.Boolean.annotations({ description: "Expired, or inside the window before that." }),
@@ -75,7 +92,12 @@ export const Connection = Schema.Struct({
 }).annotations({ identifier: "Connection" })
 export type Connection = typeof Connection.Type
 
-/** A connection in a list. */
+/**
+ * A connection in a list.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const ListedConnection = Schema.Struct({ userUlid: Schema.String, ...account, ...expiries }).annotations({
   identifier: "ListedConnection"
 })
@@ -120,6 +142,12 @@ const ConnectionsPage = Schema.Struct({
 
 const path = Schema.Struct({ userUlid: UserUlidInput })
 
+/**
+ * Connections: one, all of them, a new one, the end of one.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class ConnectionsApi extends HttpApiGroup.make("connections")
   .add(
     HttpApiEndpoint.get("getConnection", "/connections/:userUlid")

@@ -12,6 +12,12 @@ const EventStream = Schema.String.pipe(
   Schema.annotations({ description: "Server-sent events, until the client or this process ends them." })
 )
 
+/**
+ * What happens, as server-sent events.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class EventsApi extends HttpApiGroup.make("events")
   .add(
     HttpApiEndpoint.get("streamEvents", "/events")

@@ -7,7 +7,12 @@ import { HttpApiSchema } from "@effect/platform"
 import { Schema, Struct } from "effect"
 import { facts, type HttpTag } from "../ErrorFacts.js"
 
-/** What a failure is on the wire: the tag of {@link facts}. */
+/**
+ * What a failure is on the wire: the tag of {@link facts}.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Tag = HttpTag
 
 /** The fields that every failure has. */
@@ -97,11 +102,21 @@ export const EnsureFailure = Schema.Union(ReadFailure, ReauthorizationRequired, 
 /** What comes of storing a connection. */
 export const ConnectFailure = Schema.Union(QueryFailure, CalAccountInUse, TokenUnreadable)
 
-/** What any request can meet, whatever it asks for. */
+/**
+ * What any request can meet, whatever it asks for.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const ServiceFailure = Schema.Union(NotFound, MethodNotAllowed, RateLimited, InternalError, ShuttingDown)
 export type ServiceFailure = typeof ServiceFailure.Type
 
-/** Whatever is answered. */
+/**
+ * Whatever is answered.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Failure =
   typeof EnsureFailure.Type | typeof ConnectFailure.Type | typeof NotManagedUser.Type | AccessFailure | ServiceFailure
 

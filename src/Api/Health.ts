@@ -21,6 +21,12 @@ const Unhealthy = Schema.Struct({ status: Schema.Literal("unavailable") }).annot
   })
 )
 
+/**
+ * Whether the process lives, and whether it takes work.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class HealthApi extends HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("live", "/live")

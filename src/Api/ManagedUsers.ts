@@ -44,6 +44,12 @@ const ManagedUserCreated = Schema.Struct({
   calUserId: Schema.Int.annotations({ description: "The user at Cal.com." })
 })
 
+/**
+ * Creates users at Cal.com and connects them.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class ManagedUsersApi extends HttpApiGroup.make("managedUsers")
   .add(
     HttpApiEndpoint.post("createManagedUser", "/managed-users")

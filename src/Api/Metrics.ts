@@ -7,6 +7,12 @@ const Exposition = HttpApiSchema.Text({ contentType: "text/plain; version=0.0.4;
   description: "Metrics in the Prometheus text exposition format."
 })
 
+/**
+ * Numbers for Prometheus.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class MetricsApi extends HttpApiGroup.make("metrics")
   .add(
     HttpApiEndpoint.get("getMetrics", "/metrics")

@@ -75,6 +75,12 @@ const once =
   "The user is the one of your own session, never one that the browser names. Works once: after a failure, begin again " +
   "with a new authorize URL. What the user was connected to before stays until the new tokens are stored."
 
+/**
+ * Connects people by Cal.com's consent.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class OAuthApi extends HttpApiGroup.make("oauth")
   .add(
     HttpApiEndpoint.post("authorizeUrl", "/oauth/authorize-url")
@@ -149,6 +155,9 @@ const withPages = (responses: OpenApi.OpenAPISpecOperation["responses"]) => ({
 /**
  * Whoever opens it is a browser with a state, so it takes no API key. Anybody can write anything into its query and is
  * to read a page all the same: its parameters are described here, and decoded by nobody but the handler.
+ *
+ * @since 0.1.0
+ * @category api
  */
 export class CallbackApi extends HttpApiGroup.make("callback")
   .add(

@@ -44,6 +44,12 @@ const SessionCreated = Schema.Struct({
   expiresAt: Instant
 })
 
+/**
+ * Keys for one user, for code outside of your servers.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class SessionsApi extends HttpApiGroup.make("sessions")
   .add(
     HttpApiEndpoint.post("createSession", "/sessions")

@@ -43,6 +43,12 @@ const Refreshed = Schema.Struct({
 
 const Ensured = Schema.Struct({ success: Success, expiresAt: Instant })
 
+/**
+ * Refreshes tokens, without showing them.
+ *
+ * @since 0.1.0
+ * @category api
+ */
 export class TokensApi extends HttpApiGroup.make("tokens")
   .add(
     HttpApiEndpoint.post("refreshToken", "/refresh-token")

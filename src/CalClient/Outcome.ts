@@ -30,6 +30,9 @@ import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
  * - `Unknown`: the token may have been spent (5xx, reset, timeout).
  * - `Unreadable`: a success in which no pair was found. The token is spent, and the next one may be in the answer, which is
  *   to be kept for a program that finds it.
+ *
+ * @since 0.1.0
+ * @category models
  */
 export type CallFailure = Data.TaggedEnum<{
   NotSpent: { readonly error: CallError }

@@ -7,13 +7,23 @@ import { Redacted } from "effect"
 import { HttpClientRequest } from "@effect/platform"
 import type { ClientSecret } from "./Secrets.js"
 
-/** A platform client: it owns managed users and authenticates with its secret. */
+/**
+ * A platform client: it owns managed users and authenticates with its secret.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ManagedClient {
   readonly clientId: string
   readonly clientSecret: ClientSecret
 }
 
-/** An OAuth2 client. Without a secret it is a public one, which uses PKCE. */
+/**
+ * An OAuth2 client. Without a secret it is a public one, which uses PKCE.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface OAuth2Client {
   readonly clientId: string
   readonly clientSecret?: ClientSecret | undefined
@@ -27,6 +37,12 @@ export interface OAuth2Client {
 /** Cal.com's own API. */
 export const defaultApiUrl = "https://api.cal.com/v2"
 
+/**
+ * Where Cal.com is, and the clients that it knows.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** Base of Cal.com's API, with its version: `https://api.cal.com/v2`. */
   readonly apiUrl: string
@@ -43,6 +59,12 @@ export interface Options {
     | undefined
 }
 
+/**
+ * A person as Cal.com is to know them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface NewManagedUser {
   readonly email: string
   readonly name: string

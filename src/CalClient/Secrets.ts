@@ -7,7 +7,12 @@ import { Clock, Effect, Redacted } from "effect"
 import type * as Transport from "../CalHttp/Transport.js"
 import * as Outcome from "./Outcome.js"
 
-/** One secret, or the two of a client that is changing them, in any order. */
+/**
+ * One secret, or the two of a client that is changing them, in any order.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type ClientSecret = Redacted.Redacted | readonly [Redacted.Redacted, Redacted.Redacted?]
 
 /** `Secret` may be `undefined`: a public client has none. */

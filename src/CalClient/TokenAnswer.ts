@@ -18,7 +18,12 @@ import * as Pair from "./TokenAnswer/Pair.js"
 export type { Context, Kept } from "./TokenAnswer/Context.js"
 export type { Departure } from "./TokenAnswer/Departure.js"
 
-/** An answer in which a new refresh token may be that was not found. */
+/**
+ * An answer in which a new refresh token may be that was not found.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Unread {
   /** As it came, at most 64 KiB of it. */
   readonly bytes: Redacted.Redacted<Uint8Array>
@@ -33,7 +38,12 @@ export interface Unread {
   readonly issuedAt: number
 }
 
-/** What a token endpoint granted. */
+/**
+ * What a token endpoint granted.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Grant {
   /** Always whole: what the answer did not hold is what was stored or sent, see `news`. */
   readonly pair: TokenPair

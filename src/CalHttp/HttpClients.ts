@@ -6,15 +6,28 @@
 import { HttpClient } from "@effect/platform"
 import { Context, Effect, Layer } from "effect"
 
-/** For token calls: no connection is used twice. */
+/**
+ * For token calls: no connection is used twice.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class TokenHttp extends Context.Tag("cal-tokens/CalHttp/TokenHttp")<TokenHttp, HttpClient.HttpClient>() {}
 
-/** For requests with a user's token: connections may be kept and reused. */
+/**
+ * For requests with a user's token: connections may be kept and reused.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class ApiHttp extends Context.Tag("cal-tokens/CalHttp/ApiHttp")<ApiHttp, HttpClient.HttpClient>() {}
 
 /**
  * One client for both, and for whatever else asks for one. For a client without connections, such as a simulator inside the
  * process, or one that opens a new connection for each request.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerBoth = <E, R>(
   http: Layer.Layer<HttpClient.HttpClient, E, R>

@@ -67,8 +67,16 @@ const make = (options: Undici.Agent.Options): Effect.Effect<HttpClient.HttpClien
 /**
  * For token calls: a new connection for each. An idle one may have been closed by the other side unnoticed, and a token
  * sent into it would have an unknown outcome.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerTokenHttp: Layer.Layer<TokenHttp> = Layer.scoped(TokenHttp, make({ pipelining: 0 }))
 
-/** For API requests: connections are kept alive and reused, with one request at a time on each. */
+/**
+ * For API requests: connections are kept alive and reused, with one request at a time on each.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerApiHttp: Layer.Layer<ApiHttp> = Layer.scoped(ApiHttp, make({ pipelining: 1 }))

@@ -1,6 +1,12 @@
 /** The proxies between this process and the rest of the world, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name them. */
 import { Context, type Redacted } from "effect"
 
+/**
+ * Which proxies are used for what.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /** `http(s)://[user:password@]host[:port]`, for what is asked by `https`; without it, `httpProxy`. */
   readonly httpsProxy?: Redacted.Redacted | undefined
@@ -10,7 +16,12 @@ export interface Options {
   readonly noProxy?: string | undefined
 }
 
-/** For calls to Cal.com over `CalHttp/Node`, and for webhooks. Default: none. */
+/**
+ * For calls to Cal.com over `CalHttp/Node`, and for webhooks. Default: none.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class Proxies extends Context.Reference<Proxies>()("cal-tokens/CalHttp/Proxies", {
   defaultValue: (): Options => ({})
 }) {}

@@ -8,7 +8,12 @@ import { Clock, Duration, Effect, Option } from "effect"
 import type { Headers } from "@effect/platform"
 import * as CalTime from "./CalTime.js"
 
-/** How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls. */
+/**
+ * How much of Cal.com's rate limit a client has left, from the last answer to one of its token calls.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface RateLimit {
   readonly limit: number
   readonly remaining: number

@@ -5,7 +5,12 @@ import type { Connection } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 
-/** A connection as `connect` takes it; the client is one of those that are configured, the usual one without a name. */
+/**
+ * A connection as `connect` takes it; the client is one of those that are configured, the usual one without a name.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type NewConnection =
   | { readonly _tag: "ManagedUser"; readonly clientId?: string | undefined; readonly calUserId: number }
   | {

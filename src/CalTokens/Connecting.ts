@@ -16,7 +16,12 @@ import type { Circuit } from "./Circuit.js"
 import type { Notices, Watch } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
 
-/** A connection and its pair, fresh from Cal.com. */
+/**
+ * A connection and its pair, fresh from Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Obtained {
   readonly connection: NewConnection
   readonly pair: TokenInput.PairInput

@@ -3,7 +3,12 @@ import { type Duration, Exit, type Redacted } from "effect"
 import { freshUntil, type Windows } from "../Token.js"
 import type { StoredConnection } from "../TokenStorage.js"
 
-/** An access token that Cal.com accepts, as far as anybody can know. */
+/**
+ * An access token that Cal.com accepts, as far as anybody can know.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ValidToken {
   readonly accessToken: Redacted.Redacted
   /** Milliseconds since the epoch, in Cal.com's time. */

@@ -10,7 +10,12 @@ import * as ClientAddress from "./ClientAddress.js"
 import * as Edge from "./Edge.js"
 import { CallerLimits } from "./CallerLimits.js"
 
-/** The caller of a request, if its key has the scope and is within its limit. */
+/**
+ * The caller of a request, if its key has the scope and is within its limit.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Authorize = (
   scope: Scope
 ) => Effect.Effect<
@@ -19,7 +24,12 @@ export type Authorize = (
   HttpServerRequest.HttpServerRequest | HttpRouter.RouteContext
 >
 
-/** Counts credentials that nobody has against the address that they come from, and names it where they are refused. */
+/**
+ * Counts credentials that nobody has against the address that they come from, and names it where they are refused.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const refusing = Effect.zipWith(
   CallerLimits,
   ClientAddress.exact,
@@ -68,7 +78,12 @@ const authorize: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimits>
     })
 })
 
-/** For the endpoints of the API value. */
+/**
+ * For the endpoints of the API value.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys | Audit | CallerLimits> =
   Layer.mergeAll(
     Layer.effect(
@@ -85,7 +100,12 @@ export const layer: Layer.Layer<Manage | ReadToken | ReadMetrics, never, ApiKeys
     )
   )
 
-/** For a route beside the API value: a caller without the scope gets its answer here. */
+/**
+ * For a route beside the API value: a caller without the scope gets its answer here.
+ *
+ * @since 0.1.0
+ * @category middleware
+ */
 export const protect: Effect.Effect<
   (
     scope: Scope

@@ -20,6 +20,9 @@ import { CallerLimits } from "./CallerLimits.js"
 /**
  * The session of the program around this service, for one that has its own: `false` refuses a request, a user allows
  * that user's tokens only (of several users of one token, this one), `true` leaves it to the token. It runs before anything is looked up.
+ *
+ * @since 0.1.0
+ * @category references
  */
 export class AtomsSession extends Context.Reference<AtomsSession>()("cal-tokens/Http/AtomsSession", {
   defaultValue: (): ((request: HttpServerRequest.HttpServerRequest) => Effect.Effect<boolean | UserUlid>) => () =>

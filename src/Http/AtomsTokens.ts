@@ -18,7 +18,12 @@ import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
 import { PublicLookups } from "./PublicLookups.js"
 
-/** For so long after a server handed out a token of the user, or the user connected, may pages renew theirs. */
+/**
+ * For so long after a server handed out a token of the user, or the user connected, may pages renew theirs.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class MaxAge extends Context.Reference<MaxAge>()("cal-tokens/Http/AtomsMaxAge", {
   defaultValue: () => all.CAL_TOKENS_ATOMS_MAX_AGE.default
 }) {}

@@ -12,7 +12,12 @@ import { TokenStorage } from "../TokenStorage.js"
 import * as ClientAddress from "./ClientAddress.js"
 import * as RequestId from "./RequestId.js"
 
-/** The name of the log; every line has it as `logger`. */
+/**
+ * The name of the log; every line has it as `logger`.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const name = "cal_tokens.audit"
 
 /** What happened, and its words. */
@@ -30,6 +35,12 @@ const events = {
   "key.suppressed": "More API keys were refused"
 } as const
 
+/**
+ * What is recorded.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Event = keyof typeof events
 
 /** Refusals of one address (IPv6: one /64) that have lines of their own within a {@link window}; the others are counted. */
@@ -39,6 +50,12 @@ const window = Duration.minutes(1)
 /** From more addresses than this within a window, refusals are counted together. */
 const maxAddresses = 10_000
 
+/**
+ * What a record is about.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Fields {
   readonly userUlid?: UserUlid | undefined
   /** The name of an API key; that of the caller, where there is one. */
@@ -48,6 +65,12 @@ export interface Fields {
 /** Writes lines about the request that it was made for, also when that is over. */
 export type Trail = (event: Event, fields?: Fields) => Effect.Effect<void>
 
+/**
+ * The record of who was given what.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class Audit extends Context.Tag("cal-tokens/Http/Audit")<
   Audit,
   {
@@ -60,7 +83,12 @@ export class Audit extends Context.Tag("cal-tokens/Http/Audit")<
   }
 >() {}
 
-/** A line about the request at hand. */
+/**
+ * A line about the request at hand.
+ *
+ * @since 0.1.0
+ * @category auditing
+ */
 export const audit = (
   event: Event,
   userUlid: UserUlid

@@ -11,7 +11,12 @@ import type { UserUlid } from "../Token.js"
 import { toSeconds } from "../TokenError.js"
 import * as ClientAddress from "./ClientAddress.js"
 
-/** Requests per window. */
+/**
+ * Requests per window.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   readonly window: Duration.Duration
   /** Of one API key, from wherever. */
@@ -28,6 +33,12 @@ export interface Options {
   readonly failuresPerAddress: number
 }
 
+/**
+ * The numbers unless others are given: far above what a healthy caller needs.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const defaults: Options = {
   window: Duration.minutes(1),
   perKey: 60_000,
@@ -38,20 +49,41 @@ export const defaults: Options = {
   failuresPerAddress: 60
 }
 
-/** The numbers in force. */
+/**
+ * The numbers in force.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class RateLimitConfig extends Context.Reference<RateLimitConfig>()("cal-tokens/Http/RateLimitConfig", {
   defaultValue: () => defaults
 }) {}
 
-/** The defaults with some numbers replaced. */
+/**
+ * The defaults with some numbers replaced.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerConfig = (options: Partial<Options>): Layer.Layer<never> =>
   Layer.succeed(RateLimitConfig, { ...defaults, ...options })
 
+/**
+ * The failure of whoever asks too often.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type RateLimited = typeof Failure.RateLimited.Type
 
 type Check = Effect.Effect<void, RateLimited, HttpServerRequest.HttpServerRequest>
 
-/** Each check counts a request, and fails when it is one too many. */
+/**
+ * Each check counts a request, and fails when it is one too many.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class CallerLimits extends Context.Tag("cal-tokens/Http/CallerLimits")<
   CallerLimits,
   {
@@ -67,6 +99,12 @@ export class CallerLimits extends Context.Tag("cal-tokens/Http/CallerLimits")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<Context.Tag.Service<CallerLimits>, never, RateLimiter.RateLimiter> = Effect.gen(
   function* () {
     const config = yield* RateLimitConfig
@@ -116,6 +154,9 @@ interface Counter {
 /**
  * The platform's store in memory, but bounded: that one remembers every address for ever. When it is full, the counters
  * that were used least recently are forgotten.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerStore: Layer.Layer<RateLimiter.RateLimiterStore> = Layer.sync(RateLimiter.RateLimiterStore, () => {
   const counters = new LRUCache<string, Counter>({ max: maxCounters })
@@ -138,7 +179,12 @@ export const layerStore: Layer.Layer<RateLimiter.RateLimiterStore> = Layer.sync(
 
 const fresh = (now: number): Counter => ({ count: 0, expiresAt: now })
 
-/** The limits, counted in this process. */
+/**
+ * The limits, counted in this process.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<CallerLimits> = Layer.effect(CallerLimits, make).pipe(
   Layer.provide(RateLimiter.layer),
   Layer.provide(layerStore)

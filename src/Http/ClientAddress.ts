@@ -6,7 +6,12 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Context, Effect, Option } from "effect"
 import proxyAddr from "proxy-addr"
 
-/** Addresses and networks whose `X-Forwarded-For` is believed. */
+/**
+ * Addresses and networks whose `X-Forwarded-For` is believed.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class TrustedProxies extends Context.Reference<TrustedProxies>()("cal-tokens/Http/TrustedProxies", {
   defaultValue: (): ReadonlyArray<string> => []
 }) {}

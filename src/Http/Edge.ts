@@ -32,7 +32,12 @@ import * as Framing from "./Framing.js"
 import { PublicUrl } from "./Root.js"
 import type { RouteTable } from "./RouteTable.js"
 
-/** Whether logs may hold stack traces, whose first lines are messages of anybody's making. */
+/**
+ * Whether logs may hold stack traces, whose first lines are messages of anybody's making.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class Development extends Context.Reference<Development>()("cal-tokens/Http/Development", {
   defaultValue: () => false
 }) {}

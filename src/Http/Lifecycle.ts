@@ -1,6 +1,12 @@
 /** Whether this process still takes work. */
 import { Context, Deferred, Effect, Layer } from "effect"
 
+/**
+ * Whether this process still takes work, and how it is told to stop.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
 export class Lifecycle extends Context.Tag("cal-tokens/Http/Lifecycle")<
   Lifecycle,
   {
@@ -12,10 +18,22 @@ export class Lifecycle extends Context.Tag("cal-tokens/Http/Lifecycle")<
   }
 >() {}
 
+/**
+ * Without a layer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make: Effect.Effect<Context.Tag.Service<Lifecycle>> = Effect.map(Deferred.make<void>(), (stopping) => ({
   isStopping: Deferred.isDone(stopping),
   stopping: Deferred.await(stopping),
   stop: Effect.asVoid(Deferred.succeed(stopping, undefined))
 }))
 
+/**
+ * One for the whole server.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer: Layer.Layer<Lifecycle> = Layer.effect(Lifecycle, make)

@@ -7,7 +7,12 @@ import { mePath } from "../Api/Sessions.js"
 import { methods } from "../Sessions.js"
 import * as Edge from "./Edge.js"
 
-/** Origins of the pages that may ask, such as `https://app.example.com`. None: no page may. */
+/**
+ * Origins of the pages that may ask, such as `https://app.example.com`. None: no page may.
+ *
+ * @since 0.1.0
+ * @category references
+ */
 export class AllowedOrigins extends Context.Reference<AllowedOrigins>()("cal-tokens/Http/AllowedOrigins", {
   defaultValue: (): ReadonlyArray<string> => []
 }) {}

@@ -10,6 +10,12 @@ import { Context, Duration, Effect, Layer } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { Lifecycle } from "./Lifecycle.js"
 
+/**
+ * Where the server listens.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   readonly host: string
   readonly port: number
@@ -17,12 +23,23 @@ export interface Options {
   readonly limits?: Partial<Limits> | undefined
 }
 
+/**
+ * How long a stopping server waits for its answers.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const drainTimeout = Duration.seconds(30)
 
 /** Who was let in just before the end has so long to send what it came for, and who is cut off to read why. */
 const silence = Duration.seconds(1)
 
-/** Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes. */
+/**
+ * Generous to slow clients, not to those who hold a connection for its own sake. Milliseconds and bytes.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const limits = {
   headersTimeout: 10_000,
   requestTimeout: 60_000,
@@ -35,6 +52,12 @@ export const limits = {
   maxHeaderSize: 16 * 1024
 } satisfies Http.ServerOptions & { readonly timeout: number }
 
+/**
+ * Milliseconds and bytes by name.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Limits = Record<keyof typeof limits, number>
 
 const maxHeadersCount = 100
@@ -153,7 +176,12 @@ const drain = ({ running, server, silent, sockets }: Tracked) =>
     server.closeAllConnections()
   })
 
-/** What is served, on a port. Fails with `ServeError` when the port cannot be had. */
+/**
+ * What is served, on a port. Fails with `ServeError` when the port cannot be had.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = <E, R>(options: Options, app: Layer.Layer<never, E, R>) =>
   layerDrain.pipe(
     Layer.provide(app),

@@ -2,6 +2,12 @@
 import { type FaultLabel } from "./Faults.js"
 import { type Kind } from "./Kind.js"
 
+/**
+ * A request that reached Cal.com.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Call {
   /** Effect's clock, in milliseconds, when the request arrived. */
   readonly at: number

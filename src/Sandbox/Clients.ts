@@ -4,7 +4,12 @@ import { Redacted } from "effect"
 /** One secret, or all that are alive: Cal.com keeps two while one replaces the other. `Switches.revokedSecrets` ends one. */
 export type ClientSecret = Redacted.Redacted | ReadonlyArray<Redacted.Redacted>
 
-/** A Cal.com Platform client; its users are managed users. */
+/**
+ * A Cal.com Platform client; its users are managed users.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ManagedClient {
   readonly clientId: string
   readonly clientSecret: ClientSecret
@@ -15,7 +20,12 @@ export interface ManagedClient {
   readonly permissions?: number | undefined
 }
 
-/** An OAuth2 client. Without a secret it is a public one, which must use PKCE. */
+/**
+ * An OAuth2 client. Without a secret it is a public one, which must use PKCE.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface OAuth2Client {
   readonly clientId: string
   readonly clientSecret?: ClientSecret | undefined
@@ -38,6 +48,12 @@ export const userScopes: ReadonlyArray<string> = ["EVENT_TYPE", "BOOKING", "SCHE
   (resource) => [`${resource}_READ`, `${resource}_WRITE`]
 )
 
+/**
+ * The platform client that is known unless others are named.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const demoManaged = {
   clientId: "sandbox-platform-client",
   clientSecret: Redacted.make("sandbox-platform-secret"),
@@ -45,6 +61,12 @@ export const demoManaged = {
   name: "Sandbox platform"
 } satisfies ManagedClient
 
+/**
+ * The OAuth2 client that is known unless others are named.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const demoOAuth2 = {
   clientId: "sandbox-oauth-client",
   clientSecret: Redacted.make("sandbox-oauth-secret"),

@@ -3,7 +3,12 @@ import { Data, Duration } from "effect"
 import { type Kind } from "./Kind.js"
 import { type Name, oddAnswers } from "./OddAnswers.js"
 
-/** Which requests a fault is meant for; what is absent matches everything. */
+/**
+ * Which requests a fault is meant for; what is absent matches everything.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Target {
   readonly kind?: Kind | undefined
   readonly calUserId?: number | undefined
@@ -75,7 +80,12 @@ export const problemOf = (answer: Name, { at, committed, kind }: Odd): string | 
   return committed === false && replaces !== true ? `There is no ${answer} if Cal.com does nothing` : undefined
 }
 
-/** Constructors: `Fault.dropAfter({ kind: "refresh" })`. */
+/**
+ * Constructors: `Fault.dropAfter({ kind: "refresh" })`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const Fault = {
   refuseConnection: (script: Script = {}): Fault => constructors.RefuseConnection(script),
   dropBefore: (script: Script = {}): Fault => constructors.DropBefore(script),

@@ -1,6 +1,12 @@
 /** What a request is for, to tell token traffic from the rest. */
 import { Schema } from "effect"
 
+/**
+ * What a request is for.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const Kind = Schema.Literal(
   "createManaged",
   "managedUser",

@@ -258,8 +258,20 @@ const table = {
   }
 } satisfies Record<string, OddAnswer>
 
+/**
+ * An answer that no contract knows.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Name = keyof typeof table
 
+/**
+ * All of them, with what is odd about each.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const names = Object.keys(table) as ReadonlyArray<Name>
 
 export const oddAnswers: Readonly<Record<Name, OddAnswer>> = table

@@ -56,7 +56,12 @@ export const Booking = Schema.Struct({
 })
 export type Booking = typeof Booking.Type
 
-/** Everything a simulator needs to continue where another one stopped. Holds tokens and the signing key in clear. */
+/**
+ * Everything a simulator needs to continue where another one stopped. Holds tokens and the signing key in clear.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
 export const Snapshot = Schema.Struct({
   version: Schema.Literal(1),
   signingKey: Schema.String,

@@ -17,6 +17,12 @@ export interface RateLimits {
   readonly block: Duration.DurationInput
 }
 
+/**
+ * What can be turned while the simulator runs.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Switches {
   /**
    * `L` (default): Cal.com's own line, where an OAuth2 refresh token is single use and answers carry `scope`.
@@ -62,6 +68,12 @@ export interface Switches {
   readonly rateLimits: RateLimits
 }
 
+/**
+ * Cal.com as its sources describe it.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
 export const defaults: Switches = {
   line: "L",
   clockSkewMillis: 0,

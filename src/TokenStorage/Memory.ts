@@ -336,7 +336,12 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   }
 }
 
-/** Keeps tokens in this process's memory, with the semantics of the database, until the layer is released. */
+/**
+ * Keeps tokens in this process's memory, with the semantics of the database, until the layer is released.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => make())
 
 const clientKey = ({ clientId, fingerprint }: Circuits.ClientKey): string => JSON.stringify([clientId, fingerprint])

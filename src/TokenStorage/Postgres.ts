@@ -32,6 +32,12 @@ import type { CircuitCause } from "./Circuits.js"
 import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
 
+/**
+ * How the storage asks its database.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options extends Call.Options {
   /**
    * Where the writes of other processes are heard of: the database itself, for a pooler (in transaction mode) does not
@@ -68,6 +74,12 @@ interface FailColumns extends Sealing.Columns {
 /** What is new in a row that was written. */
 type Written = Pick<Sealing.Columns, "version" | "sessions_after" | "updated_at" | "handed_out_at" | "handed_out_code">
 
+/**
+ * The storage without a layer. Its schema has to be up to date.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (
   options: Options = {}
 ): Effect.Effect<TokenStorage["Type"], never, SqlClient.SqlClient | KeyRing | Scope.Scope> =>
@@ -416,7 +428,12 @@ export const make = (
     })
   })
 
-/** The storage on the `SqlClient` at hand, its schema brought up to date first. */
+/**
+ * The storage on the `SqlClient` at hand, its schema brought up to date first.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
 export const layer = (
   options: Options = {}
 ): Layer.Layer<TokenStorage, StorageUnavailable, SqlClient.SqlClient | KeyRing> =>
@@ -435,6 +452,12 @@ const tellMissingKeys = ({ missingKeys }: TokenStorage["Type"]) =>
         )
   ).pipe(Effect.ignore)
 
+/**
+ * How PostgreSQL is reached.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface ConnectionOptions {
   readonly url: Redacted.Redacted
   /** At most so many connections. Default 10. */
@@ -456,6 +479,9 @@ export interface ConnectionOptions {
 /**
  * Connections to PostgreSQL, directly or through PgBouncer in transaction mode: no session state, no named prepared
  * statements, no startup parameters of our own.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layerConnection = (options: ConnectionOptions): Layer.Layer<SqlClient.SqlClient, StorageUnavailable> =>
   Pool.layer({

@@ -3,7 +3,12 @@ import { Option, Predicate, Redacted } from "effect"
 import { hash, type TokenPair } from "../../Token.js"
 import * as Claims from "./Claims.js"
 
-/** What is kept of the user at the time of a call. The more is known, the less can be taken for something else. */
+/**
+ * What is kept of the user at the time of a call. The more is known, the less can be taken for something else.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Kept {
   /** The pair of the row. Its access token is kept beside a refresh token that comes alone. */
   readonly stored?: TokenPair | undefined

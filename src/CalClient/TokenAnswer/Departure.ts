@@ -16,6 +16,12 @@ const words = {
   noRefreshToken: "it has no refresh token that is new"
 }
 
+/**
+ * A way in which an answer was read although it was not as the contract has it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export type Departure = keyof typeof words
 
 /** What an answer that was read shows. */

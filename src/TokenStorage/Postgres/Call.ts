@@ -6,6 +6,12 @@ import * as Defaults from "./Defaults.js"
 import * as Functions from "./Functions.js"
 import * as Sql from "./Sql.js"
 
+/**
+ * How statements are run.
+ *
+ * @since 0.1.0
+ * @category models
+ */
 export interface Options {
   /**
    * Whose time judges leases and cooldowns: the database's, which is one for all processes, or Effect's, so that a

@@ -80,6 +80,12 @@ const replace = `
   where f.state_hash = $1 and f.envelope = $2 and f.expires_at > ${instant(5)}
   returning f.state_hash`
 
+/**
+ * The storage of flows without a layer. Its schema has to be up to date.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
 export const make = (
   options: Call.Options = {}
 ): Effect.Effect<(typeof FlowStorage)["Service"], never, SqlClient.SqlClient | KeyRing | Scope.Scope> =>
@@ -187,6 +193,9 @@ export const make = (
 /**
  * The flows on the `SqlClient` at hand, beside the token storage and with the same options. The schema is brought up to
  * date first.
+ *
+ * @since 0.1.0
+ * @category layers
  */
 export const layer = (
   options: Call.Options = {}
