@@ -9,18 +9,30 @@
  * import * as Actions from "cal-tokens/actions"
  * import { revalidatePath } from "next/cache"
  *
+ * declare const currentUser: () => Promise<{ readonly ulid: string } | undefined>
+ *
  * export const cal = Actions.make({
  *   authorize: async (userUlid) => (await currentUser())?.ulid === userUlid,
  *   revalidate: (paths) => paths.forEach((path) => revalidatePath(path)),
  *   revalidatePaths: ["/calendar"]
  * })
+ * ```
  *
+ * ```ts
  * // actions.ts
  * "use server"
  *
+ * import { isFailure } from "cal-tokens/actions"
+ * import { cal } from "./cal.js"
+ *
+ * interface Bookings {
+ *   readonly data: ReadonlyArray<{ readonly uid: string }>
+ * }
+ * declare const signedIn: () => Promise<{ readonly ulid: string }>
+ *
  * export const myBookings = async () => {
- *   const user = await currentUser()
- *   const bookings = await cal.makeCalApiRequest<Bookings>("/bookings", "GET", undefined, user.ulid)
+ *   const { ulid } = await signedIn()
+ *   const bookings = await cal.makeCalApiRequest<Bookings>("/bookings", "GET", undefined, ulid)
  *   return isFailure(bookings) ? { error: bookings.error } : { bookings: bookings.data }
  * }
  * ```

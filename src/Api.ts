@@ -3,8 +3,16 @@
  * calls the service imports this, `cal-tokens/api`, also in a browser, and derives its client:
  *
  * ```ts
- * const client = yield* HttpApiClient.make(Api, { baseUrl, transformClient: HttpClient.mapRequest(bearerToken(key)) })
- * yield* client.tokens.ensureToken({ payload: { userUlid } })
+ * import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
+ * import { Api } from "cal-tokens/api"
+ * import { Effect } from "effect"
+ *
+ * export const ensure = (baseUrl: string, key: string, userUlid: string) =>
+ *   Effect.gen(function* () {
+ *     const transformClient = HttpClient.mapRequest(HttpClientRequest.bearerToken(key))
+ *     const client = yield* HttpApiClient.make(Api, { baseUrl, transformClient })
+ *     return yield* client.tokens.ensureToken({ payload: { userUlid } })
+ *   })
  * ```
  */
 import { HttpApi, type HttpApiGroup, OpenApi } from "@effect/platform"

@@ -152,7 +152,19 @@ export interface Options<E1 = never, R1 = never, E2 = never, R2 = never> {
  * Everything that is served, on whichever server there is: your API in the place of `HttpApiBuilder.serve`, and ours with it.
  *
  * ```ts
- * Http.layerWith({ api: Layer.provide(HttpApiBuilder.api(MyApi), MyGroups), prefix: "/tokens" })
+ * import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+ * import * as Http from "cal-tokens/http"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Greetings extends HttpApiGroup.make("greetings").add(HttpApiEndpoint.get("hello", "/hello")) {}
+ * class MyApi extends HttpApi.make("mine").add(Greetings) {}
+ *
+ * const MyGroups = HttpApiBuilder.group(MyApi, "greetings", (handlers) => handlers.handle("hello", () => Effect.void))
+ *
+ * export const served = Http.layerWith({
+ *   api: Layer.provide(HttpApiBuilder.api(MyApi), MyGroups),
+ *   prefix: "/tokens"
+ * })
  * ```
  *
  * @since 0.1.0
