@@ -5,13 +5,14 @@
 import { cpus, loadavg } from "node:os"
 import { parseArgs } from "node:util"
 import * as Footprint from "./Footprint.js"
+import * as HttpRows from "./HttpRows.js"
 import * as Joiners from "./Joiners.js"
 import { isMet } from "./Row.js"
 import * as Warm from "./Warm.js"
 
 const { values } = parseArgs({ options: { row: { type: "string" }, json: { type: "boolean", default: false } } })
 
-const all = [...Warm.rows, ...Joiners.rows, ...Footprint.rows]
+const all = [...Warm.rows, ...Joiners.rows, ...HttpRows.rows, ...Footprint.rows]
 const wanted = values.row === undefined ? all : all.filter(({ name }) => name === values.row)
 if (wanted.length === 0) {
   console.error(`No row is called ${values.row}: there are ${all.map(({ name }) => name).join(", ")}`)
