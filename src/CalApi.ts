@@ -3,14 +3,12 @@
  * after a refusal. The token only ever goes to the configured Cal.com origin.
  */
 import { Clock, Context, Effect, Layer, Option, Redacted, type Schema, type Scope } from "effect"
-import {
-  HttpBody,
-  HttpClient,
-  HttpClientError,
-  HttpClientRequest,
-  type HttpClientResponse,
-  type HttpMethod
-} from "@effect/platform"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import type * as HttpMethod from "@effect/platform/HttpMethod"
 import * as Sender from "./CalApi/Sender.js"
 import { CalClient } from "./CalClient.js"
 import * as Outcome from "./CalClient/Outcome.js"

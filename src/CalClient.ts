@@ -3,7 +3,8 @@
  * failed call what matters to a single-use refresh token: was it spent, was it refused, or can nobody know.
  */
 import { Config, type ConfigError, Context, Effect, Layer, Option, Predicate, Redacted, Struct } from "effect"
-import { Headers, type HttpClientRequest } from "@effect/platform"
+import * as Headers from "@effect/platform/Headers"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Caller from "./CalClient/Caller.js"
 import * as CalPath from "./CalHttp/CalPath.js"
 import { TokenHttp } from "./CalHttp/HttpClients.js"

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { DateTime, Duration, Option, Redacted, Schema } from "effect"
-import { decodeJwt } from "jose"
+import { decodeJwt } from "jose/jwt/decode"
 
 /**
  * Instants further from now than this, either way, are mistakes, wherever they come from: seconds taken for milliseconds

@@ -1,7 +1,7 @@
 /**
  * A Cal.com request as a plain function makes it: arguments that nobody checked in, Cal.com's JSON or a typed error out.
  */
-import { HttpMethod } from "@effect/platform"
+import * as HttpMethod from "@effect/platform/HttpMethod"
 import { Effect, Predicate, Schema } from "effect"
 import { CalApi, type RequestError } from "../CalApi.js"
 import type { UserUlid } from "../Token.js"

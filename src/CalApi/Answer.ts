@@ -3,15 +3,13 @@
  * token, and with the token taken out of error answers, which may quote it.
  */
 import { Effect, Inspectable, Option, Redacted, Stream } from "effect"
-import {
-  Cookies,
-  Headers,
-  HttpClientError,
-  type HttpClientRequest,
-  HttpClientResponse,
-  HttpIncomingMessage,
-  type UrlParams
-} from "@effect/platform"
+import * as Cookies from "@effect/platform/Cookies"
+import * as Headers from "@effect/platform/Headers"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
+import type * as UrlParams from "@effect/platform/UrlParams"
 import { reveals } from "../CalHttp/Disclosure.js"
 import * as Decoding from "../CalHttp/Decoding.js"
 import * as Reading from "../CalHttp/Reading.js"

@@ -3,7 +3,9 @@
  * belong to another connection are dropped, and the body can be sent twice.
  */
 import { Chunk, Effect, Option, Stream } from "effect"
-import { Headers, HttpBody, HttpClientRequest } from "@effect/platform"
+import * as Headers from "@effect/platform/Headers"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { userAgent } from "../CalClient/Caller.js"
 import * as CalPath from "../CalHttp/CalPath.js"
 import { InvalidInput } from "../TokenError.js"

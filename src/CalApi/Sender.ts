@@ -1,6 +1,8 @@
 /** Sends prepared requests: with a user's token, again where that helps, and never more often than the rules allow. */
 import { Clock, Duration, Effect, Option, Redacted, type Scope } from "effect"
-import { type HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
+import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import type { CalClient } from "../CalClient.js"
 import * as CalPath from "../CalHttp/CalPath.js"
 import { scrub } from "../CalHttp/Scrub.js"

@@ -1,6 +1,7 @@
 /** Makes one call to a token endpoint and learns from its answer: Cal.com's time and what is left of the rate limit. */
 import { Clock, Effect, Option, Random, Redacted } from "effect"
-import { type HttpClient, HttpClientRequest } from "@effect/platform"
+import type * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"

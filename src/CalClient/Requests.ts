@@ -4,7 +4,7 @@
  * Basic authentication.
  */
 import { Redacted } from "effect"
-import { HttpClientRequest } from "@effect/platform"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { ClientSecret } from "./Secrets.js"
 
 /**

@@ -3,7 +3,7 @@
  * connection which the other side has closed has an unknown outcome, and a request of the API that opens a connection of
  * its own each time is slow. `CalHttp/Node` has both for Node. Neither may retry or follow redirects.
  */
-import { HttpClient } from "@effect/platform"
+import * as HttpClient from "@effect/platform/HttpClient"
 import { Context, Effect, Layer } from "effect"
 
 /**

@@ -3,7 +3,8 @@
  * what arrived before.
  */
 import { Cause, Duration, Effect, Option, Stream } from "effect"
-import { HttpClientError, type HttpIncomingMessage } from "@effect/platform"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 
 /** Nothing that is read here is larger; the rest of what is does not count. */
 export const maxBytes = 1024 * 1024

@@ -3,14 +3,12 @@
  * then whether Cal.com can have seen the request. What the HTTP client throws stays here: its errors carry requests.
  */
 import { Clock, Data, Effect, Option, Predicate, Redacted } from "effect"
-import {
-  FetchHttpClient,
-  Headers,
-  HttpClient,
-  type HttpClientError,
-  type HttpClientRequest,
-  type HttpClientResponse
-} from "@effect/platform"
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
+import * as Headers from "@effect/platform/Headers"
+import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Decoding from "./Decoding.js"
 import * as Reading from "./Reading.js"
 

@@ -5,7 +5,8 @@
  * verified: claims can rule a token out, they prove nothing.
  */
 import { Option } from "effect"
-import { decodeJwt, type JWTPayload } from "jose"
+import type { JWTPayload } from "jose"
+import { decodeJwt } from "jose/jwt/decode"
 
 export type Role = "access" | "refresh"
 
