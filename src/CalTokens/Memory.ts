@@ -104,8 +104,9 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 
   const warmOf = (row: StoredConnection) => ValidToken.warm(row, config.windows)
 
-  const put = (row: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
+  const put = (found: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
+      const row = slim(found)
       const known = rows.get(row.userUlid)
       if (known !== undefined && numberOf(known.row) > numberOf(row) && known.learnedAt >= askedAt) return known
       const refused = isRefused(known, row)
@@ -189,6 +190,18 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 /** A row's access token can outlive its refresh token: where an answer of Cal.com's holds no other one. */
 const isRefused = (known: Entry | undefined, { pair }: StoredConnection): boolean =>
   known !== undefined && known.refused && isSameAccessToken(known.row.pair, pair)
+
+/** Without what a storage tells besides: pairs that may be spent instead, and names of old tokens, are for claims. */
+const slim = (row: StoredConnection): StoredConnection => ({
+  userUlid: row.userUlid,
+  connection: row.connection,
+  pair: row.pair,
+  status: row.status,
+  version: row.version,
+  sessionsAfter: row.sessionsAfter,
+  updatedAt: row.updatedAt,
+  handedOutAt: row.handedOutAt
+})
 
 const unheard = { heard: -Infinity, assumed: false } as const
 

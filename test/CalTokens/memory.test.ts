@@ -41,6 +41,18 @@ it.effect("memory holds `memoryMaxEntries`, and every pair that is not stored", 
   })
 )
 
+it.effect("memory keeps of a row what it serves: neither pairs that may be spent instead nor names of old tokens", () =>
+  Effect.gen(function* () {
+    const memory = Memory.make(defaults)
+    const row = yield* World.run(Effect.zipRight(World.connectManaged(), World.stored()))
+    yield* memory.put({ ...row, fallbacks: [row.pair, row.pair], lookups: row.lookups } as typeof row)
+    const kept = Option.getOrThrow(memory.get(row.userUlid)).row
+    assert.notProperty(kept, "fallbacks")
+    assert.notProperty(kept, "lookups")
+    assert.strictEqual(kept.pair, row.pair)
+  })
+)
+
 scenario(
   "the service keeps no more than it may: the others are read again",
   Effect.gen(function* () {

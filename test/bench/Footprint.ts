@@ -1,5 +1,6 @@
-/** What it takes to import the promise door. Each time in a process of its own. */
+/** What it takes to import the promise door, and what users in memory take. Each time in a process of its own. */
 import { spawnSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
 import { median, type Row } from "./Row.js"
 
 const child = (script: string, ...flags: ReadonlyArray<string>): number => {
@@ -34,4 +35,25 @@ const importing: Row = {
   }
 }
 
-export const rows: ReadonlyArray<Row> = [importing]
+const figuresOfMemory = () => {
+  const script = fileURLToPath(new URL("../bench/memory.mjs", import.meta.url))
+  const { status, stderr, stdout } = spawnSync(process.execPath, ["--expose-gc", script], { encoding: "utf8" })
+  if (status !== 0) throw new Error(stderr)
+  return JSON.parse(stdout) as { readonly perUser: number; readonly grown: number }
+}
+
+const memory: Row = {
+  name: "memory",
+  figure: "KiB per user in memory, of 100,000",
+  target: 2,
+  measure: () => Promise.resolve(figuresOfMemory().perUser)
+}
+
+const eviction: Row = {
+  name: "eviction",
+  figure: "KiB that memory grows by per user beyond `memoryMaxEntries`",
+  target: 0.05,
+  measure: () => Promise.resolve(figuresOfMemory().grown)
+}
+
+export const rows: ReadonlyArray<Row> = [importing, memory, eviction]
