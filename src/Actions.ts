@@ -293,13 +293,16 @@ export const make = (options: Options = {}): Actions => {
   }
 }
 
-/** Made once of each: a fresh token is asked for at every request. */
-const expiries = new WeakMap<ValidToken, string>()
+/** Made once of each: a fresh token is asked for at every request. Whoever gets one may change it, so they get a copy. */
+const answers = new WeakMap<ValidToken, CalToken>()
 
 const toCalToken = (token: ValidToken): CalToken => {
-  const expiresAt = expiries.get(token) ?? iso(token.expiresAt)
-  expiries.set(token, expiresAt)
-  return { success: true, accessToken: Redacted.value(token.accessToken), expiresAt }
+  let answer = answers.get(token)
+  if (answer === undefined) {
+    answer = { success: true, accessToken: Redacted.value(token.accessToken), expiresAt: iso(token.expiresAt) }
+    answers.set(token, answer)
+  }
+  return { ...answer }
 }
 
 const changedBy = (act: Guard.Act<never>) => (token: ValidToken) => {
