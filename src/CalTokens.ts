@@ -146,9 +146,9 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
      */
     readonly ensureValid: (userUlid: UserUlid, options?: EnsureOptions) => Effect.Effect<ValidToken, EnsureError>
     /**
-     * The same look at once, by the clock that was there when the layer was built: the token if it is fresh and this process
-     * has read it not long ago. Otherwise nothing, and so once in five minutes for a token that is handed out, which has to
-     * be noted: then ask `ensureValid`.
+     * The token, at once, if it is fresh and this process has read it not long ago, by the clock that was there when the layer
+     * was built. Otherwise nothing, and so once in five minutes for a token that is handed out, which has to be noted: then
+     * ask `ensureValid`.
      */
     readonly peek: (userUlid: UserUlid, options?: Pick<EnsureOptions, "handsOut">) => ValidToken | undefined
     /** Refreshes a token that is expiring soon or expired, any token if forced; `refreshed` says whether it did. */
