@@ -18,21 +18,12 @@ import {
 import { Effect, FiberRef, Layer, Option } from "effect"
 import { Api } from "./Api.js"
 import { withoutSlashes } from "./CalHttp/CalPath.js"
-import * as Access from "./Http/Access.js"
-import * as AccessTokens from "./Http/AccessTokens.js"
 import * as Alone from "./Http/Alone.js"
-import * as Atoms from "./Http/Atoms.js"
 import * as Audit from "./Http/Audit.js"
-import * as Connections from "./Http/Connections.js"
 import * as Documentation from "./Http/Documentation.js"
 import * as Edge from "./Http/Edge.js"
-import * as Events from "./Http/Events.js"
 import * as Groups from "./Http/Groups.js"
-import * as Health from "./Http/Health.js"
-import * as ManagedUsersHttp from "./Http/ManagedUsers.js"
-import * as Metrics from "./Http/Metrics.js"
 import * as Me from "./Http/Me.js"
-import * as OAuth from "./Http/OAuth.js"
 import * as Origins from "./Http/Origins.js"
 import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
@@ -40,32 +31,9 @@ import * as CallerLimits from "./Http/CallerLimits.js"
 import * as RequestId from "./Http/RequestId.js"
 import * as Root from "./Http/Root.js"
 import * as RouteTable from "./Http/RouteTable.js"
-import * as SessionsHttp from "./Http/Sessions.js"
-import * as Tokens from "./Http/Tokens.js"
 import * as Yours from "./Http/Yours.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as Sessions from "./Sessions.js"
-
-export * as ApiKeys from "./ApiKeys.js"
-export * as Access from "./Http/Access.js"
-export * as Lifecycle from "./Http/Lifecycle.js"
-export * as Server from "./Http/Server.js"
-
-/** The handlers of an API that has the groups of ours. */
-const handlers = (api: typeof Api) =>
-  Layer.mergeAll(
-    Tokens.layer(api),
-    Connections.layer(api),
-    AccessTokens.layer(api),
-    ManagedUsersHttp.layer(api),
-    OAuth.layer(api),
-    OAuth.layerCallback(api),
-    SessionsHttp.layer(api),
-    Atoms.layer(api),
-    Events.layer(api),
-    Health.layer(api),
-    Metrics.layer(api)
-  ).pipe(Layer.provide(Access.layer))
 
 /** All paths below it are ours, whatever is there. */
 const area = "/api/cal/"
@@ -180,7 +148,7 @@ export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(option
     Layer.provide(Documentation.layer),
     Layer.provide(HttpApiBuilder.api(documented)),
     Layer.provide([
-      handlers(Api),
+      Groups.all(Api),
       Proxy.layer,
       Me.layer,
       options.routes ?? Layer.empty,

@@ -330,16 +330,24 @@ export type TokenError = typeof TokenError.Type
 export const isTokenError: (u: unknown) => u is TokenError = Schema.is(TokenError)
 
 /**
- * What every edge answers instead of an error. `retryAfter` is in seconds; `status` is Cal.com's, where it gave one.
+ * What every edge answers instead of an error.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Failure {
   readonly success: false
+  /** For people: what happened and what to do. Contains no token and no secret. */
   readonly error: string
+  /**
+   * For programs: the tag of a `TokenError`, or one that a door has of its own. Actions: `Forbidden` or `Unauthorized` where
+   * `authorize` refused or failed; `StartFailed` (the layers could not be built; the next call tries again), `ShuttingDown`
+   * (after `dispose`), `InternalError` (a bug; details are in the log only).
+   */
   readonly code: Code
+  /** Seconds until the same call may succeed, where that is known. */
   readonly retryAfter?: number
+  /** Cal.com's HTTP status, where Cal.com answered. */
   readonly status?: number
 }
 

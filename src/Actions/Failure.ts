@@ -3,30 +3,9 @@
  */
 import { Cause, Option } from "effect"
 import { scrub } from "../CalHttp/Scrub.js"
-import type { Code } from "../ErrorFacts.js"
-import { isTokenError, toFailure, type TokenError } from "../TokenError.js"
+import { type Failure, isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
-/**
- * What an action answers instead of a result.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Failure {
-  readonly success: false
-  /** For people: what happened and what to do. Contains no token and no secret. */
-  readonly error: string
-  /**
-   * For programs: the tag of a `TokenError`; `Forbidden` or `Unauthorized` where `authorize` refused or failed; `StartFailed`
-   * (the layers could not be built; the next call tries again), `ShuttingDown` (after `dispose`), `InternalError` (a bug;
-   * details are in the log only).
-   */
-  readonly code: Code
-  /** Seconds until the same call may succeed, where that is known. */
-  readonly retryAfter?: number
-  /** Cal.com's HTTP status, where Cal.com answered. */
-  readonly status?: number
-}
+export type { Failure } from "../TokenError.js"
 
 /**
  * Tells a failure from a result; also from Cal.com's JSON, which has no such shape.

@@ -8,6 +8,7 @@ import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import { isSameAccessToken, type UserUlid } from "../Token.js"
 import type { Notice, StoredConnection } from "../TokenStorage.js"
+import { toConnection } from "../TokenStorage/Rows.js"
 import * as ValidToken from "./ValidToken.js"
 
 export interface Entry {
@@ -106,7 +107,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 
   const put = (found: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
-      const row = slim(found)
+      const row = toConnection(found)
       const known = rows.get(row.userUlid)
       if (known !== undefined && numberOf(known.row) > numberOf(row) && known.learnedAt >= askedAt) return known
       const refused = isRefused(known, row)
@@ -190,18 +191,6 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 /** A row's access token can outlive its refresh token: where an answer of Cal.com's holds no other one. */
 const isRefused = (known: Entry | undefined, { pair }: StoredConnection): boolean =>
   known !== undefined && known.refused && isSameAccessToken(known.row.pair, pair)
-
-/** Without what a storage tells besides: pairs that may be spent instead, and names of old tokens, are for claims. */
-const slim = (row: StoredConnection): StoredConnection => ({
-  userUlid: row.userUlid,
-  connection: row.connection,
-  pair: row.pair,
-  status: row.status,
-  version: row.version,
-  sessionsAfter: row.sessionsAfter,
-  updatedAt: row.updatedAt,
-  handedOutAt: row.handedOutAt
-})
 
 const unheard = { heard: -Infinity, assumed: false } as const
 

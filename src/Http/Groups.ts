@@ -25,6 +25,7 @@ import * as SessionsHttp from "./Sessions.js"
 import * as Tokens from "./Tokens.js"
 import * as Within from "./Within.js"
 
+/** Our handlers, by the names of their groups. */
 const handlers = {
   tokens: Tokens.layer,
   connections: Connections.layer,
@@ -38,6 +39,22 @@ const handlers = {
   health: Health.layer,
   metrics: Metrics.layer
 }
+
+/** All of them, for an API that has all groups of ours. */
+export const all = (api: typeof Api) =>
+  Layer.mergeAll(
+    handlers.tokens(api),
+    handlers.connections(api),
+    handlers.accessTokens(api),
+    handlers.managedUsers(api),
+    handlers.oauth(api),
+    handlers.callback(api),
+    handlers.sessions(api),
+    handlers.atoms(api),
+    handlers.events(api),
+    handlers.health(api),
+    handlers.metrics(api)
+  ).pipe(Layer.provide(Access.layer))
 
 type Needed<Name extends Group.Name> = Layer.Layer.Context<ReturnType<(typeof handlers)[Name]>>
 

@@ -73,8 +73,8 @@ const blank = {
 export const millis = (duration: Duration.DurationInput): number =>
   Math.min(Math.round(Duration.toMillis(duration)), 100 * 365 * 86_400_000)
 
-/** What readers see of a row. */
-export const toConnection = ({ handedOutAt, ...row }: Row): StoredConnection => ({
+/** What readers see of a row: nothing that is for claims. */
+export const toConnection = ({ handedOutAt, ...row }: StoredConnection): StoredConnection => ({
   userUlid: row.userUlid,
   connection: row.connection,
   pair: row.pair,
