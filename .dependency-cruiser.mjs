@@ -11,7 +11,7 @@ const floors = [
   ["Revalidation"],
   ["CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"],
   ["CalTokens"],
-  ["CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook"],
+  ["CalApi", "ConnectFlow", "ManagedUsers", "RefreshAhead", "Sessions", "Webhook"],
   ["Environment", "Testing"],
   ["Node"],
   ["Actions", "Http", "Cli"],
@@ -47,7 +47,7 @@ export default {
     apart("TokenStorage", "CalClient", "Embedded", "Sandbox", "CalHttp", "Revalidation", "ApiKeys", "Api"),
     apart("CalHttp", "Fibers", "Api"),
     apart("Fibers", "CalHttp", "Api"),
-    apart("CalApi", "ConnectFlow", "ManagedUsers", "Sessions", "Webhook", "TokenStorage"),
+    apart("CalApi", "ConnectFlow", "ManagedUsers", "RefreshAhead", "Sessions", "Webhook", "TokenStorage"),
     apart("Sessions", "CalApi", "ConnectFlow", "ManagedUsers", "Webhook", "TokenStorage", "Api"),
     {
       name: "faces-are-imported-by-nobody-below",

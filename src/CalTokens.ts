@@ -14,7 +14,7 @@ import * as Claim from "./CalTokens/Claim.js"
 import * as Cooldowns from "./CalTokens/Cooldowns.js"
 import * as Ending from "./CalTokens/Ending.js"
 import * as Flight from "./CalTokens/Flight.js"
-import * as HandedOut from "./CalTokens/HandedOut.js"
+import { type DueRound, make as makeAhead } from "./CalTokens/Ahead.js"
 import * as Plan from "./CalTokens/Plan.js"
 import * as Connecting from "./CalTokens/Connecting.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
@@ -22,9 +22,12 @@ import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
+import * as Schedule from "./CalTokens/Schedule.js"
 import * as Sealed from "./CalTokens/Sealed.js"
 import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
+import * as Untold from "./CalTokens/Untold.js"
+import * as Uses from "./CalTokens/Uses.js"
 import type { ValidToken } from "./CalTokens/ValidToken.js"
 import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
@@ -43,6 +46,7 @@ import * as TokenInput from "./TokenInput.js"
 import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
 export type { NewConnection } from "./CalTokens/Account.js"
+export type { DueRound }
 export type { Obtained } from "./CalTokens/Connecting.js"
 export type { ValidToken } from "./CalTokens/ValidToken.js"
 export type { TokenChange } from "./Revalidation.js"
@@ -198,6 +202,13 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly info: (userUlid: UserUlid) => Effect.Effect<ConnectionInfo, ReadError>
     /** A token of the user is handed out, or what is as good as one: see `EnsureOptions`. Written a moment later. */
     readonly handedOut: (userUlid: UserUlid) => Effect.Effect<void>
+    /**
+     * Begins refreshes that nobody waits for, at most `limit`: of users who were active lately (`aheadActiveFor`), before their
+     * tokens expire, and of others, before their refresh tokens do. Any number of processes may do so at once. It leaves a share
+     * of Cal.com's rate limit to people who wait (`backgroundReserve`), and the trials of a client in trouble. `RefreshAhead`
+     * calls it over and over.
+     */
+    readonly refreshDue: (limit: number) => Effect.Effect<DueRound, StorageUnavailable>
     /** Whether this process has pairs that no other one can know of, because they are not stored yet. */
     readonly holdsUnstored: Effect.Effect<boolean>
     /** Changes made by this process from now on. A slow reader loses the oldest. */
@@ -248,19 +259,26 @@ export const makeWith = (
     const sealed = Sealed.make({ storage, commits, owned, circuit })
     const endings = Ending.make({ config, storage, client, circuit, sealed, memory, publish: publishTerminal })
     const attempt = Attempt.make({ config, storage, client, circuit, owned, deadline, commits, endings, sealed, plan })
-    const claim = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
+    const { claim, granted } = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
     const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
     yield* Effect.forkScoped(sealed.readAlways)
     const flights = SingleFlight.make<StoredConnection, EnsureError>({ deadline, owned })
-    const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly })
-
-    const handingOut = yield* HandedOut.make({ storage, now: client.now })
-    const handedOut = (userUlid: UserUlid) =>
-      Effect.flatMap(client.now, (now) => {
-        const entry = Option.getOrUndefined(memory.get(userUlid))
-        if (entry !== undefined) entry.warm.notedAt = now
-        return handingOut.note(userUlid, entry?.row.handedOutAt)
-      })
+    const untold = Untold.make()
+    const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly, untold })
+    const refreshDue = makeAhead({
+      config,
+      storage,
+      client,
+      circuit,
+      owned,
+      memory,
+      commits,
+      granted,
+      flights,
+      fly,
+      untold
+    })
+    const uses = yield* Uses.make({ memory, storage, now: client.now })
 
     const clock = yield* Effect.clock
     /** Most of all questions end here. */
@@ -269,7 +287,8 @@ export const makeWith = (
       const warm = memory.warm.get(userUlid)
       if (warm === undefined || !(now >= warm.from && now < warm.until)) return undefined
       const calNow = now + client.unsafeTimeOffset()
-      const isGood = calNow < warm.freshUntil && (handsOut === false || calNow - warm.notedAt < HandedOut.precision)
+      const notedAt = handsOut === false ? warm.usedAt : warm.handedOutAt
+      const isGood = calNow < warm.freshUntil && calNow - notedAt < Uses.precision
       return isGood ? warm : undefined
     }
 
@@ -278,7 +297,7 @@ export const makeWith = (
         options?.forceRefresh === true
           ? yield* serving.force(userUlid)
           : yield* serving.serve(yield* reader.load(userUlid))
-      if (options?.handsOut !== false) yield* handedOut(userUlid)
+      yield* uses.note(userUlid, options?.handsOut !== false)
       return token
     })
 
@@ -326,6 +345,7 @@ export const makeWith = (
           replace: options?.replace,
           granted: options?.isGranted,
           handedOutAt: now,
+          schedule: { ...Schedule.of(config, userUlid, connection, decoded.pair, now), usedAt: now },
           circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
         })
         return { entry: yield* adopt(row, "connected"), displaced: Option.fromNullable(displaced) }
@@ -339,7 +359,7 @@ export const makeWith = (
           if (warm !== undefined) return warm.exit
           const joined = serving.joining(userUlid, clock.unsafeCurrentTimeMillis())
           if (joined === undefined) return ensureValid(userUlid, options)
-          const noted = options?.handsOut === false ? joined : Effect.zipLeft(joined, handedOut(userUlid))
+          const noted = Effect.zipLeft(joined, uses.note(userUlid, options?.handsOut !== false))
           return Effect.withSpan(noted, "CalTokens.ensureValid", { captureStackTrace: false })
         }),
 
@@ -376,11 +396,14 @@ export const makeWith = (
       }),
 
       update: Effect.fn("CalTokens.update")(function* (userUlid, input) {
-        const decoded = yield* TokenInput.pair(input, yield* client.now)
+        const now = yield* client.now
+        const decoded = yield* TokenInput.pair(input, now)
         const store = Effect.gen(function* () {
           const { connection } = (yield* reader.anew(userUlid)).row
           yield* Account.sameCalUser(connection.calUserId, decoded.calUserId)
-          return yield* storage.update({ userUlid, connection, pair: decoded.pair })
+          const { pair } = decoded
+          const schedule = { ...Schedule.of(config, userUlid, connection, pair, now), usedAt: now }
+          return yield* storage.update({ userUlid, connection, pair, schedule })
         })
         // None: somebody disconnected the user, which the next look tells, or connected another account.
         const row = yield* Effect.repeat(store, { until: Option.isSome, times: 3 })
@@ -399,7 +422,7 @@ export const makeWith = (
 
       beginSession: Effect.fn("CalTokens.beginSession")(function* (userUlid) {
         const { sessionsAfter } = yield* reader.confirmedAnew(userUlid)
-        yield* handedOut(userUlid)
+        yield* uses.note(userUlid, true)
         return sessionsAfter
       }),
 
@@ -423,7 +446,10 @@ export const makeWith = (
         return yield* info(yield* reader.load(userUlid))
       }),
 
-      handedOut,
+      handedOut: (userUlid) => uses.note(userUlid, true),
+
+      refreshDue,
+
       holdsUnstored: Effect.sync(memory.isHolding),
 
       changes: changes.stream

@@ -30,6 +30,10 @@ const changes = counter("cal_tokens_changes_total", "Changes of users' tokens th
 const pairs = Metric.gauge("cal_tokens_pairs_held", {
   description: "Pairs that could not be stored yet and exist in this process's memory only."
 })
+const delay = Metric.gauge("cal_tokens_ahead_delay_seconds", {
+  description:
+    "How long after its time the latest refresh was begun that nobody waits for: it grows while Cal.com's limit is used up."
+})
 const requests = counter("http_server_requests_total", "Requests by method, route and status.")
 const requestDuration = histogram(
   "http_server_request_duration_seconds",
@@ -96,6 +100,10 @@ export const pairsHeld =
   (count: () => number) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.tap(effect, () => Metric.set(pairs, count()))
+
+/** Tells how late refreshes are begun that nobody waits for; each in milliseconds. */
+export const aheadDelay = (late: ReadonlyArray<number>): Effect.Effect<void> =>
+  Metric.set(delay, Math.max(0, ...late) / 1000)
 
 const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 

@@ -53,6 +53,16 @@ export interface Options {
   /** So many users refused for good within `brakeWindow`, and more than half of all refreshes, opens the circuit. */
   readonly brakeRejections: number
   readonly brakeWindow: Duration.Duration
+  /** Users of whom somebody asked within this time are active: their tokens are refreshed before anybody waits. */
+  readonly aheadActiveFor: Duration.Duration
+  /** Share of a token's lifetime over which those refreshes are spread, each user's at a time of its own. */
+  readonly aheadSpread: number
+  /** So many of them a process has under way at once. */
+  readonly aheadConcurrency: number
+  /** How long a process that found nothing due waits before it looks again. */
+  readonly aheadInterval: Duration.Duration
+  /** How long before a refresh token expires it is spent, for users who are not active; at most a quarter of its life. */
+  readonly keepAliveMargin: Duration.Duration
   /** Share of Cal.com's rate limit that background refreshes leave to people who wait. */
   readonly backgroundReserve: number
   /** An entry in memory older than this is read again before use. */
@@ -91,6 +101,11 @@ export const defaults: Options = {
   circuitInterval: Duration.seconds(30),
   brakeRejections: 5,
   brakeWindow: Duration.seconds(60),
+  aheadActiveFor: Duration.hours(4),
+  aheadSpread: 0.25,
+  aheadConcurrency: 8,
+  aheadInterval: Duration.seconds(2),
+  keepAliveMargin: Duration.days(7),
   backgroundReserve: 0.25,
   memoryMaxAge: Duration.seconds(5),
   memoryMaxEntries: 100_000,

@@ -28,6 +28,7 @@
  * | `fail` Unknown               | none              | → unknown, probe time    | none               | mine: → unknown      | none                             | none                  |
  * | `fail` Terminal              | none              | → terminal, unless an untried fallback has come | none | mine: → terminal, same condition | none        | none                  |
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
+ * | `claimDue`                   | → claimed if due  | none                     | none               | → claimed, probe     | none before its time, then → claimed, probe | none       |
  * | `connect`, `update`          | → idle with the given pair in every state; cooldown cleared, and attempt, lease and journal unless the given token is the journal's, which may be spent; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
  * | `disconnect`                 | row gone in every state, its sealed answers too; an open attempt then commits nothing | | | | | |
  * | `endSessions`                | user sessions made so far are over and no access token names the user any more, in every state; nothing else changes | | | | | |
@@ -191,6 +192,8 @@ export type Purpose = Data.TaggedEnum<{
   }
   /** A new pair of this very account: a pair answers it that was reissued since the caller knew the row. */
   Reissue: { readonly account: ManagedUser; readonly knownVersion: number }
+  /** Nobody waits: a terminal status answers it, and while the client's circuit is open it is held. */
+  Ahead: {}
   /** A connection is being made: nobody shall spend a token meanwhile. Neither the row's state nor a cooldown holds it. */
   Hold: {}
 }>
@@ -360,6 +363,7 @@ export interface CommitRequest {
   readonly unsealed?: string | undefined
   /** Whose circuit a pair may close. */
   readonly circuit?: CircuitRequest | undefined
+  readonly schedule?: Schedule | undefined
 }
 
 /**
@@ -468,6 +472,7 @@ export interface ConnectRequest {
   readonly handedOutAt?: number | undefined
   /** With a pair that was granted, nothing is wrong with this client: its circuit closes. */
   readonly circuit?: CircuitRequest | undefined
+  readonly schedule?: Schedule | undefined
 }
 
 /**
@@ -492,7 +497,74 @@ export interface UpdateRequest {
   /** The account as it was read: of another one, the pair is not stored. */
   readonly connection: Connection
   readonly pair: TokenPair
+  readonly schedule?: Schedule | undefined
 }
+
+/**
+ * When a pair is to be refreshed before anybody waits, as far as the storage has to know. Instants are milliseconds since
+ * the epoch, in Cal.com's time.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Schedule {
+  /** Of a user who is active: before the access token expires. */
+  readonly aheadAt: number
+  /** Of anybody: before the refresh token itself expires; absent where nobody knows when that is. */
+  readonly keepAt?: number | undefined
+  /** When somebody last asked for the user's token; absent leaves what is known. */
+  readonly usedAt?: number | undefined
+}
+
+/**
+ * Asks for the leases of some users of one client whose pairs are due. It obeys back-off, attempts per window and probe
+ * times, and claims nothing while the client's circuit is open: trials are for people who wait.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClaimDueRequest extends Pick<ClaimRequest, "lease" | "cooldownWindow" | "maxAttempts"> {
+  readonly circuit: CircuitRequest
+  /** So many leases at most. */
+  readonly limit: number
+  /** Cal.com's time, in milliseconds. */
+  readonly now: number
+  /** Users of whom nobody asked since then are only kept from losing their grant; in Cal.com's time, in milliseconds. */
+  readonly usedSince: number
+}
+
+/**
+ * What that found.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClaimedDue {
+  readonly claims: ReadonlyArray<DueClaim>
+  /** Whether it ended at its limit, and more may be due. */
+  readonly isMore: boolean
+}
+
+/**
+ * A claim that was granted.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface DueClaim {
+  readonly attemptId: string
+  /** Since when it is due, in Cal.com's time, in milliseconds. */
+  readonly dueAt: number
+  readonly claimed: Extract<ClaimResult, { readonly _tag: "Claimed" }>
+}
+
+/**
+ * So many rows are looked at for each lease that is asked for: of users who are active no more, most are only put off.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxVisits = 10
 
 /**
  * Asks for a page of connections.
@@ -561,6 +633,11 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly find: (userUlid: UserUlid) => Read<Option.Option<StoredRow>>
     /** Takes the lease of a user's row if it is free or lapsed. */
     readonly claim: (request: ClaimRequest) => Read<ClaimResult>
+    /**
+     * Takes the leases of rows that are due, the longest first, past those that somebody else has in hand. What is claimed
+     * is due again when its lease is over, unless it was committed by then. A row that cannot be decrypted is passed over.
+     */
+    readonly claimDue: (request: ClaimDueRequest) => Effect.Effect<ClaimedDue, StorageUnavailable>
     /** Journals the next refresh token of an open attempt; `None` when the attempt is no longer ours. */
     readonly spend: (request: SpendRequest) => Read<Option.Option<StoredRow>>
     /** Stores the pair that Cal.com answered, as the table says. Safe to repeat. */
@@ -596,6 +673,14 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
       hash: string,
       userUlid?: UserUlid
     ) => Read<Option.Option<{ readonly row: StoredRow; readonly lookup: Lookup }>>
+    /**
+     * Writes when somebody last asked for the users' tokens. A hint: who is being written is passed over, and an instant
+     * within `precision` (milliseconds) of what is known changes nothing.
+     */
+    readonly used: (
+      users: ReadonlyArray<{ readonly userUlid: UserUlid; readonly at: number }>,
+      precision: number
+    ) => Effect.Effect<void, StorageUnavailable>
     /** Writes when tokens were handed out last; an earlier instant than is known changes nothing. */
     readonly handedOut: (
       users: ReadonlyArray<{ readonly userUlid: UserUlid; readonly at: number }>

@@ -62,7 +62,8 @@ export const make = (deps: {
               ? {}
               : { unread: { ...Sealed.keep(state, seen, grant.unread), probeIn: config.probeDelayValid } })
           },
-          reissued: state.spending === undefined
+          reissued: state.spending === undefined,
+          isAsked: claimed.isAhead !== true
         }),
         Option.match({
           onNone: () => lookAgain,

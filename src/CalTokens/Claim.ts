@@ -15,7 +15,7 @@ import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type Token
 import type { Attempt } from "./Attempt.js"
 import { type Circuit, errorOf } from "./Circuit.js"
 import type { Cooldown, Cooldowns } from "./Cooldowns.js"
-import { type Landed, type LookAgain, lookAgain, reauthorizationRequired } from "./Ending.js"
+import { type Claimed, type Landed, type LookAgain, lookAgain, reauthorizationRequired } from "./Ending.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Sealed } from "./Sealed.js"
 
@@ -27,6 +27,8 @@ export interface Request<E = never> {
   readonly unmanaged?: Effect.Effect<never, E> | undefined
   /** Cal.com rejected the token although it does not look expired. */
   readonly rejected: boolean
+  /** What a claim that was granted before comes to: it is awaited in place of the first one. */
+  readonly first?: Effect.Effect<Turn, EnsureError> | undefined
 }
 
 /** What a flight has learned so far. */
@@ -54,6 +56,12 @@ export type Turn =
 /** Claims, and makes the attempt if the claim is granted. Must not be interrupted. */
 export type Claim = <E>(request: Request<E>, progress: Progress) => Effect.Effect<Turn, EnsureError | E>
 
+/** A claim that was granted, and when it was asked for: see `Ending.Claimed`. */
+export interface Grant extends Pick<Claimed, "attemptId" | "startedAt" | "isAhead">, Verdict<"Claimed"> {}
+
+/** Makes the attempt. Must not be interrupted. */
+export type Granted = (request: Request, progress: Progress, grant: Grant) => Effect.Effect<Turn, EnsureError>
+
 type Verdict<Tag extends ClaimResult["_tag"]> = Extract<ClaimResult, { readonly _tag: Tag }>
 
 export const make = (deps: {
@@ -65,7 +73,7 @@ export const make = (deps: {
   readonly circuit: Circuit
   readonly sealed: Sealed
   readonly attempt: Attempt
-}): Claim => {
+}): { readonly claim: Claim; readonly granted: Granted } => {
   const { circuit, client, config, cooldowns, memory, sealed, storage } = deps
 
   /** For how long the row's access token has been expired, if it is. */
@@ -178,7 +186,41 @@ export const make = (deps: {
       return { _tag: "Wait", for: "probe", pause: retryAfter, error }
     })
 
-  return (request, progress) =>
+  const granted = (
+    {
+      entry: {
+        row: { userUlid }
+      }
+    }: Request<unknown>,
+    progress: Progress,
+    { attemptId, consecutiveFailures, probe, row, sealed: answers, startedAt, trial, isAhead }: Grant
+  ): Effect.Effect<Turn, EnsureError> =>
+    Effect.gen(function* () {
+      const found = yield* sealed.read(row, answers)
+      if (Option.isSome(found)) {
+        if (!isSamePair(found.value.pair, row.pair)) {
+          // Whether it is of a reissue, which is what is asked for then, the next claim says.
+          return progress.purpose === "reissue" ? lookAgain : { _tag: "Landed", row: found.value }
+        }
+        // It is kept beside the row's: the next claim sees it.
+        const failure = AttemptFailure.Released({ probe })
+        yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
+        return lookAgain
+      }
+      const purpose = trial === "reissue" ? "reissue" : progress.purpose
+      return yield* deps.attempt({
+        attemptId,
+        startedAt,
+        isAhead,
+        row,
+        probe,
+        consecutiveFailures,
+        purpose,
+        isYoung: isYoung(row.pair, yield* client.now, config.youngToken)
+      })
+    })
+
+  const claim: Claim = (request, progress) =>
     Effect.gen(function* () {
       const { entry, rejected } = request
       const { connection, userUlid, version } = entry.row
@@ -212,30 +254,9 @@ export const make = (deps: {
         CoolingDown: (verdict) => coolingDown(progress, verdict),
         ProbeLater: (verdict) => probeLater(request, progress, verdict),
         Held: held,
-        Claimed: ({ consecutiveFailures, probe, row, sealed: answers, trial }) =>
-          Effect.gen(function* () {
-            const found = yield* sealed.read(row, answers)
-            if (Option.isSome(found)) {
-              if (!isSamePair(found.value.pair, row.pair)) {
-                // Whether it is of a reissue, which is what is asked for then, the next claim says.
-                return progress.purpose === "reissue" ? lookAgain : ({ _tag: "Landed", row: found.value } as const)
-              }
-              // It is kept beside the row's: the next claim sees it.
-              const failure = AttemptFailure.Released({ probe })
-              yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
-              return lookAgain
-            }
-            const purpose = trial === "reissue" ? "reissue" : progress.purpose
-            return yield* deps.attempt({
-              attemptId,
-              startedAt,
-              row,
-              probe,
-              consecutiveFailures,
-              purpose,
-              isYoung: isYoung(row.pair, yield* client.now, config.youngToken)
-            })
-          })
+        Claimed: (verdict) => granted(request, progress, { ...verdict, attemptId, startedAt })
       })
     })
+
+  return { claim, granted }
 }

@@ -17,6 +17,7 @@ import {
 } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
 import type { Memory } from "./Memory.js"
+import * as Schedule from "./Schedule.js"
 import type { Notices } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
 
@@ -27,8 +28,10 @@ export interface CommitInput {
   /** The row as it was when the call was made. */
   readonly row: StoredRow
   readonly grant: Grant
-  readonly request: Omit<CommitRequest, "connection" | "pair" | "lookups">
+  readonly request: Omit<CommitRequest, "connection" | "pair" | "lookups" | "schedule">
   readonly reissued: boolean
+  /** Somebody asked for the user's token. */
+  readonly isAsked: boolean
 }
 
 export interface Commits {
@@ -64,7 +67,7 @@ const enriched = (connection: Connection, grant: Grant): Connection =>
       }
 
 export const make = (deps: {
-  readonly config: Pick<Options, "latePairWait">
+  readonly config: Options
   readonly storage: typeof TokenStorage.Service
   readonly memory: Memory
   readonly notices: Notices
@@ -154,14 +157,18 @@ export const make = (deps: {
     })
 
   return {
-    commit: ({ grant, reissued, request, row }) =>
+    commit: ({ grant, isAsked, reissued, request, row }) =>
       Effect.flatMap(deps.now, (now) => {
         const connection = enriched(row.connection, grant)
         const { pair } = grant
         const after = reissued ? Lookups.granted(pair) : Lookups.refreshed(row, pair, now)
+        const schedule = {
+          ...Schedule.of(deps.config, row.userUlid, connection, pair, now),
+          ...(isAsked ? { usedAt: now } : {})
+        }
         const offer: Offer = {
           held: { ...row, connection, pair, status: { _tag: "Active" } },
-          request: { ...request, connection, pair, reissued, lookups: { before: row.lookups, after } },
+          request: { ...request, connection, pair, reissued, lookups: { before: row.lookups, after }, schedule },
           kind: reissued ? "reissued" : "refreshed"
         }
         // From now on: whoever claims while this statement is under way would spend what is spent.

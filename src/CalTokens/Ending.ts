@@ -33,6 +33,8 @@ export interface Claimed extends Pick<State, "purpose" | "row" | "probe" | "isYo
   readonly startedAt: number
   /** Before this attempt. */
   readonly consecutiveFailures: number
+  /** Nobody asked for it. */
+  readonly isAhead?: boolean | undefined
 }
 
 /** Somebody else changed the row meanwhile, or the outcome is for the next claim to judge: claim again. */

@@ -41,6 +41,7 @@ export const make = (deps: {
     Effect.fnUntraced(function* (watch: Watch) {
       const startedAt = yield* Clock.currentTimeMillis
       const { row } = request.entry
+      let { first } = request
       const progress: Progress = {
         row,
         purpose: request.purpose,
@@ -50,14 +51,15 @@ export const make = (deps: {
       }
       yield* isOpen
       // No circuit keeps a pair from somebody who would have to reconnect without it: it may be in an answer that is kept.
-      if (row.status._tag === "Active") yield* circuit.look(row.connection.clientId)
+      if (row.status._tag === "Active" && first === undefined) yield* circuit.look(row.connection.clientId)
       while (true) {
         yield* isOpen
         watch.forget()
         // A pair that this process holds is better than any that could be asked for.
-        yield* commits.land(row.userUlid)
+        if (first === undefined) yield* commits.land(row.userUlid)
         // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
-        const claim = Effect.flatten(owned.runToEnd(deps.claim(request, progress), row.userUlid).await)
+        const claim = first ?? Effect.flatten(owned.runToEnd(deps.claim(request, progress), row.userUlid).await)
+        first = undefined
         // A pair that came meanwhile is one that the storage did not know of when it was asked.
         const step = yield* Effect.catchIf(
           claim,

@@ -103,7 +103,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
     return entry
   }
 
-  const warmOf = (row: StoredConnection) => ValidToken.warm(row, config.windows)
+  const warmOf = (row: StoredConnection) => ValidToken.warm(row, config.windows, warm.get(row.userUlid))
 
   const put = (found: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {

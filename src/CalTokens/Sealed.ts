@@ -107,7 +107,8 @@ export const make = (deps: {
           unsealed: sealed.spentHash,
           circuit: circuit.keyOf(row.connection.clientId)
         },
-        reissued: sealed.operation === "reissue"
+        reissued: sealed.operation === "reissue",
+        isAsked: false
       })
     })
 

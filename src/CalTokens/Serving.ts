@@ -21,7 +21,7 @@ import type { Request } from "./Claim.js"
 import type { Flight } from "./Flight.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
-import * as Untold from "./Untold.js"
+import type { Untold } from "./Untold.js"
 import { valid, type ValidToken } from "./ValidToken.js"
 
 /** Whether nothing but a refresh can help: the token is past its expiry, or Cal.com said so. */
@@ -43,9 +43,9 @@ export const make = (deps: {
   readonly flights: SingleFlight<StoredConnection, EnsureError>
   /** Refreshes, by whichever process. */
   readonly fly: Flight
+  readonly untold: Untold
 }) => {
-  const { client, config, cooldowns, flights, memory, reader } = deps
-  const untold = Untold.make()
+  const { client, config, cooldowns, flights, memory, reader, untold } = deps
 
   /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
   const admit = (entry: Entry) =>

@@ -38,11 +38,13 @@ export interface Warm {
   /** From when until when the row is recent, by our clock, in milliseconds. */
   from: number
   until: number
-  /** When it was last noted that the token was handed out, in Cal.com's time, in milliseconds. */
-  notedAt: number
+  /** When it was last noted that somebody asked for the token, and that it was handed out; in Cal.com's time, in ms. */
+  usedAt: number
+  handedOutAt: number
 }
 
-export const warm = (row: StoredConnection, windows: Windows): Warm => {
+/** `known`: of the row before, whose notes go on. */
+export const warm = (row: StoredConnection, windows: Windows, known?: Warm): Warm => {
   const token = valid(row, false)
   return {
     token,
@@ -50,6 +52,7 @@ export const warm = (row: StoredConnection, windows: Windows): Warm => {
     freshUntil: freshUntil(row.pair, windows),
     from: -Infinity,
     until: -Infinity,
-    notedAt: row.handedOutAt ?? -Infinity
+    usedAt: Math.max(row.handedOutAt ?? -Infinity, known?.usedAt ?? -Infinity),
+    handedOutAt: Math.max(row.handedOutAt ?? -Infinity, known?.handedOutAt ?? -Infinity)
   }
 }

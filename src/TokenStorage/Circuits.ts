@@ -87,6 +87,8 @@ export const admit = (
     readonly userUlid: UserUlid
     readonly kind: Connection["_tag"]
     readonly isWaiting: boolean
+    /** Nobody asked for it: trials are for others. */
+    readonly isAhead?: boolean
     readonly hasSealed: boolean
   },
   now: number,
@@ -106,7 +108,7 @@ export const admit = (
   const wait = trialAt + (wasTried && !isRisk ? interval : 0) - now
   const trialIn = Duration.millis(Math.max(0, trialAt - now))
   // Nobody's token that still serves is put at risk, and one that was spent for an answer would show nothing.
-  if (circuit.cause === "drift" && (!user.isWaiting || (isRisk && user.hasSealed))) {
+  if (user.isAhead === true || (circuit.cause === "drift" && (!user.isWaiting || (isRisk && user.hasSealed)))) {
     return Admission.Held({ cause, reason, retryAfter: Duration.millis(Math.max(wait, interval)), trialIn })
   }
   // Further away than that only after the clock was put back.

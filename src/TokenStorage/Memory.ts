@@ -2,6 +2,7 @@
  * The storage port in memory: the transitions of `Rows.ts` over plain maps. Each call is one synchronous step, so it is
  * as atomic as a database statement. Good for tests and for a single process that may forget everything at its end.
  */
+import { randomUUID } from "node:crypto"
 import { Duration, Effect, Layer, Option, Stream } from "effect"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
@@ -11,10 +12,12 @@ import {
   type ClaimRequest,
   CommitResult,
   type Drift,
+  type DueClaim,
   FailResult,
   type FailRequest,
   hashAnswer,
   maxSealed,
+  maxVisits,
   type NewSealedAnswer,
   sealedFor,
   type SealedAnswer,
@@ -169,7 +172,13 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     const { circuit, purpose } = request
     if (circuit === undefined || purpose._tag === "Hold") return [claimed, next]
     const isWaiting = purpose._tag === "Reissue" || request.expiredFor !== undefined
-    const user = { userUlid: row.userUlid, kind: row.connection._tag, isWaiting, hasSealed: hasSealed(row, now) }
+    const user = {
+      userUlid: row.userUlid,
+      kind: row.connection._tag,
+      isWaiting,
+      isAhead: purpose._tag === "Ahead",
+      hasSealed: hasSealed(row, now)
+    }
     const key = clientKey(circuit)
     const interval = Rows.millis(circuit.interval)
     const admission = Circuits.admit(circuits.get(key), user, now, interval, driftEndedAt.get(key))
@@ -232,6 +241,39 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   return {
     find: (userUlid) => Effect.sync(() => Option.map(Option.fromNullable(rows.get(userUlid)), Rows.toStored)),
     claim: (request) => change(request.userUlid, ClaimResult.NotFound(), (row, now) => claimRow(row, request, now)),
+    claimDue: (request) =>
+      step((now) => {
+        const claims: Array<DueClaim> = []
+        const { clientId } = request.circuit
+        if (circuits.has(clientKey(request.circuit))) return Effect.succeed({ claims, isMore: false })
+        const due = [...rows.values()]
+          .filter((row) => row.connection.clientId === clientId && row.visitAt !== null && row.visitAt <= request.now)
+          .sort((a, b) => (a.visitAt ?? 0) - (b.visitAt ?? 0) || (a.userUlid < b.userUlid ? -1 : 1))
+          .slice(0, request.limit * maxVisits)
+        let visits = 0
+        while (claims.length < request.limit && visits < due.length) {
+          const row = due[visits++] as Rows.Row
+          const attemptId = randomUUID()
+          const [result, next] = Rows.visit(row, request, (row, purpose) =>
+            claimRow(row, { ...request, userUlid: row.userUlid, attemptId, purpose }, now)
+          )
+          rows.set(row.userUlid, next)
+          if (Option.isSome(result) && result.value._tag === "Claimed") {
+            claims.push({ attemptId, dueAt: row.visitAt ?? 0, claimed: result.value })
+          }
+        }
+        return Effect.succeed({
+          claims,
+          isMore: visits === request.limit * maxVisits || claims.length === request.limit
+        })
+      }),
+    used: (users, precision) =>
+      Effect.sync(() => {
+        for (const { at, userUlid } of users) {
+          const row = rows.get(userUlid)
+          if (row !== undefined) rows.set(userUlid, Rows.used(row, at, precision))
+        }
+      }),
     spend: (request) => change(request.userUlid, Option.none(), (row) => spend(row, request)),
     fail: (request) =>
       change(request.userUlid, FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }), (row, now) =>
@@ -285,14 +327,14 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const row = store(connect(before, request, now, lastVersion + 1), "connected", now)
         return Effect.succeed(displaced === undefined ? row : { ...row, displaced })
       }),
-    update: ({ connection, pair, userUlid }) =>
+    update: ({ connection, pair, schedule, userUlid }) =>
       step((now) => {
         const before = rows.get(userUlid)
         if (before === undefined || !Rows.isOf(before.connection, connection)) {
           return Effect.succeed(Option.none())
         }
         sealed.delete(userUlid)
-        const request = { userUlid, connection: before.connection, pair }
+        const request = { userUlid, connection: before.connection, pair, schedule }
         const { sessionsAfter } = before
         const next = { ...connect(Option.some(before), request, now, lastVersion + 1), sessionsAfter }
         return Effect.succeed(Option.some(store(next, "updated", now)))

@@ -16,8 +16,11 @@ import {
   FailResult,
   type FailRequest,
   hashAnswer,
+  maxVisits,
   type NewSealedAnswer,
+  type Schedule,
   type StoredConnection,
+  type StoredRow,
   TokenStorage
 } from "../TokenStorage.js"
 import * as Call from "./Postgres/Call.js"
@@ -59,6 +62,13 @@ interface ClaimColumns extends Sealing.Columns {
   readonly held_reason: string | null
 }
 
+interface DueColumns extends Omit<ClaimColumns, "verdict"> {
+  readonly attempt: string
+  readonly due_at: number
+  /** Null where the row was put off without a claim. */
+  readonly verdict: ClaimColumns["verdict"] | null
+}
+
 interface CommitColumns extends Sealing.Columns {
   readonly verdict: "Stored" | "AlreadyStored" | "AlreadyKept" | "Kept" | "Discarded"
 }
@@ -90,6 +100,8 @@ export const make = (
 
     const find = call<Sealing.Columns>("find", "find_1")
     const claim = call<ClaimColumns>("claim", "claim_1")
+    const claimDue = call<DueColumns>("claimDue", "claim_due_1")
+    const used = call("used", "used_1")
     const spend = call<Sealing.Columns>("spend", "spend_1")
     const commit = call<CommitColumns>("commit", "commit_1")
     const fail = call<FailColumns>("fail", "fail_1")
@@ -187,6 +199,23 @@ export const make = (
       ...Sealing.handedOutOf(keys, { ...row, user_ulid: userUlid })
     })
 
+    const openClaimed = (answer: Omit<ClaimColumns, "verdict">, row: StoredRow) =>
+      Effect.map(openAnswers(row.userUlid, answer.sealed), (sealed) =>
+        ClaimResult.Claimed({
+          row,
+          probe: Option.fromNullable(answer.journal),
+          consecutiveFailures: answer.consecutive_failures,
+          sealed,
+          ...(answer.trial === null ? {} : { trial: answer.trial })
+        })
+      )
+
+    /** Others may have the key that is missing here: let them have the lease. */
+    const letGo = (userUlid: UserUlid, attemptId: string, { journal }: Pick<ClaimColumns, "journal">) =>
+      Effect.ignore(
+        failing({ userUlid, attemptId, failure: AttemptFailure.Released({ probe: Option.fromNullable(journal) }) })
+      )
+
     return TokenStorage.of({
       find: (userUlid) => Effect.flatMap(find([userUlid]), openFirst),
 
@@ -199,7 +228,7 @@ export const make = (
               userUlid,
               attemptId,
               purpose._tag,
-              purpose._tag === "Hold" ? null : purpose.knownVersion,
+              "knownVersion" in purpose ? purpose.knownVersion : null,
               account?.clientId ?? null,
               account?.calUserId ?? null,
               millis(request.lease),
@@ -213,12 +242,8 @@ export const make = (
             "now"
           )
           if (answer === undefined) return ClaimResult.NotFound()
-          const probe = Option.fromNullable(answer.journal)
           const row = yield* Effect.tapError(open(answer), () =>
-            // Others may have the key that is missing here: let them have the lease.
-            answer.verdict !== "Claimed"
-              ? Effect.void
-              : Effect.ignore(failing({ userUlid, attemptId, failure: AttemptFailure.Released({ probe }) }))
+            answer.verdict === "Claimed" ? letGo(userUlid, attemptId, answer) : Effect.void
           )
           const retryAfter = waitOf(answer.retry_after)
           const lastError = decodeError(answer.last_error)
@@ -248,20 +273,63 @@ export const make = (
                 sealed: yield* openAnswers(userUlid, answer.sealed)
               })
             case "Claimed":
-              return ClaimResult.Claimed({
-                row,
-                probe,
-                consecutiveFailures,
-                sealed: yield* openAnswers(userUlid, answer.sealed),
-                ...(answer.trial === null ? {} : { trial: answer.trial })
-              })
+              return yield* openClaimed(answer, row)
           }
         }),
+
+      claimDue: ({ circuit, cooldownWindow, lease, limit, maxAttempts, now, usedSince }) =>
+        Effect.gen(function* () {
+          const instants = [Math.floor(now), Math.floor(usedSince)]
+          const rows = yield* claimDue(
+            [
+              circuit.clientId,
+              ...circuitOf(circuit),
+              limit,
+              ...instants,
+              millis(lease),
+              millis(cooldownWindow),
+              maxAttempts
+            ],
+            "now"
+          )
+          const granted = rows.filter(({ verdict }) => verdict === "Claimed")
+          const claims = yield* Effect.forEach(granted, (answer) =>
+            open(answer).pipe(
+              Effect.tapError(() => letGo(answer.user_ulid, answer.attempt, answer)),
+              Effect.flatMap((row) => openClaimed(answer, row)),
+              Effect.map((claimed) => ({ attemptId: answer.attempt, dueAt: answer.due_at, claimed })),
+              Effect.option
+            )
+          )
+          const isMore = granted.length === limit || rows.length === limit * maxVisits
+          return { claims: claims.flatMap(Option.toArray), isMore }
+        }),
+
+      used: (users, precision) =>
+        Effect.asVoid(
+          used([
+            JSON.stringify(users.map(({ at, userUlid }) => ({ user_ulid: userUlid, at: Math.floor(at) }))),
+            precision
+          ])
+        ),
 
       spend: ({ attemptId, dead, next, userUlid }) =>
         Effect.flatMap(spend([userUlid, attemptId, next, JSON.stringify(dead)]), openFirst),
 
-      commit: ({ attemptId, circuit, connection, dead, lookups, pair, reissued, seen, unread, unsealed, userUlid }) =>
+      commit: ({
+        attemptId,
+        circuit,
+        connection,
+        dead,
+        lookups,
+        pair,
+        reissued,
+        schedule,
+        seen,
+        unread,
+        unsealed,
+        userUlid
+      }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [answer] = yield* commit(
@@ -280,7 +348,8 @@ export const make = (
               unsealed ?? null,
               optionalMillis(unread?.probeIn),
               ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
-              ...circuitOf(circuit)
+              ...circuitOf(circuit),
+              ...scheduleOf(schedule)
             ],
             "now"
           )
@@ -343,7 +412,7 @@ export const make = (
           }
         }),
 
-      connect: ({ circuit, connection, granted, handedOutAt, pair, replace, userUlid }) =>
+      connect: ({ circuit, connection, granted, handedOutAt, pair, replace, schedule, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [row] = yield* connect(
@@ -351,7 +420,8 @@ export const make = (
               ...[userUlid, ...accountOf(connection), ...sealed],
               ...Sealing.lookups(keys, userUlid, granted === true ? Lookups.granted(pair) : []),
               ...(handedOutAt === undefined ? [null, null] : Sealing.handedOut(keys, userUlid, handedOutAt)),
-              ...[replace === true, circuit?.fingerprint ?? null]
+              ...[replace === true, circuit?.fingerprint ?? null],
+              ...scheduleOf(schedule)
             ],
             "now"
           )
@@ -361,11 +431,11 @@ export const make = (
           return row.displaced === null ? next : { ...next, displaced: row.displaced }
         }),
 
-      update: ({ connection, pair, userUlid }) =>
+      update: ({ connection, pair, schedule, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [kind, clientId, calUserId] = accountOf(connection)
-          const [row] = yield* update([userUlid, kind, clientId, calUserId, ...sealed], "now")
+          const [row] = yield* update([userUlid, kind, clientId, calUserId, ...sealed, ...scheduleOf(schedule)], "now")
           if (row === undefined) return Option.none()
           yield* tell({ userUlid, version: row.version })
           return Option.some(written(userUlid, Sealing.connectionOf(row), pair, row))
@@ -500,6 +570,11 @@ const gone = (userUlid: UserUlid) => ({ userUlid })
 /** The parameters of a circuit besides its client. */
 const circuitOf = (circuit: CircuitRequest | undefined): ReadonlyArray<unknown> =>
   circuit === undefined ? [null, null] : [circuit.fingerprint, millis(circuit.interval)]
+
+const scheduleOf = (schedule: Schedule | undefined): ReadonlyArray<unknown> =>
+  [schedule?.aheadAt, schedule?.keepAt, schedule?.usedAt].map((instant) =>
+    instant === undefined ? null : Math.floor(instant)
+  )
 
 /** The parameters of an account, in their order. */
 const accountOf = (connection: Connection): ReadonlyArray<unknown> => [

@@ -14,11 +14,14 @@ import {
   CommitResult,
   FailResult,
   maxFallbacks,
+  Purpose,
+  type ClaimDueRequest,
   type ClaimRequest,
   type CommitRequest,
   type ConnectionSummary,
   type ConnectRequest,
   type FailRequest,
+  type Schedule,
   type SpendRequest,
   type Status,
   type StoredConnection,
@@ -43,6 +46,11 @@ export interface Row extends StoredRow {
   readonly rejectedRefreshAt: number | null
   /** The version of the pair that a reissue brought last. */
   readonly reissuedVersion: number | null
+  /** When it is looked at next for a refresh that nobody waits for; `null` where there is nothing to look for. */
+  readonly visitAt: number | null
+  readonly aheadAt: number | null
+  readonly keepAt: number | null
+  readonly usedAt: number | null
   /** What the open attempt's claim overwrote, for a release that leaves no trace. */
   readonly priorStartedAt: number | null
   readonly priorRejectedAt: number | null
@@ -68,6 +76,24 @@ const blank = {
   priorStartedAt: null,
   priorRejectedAt: null
 } as const
+
+const unscheduled = { visitAt: null, aheadAt: null, keepAt: null, usedAt: null } as const
+
+type Visits = Pick<Row, keyof typeof unscheduled>
+
+/** After a new pair became the row's. Without a schedule the one before counts: it comes to nothing when it is due. */
+const scheduled = (row: Visits, schedule: Schedule | undefined): Visits =>
+  schedule === undefined
+    ? { visitAt: row.visitAt, aheadAt: row.aheadAt, keepAt: row.keepAt, usedAt: row.usedAt }
+    : {
+        visitAt: schedule.aheadAt,
+        aheadAt: schedule.aheadAt,
+        keepAt: schedule.keepAt ?? null,
+        usedAt: latest(row.usedAt, schedule.usedAt ?? null)
+      }
+
+const latest = (one: number | null, other: number | null) =>
+  one === null || other === null ? (one ?? other) : Math.max(one, other)
 
 /** A duration in whole milliseconds, as the storage counts; endless ones become a hundred years. */
 export const millis = (duration: Duration.DurationInput): number =>
@@ -111,8 +137,8 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   const { purpose } = request
   const isHold = purpose._tag === "Hold"
   const rejectedInterval = purpose._tag === "Refresh" ? purpose.rejectedInterval : undefined
-  if (purpose._tag === "Refresh") {
-    if (row.version > purpose.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+  if (purpose._tag === "Refresh" && row.version > purpose.knownVersion) return [ClaimResult.Newer({ row: stored }), row]
+  if (purpose._tag === "Refresh" || purpose._tag === "Ahead") {
     if (row.status._tag !== "Active") return [ClaimResult.Terminal({ row: stored, sealed: [] }), row]
   }
   if (purpose._tag === "Reissue") {
@@ -164,6 +190,33 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   return [ClaimResult.Claimed({ row: stored, probe, consecutiveFailures, sealed: [] }), next]
 }
 
+/** A look at a row that is due: what its claim came to, unless it is put off without one, and when to look again. */
+export const visit = (
+  row: Row,
+  request: ClaimDueRequest,
+  claim: (row: Row, purpose: ClaimRequest["purpose"]) => Transition<ClaimResult>
+): Transition<Option.Option<ClaimResult>> => {
+  const isUsed = row.usedAt !== null && row.usedAt >= request.usedSince
+  // Nobody uses it, and the grant is in no danger.
+  if (!isUsed && (row.keepAt === null || row.keepAt > request.now)) {
+    return [Option.none(), { ...row, visitAt: row.keepAt }]
+  }
+  const [result, next] = claim(row, Purpose.Ahead())
+  const again =
+    result._tag === "Claimed"
+      ? request.now + millis(request.lease)
+      : "retryAfter" in result
+        ? request.now + Math.max(1000, millis(result.retryAfter))
+        : null
+  return [Option.some(result), { ...next, visitAt: again }]
+}
+
+/** Somebody asked for the user's token at `at`, in Cal.com's time. */
+export const used = (row: Row, at: number, precision: number): Row =>
+  row.aheadAt === null || (row.usedAt !== null && row.usedAt + precision > at)
+    ? row
+    : { ...row, usedAt: at, visitAt: Math.min(row.visitAt ?? Infinity, row.aheadAt) }
+
 export const spend = (row: Row, request: SpendRequest): Transition<Option.Option<StoredRow>> => {
   if (row.attemptId !== request.attemptId) return [Option.none(), row]
   const next: Row = { ...row, journal: request.next, fallbacks: without(row.fallbacks, request.dead) }
@@ -203,6 +256,7 @@ export const commit = (
       ...(request.unread === undefined
         ? {}
         : { journal: committed, probeNotBefore: now + millis(request.unread.probeIn) }),
+      ...scheduled(row, request.schedule),
       status: active,
       updatedAt: now
     }
@@ -272,6 +326,10 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
       without([pair, ...fallbacks], [hash(request.pair.refreshToken)]).slice(0, maxFallbacks)
   }),
   lookups: request.granted === true ? Lookups.granted(request.pair) : [],
+  ...scheduled(
+    Option.getOrElse(row, () => unscheduled),
+    request.schedule
+  ),
   handedOutAt: request.handedOutAt ?? Option.getOrUndefined(row)?.handedOutAt,
   version,
   sessionsAfter: version,

@@ -59,6 +59,8 @@ export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.E
       return token(tokens.refresh(userUlid, { reissue: true }))
     case "info":
       return done(tokens.info(userUlid))
+    case "sweep":
+      return done(tokens.refreshDue(8))
     case "disconnect":
       return done(tokens.disconnect(userUlid))
     case "api":
@@ -118,6 +120,9 @@ export const patience = (op: CallerOp, callerWait: number): number => {
     case "disconnect":
     case "info":
       return reads
+    case "sweep":
+      // Two clients, and leases that are given back.
+      return 2 * reads
   }
 }
 

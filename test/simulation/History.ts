@@ -1,5 +1,6 @@
 /** Runs one plan to its end and says what was wrong with it. */
 import { Cause, Duration, Exit, Option, Redacted, Schema } from "effect"
+import * as Schedule from "../../src/CalTokens/Schedule.js"
 import { UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { retryAfter, type TokenError } from "../../src/TokenError.js"
@@ -232,18 +233,18 @@ class History {
       user.accounts.add(user.account)
     }
     const { accessToken, expiresAt, grant, refreshToken } = cal.authorise(user.account)
-    const exit = world.runSync(
-      this.storage.connect({
-        userUlid: user.userUlid,
-        connection: Callers.connectionOf(user),
-        pair: {
-          accessToken: Redacted.make(accessToken),
-          refreshToken: Redacted.make(refreshToken),
-          accessTokenExpiresAt: expiresAt,
-          issuedAt: Math.floor(world.driver.now / 1000) * 1000
-        }
-      })
-    )
+    const connection = Callers.connectionOf(user)
+    const pair = {
+      accessToken: Redacted.make(accessToken),
+      refreshToken: Redacted.make(refreshToken),
+      accessTokenExpiresAt: expiresAt,
+      issuedAt: Math.floor(world.driver.now / 1000) * 1000
+    }
+    const schedule = {
+      ...Schedule.of(TokenConfig.defaults, user.userUlid, connection, pair, world.driver.now),
+      usedAt: world.driver.now
+    }
+    const exit = world.runSync(this.storage.connect({ userUlid: user.userUlid, connection, pair, schedule }))
     if (Exit.isFailure(exit)) throw new Error(Cause.pretty(exit.cause))
     world.note("person", `hands in ${grant.name} of user${user.index}, v${exit.value.version}`)
     world.oracle.stored(grant.hash, exit.value.version)

@@ -17,6 +17,8 @@ export type CallerOp =
   | "update"
   | "disconnect"
   | "info"
+  /** Begins what is due, whoever the user is. */
+  | "sweep"
 
 /** Somebody who asks a node for something. Instants are milliseconds from the start. */
 export interface Caller {
@@ -307,6 +309,8 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
   const count = calm ? 0 : prng.pick([1, 1, 2, 2, 3, 4, 6])
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
+  drawSweeps(Prng.make(seed, "sweeps"), { lifetime, activeFor, nodes: nodeCount }, callers)
+
   const wire = limits.wire ?? (prng.chance(limits.http ?? 0.25) ? "http" : "short")
   // The short way knows no secrets.
   if (wire === "http" && prng.chance(0.3)) {
@@ -342,6 +346,23 @@ const withoutRace =
     caller.op === "update" && callers.some(({ op, user }) => op.startsWith("moveTo") && user === caller.user)
       ? { ...caller, op: "connect" }
       : caller
+
+/** In most fleets every node looks for what is due, over and over; drawn apart, so that a seed keeps the rest of its history. */
+const drawSweeps = (
+  prng: Prng.Prng,
+  fleet: { readonly lifetime: number; readonly activeFor: number; readonly nodes: number },
+  callers: Array<Caller>
+): void => {
+  if (prng.chance(0.35)) return
+  const from = prng.pick([0, 0.4, 0.9]) * fleet.lifetime
+  const step = prng.pick([second, 2 * second, 2 * second, 10 * second])
+  const count = Math.min(40, Math.ceil((fleet.activeFor - from) / step))
+  for (let node = 0; node < fleet.nodes; node++) {
+    for (let i = 0; i < count; i++) {
+      callers.push({ at: Math.round(from + i * step + prng.int(0, step)), node, user: 0, op: "sweep" })
+    }
+  }
+}
 
 const pickOp = (prng: Prng.Prng, calm: boolean, kind: "managed" | "oauth2"): CallerOp => {
   if (prng.chance(0.55)) return "ensure"

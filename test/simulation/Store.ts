@@ -5,11 +5,13 @@ import { hash } from "../../src/Token.js"
 import type { TokenPair, UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
+import { Purpose } from "../../src/TokenStorage.js"
 import type {
   ClaimRequest,
   ClaimResult,
   CommitResult,
   Drift,
+  DueClaim,
   NewSealedAnswer,
   Notice,
   SealedAnswer,
@@ -226,6 +228,39 @@ export const connect = (
         Effect.map((result): ClaimResult => ("sealed" in result ? { ...result, sealed: seen(result.sealed) } : result))
       )
     },
+    claimDue: (request) => {
+      let executedAt = 0
+      const asked = ({ attemptId, claimed }: DueClaim): ClaimRequest => ({
+        ...request,
+        userUlid: claimed.row.userUlid,
+        attemptId,
+        purpose: Purpose.Ahead()
+      })
+      return call("claim", "what is due", storage.claimDue(request), {
+        executed: ({ claims }) => {
+          executedAt = driver.now
+          for (const claim of claims) {
+            const { connection, userUlid } = claim.claimed.row
+            circuits.claimed(keyOf(connection.clientId), asked(claim), claim.claimed, driver.now, nameOf(userUlid))
+            oracle.claimed(userUlid, false, 0)
+            world.count("call", "refreshes ahead")
+          }
+        },
+        answered: ({ claims }) => {
+          for (const claim of claims) opened(asked(claim), claim.claimed, executedAt)
+        },
+        tell: ({ claims }) =>
+          claims.map(({ claimed }) => `claimed ${nameOf(claimed.row.userUlid)} ${tellRow(claimed.row)}`).join(", ")
+      }).pipe(
+        Effect.map(({ claims, isMore }) => ({
+          isMore,
+          claims: claims.map(({ claimed, ...claim }) => ({
+            ...claim,
+            claimed: { ...claimed, sealed: seen(claimed.sealed) }
+          }))
+        }))
+      )
+    },
     spend: (request) =>
       call("spend", nameOf(request.userUlid), storage.spend(request), {
         answered: Option.match({
@@ -339,6 +374,7 @@ export const connect = (
       ),
     endSessions: storage.endSessions,
     findByAccessToken: storage.findByAccessToken,
+    used: storage.used,
     handedOut: storage.handedOut,
     missingKeys: storage.missingKeys,
     list: storage.list,

@@ -71,6 +71,7 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         endSessions: unused,
         info: unused,
         handedOut: unused,
+        refreshDue: unused,
         holdsUnstored: Effect.succeed(false),
         changes: Stream.empty
       })

@@ -25,6 +25,7 @@ import {
   type CircuitRequest,
   type NewSealedAnswer,
   Purpose,
+  type Schedule,
   TokenStorage
 } from "../../src/TokenStorage.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
@@ -95,6 +96,16 @@ const beside = FastCheck.record({
   wait: duration
 })
 
+/** Instants of a day that claims of what is due go through. */
+const schedule: FastCheck.Arbitrary<Schedule | undefined> = FastCheck.option(
+  FastCheck.record({
+    aheadAt: FastCheck.constantFrom(100_000, 200_000, 300_000),
+    keepAt: optional([200_000, 400_000]),
+    usedAt: optional([50_000, 150_000])
+  }),
+  { nil: undefined }
+)
+
 const sealedAnswer = (world: World, user: number, answer: number): NewSealedAnswer => ({
   spentHash: Fixture.refreshHash(world.token(user, answer)),
   operation: "refresh",
@@ -143,9 +154,10 @@ const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(
   ...[index, index, index],
   FastCheck.boolean(),
   FastCheck.boolean(),
-  optional([1000, 2000])
-).map(([user, connection, pair, replace, granted, handedOutAt]) => ({
-  name: `connect ${JSON.stringify([user, connection, pair, replace, granted, handedOutAt])}`,
+  optional([1000, 2000]),
+  schedule
+).map(([user, connection, pair, replace, granted, handedOutAt, schedule]) => ({
+  name: `connect ${JSON.stringify([user, connection, pair, replace, granted, handedOutAt, schedule])}`,
   run: (world: World) => (storage: Fixture.Storage) =>
     storage.connect({
       userUlid: at(world.users, user),
@@ -153,7 +165,8 @@ const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(
       pair: Fixture.pair(world.token(user, pair)),
       replace,
       granted,
-      handedOutAt
+      handedOutAt,
+      schedule
     })
 }))
 
@@ -202,9 +215,9 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   })),
   {
     weight: 4,
-    arbitrary: FastCheck.tuple(index, attemptId, index, index, index, tokens, beside).map(
-      ([user, attempt, connection, pair, seen, dead, { answer, circuit, drift, flag, wait }]) => ({
-        name: `commit ${JSON.stringify([user, attempt, connection, pair, seen, dead, circuit, flag, answer])}`,
+    arbitrary: FastCheck.tuple(index, attemptId, index, index, index, tokens, beside, schedule).map(
+      ([user, attempt, connection, pair, seen, dead, { answer, circuit, drift, flag, wait }, schedule]) => ({
+        name: `commit ${JSON.stringify([user, attempt, connection, pair, seen, dead, circuit, flag, answer, schedule])}`,
         run: (world: World) => (storage: Fixture.Storage) =>
           Fixture.refreshing(storage, at(world.users, user), at(world.connections, connection), {
             attemptId: attempt,
@@ -213,6 +226,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
             dead: hashes(world, user, dead),
             circuit: world.circuit(circuit),
             reissued: flag,
+            schedule,
             // What somebody thought before it was changed.
             ...(wait === durations[0] ? { lookups: { before: [], after: granted(world, user, pair) } } : {}),
             ...(answer === undefined
@@ -255,6 +269,37 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
     )
   },
   { weight: 3, arbitrary: connect },
+  {
+    weight: 3,
+    arbitrary: FastCheck.record({
+      client: FastCheck.constantFrom("one", "two"),
+      limit: FastCheck.constantFrom(1, 2, 8),
+      now: FastCheck.constantFrom(100_000, 150_000, 200_000, 250_000, 330_000, 400_000),
+      usedSince: FastCheck.constantFrom(0, 50_000, 100_000, 200_000),
+      lease: duration,
+      maxAttempts: FastCheck.integer({ min: 1, max: 4 })
+    }).map(({ client, ...request }) => ({
+      name: `claim due ${JSON.stringify({ client, ...request })}`,
+      run: (world: World) => (storage: Fixture.Storage) => {
+        const circuit = world.circuit(client)
+        assert(circuit !== undefined)
+        return storage.claimDue({ ...request, circuit, cooldownWindow: Duration.seconds(30) })
+      }
+    }))
+  },
+  FastCheck.tuple(index, index, FastCheck.constantFrom(40_000, 120_000, 180_000), FastCheck.nat(80_000)).map(
+    ([user, other, usedAt, precision]) => ({
+      name: `used ${JSON.stringify([user, other, usedAt, precision])}`,
+      run: (world: World) => (storage: Fixture.Storage) =>
+        storage.used(
+          [user, ...(user % 3 === other % 3 ? [] : [other])].map((each, n) => ({
+            userUlid: at(world.users, each),
+            at: usedAt + n
+          })),
+          precision
+        )
+    })
+  ),
   FastCheck.tuple(index, index).map(([user, pair]) => ({
     name: `update ${JSON.stringify([user, pair])}`,
     run: (world: World) => (storage: Fixture.Storage) =>
@@ -275,7 +320,10 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   }))
 )
 
-/** What an answer says, with secrets shown and a row's numbers left out, for storages count those differently. */
+/** Storages count, and name attempts, differently. */
+const unlike: ReadonlySet<string> = new Set(["version", "sessionsAfter", "attemptId"])
+
+/** What an answer says, with secrets shown and what storages say differently left out. */
 const plain = (value: unknown): unknown => {
   if (Redacted.isRedacted(value)) return Redacted.value(value)
   if (Duration.isDuration(value)) return Duration.toMillis(value)
@@ -286,9 +334,7 @@ const plain = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(plain)
   return typeof value === "object" && value !== null
     ? Object.fromEntries(
-        Object.entries(value).flatMap(([key, field]) =>
-          key === "version" || key === "sessionsAfter" ? [] : [[key, plain(field)]]
-        )
+        Object.entries(value).flatMap(([key, field]) => (unlike.has(key) ? [] : [[key, plain(field)]]))
       )
     : value
 }

@@ -24,6 +24,7 @@ export const races = (name: string, options: Postgres.Options = {}) => {
     }, 120_000)
     afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
     describe("claims", () => claims(processes))
+    describe("claims of what is due", () => dueClaims(processes))
     describe("commits", () => commits(processes))
     describe("accounts", () => accountRaces(processes))
   })
@@ -57,6 +58,50 @@ const claims = (processes: () => TwoProcesses) => {
       )
       assert.deepStrictEqual(tally(results), { Claimed: 1, Busy: 49 })
       assert.isTrue(results.some((result) => result._tag === "Claimed" && Option.isSome(result.probe)))
+    })
+  )
+}
+
+const dueClaims = (processes: () => TwoProcesses) => {
+  const now = 1_000_000_000
+
+  it.live("are shared by all who claim, each user once, whatever else is written meanwhile", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      const clientId = "client of races for what is due"
+      const circuit = { clientId, fingerprint: "one", interval: Duration.seconds(30) }
+      const users = yield* Effect.forEach(Array.range(1, 300), () => {
+        const { calUserId, userUlid } = Fixture.newUser()
+        const connection = { ...Fixture.managed(calUserId), clientId }
+        const schedule = { aheadAt: now, usedAt: now }
+        return Effect.as(one.connect({ userUlid, connection, pair: Fixture.pair(userUlid), schedule }), userUlid)
+      })
+      const request = {
+        circuit,
+        now,
+        usedSince: 0,
+        lease: Fixture.lease,
+        cooldownWindow: Duration.zero,
+        maxAttempts: 9
+      }
+      const noted = users.map((userUlid) => ({ userUlid, at: now + 1 }))
+      const [rounds, waiting] = yield* Effect.all(
+        [
+          all(Array.makeBy(40, (n) => (n % 2 === 0 ? one : two).claimDue({ ...request, limit: 10 }))),
+          all(users.slice(0, 40).map((user) => two.claim(Fixture.claimOf(user, { attemptId: `waits ${user}` })))),
+          all(Array.makeBy(10, () => two.used([...noted].reverse(), 0))),
+          all(Array.makeBy(10, () => one.used(noted, 0)))
+        ],
+        { concurrency: "unbounded" }
+      )
+      const claimed = [
+        ...rounds.flatMap(({ claims }) => claims.map(({ claimed }) => claimed.row.userUlid)),
+        ...waiting.flatMap((result) => (result._tag === "Claimed" ? [result.row.userUlid] : []))
+      ]
+      assert.strictEqual(new Set(claimed).size, claimed.length)
+      // Who was written at that moment is passed over, and comes the next time.
+      const rest = yield* one.claimDue({ ...request, limit: 300 })
+      assert.sameMembers([...claimed, ...rest.claims.map(({ claimed }) => claimed.row.userUlid)], users)
     })
   )
 }

@@ -8,6 +8,7 @@ import { afterAll, beforeAll } from "vitest"
 import type { UserUlid } from "../../src/Token.js"
 import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage } from "../../src/TokenStorage.js"
 import { accounts } from "./StorageAccounts.js"
+import { due } from "./StorageDue.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 import { lookups } from "./StorageLookups.js"
@@ -32,6 +33,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("attempts", () => attempts(storage))
     describe("accounts", () => accounts(storage))
     describe("lookups and lists", () => lookups(storage))
+    describe("what is due", () => due(storage))
     describe("sealed answers", () => sealed(storage))
     describe("sessions", () => sessions(storage))
   })

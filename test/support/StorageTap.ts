@@ -17,6 +17,8 @@ export type Operation =
   | "disconnect"
   | "endSessions"
   | "findByAccessToken"
+  | "claimDue"
+  | "used"
   | "handedOut"
 
 interface Rule {
@@ -111,6 +113,8 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       disconnect: (userUlid) => tapped("disconnect", raw.disconnect(userUlid)),
       endSessions: (userUlid) => tapped("endSessions", raw.endSessions(userUlid)),
       findByAccessToken: (accessHash, only) => tapped("findByAccessToken", raw.findByAccessToken(accessHash, only)),
+      claimDue: (request) => tapped("claimDue", raw.claimDue(request)),
+      used: (users, precision) => tapped("used", raw.used(users, precision)),
       handedOut: (users) => tapped("handedOut", raw.handedOut(users))
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))

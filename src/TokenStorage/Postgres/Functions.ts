@@ -4,6 +4,7 @@ import * as Beside from "./Functions/Beside.js"
 import * as Circuits from "./Functions/Circuits.js"
 import * as Changes from "./Functions/Changes.js"
 import * as Connections from "./Functions/Connections.js"
+import * as Due from "./Functions/Due.js"
 import type { Definition } from "./Functions/Parts.js"
 import * as Reads from "./Functions/Reads.js"
 
@@ -14,6 +15,7 @@ export const definitions: ReadonlyArray<Definition> = [
   ...Beside.definitions,
   ...Circuits.definitions,
   ...Attempts.definitions,
+  ...Due.definitions,
   ...Connections.definitions,
   ...Reads.definitions,
   ...Changes.definitions

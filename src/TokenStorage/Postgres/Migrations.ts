@@ -105,6 +105,18 @@ export const migrations: Migrations = {
         primary key (name, user_ulid)
       )`
     yield* sql`create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid)`
+    // Apart from the rows, for it is an index that changes with each refresh. `visit_at`: when to look at the row for that.
+    yield* sql`
+      create table cal_tokens.due (
+        user_ulid text collate "C" primary key references cal_tokens.connection on delete cascade,
+        client_id text not null,
+        visit_at bigint,
+        ahead_at bigint not null,
+        keep_at bigint,
+        used_at bigint
+      ) with (fillfactor = 80)`
+    yield* sql`
+      create index due_visit on cal_tokens.due (client_id, visit_at, user_ulid) where visit_at is not null`
     // Open circuits; without a cause it is closed.
     yield* sql`
       create table cal_tokens.client (
@@ -188,6 +200,7 @@ const fallbackKeyIds = Array.from(
 
 const comments = {
   connection: "one row per user; instants in ms since the epoch; pairs encrypted",
+  due: "whose pair is refreshed before anybody waits; instants in ms since the epoch, by Cal.com",
   client: "what is wrong with a client for all of its users; instants in ms since the epoch",
   sealed_answer: "answers of Cal.com that could not be read; instants in ms since the epoch; encrypted",
   connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; encrypted",

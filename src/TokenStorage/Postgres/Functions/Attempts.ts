@@ -11,6 +11,21 @@ const instant: Parts.Field = ["v_now", "bigint"]
 /** An instant that something is added to, whatever somebody wrote there. */
 const sane = (instant: string) => `case when ${instant} > 9e15 then 9e15::bigint else ${instant} end`
 
+/** What a claim answers. */
+export const claimFields: ReadonlyArray<Parts.Field> = [
+  ["verdict", "text"],
+  ["retry_after", "float8"],
+  ["journal", "text"],
+  ["last_error", "jsonb"],
+  ["consecutive_failures", "integer"],
+  ["sealed", "jsonb"],
+  ["trial", "text"],
+  ["trial_in", "float8"],
+  ["held_cause", "text"],
+  ["held_reason", "text"],
+  ...Parts.stored
+]
+
 const claim: Parts.Definition = {
   name: "claim_1",
   parameters: [
@@ -29,8 +44,7 @@ const claim: Parts.Definition = {
     ...Circuits.circuitParameters,
     ["now", "bigint"]
   ],
-  returns: `table (verdict text, retry_after float8, journal text, last_error jsonb, consecutive_failures integer,
-    sealed jsonb, trial text, trial_in float8, held_cause text, held_reason text, ${Parts.storedFields})`,
+  returns: `table (${claimFields.map((field) => field.join(" ")).join(", ")})`,
   declare: [
     row,
     instant,
@@ -57,7 +71,7 @@ const claim: Parts.Definition = {
   v_counting := v_hold or (not v_unheld and v_window_over > v_now);
   if p_purpose = 'Refresh' and r.version > p_known_version then
     verdict := 'Newer';
-  elsif p_purpose = 'Refresh' and r.status <> 'active' then
+  elsif p_purpose in ('Refresh', 'Ahead') and r.status <> 'active' then
     verdict := 'Terminal';
   elsif p_purpose = 'Reissue' and (r.kind, r.client_id, r.cal_user_id) is distinct from
     ('ManagedUser', p_account_client_id, p_account_cal_user_id) then
@@ -91,8 +105,9 @@ const claim: Parts.Definition = {
         -- Further away than that only after the clock was put back.
         v_longest := case when v_risk then ${Circuits.riskDelay("k.risks")} else p_interval end;
         v_waiting := p_purpose = 'Reissue' or p_expired_for is not null;
-        -- Nobody's token that still serves is put at risk, and one that was spent for an answer would show nothing.
-        if k.cause = 'drift' and (not v_waiting or v_risk and ${Circuits.hasSealed}) then
+        -- Nobody's token that still serves is put at risk, and one that was spent for an answer would show nothing. Trials are
+        -- for people who wait.
+        if p_purpose = 'Ahead' or k.cause = 'drift' and (not v_waiting or v_risk and ${Circuits.hasSealed}) then
           verdict := 'Held';
           v_over := v_now + greatest(v_wait, p_interval);
         elsif v_wait > 0 and v_trial_at - v_now <= v_longest then
@@ -184,6 +199,7 @@ const commit: Parts.Definition = {
     ["probe_in", "bigint"],
     ...Circuits.sealedParameters,
     ...Circuits.circuitParameters,
+    ...Parts.scheduleParameters,
     ["now", "bigint"]
   ],
   returns: `table (verdict text, ${Parts.storedFields})`,
@@ -252,6 +268,7 @@ const commit: Parts.Definition = {
     perform cal_tokens.look_up_1(p_user, case when v_finds then p_names else '[]' end);
     perform cal_tokens.log_1(v_now, p_user, case when p_reissued then 'reissued' else 'refreshed' end, r.version, null,
       null, v_cause, v_since);
+    ${Parts.schedule}
     -- Whoever committed has the pair.
     r.pair := null;
   elsif verdict = 'Kept' then

@@ -48,6 +48,7 @@ const connect: Parts.Definition = {
     ["handed_out_code", "text"],
     ["replace", "boolean"],
     ["fingerprint", "text"],
+    ...Parts.scheduleParameters,
     ["now", "bigint"]
   ],
   returns: `table (${writtenFields}, displaced text)`,
@@ -115,6 +116,7 @@ const connect: Parts.Definition = {
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   ${close("p_client_id", "true")}
   perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
+  ${Parts.schedule}
   ${written}`
 }
 
@@ -126,6 +128,7 @@ const update: Parts.Definition = {
     ["client_id", "text"],
     ["cal_user_id", "bigint"],
     ...Parts.pairParameters,
+    ...Parts.scheduleParameters,
     ["now", "bigint"]
   ],
   returns: `table (${writtenFields}, kind text, client_id text, cal_user_id float8, scope text)`,
@@ -147,6 +150,7 @@ const update: Parts.Definition = {
   perform cal_tokens.look_up_1(p_user, '[]');
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   perform cal_tokens.log_1(v_now, p_user, 'updated', r.version, null, null, v_cause, v_since);
+  ${Parts.schedule}
   kind := r.kind;
   client_id := r.client_id;
   cal_user_id := r.cal_user_id;

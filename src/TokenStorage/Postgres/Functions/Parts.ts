@@ -11,7 +11,7 @@
 export type Field = readonly [name: string, type: string]
 
 /** What readers get of a row. Counts and instants are numbers: the driver would make text of a `bigint`. */
-const stored: ReadonlyArray<Field> = [
+export const stored: ReadonlyArray<Field> = [
   ["user_ulid", "text"],
   ["kind", "text"],
   ["client_id", "text"],
@@ -104,6 +104,17 @@ export const lookupParameters: ReadonlyArray<Field> = [
   ["lookups_code", "text"],
   ["names", "jsonb"]
 ]
+
+/** When the pair is refreshed before anybody waits. */
+export const scheduleParameters: ReadonlyArray<Field> = [
+  ["ahead_at", "bigint"],
+  ["keep_at", "bigint"],
+  ["used_at", "bigint"]
+]
+
+/** To be called with the user's row in `r`, which is locked. */
+export const schedule = `
+    perform cal_tokens.schedule_1(p_user, r.client_id, p_ahead_at, p_keep_at, p_used_at);`
 
 export interface Definition {
   readonly name: string

@@ -1,0 +1,152 @@
+/**
+ * Refreshes that nobody waits for: of users who are active, before their tokens expire, and of all others, before their refresh
+ * tokens do. A batch of leases is taken in one statement, and each user's attempt goes its usual way from there.
+ */
+import { Clock, Duration, Effect, Exit, Option } from "effect"
+import type { CalClient } from "../CalClient.js"
+import type { Owned } from "../Fibers/Owned.js"
+import type { SingleFlight } from "../Fibers/SingleFlight.js"
+import * as Metrics from "../Metrics.js"
+import type { Options } from "../TokenConfig.js"
+import type { EnsureError, StorageUnavailable } from "../TokenError.js"
+import { AttemptFailure, type DueClaim, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import type { Circuit } from "./Circuit.js"
+import type { Granted, Progress, Request } from "./Claim.js"
+import type { Commits } from "./Commit.js"
+import type { Flight } from "./Flight.js"
+import type { Memory } from "./Memory.js"
+import type { Untold } from "./Untold.js"
+
+/**
+ * A round of refreshes that nobody waits for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface DueRound {
+  /** The refreshes that were begun: each ends with its own, and says whether that brought a pair. They go on without a listener. */
+  readonly begun: ReadonlyArray<Effect.Effect<boolean>>
+  /** Whether there may be more, which the limit kept from being begun. */
+  readonly isMore: boolean
+  /** Set where Cal.com's rate limit is left to people who wait: for how long. */
+  readonly pause?: Duration.Duration | undefined
+}
+
+/** How much of a client's rate limit background work may take now, and how long until there is more. */
+export const spare = (
+  limit: Option.Option<{
+    readonly limit: number
+    readonly remaining: number
+    readonly resetIn: Duration.Duration
+  }>,
+  reserve: number,
+  inFlight: number
+): { readonly calls: number; readonly resetIn: Duration.Duration } =>
+  Option.match(limit, {
+    // Nobody asked for a while: what is begun finds out.
+    onNone: () => ({ calls: Infinity, resetIn: Duration.zero }),
+    onSome: ({ limit, remaining, resetIn }) => ({
+      calls: Math.max(0, Math.floor(remaining - limit * reserve) - inFlight),
+      resetIn
+    })
+  })
+
+export const make = (deps: {
+  readonly config: Options
+  readonly storage: typeof TokenStorage.Service
+  readonly client: typeof CalClient.Service
+  readonly circuit: Circuit
+  readonly owned: Owned
+  readonly memory: Memory
+  readonly commits: Commits
+  readonly granted: Granted
+  readonly flights: SingleFlight<StoredConnection, EnsureError>
+  readonly fly: Flight
+  readonly untold: Untold
+}): ((limit: number) => Effect.Effect<DueRound, StorageUnavailable>) => {
+  const { circuit, client, commits, config, flights, memory, owned, storage, untold } = deps
+  /** By client: whose calls are under way, or about to be. */
+  const inFlight = new Map<string, number>()
+  const count = (clientId: string, by: number) => inFlight.set(clientId, (inFlight.get(clientId) ?? 0) + by)
+
+  /** A pair of the user's is on its way into the storage, which did not know of it: what it would spend is spent. */
+  const giveBack = ({ attemptId, claimed: { probe, row } }: DueClaim) =>
+    Effect.ignore(storage.fail({ userUlid: row.userUlid, attemptId, failure: AttemptFailure.Released({ probe }) }))
+
+  const begin = (claim: DueClaim, startedAt: number): Effect.Effect<Effect.Effect<boolean>> =>
+    Effect.gen(function* () {
+      const { row } = claim.claimed
+      const { userUlid } = row
+      const { clientId } = row.connection
+      if (commits.isOffering(userUlid)) return Effect.as(giveBack(claim), false)
+      const entry = yield* memory.put(row)
+      const request: Request = { entry, purpose: "refresh", rejected: false }
+      const progress: Progress = {
+        row,
+        purpose: "refresh",
+        knownVersion: row.version,
+        waitedForHolder: false,
+        waitedForProbe: false
+      }
+      count(clientId, 1)
+      const grant = { attemptId: claim.attemptId, startedAt, isAhead: true, ...claim.claimed }
+      // It may spend a token: a shutdown waits for it from here on.
+      const fiber = owned.runToEnd(deps.granted(request, progress, grant), userUlid)
+      fiber.addObserver(() => count(clientId, -1))
+      // Whoever asks meanwhile joins. Where somebody of this process asks already, they are told by the storage.
+      yield* flights.start(
+        userUlid,
+        deps.fly({ ...request, first: Effect.flatten(fiber.await) }).pipe(
+          Effect.tapError(untold.add),
+          Effect.tapError((error) => untold.tell(userUlid, error))
+        )
+      )
+      return Effect.map(fiber.await, (exit) => Exit.isSuccess(exit) && exit.value._tag === "Landed")
+    })
+
+  const ofClient = (clientId: string, limit: number) =>
+    Effect.gen(function* () {
+      const { calls, resetIn } = spare(
+        yield* client.rateLimit(clientId),
+        config.backgroundReserve,
+        inFlight.get(clientId) ?? 0
+      )
+      if (calls === 0) return { begun: [], isMore: true, pause: resetIn }
+      // A circuit of this process is none of the storage's business.
+      const held = yield* Effect.either(circuit.look(clientId))
+      if (held._tag === "Left") return { begun: [], isMore: false }
+      const startedAt = yield* Clock.currentTimeMillis
+      const now = yield* client.now
+      const { claims, isMore } = yield* storage.claimDue({
+        circuit: circuit.keyOf(clientId),
+        limit: Math.min(limit, calls),
+        lease: config.lease,
+        cooldownWindow: config.cooldownWindow,
+        maxAttempts: config.maxAttempts,
+        now,
+        usedSince: now - Duration.toMillis(config.aheadActiveFor)
+      })
+      yield* Metrics.aheadDelay(claims.map(({ dueAt }) => now - dueAt))
+      return { begun: yield* Effect.forEach(claims, (claim) => begin(claim, startedAt)), isMore }
+    })
+
+  return (limit) =>
+    Effect.gen(function* () {
+      const clientIds = [...client.clients.managed.all.keys(), ...client.clients.oauth2.all.keys()]
+      const begun: Array<Effect.Effect<boolean>> = []
+      let isMore = false
+      let pause: Duration.Duration | undefined
+      for (const clientId of clientIds) {
+        if (owned.isClosing()) break
+        if (begun.length >= limit) return { begun, isMore: true }
+        // Once leases are taken they are made use of, whoever stops listening.
+        const round: DueRound = yield* Effect.uninterruptible(ofClient(clientId, limit - begun.length))
+        begun.push(...round.begun)
+        if (round.pause === undefined) isMore ||= round.isMore
+        else pause = pause === undefined ? round.pause : Duration.min(pause, round.pause)
+      }
+      return { begun, isMore, ...(pause === undefined ? {} : { pause }) }
+    })
+}
+
+export type RefreshDue = ReturnType<typeof make>

@@ -1,0 +1,118 @@
+/** Whose pair is refreshed before anybody waits, and when: the table `due` beside the rows. */
+import { maxVisits } from "../../../TokenStorage.js"
+import * as Attempts from "./Attempts.js"
+import * as Circuits from "./Circuits.js"
+import type * as Parts from "./Parts.js"
+
+/**
+ * The schedule of a new pair, in the statement that stores it; without one, that of the pair before comes to nothing when it is
+ * due. Whoever writes here holds the lock of the user's row in `connection`, so that nobody waits in a circle.
+ */
+const schedule: Parts.Definition = {
+  name: "schedule_1",
+  parameters: [
+    ["user", "text"],
+    ["client_id", "text"],
+    ["ahead_at", "bigint"],
+    ["keep_at", "bigint"],
+    ["used_at", "bigint"]
+  ],
+  returns: "void",
+  body: `
+  if p_ahead_at is null then
+    update cal_tokens.due d set client_id = p_client_id where d.user_ulid = p_user and d.client_id <> p_client_id;
+    return;
+  end if;
+  insert into cal_tokens.due as d (user_ulid, client_id, visit_at, ahead_at, keep_at, used_at)
+  values (p_user, p_client_id, p_ahead_at, p_ahead_at, p_keep_at, p_used_at)
+  on conflict (user_ulid) do update set client_id = p_client_id, visit_at = p_ahead_at, ahead_at = p_ahead_at,
+    keep_at = p_keep_at, used_at = greatest(d.used_at, p_used_at);`
+}
+
+/** Users whom somebody writes are passed over: this one holds no lock of their rows, and must not wait for one. */
+const used: Parts.Definition = {
+  name: "used_1",
+  parameters: [
+    ["users", "jsonb"],
+    ["precision", "bigint"]
+  ],
+  returns: "void",
+  body: `
+  update cal_tokens.due d set used_at = n.at, visit_at = least(d.visit_at, d.ahead_at)
+  from (
+    select o.user_ulid, u.at from jsonb_to_recordset(p_users) as u (user_ulid text, at bigint)
+    join cal_tokens.due o on o.user_ulid = u.user_ulid
+    where coalesce(o.used_at + p_precision <= u.at, true) for update of o skip locked
+  ) n
+  where d.user_ulid = n.user_ulid;`
+}
+
+/**
+ * A row is looked at under its lock, with what is due by then. Rows that are not claimed are put off, so that they are not in the
+ * way the next time.
+ */
+const claimDue: Parts.Definition = {
+  name: "claim_due_1",
+  parameters: [
+    ["client_id", "text"],
+    ...Circuits.circuitParameters,
+    ["limit", "integer"],
+    ["due", "bigint"],
+    ["used_since", "bigint"],
+    ["lease", "bigint"],
+    ["window", "bigint"],
+    ["max_attempts", "integer"],
+    ["now", "bigint"]
+  ],
+  returns: `table (attempt text, due_at float8, ${Attempts.claimFields.map((field) => field.join(" ")).join(", ")})`,
+  declare: [
+    ["v_user", "text"],
+    ["v_claims", "integer"],
+    ["d", "cal_tokens.due"]
+  ],
+  body: `
+  if exists (
+    select from cal_tokens.client k
+    where k.client_id = p_client_id and k.fingerprint = p_fingerprint and k.cause is not null
+  ) then
+    return;
+  end if;
+  v_claims := 0;
+  for v_user in
+    select w.user_ulid from cal_tokens.due w join cal_tokens.connection c on c.user_ulid = w.user_ulid
+    where w.client_id = p_client_id and w.visit_at <= p_due
+    order by w.visit_at, w.user_ulid limit p_limit * ${maxVisits} for no key update of c skip locked
+  loop
+    -- As it is by now: somebody may have had the row in hand until just before.
+    select * into d from cal_tokens.due w
+    where w.user_ulid = v_user and w.client_id = p_client_id and w.visit_at <= p_due;
+    continue when not found;
+    due_at := d.visit_at;
+    attempt := gen_random_uuid()::text;
+    verdict := null;
+    user_ulid := null;
+    pair := null;
+    fallbacks := null;
+    sealed := null;
+    -- Nobody uses it, and the grant is in no danger.
+    if coalesce(d.used_at < p_used_since, true) and coalesce(d.keep_at > p_due, true) then
+      update cal_tokens.due w set visit_at = d.keep_at where w.user_ulid = v_user;
+    else
+      select g.* into ${Attempts.claimFields.map(([name]) => name).join(", ")}
+      from cal_tokens.claim_1(v_user, attempt, 'Ahead', null, null, null, p_lease, p_window, p_max_attempts, null, null,
+        p_client_id, p_fingerprint, p_interval, p_now) g;
+      update cal_tokens.due w set visit_at = case verdict
+        when 'Claimed' then p_due + p_lease
+        when 'Terminal' then null
+        else p_due + greatest(1000, least(retry_after, 9e15))::bigint
+      end where w.user_ulid = v_user;
+    end if;
+    return next;
+    if verdict = 'Claimed' then
+      v_claims := v_claims + 1;
+    end if;
+    exit when v_claims >= p_limit;
+  end loop;`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [schedule, used, claimDue]
