@@ -2,9 +2,11 @@
 import * as Fs from "node:fs"
 import { Command } from "@effect/cli"
 import { Cause, Console, Effect, Schema } from "effect"
+import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
 import * as Help from "./Cli/Help.js"
 import * as Serve from "./Cli/Serve.js"
+import * as Sweep from "./Cli/Sweep.js"
 import { StartError } from "./Environment.js"
 import * as Edge from "./Http/Edge.js"
 
@@ -20,9 +22,19 @@ const serve = Command.make("serve", {}, () => Serve.serve).pipe(
   Command.withDescription("Serve the HTTP API; without a Cal.com client, a demo of it.")
 )
 
+const sweep = Command.make("sweep", {}, () => Sweep.sweep).pipe(
+  Command.withDescription(
+    "Refresh what is due by now, and end: for a scheduler of your own, in place of CAL_TOKENS_REFRESH_AHEAD."
+  )
+)
+
+const capacity = Command.make("capacity", {}, () => Capacity.capacity).pipe(
+  Command.withDescription("Tell how many users one Cal.com client sustains, by the settings.")
+)
+
 const command = Command.make("cal-tokens").pipe(
   Command.withDescription("Keeps every user's Cal.com access token valid."),
-  Command.withSubcommands([serve])
+  Command.withSubcommands([serve, sweep, capacity])
 )
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */

@@ -35,6 +35,9 @@ export interface Settings {
   readonly allowedOrigins: ReadonlyArray<string>
   /** For so long after a server handed out a token may pages renew it. */
   readonly atomsMaxAge: Duration.Duration
+  /** Whether this process refreshes before anybody waits, and for whom: `aheadActiveFor`. */
+  readonly refreshAhead: boolean
+  readonly activeFor: Duration.Duration
   /** Where the connect flow may send a browser back to. */
   readonly returnUrls: ReadonlyArray<string>
   /** Whose `X-Forwarded-For` is believed. */
@@ -53,7 +56,7 @@ export interface Settings {
 }
 
 /** What a program without the HTTP service needs. */
-export type ServiceSettings = Pick<Settings, "cal" | "proxies" | "returnUrls">
+export type ServiceSettings = Pick<Settings, "activeFor" | "cal" | "proxies" | "refreshAhead" | "returnUrls">
 
 /** Those of the services behind a door, whatever the door is. */
 const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings, ConfigError.ConfigError> =>
@@ -64,6 +67,8 @@ const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings,
       httpProxy: Option.getOrUndefined(it.HTTP_PROXY),
       noProxy: Option.getOrUndefined(it.NO_PROXY)
     },
+    refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
+    activeFor: it.CAL_TOKENS_ACTIVE_FOR,
     returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS)
   }))
 

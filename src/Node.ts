@@ -10,7 +10,9 @@ import * as Environment from "./Environment.js"
 import * as Services from "./Environment/Services.js"
 import * as Variables from "./Environment/Variables.js"
 import * as ManagedUsers from "./ManagedUsers.js"
+import * as RefreshAhead from "./RefreshAhead.js"
 import * as Sessions from "./Sessions.js"
+import * as TokenConfig from "./TokenConfig.js"
 
 export { layerApiHttp, layerTokenHttp } from "./CalHttp/Node.js"
 export { type Options as ProxyOptions, Proxies } from "./CalHttp/Proxies.js"
@@ -44,6 +46,8 @@ export interface Options {
   /** Where the connect flow may send browsers back to. */
   readonly returnUrls?: ReadonlyArray<string> | undefined
   readonly proxies?: Proxies["Type"] | undefined
+  /** Whether this process refreshes before anybody waits; not for one that is frozen between requests. Default: yes. */
+  readonly refreshAhead?: boolean | undefined
 }
 
 const wired = (
@@ -52,10 +56,12 @@ const wired = (
   more: {
     readonly proxies: Proxies["Type"]
     readonly returnUrls: ReadonlyArray<string>
+    readonly refreshAhead: boolean
     readonly startWithin?: Duration.Duration
   }
 ) =>
   Layer.mergeAll(ConnectFlow.layer({ returnUrls: more.returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
+    Layer.merge(more.refreshAhead ? RefreshAhead.layer : Layer.empty),
     Layer.provideMerge(Services.layerCal(database, options, more.startWithin)),
     Layer.provide(Layer.succeed(Proxies, more.proxies))
   )
@@ -67,7 +73,14 @@ const wired = (
  * @since 0.1.0
  * @category layers
  */
-export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls = [] }: Options) => {
+export const layer = ({
+  cal,
+  database,
+  encryptionKeys,
+  proxies = {},
+  refreshAhead = true,
+  returnUrls = []
+}: Options) => {
   const { connectTimeout, directUrl, poolSize, startWithin, statementTimeout, url } = database
   const { DATABASE_CONNECT_TIMEOUT, DATABASE_POOL_SIZE, DATABASE_STATEMENT_TIMEOUT } = Variables.all
   return wired(
@@ -80,7 +93,12 @@ export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls 
       connectTimeout: Duration.decode(connectTimeout ?? DATABASE_CONNECT_TIMEOUT.default)
     }),
     { ...cal, apiUrl: cal.apiUrl ?? defaultApiUrl },
-    { proxies, returnUrls, ...(startWithin === undefined ? {} : { startWithin: Duration.decode(startWithin) }) }
+    {
+      proxies,
+      returnUrls,
+      refreshAhead,
+      ...(startWithin === undefined ? {} : { startWithin: Duration.decode(startWithin) })
+    }
   )
 }
 
@@ -92,9 +110,13 @@ export const layer = ({ cal, database, encryptionKeys, proxies = {}, returnUrls 
  * @category layers
  */
 export const layerConfig = Layer.unwrapEffect(
-  Effect.flatMap(Environment.loadServices, ({ cal, proxies, returnUrls }) =>
+  Effect.flatMap(Environment.loadServices, ({ activeFor, cal, proxies, refreshAhead, returnUrls }) =>
     cal._tag === "Client"
-      ? Effect.succeed(wired(cal.database, cal.options, { proxies, returnUrls }))
+      ? Effect.map(TokenConfig.TokenConfig, (config) =>
+          wired(cal.database, cal.options, { proxies, returnUrls, refreshAhead }).pipe(
+            Layer.provide(Layer.succeed(TokenConfig.TokenConfig, { ...config, aheadActiveFor: activeFor }))
+          )
+        )
       : new Environment.StartError({
           message: "CAL_CLIENT_ID is required: the id of a platform client (or CAL_OAUTH_CLIENT_ID)"
         })

@@ -130,6 +130,14 @@ export interface Windows {
 }
 
 /**
+ * How long Cal.com's access tokens live: 60 minutes (less what is floored to a full minute) and 30 (API v2).
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const lifetime = { managed: Duration.minutes(60), oauth2: Duration.minutes(30) } as const
+
+/**
  * How close to its expiry an access token is. See {@link freshness}.
  *
  * @since 0.1.0

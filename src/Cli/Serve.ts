@@ -18,7 +18,9 @@ import * as Lifecycle from "../Http/Lifecycle.js"
 import * as Origins from "../Http/Origins.js"
 import * as Server from "../Http/Server.js"
 import * as ConnectFlow from "../ConnectFlow.js"
+import * as RefreshAhead from "../RefreshAhead.js"
 import { Sandbox } from "../Sandbox.js"
+import * as TokenConfig from "../TokenConfig.js"
 import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
@@ -46,8 +48,9 @@ const startWithin = Duration.seconds(30)
 
 /** Settings that parts of the service look up where they need them. */
 const references = (settings: Environment.Settings) => {
-  const { allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
+  const { activeFor, allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
   return Layer.mergeAll(
+    TokenConfig.layer({ aheadActiveFor: activeFor }),
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),
@@ -63,7 +66,7 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(listen(settings, Http.layerWith({ publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layer(settings.apiKeys)),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
-        Layer.merge(webhook(settings)),
+        Layer.merge(besides(settings)),
         Layer.provide(Services.layerCal(database, options, startWithin))
       ),
     Sandbox: ({ database }) => {
@@ -74,15 +77,21 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
-        Layer.merge(webhook(settings)),
+        Layer.merge(besides(settings)),
         Layer.provide(Services.layerSandbox(database, url))
       )
     }
   })
 
-/** Apart from the server: what it delivers waits for nobody's request. */
-const webhook = ({ webhook }: Environment.Settings): Layer.Layer<never, never, TokenStorage | CalTokens> =>
-  Option.match(webhook, { onNone: () => Layer.empty, onSome: Webhook.layer })
+/** Apart from the server: what is delivered, and what is refreshed, before anybody asks. */
+const besides = ({
+  refreshAhead,
+  webhook
+}: Environment.Settings): Layer.Layer<never, never, TokenStorage | CalTokens> =>
+  Layer.merge(
+    Option.match(webhook, { onNone: () => Layer.empty, onSome: Webhook.layer }),
+    refreshAhead ? RefreshAhead.layer : Layer.empty
+  )
 
 /** The sandbox for everybody who can reach the port, so that curl can play Cal.com. */
 const sandboxRoutes = HttpApiBuilder.Router.use((router) =>

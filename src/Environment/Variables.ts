@@ -5,6 +5,7 @@
 import { type Config, Duration, Option } from "effect"
 import * as ApiKeys from "../ApiKeys.js"
 import { defaultApiUrl } from "../CalClient/Requests.js"
+import * as TokenConfig from "../TokenConfig.js"
 import * as Postgres from "../TokenStorage/Postgres/Defaults.js"
 import * as ClientsFile from "./ClientsFile.js"
 import * as Form from "./Form.js"
@@ -123,6 +124,20 @@ const browsers = {
   })
 }
 
+const refreshing = {
+  CAL_TOKENS_REFRESH_AHEAD: Variable.defaulted("CAL_TOKENS_REFRESH_AHEAD", Form.flag, {
+    default: true,
+    description:
+      "With `0`, this process refreshes only for people who wait. A scheduler of yours may run `cal-tokens sweep` instead."
+  }),
+  CAL_TOKENS_ACTIVE_FOR: Variable.defaulted("CAL_TOKENS_ACTIVE_FOR", Form.period, {
+    default: TokenConfig.defaults.aheadActiveFor,
+    description:
+      "For so long after somebody last asked for a user's token it is refreshed before it expires. The longer, the more calls " +
+      "to Cal.com: `cal-tokens capacity` counts them."
+  })
+}
+
 const webhook = {
   CAL_TOKENS_WEBHOOK_URL: Variable.secret("CAL_TOKENS_WEBHOOK_URL", Form.hookUrl, {
     description: "Where users who have to reconnect are told of."
@@ -182,6 +197,7 @@ export const groups: ReadonlyArray<{
   { title: "OAuth2", variables: Object.values(oauth2) },
   { title: "Database", variables: Object.values(database) },
   { title: "Keys", variables: Object.values(keys) },
+  { title: "Refreshing", variables: Object.values(refreshing) },
   { title: "Browsers", variables: Object.values(browsers) },
   { title: "Webhook", variables: Object.values(webhook) },
   { title: "Network", variables: Object.values(network) },
@@ -195,6 +211,7 @@ export const all = {
   ...oauth2,
   ...database,
   ...keys,
+  ...refreshing,
   ...browsers,
   ...webhook,
   ...network,

@@ -1,0 +1,28 @@
+/** `cal-tokens capacity`: how many users one Cal.com client sustains, by the settings. */
+import { Console, Duration, Effect } from "effect"
+import * as Capacity from "../RefreshAhead/Capacity.js"
+import * as Environment from "../Environment.js"
+import * as TokenConfig from "../TokenConfig.js"
+
+const count = (value: number) => value.toLocaleString("en-US")
+
+export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
+  const { activeFor } = yield* Environment.loadServices
+  const config = yield* TokenConfig.TokenConfig
+  const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
+  yield* Console.log(
+    [
+      `Cal.com answers ${count(Capacity.callsPerMinute)} token calls of one client a minute. Of those ${count(perMinute)} may be refreshes`,
+      "that nobody waits for; the rest is for people who wait.",
+      "",
+      ...Capacity.kinds.map(({ kind, lifetime }) => {
+        const { period, users } = Capacity.of(config, lifetime)
+        return `  ${kind.padEnd(14)} ${count(users).padStart(7)} active at once, each refreshed every ${Duration.format(period)} or so`
+      }),
+      "",
+      `Active is whose token was asked for within ${Duration.format(activeFor)} (CAL_TOKENS_ACTIVE_FOR). Others cost next to nothing, as`,
+      "many as there are. Beyond these figures refreshes come later, and at last people wait for theirs: more clients help",
+      "(CAL_TOKENS_CLIENTS_FILE), or a shorter CAL_TOKENS_ACTIVE_FOR."
+    ].join("\n")
+  )
+})

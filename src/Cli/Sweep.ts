@@ -1,0 +1,28 @@
+/** `cal-tokens sweep`: refreshes what is due by now, and ends. */
+import { Console, Duration, Effect, Layer } from "effect"
+import { Proxies } from "../CalHttp/Proxies.js"
+import * as Environment from "../Environment.js"
+import * as Services from "../Environment/Services.js"
+import * as RefreshAhead from "../RefreshAhead.js"
+import * as TokenConfig from "../TokenConfig.js"
+import * as Logging from "./Logging.js"
+
+export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
+  const { activeFor, cal, log, proxies } = yield* Environment.load
+  if (cal._tag === "Sandbox") {
+    return yield* new Environment.StartError({
+      message: "sweep needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo refreshes while it runs"
+    })
+  }
+  const { failed, refreshed, resumeIn } = yield* RefreshAhead.sweep.pipe(
+    Effect.mapError(({ message }) => new Environment.StartError({ message })),
+    Effect.provide(Services.layerCal(cal.database, cal.options)),
+    Effect.provide(Layer.merge(Layer.succeed(Proxies, proxies), TokenConfig.layer({ aheadActiveFor: activeFor }))),
+    Effect.provide(Logging.layer(log))
+  )
+  yield* Console.log(
+    `${refreshed} refreshed, ${failed} not` +
+      (failed === 0 ? "" : " (the log says why; they serve what they have)") +
+      (resumeIn === undefined ? "" : `; the rest is left for Cal.com's rate limit, for ${Duration.format(resumeIn)}`)
+  )
+})
