@@ -152,6 +152,7 @@ describe("ten thousand and a million users", () => {
           ["drop index cal_tokens.access_token_lookup_user", "commit"],
           ["drop index cal_tokens.access_token_lookup_user", "disconnect"],
           ["drop index cal_tokens.cal_account_user", "connect, other account"],
+          ["drop index cal_tokens.due_visit", "claimDue, nothing due"],
           [key, "findByAccessToken"]
         ] as const) {
           const dropped = { text, parameters: [] }

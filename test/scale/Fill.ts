@@ -17,6 +17,9 @@ export const user = (n: number) => {
   }
 }
 
+/** When the users were used that are. */
+export const dueUsedAt = 1_000_000_000
+
 /** Users 1 to `count`, of whom each fiftieth has to reconnect; in one transaction, without checking their foreign keys. */
 export const fill = (count: number) =>
   Effect.gen(function* () {
@@ -40,6 +43,12 @@ export const fill = (count: number) =>
           insert into cal_tokens.access_token_lookup (name, user_ulid)
           select left(encode(sha256(('name-' || version)::bytea), 'base64'), 43), user_ulid
           from cal_tokens.connection order by 1`
+        // Each at a millisecond of its own; one in ten is used.
+        yield* sql`
+          insert into cal_tokens.due (user_ulid, client_id, visit_at, ahead_at, used_at)
+          select user_ulid, client_id, case status when 'active' then version end, version,
+            case version % 10 when 7 then ${dueUsedAt} else 0 end
+          from cal_tokens.connection order by 1`
         // As many changes as users, of the last twenty hours, by 500 transactions; the oldest are to be told of now, the others later.
         yield* sql`
           insert into cal_tokens.change (xid, at, user_ulid, kind, version, reauthorized)
@@ -54,7 +63,7 @@ export const fill = (count: number) =>
       })
     )
     // As a database is that has been up for a while. What else is removed meanwhile would be counted, too.
-    const tables = ["connection", "cal_account", "access_token_lookup", "change", "transition"] as const
+    const tables = ["connection", "cal_account", "access_token_lookup", "change", "transition", "due"] as const
     for (const table of tables) {
       yield* sql`alter table cal_tokens.${sql.literal(table)} set (autovacuum_enabled = off)`
       yield* sql`vacuum (analyze) cal_tokens.${sql.literal(table)}`

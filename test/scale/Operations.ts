@@ -4,7 +4,7 @@ import type { AttemptFailure } from "../../src/TokenStorage.js"
 import * as ChangeLog from "../../src/TokenStorage/ChangeLog.js"
 import * as Fixture from "../support/StorageFixture.js"
 import type { Operation } from "./Calls.js"
-import { user } from "./Fill.js"
+import { dueUsedAt, user } from "./Fill.js"
 
 export interface Case {
   readonly operation: Operation
@@ -25,7 +25,8 @@ export const cases = (n: number, count: number): Record<string, Case> => {
   const nobody = user(count + n).userUlid
   const pair = Fixture.pair(`new ${n}`)
   const claim: Operation = (storage) => storage.claim(Fixture.claimOf(userUlid))
-  const commit = { pair, seen: refreshHash, dead: [refreshHash] }
+  const schedule = { aheadAt: 2_000_000_000, keepAt: 3_000_000_000, usedAt: dueUsedAt }
+  const commit = { pair, seen: refreshHash, dead: [refreshHash], schedule }
   const committing =
     (request: Parameters<typeof Fixture.commitOf>[2]): Operation =>
     (storage) =>
@@ -37,13 +38,25 @@ export const cases = (n: number, count: number): Record<string, Case> => {
   const connecting =
     (request: Partial<Parameters<Fixture.Storage["connect"]>[0]>): Operation =>
     (storage) =>
-      storage.connect({ userUlid, connection, pair, ...request })
+      storage.connect({ userUlid, connection, pair, schedule, ...request })
   const nameless = connecting({ connection: Fixture.oauth() })
   const named = Fixture.oauth(count + n)
   const granted = connecting({ granted: true })
   const finding: Operation = (storage) => storage.findByAccessToken(Fixture.accessHash(`new ${n}`))
-  const update: Operation = (storage) => storage.update({ userUlid, connection, pair })
+  const update: Operation = (storage) => storage.update({ userUlid, connection, pair, schedule })
   const deliver: Operation = (storage) => storage.log.claim({ holder: "me", lease: Fixture.lease, limit: 1 })
+  const due =
+    (now: number): Operation =>
+    (storage) =>
+      storage.claimDue({
+        circuit: { clientId: "platform", fingerprint: "one", interval: Duration.seconds(30) },
+        limit: 10,
+        now,
+        usedSince: dueUsedAt,
+        lease: Fixture.lease,
+        cooldownWindow: Duration.seconds(30),
+        maxAttempts: 3
+      })
   const oldest = user(1).transition
   // Half of the transactions that filled the database, and all of them.
   const position = (epoch: string) => ChangeLog.formatPosition({ at: 0, epoch, id: "0" })
@@ -95,6 +108,9 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       operation: finding,
       after: [granted, connecting({ userUlid: other.userUlid, connection: other.connection, granted: true })]
     },
+    "claimDue, ten": { answer: 100, operation: due(dueUsedAt) },
+    "claimDue, nothing due": { answer: 0, operation: due(0) },
+    used: { operation: (storage) => storage.used([{ userUlid, at: dueUsedAt + 1_000_000 }], 300_000) },
     handedOut: { operation: (storage) => storage.handedOut([{ userUlid, at: 1 }]) },
     missingKeys: {
       answer: 0,

@@ -209,6 +209,21 @@ export const variants: Readonly<Record<string, () => Variant>> = {
     }),
   "a reissue that no other answers": () =>
     rows({ claim: (row, request, now) => Rows.claim({ ...row, reissuedVersion: null }, request, now) }),
+  "a refresh ahead of somebody whose lease runs": () =>
+    rows({
+      claim: (row, request, now) =>
+        Rows.claim(
+          request.purpose._tag === "Ahead" ? { ...row, attemptId: null, journal: null, probeNotBefore: null } : row,
+          request,
+          now
+        )
+    }),
+  "refreshes ahead that take the trials": () => ({
+    storageOf: (_node, storage) => ({
+      ...storage,
+      claimDue: (request) => storage.claimDue({ ...request, circuit: { ...request.circuit, fingerprint: "nobody's" } })
+    })
+  }),
   "a failure written without its condition": () =>
     rows({ fail: (row, request, now) => Rows.fail({ ...row, attemptId: request.attemptId }, request, now) }),
   "a cooldown only in memory": () => ({
