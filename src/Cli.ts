@@ -23,13 +23,11 @@ const serve = Command.make("serve", {}, () => Serve.serve).pipe(
 )
 
 const sweep = Command.make("sweep", {}, () => Sweep.sweep).pipe(
-  Command.withDescription(
-    "Refresh what is due by now, and end: for a scheduler of your own, in place of CAL_TOKENS_REFRESH_AHEAD."
-  )
+  Command.withDescription("Refresh what is due by now, and end: for your own scheduler.")
 )
 
 const capacity = Command.make("capacity", {}, () => Capacity.capacity).pipe(
-  Command.withDescription("Tell how many users one Cal.com client sustains, by the settings.")
+  Command.withDescription("Tell how many users one Cal.com client sustains.")
 )
 
 const command = Command.make("cal-tokens").pipe(

@@ -56,7 +56,7 @@ export interface Settings {
 }
 
 /** What a program without the HTTP service needs. */
-export type ServiceSettings = Pick<Settings, "activeFor" | "cal" | "proxies" | "refreshAhead" | "returnUrls">
+export type ServiceSettings = Pick<Settings, "activeFor" | "cal" | "log" | "proxies" | "refreshAhead" | "returnUrls">
 
 /** Those of the services behind a door, whatever the door is. */
 const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings, ConfigError.ConfigError> =>
@@ -69,7 +69,8 @@ const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings,
     },
     refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
     activeFor: it.CAL_TOKENS_ACTIVE_FOR,
-    returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS)
+    returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS),
+    log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT }
   }))
 
 const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.ConfigError> =>
@@ -87,7 +88,6 @@ const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.C
       atomsMaxAge: it.CAL_TOKENS_ATOMS_MAX_AGE,
       trustedProxies: orNone(it.CAL_TOKENS_TRUSTED_PROXIES),
       publicUrl: Option.getOrUndefined(it.CAL_TOKENS_PUBLIC_URL),
-      log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT },
       webhook: yield* webhookOf(it),
       development: Option.contains(it.NODE_ENV, "development")
     }

@@ -112,9 +112,9 @@ export const layer = ({
 export const layerConfig = Layer.unwrapEffect(
   Effect.flatMap(Environment.loadServices, ({ activeFor, cal, proxies, refreshAhead, returnUrls }) =>
     cal._tag === "Client"
-      ? Effect.map(TokenConfig.TokenConfig, (config) =>
+      ? Effect.succeed(
           wired(cal.database, cal.options, { proxies, returnUrls, refreshAhead }).pipe(
-            Layer.provide(Layer.succeed(TokenConfig.TokenConfig, { ...config, aheadActiveFor: activeFor }))
+            Layer.provide(TokenConfig.layerChanged({ aheadActiveFor: activeFor }))
           )
         )
       : new Environment.StartError({

@@ -132,6 +132,15 @@ export const layer = (options: Partial<Options>): Layer.Layer<never> =>
   Layer.succeed(TokenConfig, { ...defaults, ...options })
 
 /**
+ * The numbers that are in force, with some replaced.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerChanged = (options: Partial<Options>): Layer.Layer<never> =>
+  Layer.unwrapEffect(Effect.map(TokenConfig, (config) => Layer.succeed(TokenConfig, { ...config, ...options })))
+
+/**
  * The defaults with some numbers read from configuration.
  *
  * @since 0.1.0

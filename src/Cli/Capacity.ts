@@ -12,17 +12,19 @@ export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(
   const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
   yield* Console.log(
     [
-      `Cal.com answers ${count(Capacity.callsPerMinute)} token calls of one client a minute. Of those ${count(perMinute)} may be refreshes`,
-      "that nobody waits for; the rest is for people who wait.",
+      `Cal.com answers ${count(Capacity.callsPerMinute)} token calls of one client a minute. ${count(perMinute)} of them may be`,
+      "refreshes that nobody waits for; the rest is for people who wait.",
       "",
       ...Capacity.kinds.map(({ kind, lifetime }) => {
         const { period, users } = Capacity.of(config, lifetime)
-        return `  ${kind.padEnd(14)} ${count(users).padStart(7)} active at once, each refreshed every ${Duration.format(period)} or so`
+        const minutes = Math.round(Duration.toMinutes(period))
+        return `  ${count(users).padStart(7)} ${kind} active at once, each refreshed every ${minutes} min or so`
       }),
       "",
-      `Active is whose token was asked for within ${Duration.format(activeFor)} (CAL_TOKENS_ACTIVE_FOR). Others cost next to nothing, as`,
-      "many as there are. Beyond these figures refreshes come later, and at last people wait for theirs: more clients help",
-      "(CAL_TOKENS_CLIENTS_FILE), or a shorter CAL_TOKENS_ACTIVE_FOR."
+      `Active is whose token was asked for within ${Duration.format(activeFor)} (CAL_TOKENS_ACTIVE_FOR).`,
+      "Of others there may be any number. Beyond these figures refreshes come later,",
+      "and at last people wait for theirs: more clients help (CAL_TOKENS_CLIENTS_FILE),",
+      "or a shorter CAL_TOKENS_ACTIVE_FOR."
     ].join("\n")
   )
 })

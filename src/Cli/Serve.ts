@@ -50,7 +50,7 @@ const startWithin = Duration.seconds(30)
 const references = (settings: Environment.Settings) => {
   const { activeFor, allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
   return Layer.mergeAll(
-    TokenConfig.layer({ aheadActiveFor: activeFor }),
+    TokenConfig.layerChanged({ aheadActiveFor: activeFor }),
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),

@@ -8,7 +8,7 @@ import * as TokenConfig from "../TokenConfig.js"
 import * as Logging from "./Logging.js"
 
 export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
-  const { activeFor, cal, log, proxies } = yield* Environment.load
+  const { activeFor, cal, log, proxies } = yield* Environment.loadServices
   if (cal._tag === "Sandbox") {
     return yield* new Environment.StartError({
       message: "sweep needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo refreshes while it runs"
@@ -17,7 +17,9 @@ export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(fun
   const { failed, refreshed, resumeIn } = yield* RefreshAhead.sweep.pipe(
     Effect.mapError(({ message }) => new Environment.StartError({ message })),
     Effect.provide(Services.layerCal(cal.database, cal.options)),
-    Effect.provide(Layer.merge(Layer.succeed(Proxies, proxies), TokenConfig.layer({ aheadActiveFor: activeFor }))),
+    Effect.provide(
+      Layer.merge(Layer.succeed(Proxies, proxies), TokenConfig.layerChanged({ aheadActiveFor: activeFor }))
+    ),
     Effect.provide(Logging.layer(log))
   )
   yield* Console.log(

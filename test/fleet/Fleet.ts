@@ -39,6 +39,8 @@ export interface Options {
   readonly nodes: number
   /** What the times of `TokenConfig` are divided by, on a machine of the usual speed. */
   readonly speed: number
+  /** Whether processes refresh what is due, by themselves. Default: no, tests say who refreshes. */
+  readonly refreshAhead?: boolean
   /** How many seconds a process waits for the database. Default 2. */
   readonly databaseTimeout?: number
 }
@@ -86,6 +88,7 @@ const make = (options: Options) =>
       ...(options.route.isPooled ? { DATABASE_DIRECT_URL: Redacted.value(database) } : {}),
       DATABASE_STATEMENT_TIMEOUT: `${(options.databaseTimeout ?? 2) * slowness} s`,
       DATABASE_CONNECT_TIMEOUT: `${(options.databaseTimeout ?? 2) * slowness} s`,
+      CAL_TOKENS_REFRESH_AHEAD: options.refreshAhead === true ? "1" : "0",
       CAL_TOKENS_ENCRYPTION_KEYS: encryptionKeys,
       CAL_TOKENS_API_KEYS: `fleet:${key}:manage+read-token+proxy`,
       [speedVariable]: String(options.speed / slowness)

@@ -68,6 +68,14 @@ describe("the help", () => {
   })
 })
 
+it("capacity says in a few lines how many users a client sustains", async () => {
+  const program = run(directory, ["dist/program.mjs", "capacity"], { CAL_TOKENS_ACTIVE_FOR: "2 h" })
+  assert.strictEqual(await program.exit, 0)
+  assert.match(program.stdout(), /^ +17,812 managed users active at once, each refreshed every 48 min or so$/m)
+  assert.match(program.stdout(), /asked for within 2h /)
+  for (const line of program.stdout().split("\n")) assert.isAtMost(line.length, 80, line)
+})
+
 const withDatabase = (url: string) => ({
   ...client,
   CAL_TOKENS_API_KEYS: `ops:${key}`,
@@ -117,6 +125,11 @@ describe("a database", () => {
       await program.until(/"message":"Listening on http:/)
       program.process.kill("SIGTERM")
       assert.strictEqual(await program.exit, 0)
+      // Nobody calls it: it needs no API keys.
+      const variables = { ...withDatabase(server.url), CAL_TOKENS_API_KEYS: "" }
+      const sweep = run(directory, ["dist/program.mjs", "sweep"], variables)
+      assert.strictEqual(await sweep.exit, 0, sweep.stderr())
+      assert.strictEqual(sweep.stdout(), "0 refreshed, 0 not\n")
     } finally {
       program.process.kill("SIGKILL")
       await server.remove()
