@@ -4,6 +4,7 @@
  */
 import { cpus, loadavg } from "node:os"
 import { parseArgs } from "node:util"
+import * as Due from "./Due.js"
 import * as Footprint from "./Footprint.js"
 import * as HttpRows from "./HttpRows.js"
 import * as Joiners from "./Joiners.js"
@@ -12,7 +13,7 @@ import * as Warm from "./Warm.js"
 
 const { values } = parseArgs({ options: { row: { type: "string" }, json: { type: "boolean", default: false } } })
 
-const all = [...Warm.rows, ...Joiners.rows, ...HttpRows.rows, ...Footprint.rows]
+const all = [...Warm.rows, ...Joiners.rows, ...Due.rows, ...HttpRows.rows, ...Footprint.rows]
 const wanted = values.row === undefined ? all : all.filter(({ name }) => name === values.row)
 if (wanted.length === 0) {
   console.error(`No row is called ${values.row}: there are ${all.map(({ name }) => name).join(", ")}`)
