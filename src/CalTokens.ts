@@ -18,6 +18,7 @@ import { type DueRound, make as makeAhead } from "./CalTokens/Ahead.js"
 import * as Plan from "./CalTokens/Plan.js"
 import * as Connecting from "./CalTokens/Connecting.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
+import type { Known } from "./CalTokens/Known.js"
 import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
 import * as Owned from "./Fibers/Owned.js"
@@ -262,7 +263,7 @@ export const makeWith = (
     const { claim, granted } = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
     const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
     yield* Effect.forkScoped(sealed.readAlways)
-    const flights = SingleFlight.make<StoredConnection, EnsureError>({ deadline, owned })
+    const flights = SingleFlight.make<Known, EnsureError>({ deadline, owned })
     const untold = Untold.make()
     const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly, untold })
     const refreshDue = makeAhead({

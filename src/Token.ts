@@ -55,6 +55,14 @@ export const TokenPair = Schema.Struct({
 export type TokenPair = typeof TokenPair.Type
 
 /**
+ * A pair without its refresh token: what whoever serves the access token has to know.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Access = Omit<TokenPair, "refreshToken">
+
+/**
  * A Cal.com platform ("managed") user: its tokens can be reissued with the client secret alone.
  *
  * @since 0.1.0
@@ -151,7 +159,7 @@ export type Freshness = "fresh" | "expiringSoon" | "due" | "expired"
  * @since 0.1.0
  * @category getters
  */
-export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
+export const lifetimeMillis = (pair: Access): Option.Option<number> =>
   pair.issuedAt !== undefined && pair.issuedAt < pair.accessTokenExpiresAt
     ? Option.some(pair.accessTokenExpiresAt - pair.issuedAt)
     : Option.none()
@@ -164,7 +172,7 @@ export const lifetimeMillis = (pair: TokenPair): Option.Option<number> =>
  * @since 0.1.0
  * @category getters
  */
-export const freshness = (pair: TokenPair, now: number, windows: Windows): Freshness => {
+export const freshness = (pair: Access, now: number, windows: Windows): Freshness => {
   const left = pair.accessTokenExpiresAt - now
   if (!(left > 0)) return "expired"
   if (left <= margin(pair, windows.due, windows.dueFraction)) return "due"
@@ -173,7 +181,7 @@ export const freshness = (pair: TokenPair, now: number, windows: Windows): Fresh
 }
 
 /** How long before its expiry a window of a token begins, in milliseconds. */
-const margin = (pair: TokenPair, window: Duration.Duration, fraction: number): number =>
+const margin = (pair: Access, window: Duration.Duration, fraction: number): number =>
   Option.match(lifetimeMillis(pair), {
     onNone: () => Duration.toMillis(window),
     onSome: (millis) => Math.min(Duration.toMillis(window), millis * fraction)
@@ -185,7 +193,7 @@ const margin = (pair: TokenPair, window: Duration.Duration, fraction: number): n
  * @since 0.1.0
  * @category getters
  */
-export const freshUntil = (pair: TokenPair, windows: Windows): number =>
+export const freshUntil = (pair: Access, windows: Windows): number =>
   // In whole milliseconds, so that no rounding moves it.
   pair.accessTokenExpiresAt -
   Math.floor(
@@ -198,7 +206,7 @@ export const freshUntil = (pair: TokenPair, windows: Windows): number =>
  * @since 0.1.0
  * @category predicates
  */
-export const isExpired = (pair: TokenPair, now: number): boolean => !(pair.accessTokenExpiresAt > now)
+export const isExpired = (pair: Access, now: number): boolean => !(pair.accessTokenExpiresAt > now)
 
 /**
  * Whether the access token is expired or inside the `soon` window at `now`.
@@ -206,7 +214,7 @@ export const isExpired = (pair: TokenPair, now: number): boolean => !(pair.acces
  * @since 0.1.0
  * @category predicates
  */
-export const isExpiringSoon = (pair: TokenPair, now: number, windows: Windows): boolean =>
+export const isExpiringSoon = (pair: Access, now: number, windows: Windows): boolean =>
   freshness(pair, now, windows) !== "fresh"
 
 /**
@@ -251,7 +259,7 @@ export const unverifiedClaims = (token: Redacted.Redacted): UnverifiedClaims => 
  * @since 0.1.0
  * @category predicates
  */
-export const isYoung = (pair: TokenPair, now: number, youngToken: Duration.Duration): boolean =>
+export const isYoung = (pair: Access, now: number, youngToken: Duration.Duration): boolean =>
   pair.issuedAt !== undefined && now - pair.issuedAt < Duration.toMillis(youngToken)
 
 /**
@@ -270,5 +278,5 @@ export const isSamePair = (one: TokenPair, other: TokenPair): boolean =>
  * @since 0.1.0
  * @category predicates
  */
-export const isSameAccessToken = (one: TokenPair, other: TokenPair): boolean =>
+export const isSameAccessToken = (one: Access, other: Access): boolean =>
   hash(one.accessToken) === hash(other.accessToken)

@@ -9,11 +9,12 @@ import type { SingleFlight } from "../Fibers/SingleFlight.js"
 import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import type { EnsureError, StorageUnavailable } from "../TokenError.js"
-import { AttemptFailure, type DueClaim, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { AttemptFailure, type DueClaim, type TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Granted, Progress, Request } from "./Claim.js"
 import type { Commits } from "./Commit.js"
 import type { Flight } from "./Flight.js"
+import type { Known } from "./Known.js"
 import type { Memory } from "./Memory.js"
 import type { Untold } from "./Untold.js"
 
@@ -60,7 +61,7 @@ export const make = (deps: {
   readonly memory: Memory
   readonly commits: Commits
   readonly granted: Granted
-  readonly flights: SingleFlight<StoredConnection, EnsureError>
+  readonly flights: SingleFlight<Known, EnsureError>
   readonly fly: Flight
   readonly untold: Untold
 }): ((limit: number) => Effect.Effect<DueRound, StorageUnavailable>) => {

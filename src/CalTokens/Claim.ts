@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { CalClient } from "../CalClient.js"
-import { isExpired, isSamePair, isYoung } from "../Token.js"
+import { isExpired, isYoung } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
   type AttemptError,
@@ -11,11 +11,12 @@ import {
   RefreshCoolingDown,
   TokensNotFound
 } from "../TokenError.js"
-import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { AttemptFailure, ClaimResult, Purpose, type TokenStorage } from "../TokenStorage.js"
 import type { Attempt } from "./Attempt.js"
 import { type Circuit, errorOf } from "./Circuit.js"
 import type { Cooldown, Cooldowns } from "./Cooldowns.js"
 import { type Claimed, type Landed, type LookAgain, lookAgain, reauthorizationRequired } from "./Ending.js"
+import { isSamePair, type Known } from "./Known.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Sealed } from "./Sealed.js"
 
@@ -33,7 +34,7 @@ export interface Request<E = never> {
 
 /** What a flight has learned so far. */
 export interface Progress {
-  row: StoredConnection
+  row: Known
   purpose: Request["purpose"]
   /** Only a pair with a higher version is news. */
   knownVersion: number
@@ -77,7 +78,7 @@ export const make = (deps: {
   const { circuit, client, config, cooldowns, memory, sealed, storage } = deps
 
   /** For how long the row's access token has been expired, if it is. */
-  const expiredFor = (row: StoredConnection) =>
+  const expiredFor = (row: Known) =>
     Effect.map(client.now, (now) =>
       isExpired(row.pair, now) ? Option.some(Duration.millis(now - row.pair.accessTokenExpiresAt)) : Option.none()
     )
@@ -127,12 +128,7 @@ export const make = (deps: {
     })
 
   /** Spares the storage the next questions about this pair. */
-  const mirror = (
-    row: StoredConnection,
-    left: Duration.Duration,
-    lastError: string | undefined,
-    told?: Cooldown["told"]
-  ) =>
+  const mirror = (row: Known, left: Duration.Duration, lastError: string | undefined, told?: Cooldown["told"]) =>
     Effect.gen(function* () {
       const since = yield* Clock.currentTimeMillis
       const until = since + Duration.toMillis(left)

@@ -16,13 +16,14 @@ import {
   type TokenStorage
 } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
+import type { Known } from "./Known.js"
 import type { Memory } from "./Memory.js"
 import * as Schedule from "./Schedule.js"
 import type { Notices } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
 
 /** The row to serve; `None` when there is none of this account any more. */
-type Served = Option.Option<StoredConnection>
+type Served = Option.Option<Known>
 
 export interface CommitInput {
   /** The row as it was when the call was made. */

@@ -10,9 +10,10 @@ import type { UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalClientMisconfigured, CalUnavailable, type ConnectError } from "../TokenError.js"
 import type * as TokenInput from "../TokenInput.js"
-import { AttemptFailure, ClaimResult, Purpose, type StoredConnection, type TokenStorage } from "../TokenStorage.js"
+import { AttemptFailure, ClaimResult, Purpose, type TokenStorage } from "../TokenStorage.js"
 import type { NewConnection } from "./Account.js"
 import type { Circuit } from "./Circuit.js"
+import type { Known } from "./Known.js"
 import type { Notices, Watch } from "./Notices.js"
 import type { Owned } from "../Fibers/Owned.js"
 
@@ -46,13 +47,10 @@ export const run = <E>(
     readonly owned: Owned
     readonly notices: Notices
     /** Stores the user's connection and tells of it. */
-    readonly connect: (
-      connection: NewConnection,
-      pair: TokenInput.PairInput
-    ) => Effect.Effect<StoredConnection, ConnectError>
+    readonly connect: (connection: NewConnection, pair: TokenInput.PairInput) => Effect.Effect<Known, ConnectError>
   },
   { obtain, since, userUlid }: Request<E>
-): Effect.Effect<StoredConnection, ConnectError | CalUnavailable | E> => {
+): Effect.Effect<Known, ConnectError | CalUnavailable | E> => {
   const { circuit, config, notices, owned, storage } = deps
 
   const release = (lease: Lease) =>

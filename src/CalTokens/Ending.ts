@@ -22,6 +22,7 @@ import {
   type TokenStorage
 } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
+import type { Known } from "./Known.js"
 import type { Memory } from "./Memory.js"
 import * as Sealed from "./Sealed.js"
 import { type Ending, Ending as Endings, openProbe, Outcome, type State } from "./Plan.js"
@@ -46,7 +47,7 @@ export const lookAgain: LookAgain = { _tag: "LookAgain" }
 /** There is a row to serve: with our pair, or with a newer one. */
 export interface Landed {
   readonly _tag: "Landed"
-  readonly row: StoredConnection
+  readonly row: Known
 }
 
 /**
@@ -65,7 +66,7 @@ export const backoff = (
 }
 
 /** A user's terminal state as an error; `undefined` while there is none. */
-export const reauthorizationRequired = (row: StoredConnection): ReauthorizationRequired | undefined =>
+export const reauthorizationRequired = (row: Known): ReauthorizationRequired | undefined =>
   row.status._tag === "Active"
     ? undefined
     : new ReauthorizationRequired({ userUlid: row.userUlid, cause: row.status.cause, since: row.status.since })

@@ -8,18 +8,16 @@ import * as Metrics from "../Metrics.js"
 import { isExpired } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type EnsureError, type TokenError } from "../TokenError.js"
-import type { StoredConnection } from "../TokenStorage.js"
 import type { CalClient } from "../CalClient.js"
 import type { Circuit } from "./Circuit.js"
 import type { Claim, Progress, Request, Turn } from "./Claim.js"
 import type { Commits } from "./Commit.js"
 import { lookAgain } from "./Ending.js"
+import type { Known } from "./Known.js"
 import type { Notices, Watch } from "./Notices.js"
 
 /** It begins nothing after `callerWait`, and its last attempt takes `attemptTimeout` at most. */
-export type Flight = <E extends TokenError = never>(
-  request: Request<E>
-) => Effect.Effect<StoredConnection, EnsureError | E>
+export type Flight = <E extends TokenError = never>(request: Request<E>) => Effect.Effect<Known, EnsureError | E>
 
 export const make = (deps: {
   readonly config: Pick<Options, "callerWait">

@@ -8,11 +8,11 @@ import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import { isSameAccessToken, type UserUlid } from "../Token.js"
 import type { Notice, StoredConnection } from "../TokenStorage.js"
-import { toConnection } from "../TokenStorage/Rows.js"
+import { type Known, withoutRefreshToken } from "./Known.js"
 import * as ValidToken from "./ValidToken.js"
 
 export interface Entry {
-  readonly row: StoredConnection
+  readonly row: Known
   /** When the row was read or written, by our clock, in milliseconds; long ago once a newer one was heard of. */
   readonly readAt: number
   /** The same, whatever was heard since. */
@@ -39,12 +39,12 @@ export interface Memory {
   /** Whether the entry may be used without asking the storage. */
   readonly isRecent: (entry: Entry) => Effect.Effect<boolean>
   /** The row as the storage itself told it not long ago, whatever is held. */
-  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredConnection>>
+  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<Option.Option<Known>>
   /**
    * Remembers a row unless a newer one is known. `askedAt`: when the storage was asked for it, by our clock, in
    * milliseconds; whatever was known before that is out of date, also if the storage has gone back (a restored backup).
    */
-  readonly put: (row: StoredConnection, askedAt?: number) => Effect.Effect<Entry>
+  readonly put: (row: Known, askedAt?: number) => Effect.Effect<Entry>
   /** Remembers a row that was handed in: a pair that is held from before is not served any more. */
   readonly adopt: (row: StoredConnection) => Effect.Effect<Entry>
   /** The storage cannot be asked: what is known counts as recent for a while. */
@@ -103,11 +103,11 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
     return entry
   }
 
-  const warmOf = (row: StoredConnection) => ValidToken.warm(row, config.windows, warm.get(row.userUlid))
+  const warmOf = (row: Known) => ValidToken.warm(row, config.windows, warm.get(row.userUlid))
 
-  const put = (found: StoredConnection, askedAt = -Infinity): Effect.Effect<Entry> =>
+  const put = (found: Known, askedAt = -Infinity): Effect.Effect<Entry> =>
     at((now) => {
-      const row = toConnection(found)
+      const row = withoutRefreshToken(found)
       const known = rows.get(row.userUlid)
       if (known !== undefined && numberOf(known.row) > numberOf(row) && known.learnedAt >= askedAt) return known
       const refused = isRefused(known, row)
@@ -189,10 +189,10 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
 }
 
 /** A row's access token can outlive its refresh token: where an answer of Cal.com's holds no other one. */
-const isRefused = (known: Entry | undefined, { pair }: StoredConnection): boolean =>
+const isRefused = (known: Entry | undefined, { pair }: Known): boolean =>
   known !== undefined && known.refused && isSameAccessToken(known.row.pair, pair)
 
 const unheard = { heard: -Infinity, assumed: false } as const
 
 /** What orders a user's rows: whatever readers see of one was written under a number of its own. */
-const numberOf = ({ sessionsAfter, version }: StoredConnection) => Math.max(version, sessionsAfter)
+const numberOf = ({ sessionsAfter, version }: Known) => Math.max(version, sessionsAfter)

@@ -2,8 +2,9 @@
 import { Clock, Effect, Option } from "effect"
 import { isExpired, type UserUlid } from "../Token.js"
 import { type StorageUnavailable, TokensNotFound, type TokenUnreadable } from "../TokenError.js"
-import type { StoredConnection, TokenStorage } from "../TokenStorage.js"
+import type { TokenStorage } from "../TokenStorage.js"
 import * as SingleFlight from "../Fibers/SingleFlight.js"
+import type { Known } from "./Known.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
@@ -18,9 +19,9 @@ export interface Reader {
   /** The same by a read that begins now: not by one that is under way, which may have seen what is over. */
   readonly anew: (userUlid: UserUlid) => Effect.Effect<Entry, ReadError>
   /** The row as the storage has, or had within `memoryMaxAge`. If it cannot be asked, nothing serves on. */
-  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<StoredConnection, ReadError>
+  readonly confirmed: (userUlid: UserUlid) => Effect.Effect<Known, ReadError>
   /** The same by a read that begins now. */
-  readonly confirmedAnew: (userUlid: UserUlid) => Effect.Effect<StoredConnection, ReadError>
+  readonly confirmedAnew: (userUlid: UserUlid) => Effect.Effect<Known, ReadError>
   /** Waits for a read that is under way, so that what it finds is not newer than what comes next. */
   readonly settle: (userUlid: UserUlid) => Effect.Effect<void>
 }
@@ -35,7 +36,7 @@ export const make = (deps: {
 }): Reader => {
   const { memory, storage } = deps
   /** What was found, and what serves after it. */
-  const reads = SingleFlight.make<{ readonly row: StoredConnection; readonly entry: Entry }, ReadError>(deps)
+  const reads = SingleFlight.make<{ readonly row: Known; readonly entry: Entry }, ReadError>(deps)
 
   const read = (userUlid: UserUlid) =>
     Effect.gen(function* () {

@@ -5,8 +5,8 @@ import { tokenExpiredStatus } from "../CalHttp/Refusal.js"
 import { hash, isYoung, type UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import type { EnsureError } from "../TokenError.js"
-import type { StoredConnection } from "../TokenStorage.js"
 import { reauthorizationRequired } from "./Ending.js"
+import type { Known } from "./Known.js"
 import type { Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 import * as Serving from "./Serving.js"
@@ -31,7 +31,7 @@ export type Advice = Data.TaggedEnum<{
 }>
 export const Advice = Data.taggedEnum<Advice>()
 
-const isToken = ({ pair }: StoredConnection, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
+const isToken = ({ pair }: Known, { accessToken }: Refusal) => hash(pair.accessToken) === hash(accessToken)
 
 const retry = (token: ValidToken, delay = Duration.zero) => Advice.Retry({ token, delay })
 

@@ -8,17 +8,10 @@ import { Chunk, Duration, Effect, Option, Schedule, Stream } from "effect"
 import { readAgain, type Unread } from "../CalClient.js"
 import type { Owned } from "../Fibers/Owned.js"
 import { hash, type UserUlid } from "../Token.js"
-import type {
-  Drift,
-  NewSealedAnswer,
-  SealedAnswer,
-  SealRequest,
-  StoredConnection,
-  StoredRow,
-  TokenStorage
-} from "../TokenStorage.js"
+import type { Drift, NewSealedAnswer, SealedAnswer, SealRequest, StoredRow, TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
+import type { Known } from "./Known.js"
 import type { State } from "./Plan.js"
 
 /** An answer that nobody understands: what is kept of it, and what it says about all users of the client. */
@@ -49,10 +42,7 @@ export interface Sealed {
   /** Keeps an answer that came when its attempt was over, or that no statement could take yet: offers it until one does. */
   readonly offer: (userUlid: UserUlid, kept: Kept) => Effect.Effect<void>
   /** Reads answers again. A pair that is found is stored as one that came late, and the row is answered. */
-  readonly read: (
-    row: StoredRow,
-    answers: ReadonlyArray<SealedAnswer>
-  ) => Effect.Effect<Option.Option<StoredConnection>>
+  readonly read: (row: StoredRow, answers: ReadonlyArray<SealedAnswer>) => Effect.Effect<Option.Option<Known>>
   /**
    * Reads all that are stored: what a newer program does first, and again when it may be needed. Older ones may run beside
    * it, whose users' next tokens are in answers that came since. Never ends.
@@ -88,7 +78,7 @@ export const make = (deps: {
         known: [sealed.spentHash, ...row.fallbacks.map((pair) => hash(pair.refreshToken))],
         ...(hash(refreshToken) === sealed.spentHash ? { sent: refreshToken } : {})
       })
-      if (Option.isNone(grant)) return Option.none<StoredConnection>()
+      if (Option.isNone(grant)) return Option.none<Known>()
       yield* Effect.logInfo("An answer that could not be read before holds a pair").pipe(
         Effect.annotateLogs({ userUlid: row.userUlid })
       )
@@ -113,7 +103,7 @@ export const make = (deps: {
     })
 
   const read: Sealed["read"] = (row, answers) =>
-    Effect.reduce(answers, Option.none<StoredConnection>(), (found, sealed) =>
+    Effect.reduce(answers, Option.none<Known>(), (found, sealed) =>
       Effect.map(readOne(row, sealed), (next) => Option.orElse(next, () => found))
     )
 

@@ -1,6 +1,6 @@
 /** How a user's entry becomes a token for a caller: served, refreshed behind the caller's back, or waited for. */
 import { Clock, Duration, Effect, Exit, Option } from "effect"
-import { freshness, isExpired, isSameAccessToken, isSamePair, type UserUlid } from "../Token.js"
+import { freshness, isExpired, isSameAccessToken, type UserUlid } from "../Token.js"
 import type { CalClient } from "../CalClient.js"
 import type { Wait } from "../Fibers/Deadline.js"
 import type { SingleFlight } from "../Fibers/SingleFlight.js"
@@ -13,12 +13,12 @@ import {
   type TokenError,
   RefreshCoolingDown
 } from "../TokenError.js"
-import type { StoredConnection } from "../TokenStorage.js"
 import type { Commits } from "./Commit.js"
 import * as Cooldowns from "./Cooldowns.js"
 import { reauthorizationRequired } from "./Ending.js"
 import type { Request } from "./Claim.js"
 import type { Flight } from "./Flight.js"
+import { isSamePair, type Known } from "./Known.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Reader } from "./Reader.js"
 import type { Untold } from "./Untold.js"
@@ -40,7 +40,7 @@ export const make = (deps: {
   readonly cooldowns: Cooldowns.Cooldowns
   readonly commits: Commits
   readonly reader: Reader
-  readonly flights: SingleFlight<StoredConnection, EnsureError>
+  readonly flights: SingleFlight<Known, EnsureError>
   /** Refreshes, by whichever process. */
   readonly fly: Flight
   readonly untold: Untold

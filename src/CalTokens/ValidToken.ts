@@ -1,7 +1,7 @@
 /** What a caller is answered: made when a row is remembered, so that whoever asks while it is fresh costs a look. */
 import { type Duration, Exit, type Redacted } from "effect"
 import { freshUntil, type Windows } from "../Token.js"
-import type { StoredConnection } from "../TokenStorage.js"
+import type { Known } from "./Known.js"
 
 /**
  * An access token that Cal.com accepts, as far as anybody can know.
@@ -21,7 +21,7 @@ export interface ValidToken {
   readonly retryAfter?: Duration.Duration | undefined
 }
 
-export const valid = (row: StoredConnection, refreshed: boolean): ValidToken => ({
+export const valid = (row: Known, refreshed: boolean): ValidToken => ({
   accessToken: row.pair.accessToken,
   expiresAt: row.pair.accessTokenExpiresAt,
   version: row.version,
@@ -44,7 +44,7 @@ export interface Warm {
 }
 
 /** `known`: of the row before, whose notes go on. */
-export const warm = (row: StoredConnection, windows: Windows, known?: Warm): Warm => {
+export const warm = (row: Known, windows: Windows, known?: Warm): Warm => {
   const token = valid(row, false)
   return {
     token,

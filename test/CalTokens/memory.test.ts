@@ -1,11 +1,12 @@
 /** Memory is bounded: users that were seen once leave nothing that stays, and as few entries as are allowed. */
 import { assert, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Layer, Option, TestClock } from "effect"
+import { Clock, Duration, Effect, Layer, Option, Redacted, TestClock } from "effect"
 import * as Cooldowns from "../../src/CalTokens/Cooldowns.js"
+import * as Known from "../../src/CalTokens/Known.js"
 import * as Memory from "../../src/CalTokens/Memory.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox, layer as layerSandbox } from "../../src/Sandbox.js"
-import type { UserUlid } from "../../src/Token.js"
+import * as Token from "../../src/Token.js"
 import { defaults } from "../../src/TokenConfig.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import * as StorageMemory from "../../src/TokenStorage/Memory.js"
@@ -17,7 +18,7 @@ const { scenario, user, users } = World
 it.effect("a cooldown that is over is not remembered for ever", () =>
   Effect.gen(function* () {
     const cooldowns = Cooldowns.make()
-    const cool = (userUlid: UserUlid) =>
+    const cool = (userUlid: Token.UserUlid) =>
       Effect.flatMap(Clock.currentTimeMillis, (since) =>
         cooldowns.set(userUlid, { since, until: since + 1000, version: 1, expired: true, lastError: undefined })
       )
@@ -41,7 +42,7 @@ it.effect("memory holds `memoryMaxEntries`, and every pair that is not stored", 
   })
 )
 
-it.effect("memory keeps of a row what it serves: neither pairs that may be spent instead nor names of old tokens", () =>
+it.effect("memory keeps of a row what it serves: nothing that may be spent, nor names of old tokens", () =>
   Effect.gen(function* () {
     const memory = Memory.make(defaults)
     const row = yield* World.run(Effect.zipRight(World.connectManaged(), World.stored()))
@@ -49,7 +50,30 @@ it.effect("memory keeps of a row what it serves: neither pairs that may be spent
     const kept = Option.getOrThrow(memory.get(row.userUlid)).row
     assert.notProperty(kept, "fallbacks")
     assert.notProperty(kept, "lookups")
-    assert.strictEqual(kept.pair, row.pair)
+    const { refreshToken, ...access } = row.pair
+    assert.deepStrictEqual(kept.pair, { ...access, refreshTokenHash: Token.hash(refreshToken) })
+    // Again, as after a look that brought nothing new.
+    yield* memory.put(kept)
+    assert.deepStrictEqual(Option.getOrThrow(memory.get(row.userUlid)).row, kept)
+  })
+)
+
+it.effect("memory keeps everything of a pair that is not stored, and tells it from others like any", () =>
+  Effect.gen(function* () {
+    const memory = Memory.make(defaults)
+    const row = yield* World.run(Effect.zipRight(World.connectManaged(), World.stored()))
+    const next = { ...row, pair: { ...row.pair, refreshToken: Redacted.make("next") } }
+    const stored = (yield* memory.put(row)).row
+    const held = (yield* memory.hold(next)).row
+    assert.strictEqual(held, next)
+    assert.isTrue(Known.isSamePair(stored.pair, row.pair))
+    // As with OAuth2, whose access tokens of one second are equal.
+    assert.isFalse(Known.isSamePair(stored.pair, held.pair))
+    assert.isFalse(Known.isSamePair(stored.pair, { ...stored.pair, accessToken: Redacted.make("other") }))
+    yield* memory.release(next)
+    assert.strictEqual(Option.getOrThrow(memory.get(row.userUlid)).row, stored)
+    const landed = (yield* memory.put({ ...next, version: row.version + 1 })).row
+    assert.isTrue(Known.isSamePair(landed.pair, held.pair))
   })
 )
 
