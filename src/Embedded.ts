@@ -11,6 +11,7 @@ import { Reactivity } from "@effect/experimental"
 import { SqlClient, type SqlConnection, SqlError } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { type ConfigError, Effect, Layer, Redacted, Schema, type Scope, Stream } from "effect"
+import * as Files from "./Embedded/Files.js"
 import * as Lock from "./Embedded/Lock.js"
 import * as Private from "./Embedded/Private.js"
 import * as KeyRing from "./KeyRing.js"
@@ -63,6 +64,7 @@ export const make = (
       try: () => import("@electric-sql/pglite"),
       catch: () => failure("the package @electric-sql/pglite is missing; install it with `npm i @electric-sql/pglite`")
     })
+    const startParams = [...pglite.PGlite.defaultStartParams, ...settings.flatMap((setting) => ["-c", setting])]
     if ("directory" in options) {
       yield* Effect.mapError(Private.directory(directory), failure)
       yield* Effect.mapError(Lock.acquire(directory), (error) =>
@@ -77,14 +79,19 @@ export const make = (
         Private.directory(files, () => true),
         failure
       )
+      const here = (options: Files.Options) =>
+        Effect.tryPromise({
+          try: async () => (await pglite.PGlite.create(options)).close(),
+          catch: firstLine
+        })
+      yield* Effect.mapError(Files.make(files, startParams, here), failure)
     }
     const db = yield* Effect.acquireRelease(
       Effect.tryPromise({
         try: () =>
           pglite.PGlite.create({
             dataDir: "directory" in options ? files : "memory://",
-            // It would be told every 10 s, and for ever after a crash, how far the start is.
-            startParams: [...pglite.PGlite.defaultStartParams, "-c", "log_startup_progress_interval=0"],
+            startParams,
             // As the network driver gives it: a 64-bit number does not fit into a JavaScript one.
             parsers: { [pglite.types.INT8]: (text: string) => text }
           }),
@@ -152,6 +159,13 @@ const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedErr
     const text = yield* Effect.mapError(Private.read(path), failure)
     return Redacted.make(text.trim())
   })
+
+const settings = [
+  // It would be told every 10 s, and for ever after a crash, how far the start is.
+  "log_startup_progress_interval=0",
+  // The usual 128 MB are taken from the process at once, for a database that is a fraction of it.
+  "shared_buffers=16MB"
+]
 
 /**
  * PostgreSQL has itself woken 10 s after a write, for its statistics, and PGlite takes the global function for that while

@@ -173,6 +173,36 @@ const deferred = <A>() => {
   return { promise, resolve }
 }
 
+/** The most that a process had in memory so far, in MB; 0 where the system does not tell. */
+const peakOf = ({ pid }: Program["process"]): number => {
+  const status = process.platform === "linux" ? Fs.readFileSync(`/proc/${pid}/status`, "utf8") : ""
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) / 1024
+}
+
+describe("the demo", () => {
+  it("starts for the first time without what making a database takes, also after a start that was killed at it", async () => {
+    const data = Path.join(directory, "demo")
+    const killed = serve({ CAL_TOKENS_DATA_DIR: data })
+    const files = Path.join(data, "sandbox", "postgres")
+    const isBegun = () =>
+      Fs.readdirSync(data, { encoding: "utf8", recursive: true }).some((path) => /postgres\.\w+.files.base$/.test(path))
+    await vi.waitUntil(() => Fs.existsSync(files) && isBegun(), { timeout: 60_000 })
+    killed.process.kill("SIGKILL")
+    await killed.exit
+    assert.deepStrictEqual(Fs.readdirSync(files), [])
+    const program = serve({ CAL_TOKENS_DATA_DIR: data })
+    try {
+      await program.until(/Stop with Ctrl-C/)
+      assert.isBelow(peakOf(program.process), 350)
+      program.process.kill("SIGTERM")
+      assert.strictEqual(await program.exit, 0)
+      assert.strictEqual(program.stderr(), "")
+    } finally {
+      program.process.kill("SIGKILL")
+    }
+  })
+})
+
 describe("the service", () => {
   it("tells where it listens and what others could read on the way, and keeps the inspector closed", async () => {
     const program = serve({
