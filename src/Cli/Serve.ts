@@ -26,6 +26,7 @@ import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Logging from "./Logging.js"
 import * as Misspelt from "./Misspelt.js"
+import * as Wasm from "./Wasm.js"
 
 export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
   const misspelt = Misspelt.warnings(Object.keys(process.env))
@@ -34,6 +35,7 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
     Effect.forEach(misspelt, (line) => Console.error(`cal-tokens: ${line}`))
   )
   yield* tryPort(settings)
+  if (settings.cal.database._tag === "Embedded") yield* Wasm.compileOnce
   return yield* Layer.launch(
     application(settings).pipe(
       Layer.provide(references(settings)),
