@@ -24,6 +24,7 @@ import * as TokenConfig from "../TokenConfig.js"
 import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
+import * as Heap from "./Heap.js"
 import * as Logging from "./Logging.js"
 import * as Misspelt from "./Misspelt.js"
 import * as Wasm from "./Wasm.js"
@@ -35,6 +36,7 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
     Effect.forEach(misspelt, (line) => Console.error(`cal-tokens: ${line}`))
   )
   yield* tryPort(settings)
+  yield* Heap.staySmall
   if (settings.cal.database._tag === "Embedded") yield* Wasm.compileOnce
   return yield* Layer.launch(
     application(settings).pipe(
