@@ -142,11 +142,10 @@ export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> 
   return {
     holder,
     authorize: (authorization, scope) =>
-      Effect.gen(function* () {
+      Effect.suspend((): Effect.Effect<KeyHolder, Unauthorized | Forbidden> => {
         const caller = holder(authorization)
-        if (Option.isNone(caller)) return yield* new Unauthorized()
-        if (!caller.value.scopes.has(scope)) return yield* new Forbidden({ scope })
-        return caller.value
+        if (Option.isNone(caller)) return new Unauthorized()
+        return caller.value.scopes.has(scope) ? Effect.succeed(caller.value) : new Forbidden({ scope })
       })
   }
 }

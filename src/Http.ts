@@ -7,7 +7,6 @@
 import {
   type HttpApi,
   HttpApiBuilder,
-  type HttpApp,
   HttpMiddleware,
   HttpRouter,
   HttpServer,
@@ -28,9 +27,9 @@ import * as Origins from "./Http/Origins.js"
 import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
-import * as RequestId from "./Http/RequestId.js"
 import * as Root from "./Http/Root.js"
 import * as RouteTable from "./Http/RouteTable.js"
+import * as Tokens from "./Http/Tokens.js"
 import * as Yours from "./Http/Yours.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as Sessions from "./Sessions.js"
@@ -47,15 +46,18 @@ const placeOf = (routes: RouteTable.RouteTable, prefix: string, isAlone: boolean
     ? Option.liftPredicate<string>((url) => isAlone || url.startsWith(area) || routes.has(url))
     : Root.below(prefix)
 
-/** What holds for every request of ours that is answered, and for its span. */
-const named = <R>(app: HttpApp.Default<never, R>) => RequestId.named(Edge.traced(app))
-
 const serve = (prefix: string) =>
   Effect.gen(function* () {
-    const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, RouteTable.router)
+    const app = yield* HttpApiBuilder.httpApp.pipe(
+      HttpRouter.withRouterConfig(RouteTable.router),
+      Effect.updateService(HttpApiBuilder.Router, (service) => ({
+        ...service,
+        router: Effect.map(service.router, HttpRouter.transform(Edge.routed))
+      }))
+    )
     const routes = RouteTable.make(yield* HttpApiBuilder.Router.router)
     const yours = yield* Yours.Yours
-    const isAnswered = yield* Alone.isAnswered
+    const answered = yield* Alone.answered
     const place = placeOf(routes, prefix, Option.isNone(yours))
     if (Option.isSome(yours)) {
       const hidden = Yours.hidden(yours.value.routes, (path) => Option.isSome(place(path)))
@@ -65,21 +67,22 @@ const serve = (prefix: string) =>
         )
       }
     }
-    const ours = named(yield* Origins.cors(Edge.guard(app, routes)))
-    const nowhere = named(Edge.guard(Effect.map(Edge.noEndpoint, Edge.respond), RouteTable.none))
+    const ours = Edge.around(yield* Origins.cors(Edge.guard((yield* Tokens.shortcut)(app), routes)))
+    const nowhere = Edge.around(Edge.guard(Effect.map(Edge.noEndpoint, Edge.respond), RouteTable.none))
     const elsewhere = Option.match(yours, { onNone: () => nowhere, onSome: ({ app }) => app })
 
     const isTracedElsewhere = yield* FiberRef.get(HttpMiddleware.currentTracerDisabledWhen)
     const isOurs = ({ url }: HttpServerRequest.HttpServerRequest) => Option.isNone(yours) || Option.isSome(place(url))
     return Layer.scopedDiscard(
       HttpServer.serveEffect(
-        Effect.gen(function* () {
-          const request = yield* HttpServerRequest.HttpServerRequest
-          if (yield* isAnswered(request)) return HttpServerResponse.empty()
+        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+          const word = answered(request)
+          if (word !== undefined) return Effect.as(word, HttpServerResponse.empty())
           const url = place(request.url)
-          return Option.isNone(url)
-            ? yield* elsewhere
-            : yield* Effect.provideService(ours, HttpServerRequest.HttpServerRequest, Root.at(request, url.value))
+          if (Option.isNone(url)) return elsewhere
+          return url.value === request.url
+            ? ours
+            : Effect.provideService(ours, HttpServerRequest.HttpServerRequest, Root.at(request, url.value))
         })
       )
     ).pipe(

@@ -2,21 +2,55 @@
  * What this package counts, in Effect's metrics: whoever exports those gets these, and `GET /metrics` shows them. Labels
  * have few values, all of them words of this package: no user, token, path or text of anybody's.
  */
-import { Cause, Clock, Effect, Exit, Metric, MetricBoundaries, Option } from "effect"
+import {
+  Cause,
+  Effect,
+  Exit,
+  FiberRef,
+  Metric,
+  MetricBoundaries,
+  MetricKey,
+  type MetricKeyType,
+  MetricLabel,
+  Option
+} from "effect"
 
-const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
+type Labels = Readonly<Record<string, string>>
 
-const histogram = (name: string, description: string, seconds: ReadonlyArray<number>) =>
-  Metric.histogram(name, MetricBoundaries.fromIterable(seconds), description)
+/** A metric for each set of labels. Effect looks one up in its registry by all it has: that is done once for each. */
+const labelled = <Type extends MetricKeyType.MetricKeyType.Untyped>(key: MetricKey.MetricKey<Type>) => {
+  const make = (labels: Labels) =>
+    Metric.fromMetricKey(
+      MetricKey.taggedWithLabels(
+        key,
+        Object.entries(labels).map(([name, value]) => MetricLabel.make(name, value))
+      )
+    )
+  const known = new Map<string, ReturnType<typeof make>>()
+  return (labels: Labels) => {
+    const values = Object.values(labels).join("\n")
+    const metric = known.get(values) ?? make(labels)
+    known.set(values, metric)
+    return metric
+  }
+}
+
+const counter = (name: string, description: string) =>
+  labelled(MetricKey.counter(name, { description, incremental: true }))
+
+const histogramKey = (name: string, description: string, seconds: ReadonlyArray<number>) =>
+  MetricKey.histogram(name, MetricBoundaries.fromIterable(seconds), description)
 
 const refreshes = counter(
   "cal_tokens_refreshes_total",
   "Refreshes of a user's pair by their outcome; callers that share one count once."
 )
-const refreshDuration = histogram(
-  "cal_tokens_refresh_duration_seconds",
-  "From the beginning of a refresh to its end, waiting for other processes included.",
-  [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60]
+const refreshDuration = Metric.fromMetricKey(
+  histogramKey(
+    "cal_tokens_refresh_duration_seconds",
+    "From the beginning of a refresh to its end, waiting for other processes included.",
+    [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60]
+  )
 )
 const calCalls = counter(
   "cal_tokens_cal_calls_total",
@@ -35,20 +69,15 @@ const delay = Metric.gauge("cal_tokens_ahead_delay_seconds", {
     "How long after its time the latest refresh was begun that nobody waits for: it grows while Cal.com's limit is used up."
 })
 const requests = counter("http_server_requests_total", "Requests by method, route and status.")
-const requestDuration = histogram(
-  "http_server_request_duration_seconds",
-  "From a request to the head of its answer, by method and route.",
-  [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+const requestDuration = labelled(
+  histogramKey(
+    "http_server_request_duration_seconds",
+    "From a request to the head of its answer, by method and route.",
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+  )
 )
 
-const increment = (metric: Metric.Metric.Counter<number>, labels: Readonly<Record<string, string>>) =>
-  Metric.update(labelled(metric, labels), 1)
-
-const labelled = <Type, In, Out>(
-  metric: Metric.Metric<Type, In, Out>,
-  labels: Readonly<Record<string, string>>
-): Metric.Metric<Type, In, Out> =>
-  Object.entries(labels).reduce((tagged, [key, value]) => Metric.tagged(tagged, key, value), metric)
+const increment = (metric: ReturnType<typeof counter>, labels: Labels) => Metric.update(metric(labels), 1)
 
 /** `succeeded`, or the failure's tag. */
 const outcomeOf = (exit: Exit.Exit<unknown, { readonly _tag: string }>, succeeded: string): string =>
@@ -61,16 +90,18 @@ const outcomeOf = (exit: Exit.Exit<unknown, { readonly _tag: string }>, succeede
       })
   })
 
-/** Seconds by a clock that nobody sets. */
-const seconds = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos) / 1e9)
-
 const measured = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   end: (exit: Exit.Exit<A, E>, took: number) => Effect.Effect<void>
 ): Effect.Effect<A, E, R> =>
-  Effect.flatMap(seconds, (begun) =>
-    Effect.onExit(effect, (exit) => Effect.flatMap(seconds, (now) => end(exit, Math.max(0, now - begun))))
-  )
+  Effect.clockWith((clock) => {
+    // Of a clock that nobody sets.
+    const begun = clock.unsafeCurrentTimeNanos()
+    return Effect.onExit(effect, (exit) => {
+      const took = Number(clock.unsafeCurrentTimeNanos() - begun) / 1e9
+      return end(exit, Math.max(0, took))
+    })
+  })
 
 /** Counts and times one refresh; `succeeded` is what a good end is called. */
 export const refresh =
@@ -108,22 +139,20 @@ export const aheadDelay = (late: ReadonlyArray<number>): Effect.Effect<void> =>
 const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
 /**
- * Counts and times one request, within its span: there the router left the template of the route (`http.route`). What
- * has none there is `unmatched`: answers that came before routing, and everything while the tracer is disabled.
+ * Counts and times one request. `routeOf`: the template of the route that took it, once it is answered; what has none is
+ * `unmatched`, such as answers that came before routing.
  */
 export const request =
-  (name: string) =>
+  (name: string, routeOf: () => string | undefined) =>
   <A extends { readonly status: number }, E, R>(answer: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    measured(answer, (exit, took) =>
-      Effect.flatMap(Effect.option(Effect.currentSpan), (span) => {
-        const found = Option.getOrUndefined(span)?.attributes.get("http.route")
-        const route = typeof found === "string" ? found : "unmatched"
-        const method = methods.has(name) ? name : "other"
-        // Without an answer the caller went away.
-        const status = Exit.isSuccess(exit) ? String(exit.value.status) : "aborted"
-        return Effect.zipRight(
-          increment(requests, { method, route, status }),
-          Metric.update(labelled(requestDuration, { method, route }), took)
-        )
+    measured(answer, (exit, took) => {
+      const route = routeOf() ?? "unmatched"
+      const method = methods.has(name) ? name : "other"
+      // Without an answer the caller went away.
+      const status = Exit.isSuccess(exit) ? String(exit.value.status) : "aborted"
+      return FiberRef.getWith(FiberRef.currentMetricLabels, (labels) => {
+        requests({ method, route, status }).unsafeUpdate(1, labels)
+        requestDuration({ method, route }).unsafeUpdate(took, labels)
+        return Effect.void
       })
-    )
+    })

@@ -36,6 +36,8 @@ const invalid = (field: string, expected: string) => new InvalidInput({ field, e
 const refuse = (field: string, value: unknown, expected: string) =>
   Effect.fail(invalid(field, Predicate.isNullable(value) ? "is required" : expected))
 
+const decodeUserUlid = Schema.decodeUnknownOption(UserUlid)
+
 /**
  * A user's ULID from an untrusted value.
  *
@@ -43,7 +45,7 @@ const refuse = (field: string, value: unknown, expected: string) =>
  * @category validation
  */
 export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
-  Option.match(Schema.decodeUnknownOption(UserUlid)(value), {
+  Option.match(decodeUserUlid(value), {
     onNone: () =>
       Effect.fail(
         invalid(

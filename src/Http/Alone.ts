@@ -24,14 +24,13 @@ export const layer: Layer.Layer<HttpServer.HttpServer, never, HttpServer.HttpSer
   })
 )
 
-/** Whether somebody who was served before us has answered already. Says so once. */
-export const isAnswered = Effect.sync(() => {
+/** What there is to say if somebody who was served before us has answered already: it is said once. */
+export const answered = Effect.sync(() => {
   let isSaid = false
-  return (request: HttpServerRequest.HttpServerRequest): Effect.Effect<boolean> =>
-    Effect.suspend(() => {
-      if (!NodeHttpServerRequest.toServerResponse(request).headersSent) return Effect.succeed(false)
-      if (isSaid) return Effect.succeed(true)
-      isSaid = true
-      return Effect.as(Effect.logError(words), true)
-    })
+  return (request: HttpServerRequest.HttpServerRequest): Effect.Effect<void> | undefined => {
+    if (!NodeHttpServerRequest.toServerResponse(request).headersSent) return undefined
+    if (isSaid) return Effect.void
+    isSaid = true
+    return Effect.logError(words)
+  }
 })

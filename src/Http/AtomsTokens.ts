@@ -16,6 +16,7 @@ import { TokenConfig } from "../TokenConfig.js"
 import { type EnsureError, ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable } from "../TokenError.js"
 import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
+import { annotate } from "./Annotations.js"
 import { PublicLookups } from "./PublicLookups.js"
 
 /**
@@ -134,7 +135,7 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
           const found = yield* lookUp(hash(presented), only)
           if (Option.isNone(found)) return Option.none()
           const { lookup, row } = found.value
-          yield* Effect.annotateLogsScoped({ userUlid: row.userUlid })
+          yield* annotate({ userUlid: row.userUlid })
           if (now - (row.handedOutAt ?? -Infinity) > Duration.toMillis(maxAge)) return Option.none()
           if (!Lookups.isRecent(now)(lookup)) return Option.none()
           const { userUlid } = row

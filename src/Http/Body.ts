@@ -25,15 +25,22 @@ export const json = <A, I>(
   broadest: ReadonlyArray<keyof I & string> = []
 ): Effect.Effect<A, InvalidInput, HttpServerRequest.HttpServerRequest> => {
   const decode = decoder(schema)
-  return Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
+  const read = Effect.map(bytes, (bytes) =>
+    parse(bytes).pipe(
+      Either.map((body) => withoutNulls(body, broadest)),
+      Either.flatMap(decode),
+      Either.flatMap(plain)
+    )
+  )
+  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const contentType = request.headers["content-type"]
-    if (contentType !== undefined && !/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType)) {
-      return yield* new InvalidInput({ field: "content-type", expected: "must be application/json" })
-    }
-    return yield* plain(yield* decode(withoutNulls(yield* parse(yield* bytes), broadest)))
+    return contentType === undefined || jsonType.test(contentType)
+      ? Effect.flatten(read)
+      : new InvalidInput({ field: "content-type", expected: "must be application/json" })
   })
 }
+
+const jsonType = /^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i
 
 /** Fields have bounds of their own; longer than a token, or with what no database and no header takes, is none of them. */
 const plain = <A>(value: A): Either.Either<A, InvalidInput> => {
@@ -67,34 +74,38 @@ export const decoder = <A, I>(schema: Schema.Schema<A, I>): ((value: unknown) =>
   return (value) => Either.mapLeft(decode(value), invalid)
 }
 
-const parse = (body: Uint8Array): Effect.Effect<unknown, InvalidInput> =>
-  Effect.try({
-    try: (): unknown => JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body)),
+const utf8 = new TextDecoder("utf-8", { fatal: true })
+
+const parse = (body: Uint8Array): Either.Either<unknown, InvalidInput> =>
+  Either.try({
+    try: (): unknown => JSON.parse(utf8.decode(body)),
     catch: () => new InvalidInput({ field: "body", expected: "must be JSON" })
   })
 
+const joined = (chunks: ReadonlyArray<Buffer>): Buffer =>
+  chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)
+
+const tooLarge = Effect.failSync(
+  () => new InvalidInput({ field: "body", expected: "must be at most 1 MiB large", tooLarge: true })
+)
+
 const read = (source: IncomingMessage) =>
   Effect.async<Uint8Array, InvalidInput>((resume) => {
-    let chunks: Array<Uint8Array> = []
+    let chunks: Array<Buffer> = []
     let size = 0
-    const tooLarge = Effect.fail(
-      new InvalidInput({ field: "body", expected: "must be at most 1 MiB large", tooLarge: true })
-    )
-    const onData = (chunk: Uint8Array) => {
+    const onData = (chunk: Buffer) => {
       size += chunk.length
       if (size <= maxBytes) return chunks.push(chunk)
       chunks = []
       return size > maxDiscarded ? done(tooLarge) : undefined
     }
-    const onEnd = () => done(size > maxBytes ? tooLarge : Effect.succeed(Buffer.concat(chunks)))
+    const onEnd = () => done(size > maxBytes ? tooLarge : Effect.succeed(joined(chunks)))
     const onError = () => done(Effect.fail(new InvalidInput({ field: "body", expected: "must arrive whole" })))
-    const cleanup = () => source.off("data", onData).off("end", onEnd).off("error", onError)
     const done = (result: Effect.Effect<Uint8Array, InvalidInput>) => {
-      cleanup()
+      source.off("data", onData).off("end", onEnd).off("error", onError)
       resume(result)
     }
     source.on("data", onData).on("end", onEnd).on("error", onError)
-    return Effect.sync(cleanup)
   })
 
 const invalid = (error: ParseResult.ParseError): InvalidInput => {

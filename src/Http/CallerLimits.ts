@@ -110,20 +110,15 @@ export const make: Effect.Effect<Context.Tag.Service<CallerLimits>, never, RateL
     const config = yield* RateLimitConfig
     const limiter = yield* RateLimiter.RateLimiter
     const addressOf = yield* ClientAddress.make
-    const count = (kind: string, limit: number, who: string) =>
-      limiter.consume({ key: `${kind} ${who}`, limit, window: config.window }).pipe(
+    const count = (kind: string, limit: number, who: string): Effect.Effect<void, RateLimited> =>
+      Effect.matchEffect(limiter.consume({ key: `${kind} ${who}`, limit, window: config.window }), {
+        onFailure: (error) => Effect.fail(rateLimited(error.reason === "Exceeded" ? error.retryAfter : config.window)),
         // Once per window: what follows is refused without a word.
-        Effect.tap(({ remaining }) =>
+        onSuccess: ({ remaining }) =>
           remaining === 0
             ? Effect.annotateLogs(Effect.logWarning("A rate limit is used up"), { kind, who, limit })
             : Effect.void
-        ),
-        Effect.catchAll((error) => {
-          const wait = error.reason === "Exceeded" ? error.retryAfter : config.window
-          return Effect.fail(rateLimited(wait))
-        }),
-        Effect.asVoid
-      )
+      })
     const byAddress = (kind: string, limit: number): Check =>
       Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => count(kind, limit, addressOf(request)))
     return {
@@ -162,17 +157,17 @@ export const layerStore: Layer.Layer<RateLimiter.RateLimiterStore> = Layer.sync(
   const counters = new LRUCache<string, Counter>({ max: maxCounters })
   return {
     fixedWindow: ({ key, limit, refillRate, tokens }) =>
-      Effect.clockWith((clock) =>
-        Effect.sync(() => {
-          const now = clock.unsafeCurrentTimeMillis()
-          const known = counters.get(key)
-          const { count, expiresAt } = known === undefined || known.expiresAt <= now ? fresh(now) : known
-          if (limit !== undefined && count + tokens > limit) return [count + tokens, expiresAt - now] as const
-          const next = { count: count + tokens, expiresAt: expiresAt + Duration.toMillis(refillRate) * tokens }
-          counters.set(key, next)
-          return [next.count, next.expiresAt - now] as const
-        })
-      ),
+      Effect.clockWith((clock) => {
+        const now = clock.unsafeCurrentTimeMillis()
+        const known = counters.get(key)
+        const { count, expiresAt } = known === undefined || known.expiresAt <= now ? fresh(now) : known
+        if (limit !== undefined && count + tokens > limit) {
+          return Effect.succeed([count + tokens, expiresAt - now] as const)
+        }
+        const next = { count: count + tokens, expiresAt: expiresAt + Duration.toMillis(refillRate) * tokens }
+        counters.set(key, next)
+        return Effect.succeed([next.count, next.expiresAt - now] as const)
+      }),
     tokenBucket: () => Effect.dieMessage("the limits here are windows")
   }
 })

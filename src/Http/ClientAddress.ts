@@ -54,7 +54,7 @@ const plain = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec
 /** One IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has them all. */
 export const network = (whole: string): string => {
   const address = plain(whole)
-  if (!isIPv6(address)) return address
+  if (!address.includes(":") || !isIPv6(address)) return address
   const [head = "", tail] = (address.split("%", 1)[0] ?? "").toLowerCase().split("::")
   const groups = (part: string) => part.split(":").filter((group) => group !== "")
   const written = groups(head)

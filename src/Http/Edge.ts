@@ -2,33 +2,39 @@
  * Where a failure becomes an answer: logged once, with operation and user, and sent as the JSON that `Api/Failure`
  * describes. Nothing below knows HTTP, and nothing that is sent or logged here holds a request, a header or a value.
  */
+import { Buffer } from "node:buffer"
+import type { IncomingMessage } from "node:http"
 import {
   type HttpApiEndpoint,
   HttpApiError,
   type HttpApiGroup,
   HttpApp,
+  HttpRouter,
   HttpServerError,
   HttpServerRequest,
   HttpServerResponse,
   HttpTraceContext
 } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Cause, Context, Effect, LogLevel, Option, Predicate, type Schema, type Scope } from "effect"
+import { Cause, Context, Effect, LogLevel, Option, Predicate, Schema, type Tracer } from "effect"
 import { Api } from "../Api.js"
 import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import type { Forbidden, Unauthorized } from "../ApiKeys.js"
 import { levelOf } from "../ErrorFacts.js"
+import * as Spans from "../Fibers/Spans.js"
 import * as Metrics from "../Metrics.js"
 import type { UserUlid } from "../Token.js"
 import * as TokenErrors from "../TokenError.js"
 import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+import { annotate } from "./Annotations.js"
 import * as Body from "./Body.js"
 import { Lifecycle } from "./Lifecycle.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Framing from "./Framing.js"
+import * as RequestId from "./RequestId.js"
 import { PublicUrl } from "./Root.js"
 import type { RouteTable } from "./RouteTable.js"
 
@@ -43,15 +49,19 @@ export class Development extends Context.Reference<Development>()("cal-tokens/Ht
 }) {}
 
 /** Names the operation, and who asked for it, in every log line of this request and in its span. */
-export const operation = (name: string): Effect.Effect<void, never, Caller | Scope.Scope> =>
-  Effect.flatMap(Caller, (caller) => {
+export const operation = (name: string): Effect.Effect<void, never, Caller> =>
+  Effect.flatMap(Caller, (caller) => operationOf(name, caller))
+
+const operationOf = (name: string, caller: Context.Tag.Service<Caller>): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => {
     const names = { operation: name, apiKey: caller.name }
-    return Effect.zipRight(Effect.annotateCurrentSpan(names), Effect.annotateLogsScoped(names))
+    Spans.annotateOf(fiber, names)
+    return annotate(names)
   })
 
 /** The user of this request, from an untrusted value; named in every log line from here on. */
-export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput, Scope.Scope> =>
-  Effect.tap(TokenInput.userUlid(value), (userUlid) => Effect.annotateLogsScoped({ userUlid }))
+export const user = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
+  Effect.tap(TokenInput.userUlid(value), (userUlid) => annotate({ userUlid }))
 
 /** What this service refuses with an error of its own: those of the product, and those of API keys. */
 type Refused = TokenError | Unauthorized | Forbidden
@@ -123,45 +133,127 @@ type Input<Name extends string> = [Payload<Name>] extends [never]
   ? HttpApiEndpoint.HttpApiEndpoint.UrlParams<Named<Name>>
   : Payload<Name>
 
+type Success<Name extends string> = HttpApiEndpoint.HttpApiEndpoint.Success<Named<Name>>
+
 /** Whom the path or the body names. */
 type User<Name extends string> = "userUlid" extends keyof Path<Name> | keyof Payload<Name> ? UserUlid : undefined
 
-const endpoints = new Map<string, { readonly payloadSchema: Option.Option<unknown> }>(
+interface Described {
+  readonly method: string
+  readonly path: string
+  readonly payloadSchema: Option.Option<unknown>
+  readonly successSchema: Schema.Schema.Any
+}
+
+const endpoints = new Map<string, Described>(
   Object.values(Api.groups).flatMap(({ endpoints }) => Object.entries(endpoints))
 )
 
 const userIn = (given: unknown) =>
   Predicate.hasProperty(given, "userUlid") ? Effect.asSome(user(given.userUlid)) : Effect.succeedNone
 
+/** What the platform has read of a request already. */
+interface Asked {
+  readonly request?: HttpServerRequest.HttpServerRequest
+  readonly path?: unknown
+  readonly urlParams?: unknown
+}
+
 /**
- * The handler of an endpoint that the API value describes: it names the operation and the user in the log, reads the body by
+ * How an endpoint that the API value describes is answered: it names the operation and the user in the log, reads the body by
  * the value's own schema, and turns errors into answers. `broadest` as for `Body.json`.
  */
-export const endpoint = <
+const answering = <
   const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>,
-  A extends HttpApiEndpoint.HttpApiEndpoint.Success<Named<Name>>,
+  A extends Success<Name> | HttpServerResponse.HttpServerResponse,
   E extends Refused,
   R
 >(
   name: Name,
   answer: (input: Input<Name>, user: User<Name>) => Effect.Effect<A, E, R>,
-  { broadest = [] }: { readonly broadest?: ReadonlyArray<keyof Payload<Name> & string> } = {}
+  broadest: ReadonlyArray<keyof Payload<Name> & string> = []
 ) => {
   const schema = Option.getOrUndefined(endpoints.get(name)?.payloadSchema ?? Option.none()) as
     Schema.Schema<Payload<Name>> | undefined
   const body = schema === undefined ? undefined : Body.json(schema, broadest)
-  return (request: {
-    readonly request: HttpServerRequest.HttpServerRequest
-    readonly path?: unknown
-    readonly urlParams?: unknown
-  }) =>
+  return (caller: Context.Tag.Service<Caller>, { path, urlParams }: Asked = {}) =>
     Effect.gen(function* () {
-      yield* operation(name)
-      const inPath = yield* userIn(request.path)
-      const input = body === undefined ? request.urlParams : yield* body
+      yield* operationOf(name, caller)
+      const inPath = yield* userIn(path)
+      const input = body === undefined ? urlParams : yield* body
       const who = Option.getOrUndefined(Option.isSome(inPath) ? inPath : yield* userIn(input))
       return yield* answer(input as Input<Name>, who as User<Name>)
     }).pipe(refuseAll)
+}
+
+/** The handler of such an endpoint. */
+export const endpoint = <
+  const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>,
+  A extends Success<Name> | HttpServerResponse.HttpServerResponse,
+  E extends Refused,
+  R
+>(
+  name: Name,
+  answer: (input: Input<Name>, user: User<Name>) => Effect.Effect<A, E, R>,
+  { broadest }: { readonly broadest?: ReadonlyArray<keyof Payload<Name> & string> } = {}
+) => {
+  const ask = answering(name, answer, broadest)
+  return (asked: Asked) => Effect.flatMap(Caller, (caller) => ask(caller, asked))
+}
+
+/**
+ * The endpoint in front of the router. That gives each request a context of its own, and the platform's handlers two more: most
+ * of what an answer costs that is at hand. What is not written exactly as the endpoint's path takes the usual way.
+ */
+export const shortcut = <
+  const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>,
+  E extends Refused,
+  R,
+  AE extends Failure.Failure,
+  AR
+>(
+  name: Name,
+  authorized: Effect.Effect<Context.Tag.Service<Caller>, AE, AR>,
+  answer: (input: Input<Name>, user: User<Name>) => Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
+) => {
+  const { method, path } = endpoints.get(name) ?? {}
+  const ask = answering(name, answer)
+  const direct = Effect.flatMap(authorized, (caller) => ask(caller)).pipe(
+    Effect.catchAll((failure) => Effect.succeed(respond(failure))),
+    // As the router has it: who hangs up waits for nothing.
+    Effect.interruptible
+  )
+  return <E2, R2>(app: HttpApp.Default<E2, R2>) =>
+    Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+      request.method === method && request.url === path
+        ? routedAs<HttpServerResponse.HttpServerResponse, E2, R | R2 | AR | HttpServerRequest.HttpServerRequest>(
+            path,
+            direct
+          )
+        : app
+    )
+}
+
+/**
+ * Answers of a JSON endpoint, each made once for its source: what is the same object from one request to the next, such as
+ * the token of a row that is remembered, is encoded once.
+ */
+export const answers = <const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>, Source extends object>(
+  name: Name,
+  describe: (source: Source) => Success<Name>
+): ((source: Source) => HttpServerResponse.HttpServerResponse) => {
+  const encode = Schema.encodeUnknownSync(endpoints.get(name)?.successSchema as Schema.Schema<Success<Name>>)
+  const made = new WeakMap<Source, HttpServerResponse.HttpServerResponse>()
+  return (source) => {
+    const known = made.get(source)
+    if (known !== undefined) return known
+    const text = JSON.stringify(encode(describe(source)))
+    // As text, Node sends it with the head; bytes would be a write of their own.
+    const contentLength = Buffer.byteLength(text)
+    const answer = HttpServerResponse.raw(text, { contentType: "application/json", contentLength })
+    made.set(source, answer)
+    return answer
+  }
 }
 
 export const noEndpoint = Effect.map(PublicUrl, (url) =>
@@ -189,33 +281,28 @@ export const pathOf = (request: HttpServerRequest.HttpServerRequest): string => 
  * written as a route is; turns whatever went wrong into JSON. Health checks are always answered.
  */
 export const guard = <R>(app: HttpApp.Default<never, R>, routes: RouteTable) =>
-  Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const lifecycle = yield* Lifecycle
-    const limits = yield* CallerLimits
+  Effect.withFiberRuntime<
+    HttpServerResponse.HttpServerResponse,
+    never,
+    R | HttpServerRequest.HttpServerRequest | Lifecycle | CallerLimits
+  >((fiber) => {
+    const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest.HttpServerRequest)
     const envelope = pathOf(request) === Atoms.path ? Atoms.envelope : {}
     const problem = Framing.problemOf(NodeHttpServerRequest.toIncomingMessage(request))
-    if (problem !== undefined) return yield* noRequest(problem, envelope)
+    if (problem !== undefined) return noRequest(problem, envelope)
     const answer = routes.isExact(request.url)
       ? Effect.catchAllCause(app, (cause) => recover(cause, request, routes, envelope))
       : Effect.map(noEndpoint, (failure) => respond(failure, envelope))
-    if (request.url.startsWith("/health/")) return yield* answer
-    if (yield* lifecycle.isStopping) {
-      return respond(Failure.service("ShuttingDown", "This process is stopping: ask again."), envelope)
-    }
-    return yield* Effect.matchEffect(limits.address, {
-      onFailure: (failure) => Effect.succeed(respond(failure, envelope)),
-      onSuccess: () => answer
-    })
-  }).pipe(
-    Effect.map((response) =>
-      HttpServerResponse.setHeaders(response, {
-        ...defaultHeaders,
-        ...(isPage(response) ? pageHeaders : {}),
-        ...response.headers
-      })
+    if (request.url.startsWith("/health/")) return answer
+    return Effect.flatMap(Context.unsafeGet(fiber.currentContext, Lifecycle).isStopping, (isStopping) =>
+      isStopping
+        ? Effect.succeed(respond(Failure.service("ShuttingDown", "This process is stopping: ask again."), envelope))
+        : Effect.matchEffect(Context.unsafeGet(fiber.currentContext, CallerLimits).address, {
+            onFailure: (failure) => Effect.succeed(respond(failure, envelope)),
+            onSuccess: () => answer
+          })
     )
-  )
+  })
 
 /** Where one such request ends and the next one begins, nobody can be sure of. */
 const noRequest = (problem: string, envelope: object) =>
@@ -229,24 +316,61 @@ const noRequest = (problem: string, envelope: object) =>
 const isPage = ({ body }: HttpServerResponse.HttpServerResponse) =>
   body._tag !== "Empty" && body.contentType?.startsWith("text/html") === true
 
+/** The templates of the routes that took requests. */
+const routes = new WeakMap<IncomingMessage, string>()
+
+/** The template of the route that took a request, if one did. */
+export const routeOf = (request: HttpServerRequest.HttpServerRequest): string | undefined =>
+  routes.get(NodeHttpServerRequest.toIncomingMessage(request))
+
+/** Tells which route a request is in, to whatever counts requests. */
+export const routed = <A, E, R>(handler: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(HttpRouter.RouteContext, ({ route }) => routedAs(route.path, handler))
+
+const routedAs = <A, E, R>(path: string, handler: Effect.Effect<A, E, R>) =>
+  Effect.withFiberRuntime<A, E, R | HttpServerRequest.HttpServerRequest>((fiber) => {
+    const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest.HttpServerRequest)
+    routes.set(NodeHttpServerRequest.toIncomingMessage(request), path)
+    Spans.annotateOf(fiber, { "http.route": path })
+    return handler
+  })
+
 /**
- * A request's span, below the caller's if its headers name one. It knows the method and the status; the router adds the
- * route's template as `http.route`. Unlike the platform's own span it never holds what the caller wrote: a token in a
- * query or a header would be told to whoever collects spans.
+ * Around everything that is answered: a request gets its id, is counted, and has a span where somebody looks at spans, below
+ * the caller's if its headers name one. That knows the method, the status and the route's template (`http.route`). Unlike
+ * the platform's own span it never holds what the caller wrote: a token in a query or a header would be told to whoever
+ * collects spans.
  */
-export const traced = <E, R>(app: HttpApp.Default<E, R>) =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers, method }) =>
-    app.pipe(
-      Effect.tap((response) => Effect.annotateCurrentSpan("http.response.status_code", response.status)),
-      Metrics.request(method),
-      Effect.withSpan(`http.server ${method}`, {
-        parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(headers)),
-        kind: "server",
-        captureStackTrace: false,
-        attributes: { "http.request.method": method }
-      })
-    )
+export const around = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<E, Exclude<R, Tracer.ParentSpan>> =>
+  Effect.withFiberRuntime((fiber) => {
+    const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest.HttpServerRequest)
+    const id = RequestId.given(request)
+    const answered = Effect.map(counted(request, app), (response) => withHeaders(response, id))
+    return Effect.zipRight(annotate({ requestId: id }), inSpan(request, answered))
+  })
+
+const counted = <E, R>(request: HttpServerRequest.HttpServerRequest, app: HttpApp.Default<E, R>) =>
+  Metrics.request(request.method, () => routeOf(request))(app)
+
+const inSpan = <E, R>({ headers, method }: HttpServerRequest.HttpServerRequest, app: HttpApp.Default<E, R>) =>
+  Spans.within(
+    Effect.tap(app, ({ status }) => Spans.annotate({ "http.response.status_code": status })),
+    `http.server ${method}`,
+    () => ({
+      parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(headers)),
+      kind: "server",
+      captureStackTrace: false,
+      attributes: { "http.request.method": method }
+    })
   )
+
+const withHeaders = (response: HttpServerResponse.HttpServerResponse, id: string) =>
+  HttpServerResponse.setHeaders(response, {
+    ...defaultHeaders,
+    ...(isPage(response) ? pageHeaders : {}),
+    ...response.headers,
+    [RequestId.header]: id
+  })
 
 const defaultHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" }
 

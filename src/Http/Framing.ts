@@ -5,12 +5,24 @@
 import type { IncomingMessage } from "node:http"
 
 /** Of these there is one (RFC 9110, 5.3). Whoever judged another one judged another request. */
-const single = ["host", "content-length", "transfer-encoding", "authorization", "content-type"] as const
+const single = new Set(["host", "content-length", "transfer-encoding", "authorization", "content-type"])
 
 /** Why this is no request, if it is none. */
-export const problemOf = ({ headers, headersDistinct, method }: IncomingMessage): string | undefined => {
-  const twice = single.find((name) => (headersDistinct[name]?.length ?? 0) > 1)
+export const problemOf = ({ headers, method, rawHeaders }: IncomingMessage): string | undefined => {
+  const twice = firstTwice(rawHeaders)
   if (twice !== undefined) return `must have one ${twice} header`
   const hasBody = headers["transfer-encoding"] !== undefined || !/^0*$/.test(headers["content-length"] ?? "")
   return (method === "GET" || method === "HEAD") && hasBody ? `must have no body with ${method}` : undefined
+}
+
+/** Names and values take turns. */
+const firstTwice = (rawHeaders: ReadonlyArray<string>): string | undefined => {
+  const seen = new Set<string>()
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]?.toLowerCase() ?? ""
+    if (!single.has(name)) continue
+    if (seen.has(name)) return name
+    seen.add(name)
+  }
+  return undefined
 }

@@ -7,9 +7,11 @@ import { Effect, Option, Redacted } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { mePath } from "../Api/Sessions.js"
 import { credentials } from "../ApiKeys.js"
+import * as Spans from "../Fibers/Spans.js"
 import { allows, Sessions } from "../Sessions.js"
 import * as Body from "./Body.js"
 import * as Access from "./Access.js"
+import { annotate } from "./Annotations.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Edge from "./Edge.js"
 import * as Origins from "./Origins.js"
@@ -32,7 +34,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const refused = (yield* Access.refusing)(Edge.decline(unknown))
 
     const route = Effect.gen(function* () {
-      yield* Effect.annotateCurrentSpan({ operation: "me" })
+      yield* Spans.annotate({ operation: "me" })
       const request = yield* HttpServerRequest.HttpServerRequest
       const { headers, method, url } = request
       if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
@@ -41,7 +43,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       if (Option.isNone(read)) return yield* refused
       const session = read.value
       const { userUlid } = session
-      yield* Effect.annotateLogsScoped({ userUlid })
+      yield* annotate({ userUlid })
       yield* Effect.catchAll(limits.session(userUlid), Edge.decline)
       // Of the raw target: what a router decoded could hide a way to another path.
       const target = url.startsWith(mePath) ? url.slice(mePath.length - 1) : ""

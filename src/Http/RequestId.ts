@@ -3,28 +3,21 @@
  * caller's own name for it, where that is one.
  */
 import { randomUUID } from "node:crypto"
-import { Headers, type HttpApp, HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { Effect, type Scope } from "effect"
+import type { HttpServerRequest } from "@effect/platform"
 
-const header = "x-request-id"
+export const header = "x-request-id"
 
 /** Anything else could be a message to whoever reads logs. */
 const wellFormed = /^[\w.:-]{1,128}$/
 
-/** Of a request within {@link named}. */
+/** Of a request that was {@link given} one. */
 export const of = ({ headers }: HttpServerRequest.HttpServerRequest): string | undefined => headers[header]
 
-/** Around everything. The request itself has its id from here on, whether or not it came with one. */
-export const named = <E, R>(app: HttpApp.Default<E, R | Scope.Scope>) =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-    const given = request.headers[header]
-    const id = given !== undefined && wellFormed.test(given) ? given : randomUUID()
-    return Effect.annotateLogsScoped({ requestId: id }).pipe(
-      Effect.zipRight(app),
-      Effect.provideService(
-        HttpServerRequest.HttpServerRequest,
-        request.modify({ headers: Headers.set(request.headers, header, id) })
-      ),
-      Effect.map(HttpServerResponse.setHeader(header, id))
-    )
-  })
+/** A request's id: it has it from here on, whether or not it came with one. */
+export const given = ({ headers }: HttpServerRequest.HttpServerRequest): string => {
+  const own = headers[header]
+  const id = own !== undefined && wellFormed.test(own) ? own : randomUUID()
+  // Into what Node read: another request with other headers would have to be handed to everything below.
+  Object.assign(headers, { [header]: id })
+  return id
+}

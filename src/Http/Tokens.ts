@@ -1,7 +1,9 @@
 /** The endpoints of `Api/Tokens`. */
 import { DateTime, Effect } from "effect"
 import { CalTokens, type ValidToken } from "../CalTokens.js"
+import type { UserUlid } from "../Token.js"
 import { NotManagedUser, toSeconds } from "../TokenError.js"
+import * as Authorize from "./Authorize.js"
 import * as Edge from "./Edge.js"
 import * as Group from "./Group.js"
 
@@ -12,8 +14,25 @@ const refreshed = (token: ValidToken) => ({
   ...(token.retryAfter === undefined ? {} : { retryAfter: toSeconds(token.retryAfter) })
 })
 
+const ensured = Edge.answers("ensureToken", ({ expiresAt }: ValidToken) => ({
+  success: true as const,
+  expiresAt: DateTime.unsafeMake(expiresAt)
+}))
+
+/** In the place of a look at the token, the answer of it. */
+const ensureToken = Effect.map(
+  CalTokens,
+  (tokens) => (_: unknown, userUlid: UserUlid) => Effect.map(tokens.ensureValid(userUlid, { handsOut: false }), ensured)
+)
+
+/** What is asked most often, in front of an app. */
+export const shortcut = Effect.gen(function* () {
+  const authorize = yield* Authorize.make
+  return Edge.shortcut("ensureToken", authorize("manage"), yield* ensureToken)
+})
+
 export const layer = Group.make("tokens", (handlers) =>
-  Effect.map(CalTokens, (tokens) =>
+  Effect.zipWith(CalTokens, ensureToken, (tokens, ensureToken) =>
     handlers
       .handleRaw(
         "refreshToken",
@@ -31,14 +50,6 @@ export const layer = Group.make("tokens", (handlers) =>
           })
         )
       )
-      .handleRaw(
-        "ensureToken",
-        Edge.endpoint("ensureToken", (_, userUlid) =>
-          Effect.map(tokens.ensureValid(userUlid, { handsOut: false }), ({ expiresAt }) => ({
-            success: true as const,
-            expiresAt: DateTime.unsafeMake(expiresAt)
-          }))
-        )
-      )
+      .handleRaw("ensureToken", Edge.endpoint("ensureToken", ensureToken))
   )
 )

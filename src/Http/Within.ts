@@ -21,7 +21,6 @@ import * as Edge from "./Edge.js"
 import type { Lifecycle } from "./Lifecycle.js"
 import * as Origins from "./Origins.js"
 import { proxyPath } from "./Proxy.js"
-import * as RequestId from "./RequestId.js"
 import * as Root from "./Root.js"
 import * as RouteTable from "./RouteTable.js"
 
@@ -69,7 +68,7 @@ const guarded = <R>(handler: HttpApp.Default<unknown, R>) =>
       })
     )
     return Origins.cors(Edge.guard(app, exactly)).pipe(
-      Effect.flatMap((app) => HttpMiddleware.withLoggerDisabled(RequestId.named(Edge.traced(app)))),
+      Effect.flatMap((app) => HttpMiddleware.withLoggerDisabled(Edge.around(app))),
       Effect.flatMap((response) =>
         Option.match(foreign, { onNone: () => Effect.succeed(response), onSome: Effect.fail })
       )
@@ -104,7 +103,10 @@ export const layer = <A, E, R>(
         const below = Root.below(root)
         const handler = Effect.flatMap(Effect.context<Requested>(), (requested) =>
           encoding(
-            Effect.provide(Edge.decoded(Effect.flatMap(route.handler, HttpServerRespondable.toResponse)), requested)
+            Effect.provide(
+              Edge.routed(Edge.decoded(Effect.flatMap(route.handler, HttpServerRespondable.toResponse))),
+              requested
+            )
           )
         )
         const app = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
