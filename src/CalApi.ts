@@ -18,6 +18,7 @@ import type { NoReply } from "./CalHttp/Transport.js"
 import * as Wire from "./CalClient/Wire.js"
 import * as Decoding from "./CalHttp/Decoding.js"
 import { CalTokens } from "./CalTokens.js"
+import * as Deadline from "./Fibers/Deadline.js"
 import type { UserUlid } from "./Token.js"
 import { CalProtocolError, CalUnavailable, type EnsureError, InvalidInput } from "./TokenError.js"
 
@@ -100,6 +101,7 @@ export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens
       calClient: yield* CalClient,
       calTokens: yield* CalTokens,
       http: yield* ApiHttp,
+      deadline: yield* Deadline.make(),
       scope: yield* Effect.scope
     })
 

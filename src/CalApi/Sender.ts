@@ -8,6 +8,8 @@ import * as CalPath from "../CalHttp/CalPath.js"
 import { scrub } from "../CalHttp/Scrub.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
+import * as Deadline from "../Fibers/Deadline.js"
+import * as Spans from "../Fibers/Spans.js"
 import * as Untold from "../CalTokens/Untold.js"
 import type { UserUlid } from "../Token.js"
 import type { EnsureError, InvalidInput } from "../TokenError.js"
@@ -21,6 +23,8 @@ export const answerTimeout = Duration.seconds(30)
 
 /** Not repeated: whoever waited this long would wait as long again. */
 const timedOut = new Transport.NoReply({ phase: "unknown", reason: "timeout" })
+
+const patience = { longest: Duration.toMillis(answerTimeout), onLate: () => timedOut }
 
 interface Sent {
   readonly response: HttpClientResponse.HttpClientResponse
@@ -38,10 +42,11 @@ export const make = (dependencies: {
   readonly calClient: CalClient["Type"]
   readonly calTokens: CalTokens["Type"]
   readonly http: HttpClient.HttpClient
+  readonly deadline: Deadline.Deadline
   /** What goes on after a caller has its answer ends with this scope. */
   readonly scope: Scope.Scope
 }): Sender => {
-  const { calClient, calTokens, scope } = dependencies
+  const { calClient, calTokens, deadline, scope } = dependencies
   const http = Transport.harden(dependencies.http)
 
   /** One send; all answers but ordinary successes read and cleaned. */
@@ -52,12 +57,12 @@ export const make = (dependencies: {
   ): Effect.Effect<Sent, Transport.NoReply> => {
     const path = Outgoing.pathBelow(calClient.apiUrl, prepared.url)
     const secrets = Option.toArray(token)
-    return Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
+    const sending = Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
       http
         .execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) }))
         .pipe(Effect.tap((source) => calClient.observeDate(source.headers, sentAt)))
     ).pipe(
-      Effect.tap(({ status }) => Effect.annotateCurrentSpan("http.response.status_code", status)),
+      Effect.tap(({ status }) => Spans.annotate({ "http.response.status_code": status })),
       Effect.flatMap((source) => {
         const { status } = source
         const isGrant = status < 300 && CalPath.mayAnswerToken(path)
@@ -68,17 +73,16 @@ export const make = (dependencies: {
               refused: Option.isSome(token) && isTokenRefusal(status, Redacted.value(text))
             }))
       }),
-      Transport.noReplies,
-      Effect.timeoutFail({ duration: answerTimeout, onTimeout: () => timedOut }),
-      Effect.withSpan("CalApi.send", {
-        kind: "client",
-        captureStackTrace: false,
-        attributes: {
-          "http.request.method": prepared.method,
-          "url.path": scrub(path)
-        }
-      })
+      Transport.noReplies
     )
+    return Spans.within(Deadline.limited(deadline, sending, patience), "CalApi.send", () => ({
+      kind: "client",
+      captureStackTrace: false,
+      attributes: {
+        "http.request.method": prepared.method,
+        "url.path": scrub(path)
+      }
+    }))
   }
 
   /** Sends until there is an answer for the caller or for the refusal rules. Answers how often it repeated as well. */

@@ -2,7 +2,7 @@
  * One clock for many who wait. Whoever waits for a fiber costs a slot in a line and neither a fiber nor a timer: all that
  * wait equally long fall due in the order in which they came, so one sleep per line is enough.
  */
-import { Clock, Effect, Exit, type Fiber, Runtime, type Scope } from "effect"
+import { Clock, Effect, Exit, Fiber, Runtime, type Scope } from "effect"
 
 export interface Deadline {
   /** Runs `late` after so many milliseconds, unless what is answered is called before. It must not throw. */
@@ -90,3 +90,18 @@ export const awaiting = <A, E, E2>(
       fiber.removeObserver(told)
     })
   })
+
+/** An effect that is interrupted when it has not ended in time. For itself it costs a fiber, and no timer. */
+export const limited = <A, E, R, E2>(
+  deadline: Deadline,
+  effect: Effect.Effect<A, E, R>,
+  wait: Wait<E2>
+): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDaemon(restore(effect)), (fiber) =>
+      Effect.flatMap(
+        Effect.onInterrupt(restore(awaiting(deadline, fiber, wait)), () => Fiber.interrupt(fiber)),
+        (exit) => (fiber.unsafePoll() === null ? Effect.zipRight(Fiber.interrupt(fiber), exit) : exit)
+      )
+    )
+  )

@@ -14,6 +14,7 @@ import { Effect, Either, Option } from "effect"
 import * as Failure from "../Api/Failure.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
+import * as Deadline from "../Fibers/Deadline.js"
 import type { UserUlid } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalHttp/CalPath.js"
@@ -61,6 +62,7 @@ export const make = Effect.gen(function* () {
   const api = yield* CalApi
   const { apiUrl } = yield* CalClient
   const lifecycle = yield* Lifecycle
+  const deadline = yield* Deadline.make()
   return {
     /** Refuses what leads out of Cal.com's API, to its token endpoints, or to answers with the user's token in them. */
     judge: (path: string) =>
@@ -79,7 +81,7 @@ export const make = Effect.gen(function* () {
             ? {}
             : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
         })
-        return yield* Effect.provideService(passOn(request, response, apiUrl), Lifecycle, lifecycle)
+        return yield* Effect.provideService(passOn(request, response, apiUrl, deadline), Lifecycle, lifecycle)
       })
   }
 })
@@ -132,7 +134,8 @@ const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string,
 const passOn = (
   request: HttpServerRequest.HttpServerRequest,
   response: HttpClientResponse.HttpClientResponse,
-  apiUrl: string
+  apiUrl: string,
+  deadline: Deadline.Deadline
 ) =>
   Effect.gen(function* () {
     const headers: Record<string, string> = {}
@@ -156,8 +159,9 @@ const passOn = (
       const isLong = /^\d+$/.test(length ?? "") && headers["content-encoding"] === undefined
       return yield* Relay.relay(
         request,
-        response.stream,
-        isLong ? { ...options, contentLength: Number(length) } : options
+        response,
+        isLong ? { ...options, contentLength: Number(length) } : options,
+        deadline
       )
     }
     // These were read when they came.

@@ -2,9 +2,10 @@
  * Bodies that go on while they arrive: no more of one is in memory than its caller is about to take. What breaks off at
  * Cal.com breaks off here, so that nobody takes the half of an answer for all of it.
  */
-import { type HttpClientError, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { type HttpClientResponse, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Duration, Effect, Stream } from "effect"
+import { Duration, Effect, type Scope, Stream } from "effect"
+import * as Deadline from "../Fibers/Deadline.js"
 import { Lifecycle } from "./Lifecycle.js"
 
 /** A body of which nothing came for so long has stopped. Event streams, too, say something more often than that. */
@@ -13,26 +14,30 @@ const idleTimeout = Duration.minutes(1)
 /** A caller that does not read keeps a stopping process for so long. */
 const patience = Duration.millis(500)
 
-type Body = Stream.Stream<Uint8Array, HttpClientError.ResponseError>
+/** Of a body that is no longer, nobody is handed the beginning before the end is there: pieces cost more than they gain. */
+const maxWhole = 64 * 1024
 
 /** A response whose body is relayed; its other parts are `options`. */
 export const relay = (
   request: HttpServerRequest.HttpServerRequest,
-  body: Body,
-  options: HttpServerResponse.Options
-) => {
-  const whole = body.pipe(
-    Stream.catchAll((error) => (error.reason === "EmptyBody" ? Stream.empty : Stream.fail("it broke off"))),
-    Stream.timeoutFail(() => `nothing came for ${Duration.format(idleTimeout)}`, idleTimeout),
-    Stream.catchAll((reason) =>
-      Stream.execute(
-        Effect.zipRight(
-          Effect.logWarning(`Cal.com's answer was cut: ${reason}`),
-          // Its end ends this fiber, too: an answer that ends by itself is a whole one.
-          Effect.zipRight(cut(request), Effect.never)
-        )
-      )
+  response: HttpClientResponse.HttpClientResponse,
+  options: HttpServerResponse.Options,
+  deadline: Deadline.Deadline
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, Lifecycle | Scope.Scope> => {
+  if (options.contentLength !== undefined && options.contentLength <= maxWhole) {
+    return Deadline.limited(
+      deadline,
+      Effect.mapError(response.arrayBuffer, () => "it broke off"),
+      idle
+    ).pipe(
+      Effect.map((body) => HttpServerResponse.uint8Array(new Uint8Array(body), options)),
+      Effect.catchAll((reason) => broken(request, reason))
     )
+  }
+  const whole = response.stream.pipe(
+    Stream.catchAll((error) => (error.reason === "EmptyBody" ? Stream.empty : Stream.fail("it broke off"))),
+    Stream.timeoutFail(idle.onLate, idleTimeout),
+    Stream.catchAll((reason) => Stream.execute(broken(request, reason)))
   )
   return isEventStream(options.contentType)
     ? Effect.map(endingWithProcess(request, whole), (body) =>
@@ -43,6 +48,18 @@ export const relay = (
       )
     : Effect.succeed(HttpServerResponse.stream(whole, options))
 }
+
+const idle = {
+  longest: Duration.toMillis(idleTimeout),
+  onLate: () => `nothing came for ${Duration.format(idleTimeout)}`
+}
+
+/** Its end ends the fiber that comes here, too: an answer that ends by itself is a whole one. */
+const broken = (request: HttpServerRequest.HttpServerRequest, reason: string): Effect.Effect<never> =>
+  Effect.logWarning(`Cal.com's answer was cut: ${reason}`).pipe(
+    Effect.zipRight(cut(request)),
+    Effect.zipRight(Effect.never)
+  )
 
 const isEventStream = (contentType: string | undefined) => /^text\/event-stream\b/i.test(contentType ?? "")
 

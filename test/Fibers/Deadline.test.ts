@@ -1,6 +1,6 @@
 /** Many wait, and one clock tells them. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope, TestClock } from "effect"
+import { Effect, Either, Exit, Fiber, Scope, TestClock } from "effect"
 import * as Deadline from "../../src/Fibers/Deadline.js"
 
 type Lines = Parameters<typeof Deadline.make>[0]
@@ -75,5 +75,28 @@ it.scoped("a fiber's end comes first, and whoever stopped waiting leaves nothing
     const exit = yield* Deadline.awaiting(deadline, slow, { ...wait, longest: 0 })
     assert.isTrue(Exit.isFailure(exit))
     assert.isNull(slow.unsafePoll())
+  })
+)
+
+it.scoped("what is limited is answered as it ends, and interrupted when it is late or nobody waits any more", () =>
+  Effect.gen(function* () {
+    const deadline = yield* Deadline.make()
+    const events: Array<string> = []
+    const work = (name: string, length: number) =>
+      Deadline.limited(
+        deadline,
+        Effect.as(Effect.sleep(length), name).pipe(Effect.onInterrupt(() => Effect.sync(() => events.push(name)))),
+        { longest: 1000, onLate: () => "late" }
+      )
+    const [quick, slow, left] = yield* Effect.all(
+      [work("quick", 999), work("slow", 1001), work("left", 1001)].map((each) => Effect.fork(Effect.either(each)))
+    )
+    yield* TestClock.adjust("500 millis")
+    yield* Fiber.interrupt(left!)
+    assert.deepStrictEqual(events, ["left"])
+    yield* TestClock.adjust("500 millis")
+    assert.deepStrictEqual(yield* Fiber.join(quick!), Either.right("quick"))
+    assert.deepStrictEqual(yield* Fiber.join(slow!), Either.left("late"))
+    assert.deepStrictEqual(events, ["left", "slow"])
   })
 )
