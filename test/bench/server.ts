@@ -1,5 +1,10 @@
-/** A server to be measured, in a process of its own: `ours` or `floor`. Tells its port. */
+/**
+ * A server to be measured, in a process of its own: `ours` or `floor`, and what is behind them: `upstream`. Tells its port.
+ * With the URL of a collector as well, it is told what there is to see.
+ */
+import * as Otlp from "@effect/opentelemetry/Otlp"
 import { HttpServer } from "@effect/platform"
+import { NodeHttpClient } from "@effect/platform-node"
 import { Console, Effect, Layer, Logger, Redacted } from "effect"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Http from "../../src/Http.js"
@@ -9,6 +14,7 @@ import * as Server from "../../src/Http/Server.js"
 import * as CalTokens from "../../src/CalTokens.js"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
+import * as HttpClients from "../../src/CalHttp/Node.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as KeyRing from "../../src/KeyRing.js"
 import * as Sandbox from "../../src/Sandbox.js"
@@ -16,6 +22,7 @@ import { UserUlid } from "../../src/Token.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
 import * as FloorServer from "./FloorServer.js"
 import { key, user } from "./Load.js"
+import * as Upstream from "./Upstream.js"
 
 const connected = Layer.effectDiscard(
   Effect.gen(function* () {
@@ -33,16 +40,21 @@ const connected = Layer.effectDiscard(
   })
 )
 
-const ours = Server.layer({ host: "127.0.0.1", port: 0 }, Http.layer).pipe(
-  Layer.provide(ApiKeys.layer([{ name: "bench", secret: Redacted.make(key), scopes: ApiKeys.defaultScopes }])),
-  Layer.provide([Lifecycle.layer, CallerLimits.layerConfig({ perKey: 1e9, perAddress: 1e9 })]),
-  Layer.provide(connected),
-  Layer.provide(CalApi.layer),
-  Layer.provide(CalTokens.layer),
-  Layer.provide(CalClient.layer({ apiUrl: "https://api.cal.com/v2", managed: Sandbox.demoManaged })),
-  Layer.provide([Sandbox.layerHttpClient, layerMemory, FlowStorage.layerMemory, KeyRing.layerEphemeral]),
-  Layer.provide([Sandbox.layer(), Logger.remove(Logger.defaultLogger), Layer.setTracerEnabled(false)])
-)
+const ours = (upstream: string) =>
+  Server.layer({ host: "127.0.0.1", port: 0 }, Http.layer).pipe(
+    Layer.provide(ApiKeys.layer([{ name: "bench", secret: Redacted.make(key), scopes: ApiKeys.defaultScopes }])),
+    Layer.provide([Lifecycle.layer, CallerLimits.layerConfig({ perKey: 1e9, perAddress: 1e9 })]),
+    Layer.provide(connected),
+    Layer.provide(CalApi.layer),
+    Layer.provide(CalTokens.layer),
+    Layer.provide(CalClient.layer({ apiUrl: upstream, managed: Sandbox.demoManaged })),
+    Layer.provide([HttpClients.layerTokenHttp, HttpClients.layerApiHttp]),
+    Layer.provide([layerMemory, FlowStorage.layerMemory, KeyRing.layerEphemeral])
+  )
+
+/** Spans, metrics and logs to a collector, as whoever watches a service has them. */
+const layerOtlp = (baseUrl: string) =>
+  Otlp.layerJson({ baseUrl, resource: { serviceName: "bench" } }).pipe(Layer.provide(NodeHttpClient.layerUndici))
 
 const told = Layer.effectDiscard(
   Effect.flatMap(HttpServer.HttpServer, ({ address }) =>
@@ -50,4 +62,22 @@ const told = Layer.effectDiscard(
   )
 )
 
-Effect.runFork(Layer.launch(Layer.provide(told, process.argv[2] === "ours" ? ours : FloorServer.layer)))
+// Whoever measures asks what this process has used, in microseconds.
+process.on("message", () => process.send?.(process.cpuUsage()))
+
+const [which, upstream = "http://127.0.0.1:1", collector] = process.argv.slice(2)
+if (which === "upstream") Upstream.serve()
+else {
+  const served = which === "ours" ? ours(upstream) : FloorServer.layer(upstream)
+  Effect.runFork(
+    Layer.launch(
+      told.pipe(
+        Layer.provide(served),
+        Layer.provide([
+          Logger.remove(Logger.defaultLogger),
+          collector === undefined ? Layer.setTracerEnabled(false) : layerOtlp(collector)
+        ])
+      )
+    )
+  )
+}
