@@ -5,6 +5,7 @@
 import { type HttpClientResponse, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Duration, Effect, type Scope, Stream } from "effect"
+import * as Reading from "../CalHttp/Reading.js"
 import * as Deadline from "../Fibers/Deadline.js"
 import { Lifecycle } from "./Lifecycle.js"
 
@@ -25,12 +26,12 @@ export const relay = (
   deadline: Deadline.Deadline
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, Lifecycle | Scope.Scope> => {
   if (options.contentLength !== undefined && options.contentLength <= maxWhole) {
-    return Deadline.limited(
-      deadline,
-      Effect.mapError(response.arrayBuffer, () => "it broke off"),
-      idle
-    ).pipe(
-      Effect.map((body) => HttpServerResponse.uint8Array(new Uint8Array(body), options)),
+    return Deadline.limited(deadline, Reading.read(response), idle).pipe(
+      Effect.flatMap(({ bytes, end }) =>
+        end === "whole"
+          ? Effect.succeed(HttpServerResponse.uint8Array(bytes, options))
+          : Effect.zipRight(sendSome(request, bytes, options), broken(request, "it broke off"))
+      ),
       Effect.catchAll((reason) => broken(request, reason))
     )
   }
@@ -73,6 +74,19 @@ export const endingWithProcess = <A, E>(request: HttpServerRequest.HttpServerReq
 
 const cut = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.sync(() => void NodeHttpServerRequest.toIncomingMessage(request).socket.destroy())
+
+/** What came goes on before it is cut: its caller sees an answer that is not whole, and no connection that broke. */
+const sendSome = (
+  request: HttpServerRequest.HttpServerRequest,
+  bytes: Uint8Array,
+  options: HttpServerResponse.Options
+) =>
+  Effect.async<void>((resume) => {
+    const { headers, status } = HttpServerResponse.raw("", options)
+    NodeHttpServerRequest.toServerResponse(request)
+      .writeHead(status, headers)
+      .write(bytes, () => resume(Effect.void))
+  })
 
 /** Sends the head, which Node keeps until there is something of the body: with events that may be long after. */
 const flush = (request: HttpServerRequest.HttpServerRequest) =>
