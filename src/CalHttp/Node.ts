@@ -8,9 +8,10 @@ import { Effect, Layer, Redacted, type Scope } from "effect"
 import type { HttpClient } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
+import * as Exchange from "./Exchange.js"
 import { ApiHttp, TokenHttp } from "./HttpClients.js"
 import { Proxies } from "./Proxies.js"
-import { notConnected, reasonOf } from "./Transport.js"
+import { exchange, notConnected, reasonOf } from "./Transport.js"
 
 /** How long DNS, TCP and TLS together may take, in milliseconds; through a proxy, each of the way to it, CONNECT and TLS. */
 const connectTimeout = 5000
@@ -71,7 +72,12 @@ const make = (options: Undici.Agent.Options): Effect.Effect<HttpClient.HttpClien
  * @since 0.1.0
  * @category layers
  */
-export const layerTokenHttp: Layer.Layer<TokenHttp> = Layer.scoped(TokenHttp, make({ pipelining: 0 }))
+export const layerTokenHttp: Layer.Layer<TokenHttp> = Layer.scoped(
+  TokenHttp,
+  Effect.map(dispatcher({ pipelining: 0 }), (agent) =>
+    Object.assign(NodeHttpClient.makeUndici(agent), { [exchange]: Exchange.make(agent) })
+  )
+)
 
 /**
  * For API requests: connections are kept alive and reused, with one request at a time on each.

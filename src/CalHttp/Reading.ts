@@ -10,7 +10,7 @@ import type * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 export const maxBytes = 1024 * 1024
 
 /** How often a body that goes on is asked whether there is enough of it. */
-const interval = Duration.seconds(1)
+export const interval = Duration.seconds(1)
 
 export interface Body {
   readonly bytes: Uint8Array

@@ -38,6 +38,21 @@ export class NoReply extends Data.TaggedError("NoReply")<{
   readonly reason: string
 }> {}
 
+/** What a client may have beside `execute`: a way to send a request and to read its answer as {@link send} does, at less cost. */
+export interface Exchange {
+  /** `undefined`: not with a body of this kind. */
+  (
+    request: HttpClientRequest.HttpClientRequest,
+    isEnough?: (head: Head, bytes: Uint8Array) => boolean
+  ): Effect.Effect<Reply, NoReply> | undefined
+}
+
+/** Where a client has that. Whatever is put around such a client has it not, and is asked itself. */
+export const exchange: unique symbol = Symbol.for("cal-tokens/CalHttp/exchange")
+
+const exchangeOf = <E, R>(client: HttpClient.HttpClient.With<E, R> & { readonly [exchange]?: Exchange }) =>
+  client[exchange]
+
 /** An error with this property happened before a connection was there, whatever its code. It holds the reason for people. */
 export const notConnected: unique symbol = Symbol.for("cal-tokens/CalClient/notConnected")
 
@@ -49,6 +64,10 @@ export const secretHeaders: ReadonlyArray<string> = ["x-cal-secret-key"]
  * whose failures would carry the request with its body.
  */
 export const harden = <E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E, R> =>
+  // An exchange does nothing of what is prevented here.
+  Object.assign(hardened(client), { [exchange]: exchangeOf(client) })
+
+const hardened = <E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E, R> =>
   client.pipe(
     HttpClient.transformResponse((response) =>
       response.pipe(
@@ -75,6 +94,7 @@ export const send = (
   request: HttpClientRequest.HttpClientRequest,
   isEnough?: (head: Head, bytes: Uint8Array) => boolean
 ): Effect.Effect<Reply, NoReply> =>
+  exchangeOf(client)?.(request, isEnough) ??
   client.execute(request).pipe(
     Effect.flatMap((response) => read(response, isEnough)),
     noReplies
@@ -86,7 +106,7 @@ export const noReplies = <A, R>(
 ): Effect.Effect<A, NoReply, R> =>
   effect.pipe(
     Effect.mapError((error) => (error._tag === "RequestError" ? describe(error) : brokeOff)),
-    Effect.catchAllDefect(() => Effect.fail(new NoReply({ phase: "unknown", reason: "unexpected failure" })))
+    Effect.catchAllDefect(() => Effect.fail(unexpected))
   )
 
 const read = (
@@ -108,20 +128,22 @@ export const textOf = ({ body, isWhole }: Reply): Option.Option<Redacted.Redacte
   return isWhole ? Option.some(Redacted.make(new TextDecoder().decode(bytes))) : Option.none()
 }
 
+export const unexpected = new NoReply({ phase: "unknown", reason: "unexpected failure" })
+
+export const invalid = new NoReply({ phase: "impossible", reason: "the request is invalid" })
+
 const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
 
 /** What became of a request for which the HTTP client gave no answer. */
-const describe = (error: HttpClientError.RequestError): NoReply => {
-  if (error.reason !== "Transport") return new NoReply({ phase: "impossible", reason: "the request is invalid" })
-  const causes = chain(error.cause)
+const describe = (error: HttpClientError.RequestError): NoReply =>
+  error.reason === "Transport" ? noReply(error.cause) : invalid
+
+/** The same of what went wrong on the way. */
+export const noReply = (error: unknown): NoReply => {
+  const causes = chain(error)
   const code = causes.map(codeOf).find(Predicate.isNotUndefined)
-  if (code === "UND_ERR_INVALID_ARG" || code === "ERR_INVALID_URL") {
-    return new NoReply({ phase: "impossible", reason: "the request is invalid" })
-  }
-  return new NoReply({
-    phase: causes.some(isBeforeSending) ? "notConnected" : "unknown",
-    reason: reasonOf(error.cause)
-  })
+  if (code === "UND_ERR_INVALID_ARG" || code === "ERR_INVALID_URL") return invalid
+  return new NoReply({ phase: causes.some(isBeforeSending) ? "notConnected" : "unknown", reason: reasonOf(error) })
 }
 
 /** Why there is no answer, for people. */
