@@ -145,6 +145,18 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
     const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets)
     const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets)
 
+    const fingerprint = (clientId: string, secrets: ReadonlyArray<Redacted.Redacted>) => {
+      const sorted = secrets.map(Redacted.value).sort()
+      return hash(Redacted.make(JSON.stringify([clientId, apiUrl, ...sorted]))).slice(0, 16)
+    }
+    // Each refresh asks for it.
+    const fingerprints = new Map(
+      [...oauth2.all.values(), ...managed.all.values()].map((client) => [
+        client.clientId,
+        fingerprint(client.clientId, secrets(client))
+      ])
+    )
+
     const call = <Secret>(
       call: Outcome.Call,
       { secrets }: { readonly secrets: Secrets.Secrets<Secret> },
@@ -273,11 +285,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
       rateLimit: rateLimits.get,
       refresh,
       reissue,
-      fingerprint: (clientId) => {
-        const client = managed.all.get(clientId) ?? oauth2.all.get(clientId)
-        const sorted = client === undefined ? [] : secrets(client).map(Redacted.value).sort()
-        return hash(Redacted.make(JSON.stringify([clientId, apiUrl, ...sorted]))).slice(0, 16)
-      },
+      fingerprint: (clientId) => fingerprints.get(clientId) ?? fingerprint(clientId, []),
       exchange,
       createManagedUser,
       me

@@ -29,27 +29,29 @@ export interface Context extends Kept {
   readonly isWhole: boolean
 }
 
-/** The claims of those tokens that have any, in this order. */
-const claimsOf = (...tokens: ReadonlyArray<Redacted.Redacted | undefined>): ReadonlyArray<Claims.Claims> =>
-  tokens.flatMap((token) => (token === undefined ? [] : Option.toArray(Claims.read(Redacted.value(token)))))
-
 /** What the claims of new tokens have to agree with. */
 export const expected = ({ calUserId, clientId, sent, stored }: Context): Claims.Expected => {
-  const named = claimsOf(stored?.accessToken, stored?.refreshToken, sent).flatMap(({ calUserIds }) => calUserIds)
-  // The pair that is replaced: of a fallback only the refresh token is at hand.
+  const [access, refresh] = [claimsOf(stored?.accessToken), claimsOf(stored?.refreshToken)]
+  // Of a fallback only the refresh token is at hand: its pair is not the one that is replaced.
   const isStored = stored !== undefined && (sent === undefined || isSame(sent, stored.refreshToken))
-  const issued = claimsOf(sent, ...(isStored ? [stored.refreshToken, stored.accessToken] : []))
+  const spent = sent === undefined || isStored ? refresh : claimsOf(sent)
+  const named = [access, refresh, spent].flatMap((claims) => claims?.calUserIds ?? [])
+  const issued = isStored ? [refresh, access] : sent === undefined ? [] : [spent]
   return {
     clientId,
     calUserId: calUserId ?? named[0],
-    notBefore: issued.map(({ issuedAt }) => issuedAt).find(Predicate.isNotUndefined)
+    notBefore: issued.map((claims) => claims?.issuedAt).find(Predicate.isNotUndefined)
   }
 }
 
+const claimsOf = (token: Redacted.Redacted | undefined): Claims.Claims | undefined =>
+  token === undefined ? undefined : Option.getOrUndefined(Claims.read(Redacted.value(token)))
+
 /** Whether a text is a refresh token that was sent, stored or kept before. */
 export const isKnown = ({ known = [], sent, stored }: Context): ((text: string) => boolean) => {
-  const hashes = new Set([...known, ...[sent, stored?.refreshToken].flatMap((token) => (token ? [hash(token)] : []))])
-  return (text) => hashes.size > 0 && hashes.has(hash(Redacted.make(text)))
+  const texts = new Set([sent, stored?.refreshToken].flatMap((token) => (token ? [Redacted.value(token)] : [])))
+  const hashes = new Set(known)
+  return (text) => texts.has(text) || (hashes.size > 0 && hashes.has(hash(Redacted.make(text))))
 }
 
 export const isSame = (a: Redacted.Redacted, b: Redacted.Redacted): boolean => Redacted.value(a) === Redacted.value(b)
