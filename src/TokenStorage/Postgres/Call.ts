@@ -4,6 +4,7 @@ import { Duration, Effect, type Scope } from "effect"
 import type { StorageUnavailable } from "../../TokenError.js"
 import * as Defaults from "./Defaults.js"
 import * as Functions from "./Functions.js"
+import * as Pool from "./Pool.js"
 import * as Sql from "./Sql.js"
 
 /**
@@ -41,21 +42,26 @@ export interface Driver {
 export const make = (options: Options): Effect.Effect<Driver, never, SqlClient.SqlClient | Scope.Scope> =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    const run = yield* Sql.make
+    const ask = Pool.askOf(sql)
+    const asking = yield* ask === undefined
+      ? Effect.map(
+          Sql.make,
+          (run): Sql.Asking =>
+            <A>(text: string, parameters: ReadonlyArray<unknown>, options: Sql.RunOptions) =>
+              run(sql.unsafe<A & object>(text, parameters), options)
+        )
+      : Sql.makeAsking(ask)
     const timeout = Duration.decode(options.statementTimeout ?? Defaults.statementTimeout)
     const instantOf = options.clock === "effect" ? (now: number): number | null => Math.floor(now) : () => null
 
     const statement: Driver["statement"] = <A extends object>(operation: string, text: string): CallOf<A> => {
       const runOptions = { operation, timeout }
       return (parameters, instant) =>
-        run(
-          instant === undefined
-            ? sql.unsafe<A>(text, parameters)
-            : Effect.clockWith((clock) =>
-                sql.unsafe<A>(text, [...parameters, instantOf(clock.unsafeCurrentTimeMillis())])
-              ),
-          runOptions
-        )
+        instant === undefined
+          ? asking<A>(text, parameters, runOptions)
+          : Effect.clockWith((clock) =>
+              asking<A>(text, [...parameters, instantOf(clock.unsafeCurrentTimeMillis())], runOptions)
+            )
     }
     return { statement, call: (operation, name) => statement(operation, Functions.call(name)) }
   })

@@ -13,10 +13,10 @@
  * that waits.
  */
 import { Socket } from "node:net"
-import { SqlError, type SqlClient } from "@effect/sql"
+import { SqlError, SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
-import { Clock, Duration, Effect, type Layer, Redacted, type Scope } from "effect"
-import { Connection, type DatabaseError, Pool, type PoolClient } from "pg"
+import { Clock, Context, Duration, Effect, Layer, Redacted, type Scope } from "effect"
+import { Connection, type DatabaseError, Pool, type PoolClient, type QueryResult } from "pg"
 import * as Sql from "./Sql.js"
 
 export interface Options {
@@ -32,14 +32,29 @@ export interface Options {
 /** The pause before a database is tried again that is not up yet. */
 const startPause = Duration.seconds(2)
 
+/** Where the client of this pool has an {@link Sql.Ask}. */
+const asking: unique symbol = Symbol.for("cal-tokens/TokenStorage/Postgres/Pool/ask")
+
+/** Of a client of this pool; another one (an application's own, an embedded database) has none. */
+export const askOf = (sql: SqlClient.SqlClient & { readonly [asking]?: Sql.Ask }): Sql.Ask | undefined => sql[asking]
+
 /** `PgClient.layer` on a pool that is kept as said above. */
 export const layer = (options: Options): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> =>
-  PgClient.layerFromPool({ acquire: make(options) })
+  Layer.unwrapScoped(
+    Effect.map(make(options), ({ ask, pool }) =>
+      Layer.map(PgClient.layerFromPool({ acquire: Effect.succeed(pool) }), (context) => {
+        Object.assign(Context.get(context, SqlClient.SqlClient), { [asking]: ask })
+        return context
+      })
+    )
+  )
 
 /** What `PgClient.make` does about its own pool: the same options, the first statement, and the bounded end. */
-const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Scope> =>
+const make = (
+  options: Options
+): Effect.Effect<{ readonly pool: Pool; readonly ask: Sql.Ask }, SqlError.SqlError, Scope.Scope> =>
   Effect.gen(function* () {
-    const pool = yield* Effect.acquireRelease(
+    const { ask, pool } = yield* Effect.acquireRelease(
       Effect.sync(() =>
         guarded(
           new Pool({
@@ -53,7 +68,8 @@ const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Sc
           })
         )
       ),
-      (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(Duration.seconds(1)))
+      ({ pool }) =>
+        Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(Duration.seconds(1)))
     )
     // Idle connections that break are replaced when they are needed; unheard, the event would end the process.
     pool.on("error", () => undefined)
@@ -69,7 +85,7 @@ const make = (options: Options): Effect.Effect<Pool, SqlError.SqlError, Scope.Sc
       })
     )
     yield* patiently(first, options.startWithin)
-    return pool
+    return { ask, pool }
   })
 
 /** Tries again, and tells each time, while the database is not up yet and the time is not over. */
@@ -109,7 +125,7 @@ const tellingWords = (pool: Pool, url: Redacted.Redacted) => {
  * `pg_cancel_backend`, on another connection of the same pool: through a pooler the number names nobody, and where all
  * connections are taken it waits for one, as does whoever comes next. So the question is answered here instead.
  */
-const guarded = (pool: Pool): Pool => {
+const guarded = (pool: Pool): { readonly pool: Pool; readonly ask: Sql.Ask } => {
   const inUse = new Set<PoolClient>()
   const givenUp = new WeakSet<PoolClient>()
   pool.on("acquire", (client) => inUse.add(client))
@@ -126,9 +142,7 @@ const guarded = (pool: Pool): Pool => {
     })
   })
 
-  const giveUp = (processId: number, done: () => void) => {
-    const client = [...inUse].find((client) => sessionOf(client).processID === processId)
-    if (client === undefined) return done()
+  const giveUp = (client: PoolClient, done: () => void) => {
     // Even if its statement ends by itself meanwhile: the cancellation may be late and would meet the next one.
     givenUp.add(client)
     cancel(client, () => {
@@ -141,9 +155,53 @@ const guarded = (pool: Pool): Pool => {
   pool.query = ((...args: ReadonlyArray<unknown>) => {
     const [text, done] = args
     const [, processId] = (typeof text === "string" && /^SELECT pg_cancel_backend\((.+)\)$/.exec(text)) || []
-    return processId === undefined ? query(...args) : giveUp(Number(processId), done as () => void)
+    if (processId === undefined) return query(...args)
+    const client = [...inUse].find((client) => sessionOf(client).processID === Number(processId))
+    return client === undefined ? (done as () => void)() : giveUp(client, done as () => void)
   }) as Pool["query"]
-  return pool
+
+  const ask: Sql.Ask = (text, parameters, done) => {
+    let isOver = false
+    /** Gives the connection back. */
+    let leave: ((cause?: Error) => void) | undefined
+    let stop = (stopped: () => void) => stopped()
+    pool.connect((failure, client, release) => {
+      // Whoever gave up before there was a connection.
+      if (isOver) return client === undefined ? undefined : release()
+      if (client === undefined) {
+        isOver = true
+        return done(failure, [])
+      }
+      const end = (error: Error | undefined, rows: ReadonlyArray<never>, cause?: Error) => {
+        if (leave === undefined) return
+        leave(cause)
+        if (isOver) return
+        isOver = true
+        done(error, rows)
+      }
+      const broken = (error: Error) => end(error, [], error)
+      leave = (cause) => {
+        leave = undefined
+        client.off("error", broken)
+        release(cause)
+      }
+      stop = (stopped) =>
+        giveUp(client, () => {
+          leave?.()
+          stopped()
+        })
+      client.once("error", broken)
+      client.query(text, [...parameters], (error: Error | null, result: QueryResult<never>) =>
+        end(error ?? undefined, error === null || error === undefined ? result.rows : [])
+      )
+    })
+    return (stopped) => {
+      if (isOver && leave === undefined) return stopped()
+      isOver = true
+      stop(stopped)
+    }
+  }
+  return { ask, pool }
 }
 
 /**

@@ -3,7 +3,7 @@
  * fails with {@link StorageUnavailable} alone. The driver's errors stay here, for they carry rows and parameters.
  */
 import { Migrator, SqlClient, SqlError } from "@effect/sql"
-import { Context, Duration, Effect, Fiber, Redacted, type Scope } from "effect"
+import { Context, Duration, Effect, Fiber, FiberRef, Redacted, type Scope } from "effect"
 import { Client, DatabaseError } from "pg"
 import { awaiting, type Deadline, make as makeDeadline } from "../../Fibers/Deadline.js"
 import { StorageUnavailable } from "../../TokenError.js"
@@ -32,7 +32,7 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
   (deadline, scope): Run =>
     (call, { operation, timeout }) =>
       call.pipe(
-        Effect.retry({ times: 10, while: isLostRace }),
+        Effect.retry({ times: maxLostRaces, while: isLostRace }),
         // On a new connection: `Pool.ts` closes those that were there.
         Effect.retry({ times: 1, while: (error) => sqlState(error) === readOnly }),
         Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
@@ -42,13 +42,103 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
         // The driver's spans would end with its errors.
         Effect.withTracerEnabled(false),
         (effect) => bounded(effect, { operation, timeout }, { deadline, scope }),
-        Effect.withSpan(`TokenStorage.${operation}`, {
-          kind: "client",
-          attributes: { "db.system.name": "postgresql" },
-          captureStackTrace: false
-        })
+        spanned(operation)
       )
 )
+
+const attributes = { "db.system.name": "postgresql" }
+
+/** Nothing is made of it where nobody traces. */
+const spanned =
+  (operation: string) =>
+  <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.flatMap(FiberRef.get(FiberRef.currentTracerEnabled), (isTraced) =>
+      isTraced
+        ? Effect.withSpan(effect, `TokenStorage.${operation}`, { kind: "client", attributes, captureStackTrace: false })
+        : effect
+    )
+
+/**
+ * One statement on any connection: what the client does for it, but nothing is made for it besides, as the client makes an
+ * object with segments, a span, a scope and an interruptible region for each. `done` is called once, unless the statement
+ * is given up on before by calling what is answered; `stopped` then, when the statement does not run any more.
+ */
+export type Ask = (
+  text: string,
+  parameters: ReadonlyArray<unknown>,
+  done: (error: Error | undefined, rows: ReadonlyArray<never>) => void
+) => (stopped: () => void) => void
+
+/** Runs a statement as {@link Run} does; its text and parameters go to the pool itself. */
+export type Asking = <A>(
+  text: string,
+  parameters: ReadonlyArray<unknown>,
+  options: RunOptions
+) => Effect.Effect<ReadonlyArray<A>, StorageUnavailable>
+
+/** The same promises as those of {@link make}, without a fiber for each statement. */
+export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const deadline = yield* makeDeadline()
+    const running = new Set<(ended: () => void) => void>()
+    let isClosed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        isClosed = true
+        const ends = [...running].map((end) => Effect.async<void>((resume) => end(() => resume(Effect.void))))
+        return Effect.all(ends, { concurrency: "unbounded", discard: true })
+      })
+    )
+
+    const once = <A>(text: string, parameters: ReadonlyArray<unknown>, { operation, timeout }: RunOptions) =>
+      Effect.async<ReadonlyArray<A>, StorageUnavailable>((resume) => {
+        if (isClosed) return resume(Effect.interrupt)
+        const left = { lostRace: maxLostRaces, readOnly: 1 }
+        let stop: (stopped: () => void) => void = (stopped) => stopped()
+
+        const over = (outcome: Effect.Effect<ReadonlyArray<A>, StorageUnavailable>) => {
+          cancel()
+          running.delete(end)
+          resume(outcome)
+        }
+        const fail = (reason: string) => over(Effect.fail(new StorageUnavailable({ operation, reason })))
+        const cancel = deadline.after(Duration.toMillis(timeout), () => {
+          fail(lateReason(timeout))
+          stop(ignore)
+        })
+        const end = (ended: () => void) => {
+          over(Effect.interrupt)
+          stop(ended)
+        }
+        const attempt = () => {
+          try {
+            stop = ask(text, parameters, (error, rows) => {
+              if (error === undefined) over(Effect.succeed(rows))
+              else if (isLostRace(error) && left.lostRace-- > 0) attempt()
+              else if (sqlState(error) === readOnly && left.readOnly-- > 0) attempt()
+              else fail(reasonOf(error))
+            })
+          } catch (defect) {
+            fail(reasonOf(defect))
+          }
+        }
+        running.add(end)
+        attempt()
+        return Effect.sync(() => {
+          cancel()
+          running.delete(end)
+          stop(ignore)
+        })
+      })
+
+    return (text, parameters, options) => spanned(options.operation)(once(text, parameters, options))
+  })
+
+const ignore = () => {}
+
+const maxLostRaces = 10
+
+const lateReason = (timeout: Duration.Duration) => `no answer within ${Duration.format(timeout)}`
 
 /** What happened, in words that contain neither parameters nor rows. */
 export const reasonOf = (error: unknown): string => {
@@ -111,11 +201,12 @@ const driverMessages =
  * The keys of our tables are violated by races only: the statements look before they write. That includes an upsert that
  * meets another one of the same row, which may notice that at an index it does not arbitrate by.
  */
-const isLostRace = (error: SqlError.SqlError): boolean => {
+const isLostRace = (error: Error): boolean => {
   const state = sqlState(error)
   if (state === "40001" || state === "40P01") return true
   const isKey = state === "23505" || state === "23503"
-  return isKey && error.cause instanceof Error && "schema" in error.cause && error.cause.schema === "cal_tokens"
+  const cause = error instanceof SqlError.SqlError ? error.cause : error
+  return isKey && cause instanceof Error && "schema" in cause && cause.schema === "cal_tokens"
 }
 
 /** The SQLSTATE of a statement that would write, in a session that may only read. */
@@ -149,7 +240,7 @@ const bounded = <A, E>(
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const work = yield* Effect.forkIn(Effect.interruptible(effect), scope)
-      const onLate = () => new StorageUnavailable({ operation, reason: `no answer within ${Duration.format(timeout)}` })
+      const onLate = () => new StorageUnavailable({ operation, reason: lateReason(timeout) })
       const giveUp = Effect.suspend(() => (work.unsafePoll() === null ? Fiber.interruptFork(work) : Effect.void))
       const exit = yield* restore(awaiting(deadline, work, { longest: Duration.toMillis(timeout), onLate })).pipe(
         Effect.ensuring(giveUp)
