@@ -31,6 +31,7 @@ import * as Notifications from "./Postgres/Notifications.js"
 import * as Pool from "./Postgres/Pool.js"
 import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
+import * as Telling from "./Postgres/Telling.js"
 import type { CircuitCause } from "./Circuits.js"
 import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
@@ -122,14 +123,7 @@ export const make = (
     // Fails on a replica, on a database that only reads, and where the schema is missing.
     const ping = statement("ping", "select nextval('cal_tokens.version')")
 
-    /**
-     * Tells other processes, after the write and without waiting: a transaction that notifies makes all others that do
-     * wait for its commit, and nothing depends on the news.
-     */
-    const tell = (...rows: ReadonlyArray<{ readonly userUlid: UserUlid; readonly version?: number }>) => {
-      const payloads = rows.map(({ userUlid, version }) => Notifications.payload(userUlid, version))
-      return Effect.forkIn(Effect.ignore(notify([JSON.stringify(payloads)])), scope)
-    }
+    const tell = Telling.make((payloads) => notify([JSON.stringify(payloads)]), scope)
 
     const open = (row: Sealing.Columns) => Sealing.open(keys, row)
     const openFirst = ([row]: ReadonlyArray<Sealing.Columns>) =>
