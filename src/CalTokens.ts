@@ -265,7 +265,7 @@ export const makeWith = (
     yield* Effect.forkScoped(sealed.readAlways)
     const flights = SingleFlight.make<Known, EnsureError>({ deadline, owned })
     const untold = Untold.make()
-    const serving = Serving.make({ config, client, memory, cooldowns, commits, reader, flights, fly, untold })
+    const serving = Serving.make({ config, client, memory, cooldowns, circuit, commits, reader, flights, fly, untold })
     const refreshDue = makeAhead({
       config,
       storage,
@@ -294,10 +294,7 @@ export const makeWith = (
     }
 
     const ensureValid = Effect.fn("CalTokens.ensureValid")(function* (userUlid: UserUlid, options?: EnsureOptions) {
-      const token =
-        options?.forceRefresh === true
-          ? yield* serving.force(userUlid)
-          : yield* serving.serve(yield* reader.load(userUlid))
+      const token = options?.forceRefresh === true ? yield* serving.force(userUlid) : yield* serving.ensure(userUlid)
       yield* uses.note(userUlid, options?.handsOut !== false)
       return token
     })

@@ -130,6 +130,7 @@ export const make = (deps: {
   /** Spares the storage the next questions about this pair. */
   const mirror = (row: Known, left: Duration.Duration, lastError: string | undefined, told?: Cooldown["told"]) =>
     Effect.gen(function* () {
+      yield* memory.put(row)
       const since = yield* Clock.currentTimeMillis
       const until = since + Duration.toMillis(left)
       const expired = isExpired(row.pair, yield* client.now)
@@ -238,7 +239,11 @@ export const make = (deps: {
         expiredFor: Option.getOrUndefined(yield* expiredFor(progress.row)),
         circuit: circuit.keyOf(progress.row.connection.clientId)
       })
-      if (result._tag !== "NotFound") progress.row = result.row
+      if (result._tag !== "NotFound") {
+        // A storage that has gone back (a restored backup) counts from where it is.
+        if (result.row.version < version) yield* memory.put(result.row, startedAt)
+        progress.row = result.row
+      }
       return yield* ClaimResult.$match(result, {
         NotFound: (): Effect.Effect<Turn, EnsureError> =>
           Effect.zipRight(memory.remove(userUlid), new TokensNotFound({ userUlid })),

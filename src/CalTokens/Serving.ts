@@ -9,10 +9,12 @@ import {
   CalUnavailable,
   type EnsureError,
   NotManagedUser,
+  type ReadError,
   type ReauthorizationRequired,
   type TokenError,
   RefreshCoolingDown
 } from "../TokenError.js"
+import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
 import * as Cooldowns from "./Cooldowns.js"
 import { reauthorizationRequired } from "./Ending.js"
@@ -38,6 +40,7 @@ export const make = (deps: {
   readonly client: typeof CalClient.Service
   readonly memory: Memory
   readonly cooldowns: Cooldowns.Cooldowns
+  readonly circuit: Circuit
   readonly commits: Commits
   readonly reader: Reader
   readonly flights: SingleFlight<Known, EnsureError>
@@ -45,7 +48,7 @@ export const make = (deps: {
   readonly fly: Flight
   readonly untold: Untold
 }) => {
-  const { client, config, cooldowns, flights, memory, reader, untold } = deps
+  const { circuit, client, config, cooldowns, flights, memory, reader, untold } = deps
 
   /** Ends loops without asking the storage: the mirrored cooldown of this very pair. */
   const admit = (entry: Entry) =>
@@ -168,6 +171,25 @@ export const make = (deps: {
         : Effect.as(untold.tell(entry.row.userUlid, error), valid(latest.row, false))
     })
 
+  /**
+   * What is remembered of a user whose token has expired, recent or not: the claim sees the row, and answers what is newer
+   * there, so nothing has to be read before. Not where the refresh would be ended or joined by what is remembered alone.
+   */
+  const expired = (userUlid: UserUlid): Effect.Effect<Entry | undefined> =>
+    Effect.gen(function* () {
+      const entry = Option.getOrUndefined(memory.get(userUlid))
+      if (entry === undefined || entry.pending || entry.refused || entry.row.status._tag !== "Active") return undefined
+      if (!isExpired(entry.row.pair, yield* client.now) || flights.isRunning(userUlid)) return undefined
+      if (Option.isSome(yield* cooldowns.get(userUlid))) return undefined
+      return (yield* Effect.isSuccess(circuit.look(entry.row.connection.clientId))) ? entry : undefined
+    })
+
+  /** The token of a user, as fresh as its age demands. */
+  const ensure = (userUlid: UserUlid): Effect.Effect<ValidToken, EnsureError | ReadError> =>
+    Effect.flatMap(expired(userUlid), (entry) =>
+      entry === undefined ? Effect.flatMap(reader.load(userUlid), serve) : serve(entry)
+    )
+
   const patience = wait(Duration.toMillis(config.callerWait))
 
   /**
@@ -228,5 +250,5 @@ export const make = (deps: {
       (error) => stillValid(entry, error)
     )
 
-  return { joining, joinForNewer, serve, giveUp, force, reissue, refreshSoon }
+  return { ensure, joining, joinForNewer, serve, giveUp, force, reissue, refreshSoon }
 }

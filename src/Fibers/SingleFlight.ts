@@ -16,6 +16,8 @@ export interface SingleFlight<A, E> {
   readonly share: (userUlid: UserUlid, work: Effect.Effect<A, E>, wait?: Wait<E>) => Effect.Effect<A, E>
   /** The same, if shared work runs by now. */
   readonly joining: (userUlid: UserUlid, wait: Wait<E>) => Effect.Effect<Exit.Exit<A, E>> | undefined
+  /** Whether anything runs for the user. */
+  readonly isRunning: (userUlid: UserUlid) => boolean
   /** Runs work that answers nobody else, once nothing runs for the user. `wait` as above. */
   readonly alone: <E2>(userUlid: UserUlid, work: Effect.Effect<A, E2>, wait?: Wait<E2>) => Effect.Effect<A, E2>
   /** Starts shared work behind the caller's back, unless something runs for the user. */
@@ -99,6 +101,7 @@ export const make = <A, E>(
       const flight = running(userUlid)
       return flight?.isShared === true ? awaiting(deadline, flight.fiber, wait) : undefined
     },
+    isRunning: (userUlid) => running(userUlid) !== undefined,
     alone,
     start: (userUlid, work) =>
       Effect.sync(() => {

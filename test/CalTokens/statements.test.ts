@@ -1,0 +1,63 @@
+/** What a token costs the database, counted where the driver sends it. */
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Logger } from "effect"
+import Pg from "pg"
+import { vi } from "vitest"
+import * as CalTokens from "../../src/CalTokens.js"
+import * as Sandbox from "../../src/Sandbox.js"
+import { layer as layerPostgres } from "../../src/TokenStorage/Postgres.js"
+import { layerKeys } from "../support/Keys.js"
+import { layerDatabase } from "../support/Postgres.js"
+import * as World from "../support/World.js"
+
+/** What nobody waits for: a process' first look for answers to be read, and what tells others of writes. */
+const aside: ReadonlyArray<string> = ["sealed_1", "pg_notify"]
+
+/** The functions that are called, in their order. */
+const counted = <A, E, R>(work: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => vi.spyOn(Pg.Client.prototype, "query")),
+    (spy) =>
+      Effect.map(work, () =>
+        spy.mock.calls
+          .map(([text]) => /(\w+)\(/.exec(typeof text === "string" ? text : "")?.[1] ?? String(text))
+          .filter((name) => !aside.includes(name))
+      ),
+    (spy) => Effect.sync(() => spy.mockRestore())
+  )
+
+/** The service on PostgreSQL; nothing that it remembers is recent. */
+const node = World.node({ memoryMaxAge: Duration.zero })
+
+const connect = (tokens: typeof CalTokens.CalTokens.Service, n: number, left: number) =>
+  Effect.gen(function* () {
+    const sandbox = yield* Sandbox.Sandbox
+    const { accessToken, calUserId, refreshToken } = yield* sandbox.grantOAuth2({ email: `${n}@example.com` })
+    const pair = { accessToken, refreshToken, accessTokenExpiresAt: (yield* sandbox.now) + left }
+    yield* tokens.connect(World.user(n), { _tag: "OAuth2", calUserId }, pair)
+  })
+
+it.scopedLive("a refresh is a claim and a commit, a fresh token one read", () =>
+  Effect.gen(function* () {
+    const here = yield* CalTokens.CalTokens
+    const elsewhere = yield* Effect.provide(CalTokens.CalTokens, yield* Layer.build(Layer.fresh(node)))
+    const ensure = (tokens: typeof here, n: number) => counted(tokens.ensureValid(World.user(n), { handsOut: false }))
+    for (const n of [1, 2]) yield* connect(here, n, -1000)
+
+    assert.deepStrictEqual(yield* ensure(here, 1), ["claim_1", "commit_1"])
+    assert.deepStrictEqual(yield* ensure(here, 1), ["find_1"])
+    // Of a user whom a process has never met it has to learn first that the token has expired.
+    assert.deepStrictEqual(yield* ensure(elsewhere, 2), ["find_1", "claim_1", "commit_1"])
+    // Who remembers a token that has expired meanwhile claims, and is answered the newer one.
+    assert.deepStrictEqual(yield* ensure(here, 2), ["claim_1"])
+  }).pipe(
+    Effect.provide(
+      node.pipe(
+        Layer.provideMerge(layerPostgres()),
+        Layer.provide([layerDatabase(), layerKeys()]),
+        Layer.provideMerge(Sandbox.layer()),
+        Layer.provide(Logger.remove(Logger.defaultLogger))
+      )
+    )
+  )
+)
