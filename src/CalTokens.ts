@@ -293,11 +293,12 @@ export const makeWith = (
       return isGood ? warm : undefined
     }
 
-    const ensureValid = Effect.fn("CalTokens.ensureValid")(function* (userUlid: UserUlid, options?: EnsureOptions) {
-      const token = options?.forceRefresh === true ? yield* serving.force(userUlid) : yield* serving.ensure(userUlid)
-      yield* uses.note(userUlid, options?.handsOut !== false)
-      return token
-    })
+    const ensureValid = (userUlid: UserUlid, options?: EnsureOptions): Effect.Effect<ValidToken, EnsureError> => {
+      const token = options?.forceRefresh === true ? serving.force(userUlid) : serving.ensure(userUlid)
+      return spanned(Effect.zipLeft(token, uses.note(userUlid, options?.handsOut !== false)))
+    }
+    // Where it was called from shows the stack of whoever asked, and takes longer to find out than the rest.
+    const spanned = Effect.withSpan("CalTokens.ensureValid", { captureStackTrace: false })
 
     const info = (entry: Memory.Entry) =>
       Effect.map(client.now, (now): ConnectionInfo => {
@@ -357,8 +358,7 @@ export const makeWith = (
           if (warm !== undefined) return warm.exit
           const joined = serving.joining(userUlid, clock.unsafeCurrentTimeMillis())
           if (joined === undefined) return ensureValid(userUlid, options)
-          const noted = Effect.zipLeft(joined, uses.note(userUlid, options?.handsOut !== false))
-          return Effect.withSpan(noted, "CalTokens.ensureValid", { captureStackTrace: false })
+          return spanned(Effect.zipLeft(joined, uses.note(userUlid, options?.handsOut !== false)))
         }),
 
       peek: (userUlid, options) => look(userUlid, options?.handsOut)?.token,

@@ -3,7 +3,7 @@
  * itself is not cut at the deadline: Cal.com may have rotated the token, and then the answer holds the only live one. It
  * is listened for a while longer and handed over when it comes.
  */
-import { Deferred, Duration, Effect, type Exit } from "effect"
+import { Duration, Effect, Exit } from "effect"
 import { CallFailure, type Grant } from "../CalClient.js"
 import { CalUnavailable } from "../TokenError.js"
 import type { UserUlid } from "../Token.js"
@@ -15,11 +15,21 @@ const timedOut = (operation: string, after: Duration.Duration) =>
     error: new CalUnavailable({ operation, reason: `no answer within ${Duration.toSeconds(after)} s` })
   })
 
+/** A bug while decoding the answer comes after the token was spent. */
+const unexpected = (operation: string) =>
+  CallFailure.Unknown({ error: new CalUnavailable({ operation, reason: "unexpected failure" }) })
+
 /** Runs `call` in a fiber of the service. `onLate` gets an answer that arrives after `timeout` but within `lateWait` of it. */
 export const bounded = (
   { deadline, owned }: { readonly owned: Owned; readonly deadline: Deadline },
   call: Effect.Effect<Grant, CallFailure>,
-  options: {
+  {
+    lateWait,
+    onLate,
+    operation,
+    timeout,
+    userUlid
+  }: {
     readonly operation: string
     readonly userUlid: UserUlid
     readonly timeout: Duration.Duration
@@ -27,30 +37,33 @@ export const bounded = (
     readonly onLate: (answer: Exit.Exit<Grant, CallFailure>) => Effect.Effect<void>
   }
 ): Effect.Effect<Grant, CallFailure> =>
-  Effect.gen(function* () {
-    const answer = yield* Deferred.make<Grant, CallFailure>()
-    const longest = Duration.sum(options.timeout, options.lateWait)
-    owned.runToEnd(
-      Effect.gen(function* () {
-        const exit = yield* call.pipe(
-          Effect.timeoutFail({ duration: longest, onTimeout: () => timedOut(options.operation, longest) }),
-          // A bug while decoding the answer comes after the token was spent.
-          Effect.catchAllDefect(() =>
-            Effect.fail(
-              CallFailure.Unknown({
-                error: new CalUnavailable({ operation: options.operation, reason: "unexpected failure" })
-              })
-            )
-          ),
-          Effect.exit
-        )
-        const inTime = yield* Deferred.done(answer, exit)
-        if (!inTime) yield* options.onLate(exit)
-      }),
-      options.userUlid
+  Effect.async((resume) => {
+    const longest = Duration.sum(timeout, lateWait)
+    let isAwaited = true
+    let isOver = false
+    const work = owned.runToEnd(
+      Effect.catchAllDefect(call, () => Effect.fail(unexpected(operation))),
+      userUlid
     )
-    const cancel = deadline.after(Duration.toMillis(options.timeout), () =>
-      Deferred.unsafeDone(answer, Effect.fail(timedOut(options.operation, options.timeout)))
-    )
-    return yield* Effect.ensuring(Deferred.await(answer), Effect.sync(cancel))
+    const end = (exit: Exit.Exit<Grant, CallFailure>) => {
+      if (isOver) return
+      isOver = true
+      inTime()
+      atAll()
+      if (isAwaited) resume(exit)
+      else owned.runToEnd(onLate(exit), userUlid)
+    }
+    const inTime = deadline.after(Duration.toMillis(timeout), () => {
+      isAwaited = false
+      resume(Effect.fail(timedOut(operation, timeout)))
+    })
+    const atAll = deadline.after(Duration.toMillis(longest), () => {
+      end(Exit.fail(timedOut(operation, longest)))
+      work.unsafeInterruptAsFork(work.id())
+    })
+    work.addObserver(end)
+    return Effect.sync(() => {
+      isAwaited = false
+      inTime()
+    })
   })

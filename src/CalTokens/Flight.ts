@@ -92,7 +92,10 @@ export const make = (deps: {
     return flown.pipe(
       Metrics.refresh(request.purpose === "reissue" ? "reissued" : "refreshed"),
       Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),
-      Effect.withSpan("CalTokens.refresh", { attributes: { "cal_tokens.user_ulid": row.userUlid } })
+      Effect.withSpan("CalTokens.refresh", {
+        captureStackTrace: false,
+        attributes: { "cal_tokens.user_ulid": row.userUlid }
+      })
     )
   }
 }
