@@ -26,6 +26,7 @@ import {
 import * as Call from "./Postgres/Call.js"
 import * as ChangeLog from "./Postgres/ChangeLog.js"
 import * as Defaults from "./Postgres/Defaults.js"
+import * as Finding from "./Postgres/Finding.js"
 import * as Migrations from "./Postgres/Migrations.js"
 import * as Notifications from "./Postgres/Notifications.js"
 import * as Pool from "./Postgres/Pool.js"
@@ -99,7 +100,7 @@ export const make = (
     const scope = yield* Effect.scope
     const { call, statement } = yield* Call.make(options)
 
-    const find = call<Sealing.Columns>("find", "find_1")
+    const find = yield* Finding.make(call<Sealing.Columns>("find", "find_1"))
     const claim = call<ClaimColumns>("claim", "claim_1")
     const claimDue = call<DueColumns>("claimDue", "claim_due_1")
     const used = call("used", "used_1")
@@ -211,7 +212,8 @@ export const make = (
       )
 
     return TokenStorage.of({
-      find: (userUlid) => Effect.flatMap(find([userUlid]), openFirst),
+      find: (userUlid) =>
+        Effect.flatMap(find(userUlid), (row) => (row === undefined ? Effect.succeedNone : Effect.asSome(open(row)))),
 
       claim: (request) =>
         Effect.gen(function* () {

@@ -37,6 +37,14 @@ const connect = (tokens: typeof CalTokens.CalTokens.Service, n: number, left: nu
     yield* tokens.connect(World.user(n), { _tag: "OAuth2", calUserId }, pair)
   })
 
+/** A test with the service on a PostgreSQL of its own. */
+const onPostgres = node.pipe(
+  Layer.provideMerge(layerPostgres()),
+  Layer.provide([layerDatabase(), layerKeys()]),
+  Layer.provideMerge(Sandbox.layer()),
+  Layer.provide(Logger.remove(Logger.defaultLogger))
+)
+
 it.scopedLive("a refresh is a claim and a commit, a fresh token one read", () =>
   Effect.gen(function* () {
     const here = yield* CalTokens.CalTokens
@@ -50,14 +58,23 @@ it.scopedLive("a refresh is a claim and a commit, a fresh token one read", () =>
     assert.deepStrictEqual(yield* ensure(elsewhere, 2), ["find_1", "claim_1", "commit_1"])
     // Who remembers a token that has expired meanwhile claims, and is answered the newer one.
     assert.deepStrictEqual(yield* ensure(here, 2), ["claim_1"])
-  }).pipe(
-    Effect.provide(
-      node.pipe(
-        Layer.provideMerge(layerPostgres()),
-        Layer.provide([layerDatabase(), layerKeys()]),
-        Layer.provideMerge(Sandbox.layer()),
-        Layer.provide(Logger.remove(Logger.defaultLogger))
+  }).pipe(Effect.provide(onPostgres))
+)
+
+it.scopedLive(
+  "many users who are asked for at once, and whom nobody remembers, are one read, and each gets their own",
+  () =>
+    Effect.gen(function* () {
+      const here = yield* CalTokens.CalTokens
+      const elsewhere = yield* Effect.provide(CalTokens.CalTokens, yield* Layer.build(Layer.fresh(node)))
+      const numbers = Array.from({ length: 20 }, (_, n) => n + 1)
+      yield* Effect.forEach(numbers, (n) => connect(here, n, 3_600_000))
+      const all = (tokens: typeof here) =>
+        Effect.forEach([...numbers, 99], (n) => Effect.either(tokens.info(World.user(n))), { concurrency: "unbounded" })
+      assert.deepStrictEqual(yield* counted(all(elsewhere)), ["find_1"])
+      const users = (yield* all(elsewhere)).map((each) =>
+        each._tag === "Right" ? each.right.userUlid : each.left._tag
       )
-    )
-  )
+      assert.deepStrictEqual(users, [...numbers.map((n) => World.user(n)), "TokensNotFound"])
+    }).pipe(Effect.provide(onPostgres))
 )

@@ -48,8 +48,8 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
 
 const attributes = { "db.system.name": "postgresql" }
 
-/** Nothing is made of it where nobody traces. */
-const spanned =
+/** The span of a call. Nothing is made of it where nobody traces. */
+export const spanned =
   (operation: string) =>
   <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.flatMap(FiberRef.get(FiberRef.currentTracerEnabled), (isTraced) =>

@@ -7,10 +7,11 @@ const maxMissingKeys = 20
 
 const find: Parts.Definition = {
   name: "find_1",
-  parameters: [["user", "text"]],
+  parameters: [["users", "jsonb"]],
   returns: `table (${Parts.storedFields})`,
   body: `
-  return query select ${Parts.storedColumns("c")} from cal_tokens.connection c where c.user_ulid = p_user;`
+  return query select ${Parts.storedColumns("c")} from cal_tokens.connection c
+    where c.user_ulid = any (array(select jsonb_array_elements_text(p_users)));`
 }
 
 /** Whom a token may find: what the row says of it decides. */
