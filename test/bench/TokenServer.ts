@@ -2,6 +2,13 @@
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 
+/** Signed by nobody; as long as Cal.com's. */
+const token = (type: "access_token" | "refresh_token", n: number, length: number): string => {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url")
+  const head = part({ alg: "HS256", typ: "JWT" })
+  return `${head}.${part({ token_type: type, clientId: "client", n })}.`.padEnd(length, "x")
+}
+
 export interface TokenServer {
   readonly url: string
   /** How many refreshes there were so far. */
@@ -21,8 +28,8 @@ export const start = async (latency: number): Promise<TokenServer> => {
       response.setHeader("content-type", "application/json")
       response.end(
         JSON.stringify({
-          access_token: `access-${n}`.padEnd(330, "a"),
-          refresh_token: `refresh-${n}`.padEnd(420, "r"),
+          access_token: token("access_token", n, 330),
+          refresh_token: token("refresh_token", n, 420),
           token_type: "bearer",
           expires_in: 1800
         })

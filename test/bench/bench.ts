@@ -4,17 +4,28 @@
  */
 import { cpus, loadavg } from "node:os"
 import { parseArgs } from "node:util"
+import * as Cold from "./Cold.js"
 import * as Due from "./Due.js"
 import * as Footprint from "./Footprint.js"
 import * as HttpRows from "./HttpRows.js"
 import * as Joiners from "./Joiners.js"
 import { isMet, type Row } from "./Row.js"
 import * as Start from "./Start.js"
+import * as Storm from "./Storm.js"
 import * as Warm from "./Warm.js"
 
 const { values } = parseArgs({ options: { row: { type: "string" }, json: { type: "boolean", default: false } } })
 
-const all = [...Warm.rows, ...Joiners.rows, ...Due.rows, ...HttpRows.rows, ...Footprint.rows, ...Start.rows]
+const all = [
+  ...Warm.rows,
+  ...Joiners.rows,
+  ...Storm.rows,
+  ...Cold.rows,
+  ...Due.rows,
+  ...HttpRows.rows,
+  ...Footprint.rows,
+  ...Start.rows
+]
 const wanted = values.row === undefined ? all : all.filter(({ name }) => name === values.row)
 if (wanted.length === 0) {
   console.error(`No row is called ${values.row}: there are ${all.map(({ name }) => name).join(", ")}`)

@@ -3,9 +3,7 @@
  * connection to PostgreSQL and through PgBouncer in transaction mode, where that is installed. On Linux:
  * `npm run bench:storage -- [refreshes]`. The server is one that does not wait for its disk.
  */
-import { readdirSync, readFileSync } from "node:fs"
 import { loadavg } from "node:os"
-import { PgClient } from "@effect/sql-pg"
 import { Clock, Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { TokenStorage } from "../../src/TokenStorage.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
@@ -13,6 +11,7 @@ import { layerKeys } from "../support/Keys.js"
 import * as PgBouncer from "../support/PgBouncer.js"
 import { makeServer } from "../support/PostgresServer.js"
 import * as Fixture from "../support/StorageFixture.js"
+import { serverTime } from "./ServerTime.js"
 
 const refreshes = Number(process.argv[2] ?? 3000)
 
@@ -73,33 +72,6 @@ const measure = (url: Redacted.Redacted, serverTime: () => number): Effect.Effec
     }
   }).pipe(Effect.scoped)
 
-/** The processor time of a server so far, in ms: `utime` and `stime` of its processes, and of those that have ended. */
-const serverTimeOf = (postmaster: number) => (): number => {
-  const ticks = readdirSync("/proc").map((name) => {
-    const pid = Number(name)
-    if (Number.isNaN(pid)) return 0
-    // The name before it, in brackets, may contain anything: counted is what is behind it.
-    const [, parent, ...rest] = statOf(pid)
-      .replace(/^.*\) /s, "")
-      .split(" ")
-      .map(Number)
-    const [utime = 0, stime = 0, endedUtime = 0, endedStime = 0] = rest.slice(9)
-    if (pid === postmaster) return utime + stime + endedUtime + endedStime
-    return parent === postmaster ? utime + stime : 0
-  })
-  // Linux counts in hundredths of a second, whatever the kernel was built for.
-  return ticks.reduce((sum, own) => sum + own, 0) * 10
-}
-
-const statOf = (pid: number): string => {
-  try {
-    return readFileSync(`/proc/${pid}/stat`, "utf8")
-  } catch {
-    // It has just ended.
-    return ""
-  }
-}
-
 /** A server of its own for each way, as new. */
 const server: Effect.Effect<
   { readonly url: Redacted.Redacted; readonly serverTime: () => number },
@@ -110,13 +82,7 @@ const server: Effect.Effect<
     Effect.promise(() => makeServer()),
     (started) => Effect.promise(() => started.remove())
   )
-  const url = Redacted.make(started.url)
-  const [row] = yield* Effect.flatMap(
-    PgClient.PgClient,
-    (sql) => sql<{ pid: number }>`select split_part(pg_read_file('postmaster.pid'), E'\n', 1)::integer as pid`
-  ).pipe(Effect.provide(PgClient.layer({ url, maxConnections: 1 })))
-  if (row === undefined) return yield* Effect.dieMessage("no process")
-  return { url, serverTime: serverTimeOf(row.pid) }
+  return { url: Redacted.make(started.url), serverTime: yield* Effect.promise(() => serverTime(started.url)) }
 })
 
 const ways = {
