@@ -83,7 +83,7 @@ export interface Swept {
  * Refreshes what is due by now, and ends.
  *
  * @since 0.1.0
- * @category combinators
+ * @category running
  */
 export const sweep: Effect.Effect<Swept, StorageUnavailable, CalTokens> = Effect.gen(function* () {
   const tokens = yield* CalTokens

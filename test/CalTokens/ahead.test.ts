@@ -1,7 +1,7 @@
 /** Refreshes that nobody waits for: whose they are, when, and what they leave to people who wait. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option, Ref, Redacted, TestClock } from "effect"
-import * as CalTokens from "../../src/CalTokens.js"
+import type * as CalTokens from "../../src/CalTokens.js"
 import * as Schedule from "../../src/CalTokens/Schedule.js"
 import { Fault } from "../../src/Sandbox.js"
 import { defaults } from "../../src/TokenConfig.js"

@@ -11,7 +11,7 @@ const rounds = 3
 
 /** A token endpoint in a process of its own, so that its time is not ours. */
 const upstream = async (latency: number): Promise<{ readonly url: string; readonly process: ChildProcess }> => {
-  const script = new URL("../bench/upstream.mjs", import.meta.url).pathname
+  const script = new URL("../bench/tokenEndpoint.mjs", import.meta.url).pathname
   const child = spawn(process.execPath, [script, String(latency)], { stdio: ["ignore", "pipe", "inherit"] })
   const [url] = (await once(child.stdout, "data")) as [Buffer]
   return { url: String(url).trim(), process: child }
