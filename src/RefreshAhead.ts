@@ -31,13 +31,12 @@ const worker = Effect.gen(function* () {
   const step = Effect.gen(function* () {
     yield* hasEnded.close
     const free = aheadConcurrency - running
-    const { begun, isMore, pause } = yield* tokens.refreshDue(free)
+    const { begun, isMore } = yield* tokens.refreshDue(free)
     isFailing = false
     running += begun.length
     yield* Effect.forEach(begun, (refresh) => Effect.forkScoped(Effect.ensuring(refresh, end)), { discard: true })
     if (running >= aheadConcurrency) return yield* hasEnded.await
-    if (isMore && begun.length > 0) return
-    yield* about(pause === undefined ? aheadInterval : Duration.max(pause, aheadInterval))
+    if (!isMore) yield* about(aheadInterval)
   })
 
   const failed = (error: StorageUnavailable) =>
@@ -95,7 +94,7 @@ export const sweep: Effect.Effect<Swept, StorageUnavailable, CalTokens> = Effect
     const results = yield* Effect.all(begun, { concurrency: "unbounded" })
     refreshed += results.filter((isDone) => isDone).length
     failed += results.filter((isDone) => !isDone).length
-    if (isMore && begun.length > 0) continue
+    if (isMore) continue
     return { refreshed, failed, ...(pause === undefined ? {} : { resumeIn: pause }) }
   }
 })

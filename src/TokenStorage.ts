@@ -559,12 +559,20 @@ export interface DueClaim {
 }
 
 /**
- * So many rows are looked at for each lease that is asked for: of users who are active no more, most are only put off.
+ * So many rows are looked at for each lease that is asked for: some are somebody else's, or have to wait.
  *
  * @since 0.1.0
  * @category constants
  */
 export const maxVisits = 10
+
+/**
+ * So many users who are active no more are put off by one claim of what is due, so that they are in nobody's way.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxPutOff = 5000
 
 /**
  * Asks for a page of connections.

@@ -39,6 +39,11 @@ describe("TokenConfig", () => {
       circuitInterval: "30s",
       brakeRejections: 5,
       brakeWindow: "1m",
+      aheadActiveFor: "4h",
+      aheadSpread: 0.25,
+      aheadConcurrency: 8,
+      aheadInterval: "2s",
+      keepAliveMargin: "7d",
       backgroundReserve: 0.25,
       memoryMaxAge: "5s",
       memoryMaxEntries: 100_000,
@@ -55,6 +60,8 @@ describe("TokenConfig", () => {
     assert.isTrue(inOrder(config.dueWait, config.callTimeout))
     assert.isTrue(inOrder(config.windows.due, config.windows.soon))
     assert.isTrue(inOrder(config.backoffMin, config.backoffMax))
+    // Whose turn comes first keeps a token for half of its life.
+    assert.isAtMost(config.windows.soonFraction + config.aheadSpread, 0.5)
     assert.isTrue(inOrder(config.pollInterval, config.probeDelayExpired, config.probeDelayValid))
   })
 

@@ -34,7 +34,7 @@ export interface DueRound {
 }
 
 /** How much of a client's rate limit background work may take now, and how long until there is more. */
-export const spare = (
+const spare = (
   limit: Option.Option<{
     readonly limit: number
     readonly remaining: number
@@ -149,5 +149,3 @@ export const make = (deps: {
       return { begun, isMore, ...(pause === undefined ? {} : { pause }) }
     })
 }
-
-export type RefreshDue = ReturnType<typeof make>

@@ -28,6 +28,8 @@ export interface Request<E = never> {
   readonly unmanaged?: Effect.Effect<never, E> | undefined
   /** Cal.com rejected the token although it does not look expired. */
   readonly rejected: boolean
+  /** Told if a newer pair was there already: nobody refreshed for this. */
+  readonly found?: (() => void) | undefined
   /** What a claim that was granted before comes to: it is awaited in place of the first one. */
   readonly first?: Effect.Effect<Turn, EnsureError> | undefined
 }
@@ -83,8 +85,9 @@ export const make = (deps: {
       isExpired(row.pair, now) ? Option.some(Duration.millis(now - row.pair.accessTokenExpiresAt)) : Option.none()
     )
 
-  const newer = (progress: Progress, { row }: Verdict<"Newer">): Effect.Effect<Turn> =>
+  const newer = ({ found }: Request<unknown>, progress: Progress, { row }: Verdict<"Newer">): Effect.Effect<Turn> =>
     Effect.zipWith(memory.put(row), client.now, (_, now) => {
+      if (!progress.waitedForHolder && !progress.waitedForProbe) found?.()
       progress.knownVersion = row.version
       // A pair can be handed in expired, and a reissue can bring one: that one has to be refreshed in its turn.
       progress.purpose = "refresh"
@@ -247,7 +250,7 @@ export const make = (deps: {
       return yield* ClaimResult.$match(result, {
         NotFound: (): Effect.Effect<Turn, EnsureError> =>
           Effect.zipRight(memory.remove(userUlid), new TokensNotFound({ userUlid })),
-        Newer: (verdict) => newer(progress, verdict),
+        Newer: (verdict) => newer(request, progress, verdict),
         Moved: (verdict) => moved(request, progress, verdict),
         Terminal: terminal,
         Busy: (verdict) => busy(progress, verdict),

@@ -71,7 +71,8 @@ export const make = (deps: {
   const work = <E extends TokenError = never>(request: Request<E>) =>
     Effect.zipRight(admit(request.entry), Effect.tapError(deps.fly(request), untold.add))
 
-  const refreshing = (entry: Entry, rejected = false) => work({ entry, purpose: "refresh", rejected })
+  const refreshing = (entry: Entry, rejected = false, found?: () => void) =>
+    work({ entry, purpose: "refresh", rejected, found })
 
   /** Callers only wait, and not for ever. */
   const wait = (longest: number): Wait<CalUnavailable> => ({
@@ -85,8 +86,8 @@ export const make = (deps: {
   })
 
   /** Joins or starts the user's refresh. */
-  const join = (entry: Entry, longest = config.callerWait) =>
-    flights.share(entry.row.userUlid, refreshing(entry), wait(Duration.toMillis(longest)))
+  const join = (entry: Entry, longest = config.callerWait, found?: () => void) =>
+    flights.share(entry.row.userUlid, refreshing(entry, false, found), wait(Duration.toMillis(longest)))
 
   /**
    * The same, for another pair than the entry's: a flight that was under way may end with just that one, or with another
@@ -116,15 +117,17 @@ export const make = (deps: {
       )
     })
 
-  /** The token of an entry, as fresh as its age demands. */
-  const serve = (entry: Entry): Effect.Effect<ValidToken, EnsureError> =>
+  /** The token of an entry, as fresh as its age demands; `found` as for a claim. */
+  const serve = (entry: Entry, found?: () => void): Effect.Effect<ValidToken, EnsureError> =>
     Effect.gen(function* () {
       const now = yield* client.now
       const terminal = reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
       if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(entry, terminal)
       const landed = (longest = config.callerWait) =>
-        Effect.map(entry.refused ? joinForNewer(entry, { longest }) : join(entry, longest), (row) => valid(row, true))
+        Effect.map(entry.refused ? joinForNewer(entry, { longest }) : join(entry, longest, found), (row) =>
+          valid(row, true)
+        )
       switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
         case "fresh":
           return valid(entry.row, false)
@@ -158,7 +161,7 @@ export const make = (deps: {
             onFailure: (error) => (isOfRefreshing(error) ? terminal : error),
             onSuccess: (row) => valid(row, true)
           }),
-        onSome: (row) => Effect.flatMap(memory.put(row), serve)
+        onSome: (row) => Effect.flatMap(memory.put(row), (entry) => serve(entry))
       })
     )
 
@@ -186,9 +189,14 @@ export const make = (deps: {
 
   /** The token of a user, as fresh as its age demands. */
   const ensure = (userUlid: UserUlid): Effect.Effect<ValidToken, EnsureError | ReadError> =>
-    Effect.flatMap(expired(userUlid), (entry) =>
-      entry === undefined ? Effect.flatMap(reader.load(userUlid), serve) : serve(entry)
-    )
+    Effect.flatMap(expired(userUlid), (entry) => {
+      if (entry === undefined) return Effect.flatMap(reader.load(userUlid), (entry) => serve(entry))
+      let wasThere = false
+      return Effect.map(
+        serve(entry, () => (wasThere = true)),
+        (token) => (wasThere ? { ...token, refreshed: false } : token)
+      )
+    })
 
   const patience = wait(Duration.toMillis(config.callerWait))
 

@@ -133,8 +133,8 @@ const refreshing = {
   CAL_TOKENS_ACTIVE_FOR: Variable.defaulted("CAL_TOKENS_ACTIVE_FOR", Form.period, {
     default: TokenConfig.defaults.aheadActiveFor,
     description:
-      "For so long after somebody last asked for a user's token it is refreshed before it expires. The longer, the more calls " +
-      "to Cal.com: `cal-tokens capacity` counts them."
+      "For so long after somebody last asked for a user's token it is refreshed before it expires: `cal-tokens capacity` says " +
+      "what that costs."
   })
 }
 

@@ -17,7 +17,9 @@ import {
   type FailRequest,
   hashAnswer,
   maxSealed,
+  maxPutOff,
   maxVisits,
+  Purpose,
   type NewSealedAnswer,
   sealedFor,
   type SealedAnswer,
@@ -249,23 +251,21 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const due = [...rows.values()]
           .filter((row) => row.connection.clientId === clientId && row.visitAt !== null && row.visitAt <= request.now)
           .sort((a, b) => (a.visitAt ?? 0) - (b.visitAt ?? 0) || (a.userUlid < b.userUlid ? -1 : 1))
-          .slice(0, request.limit * maxVisits)
+        const idle = due.filter((row) => Rows.isIdle(row, request)).slice(0, maxPutOff)
+        for (const row of idle) rows.set(row.userUlid, { ...row, visitAt: row.keepAt })
         let visits = 0
-        while (claims.length < request.limit && visits < due.length) {
-          const row = due[visits++] as Rows.Row
+        for (const row of due.filter((row) => !Rows.isIdle(row, request)).slice(0, request.limit * maxVisits)) {
+          if (claims.length === request.limit) break
+          visits++
           const attemptId = randomUUID()
-          const [result, next] = Rows.visit(row, request, (row, purpose) =>
-            claimRow(row, { ...request, userUlid: row.userUlid, attemptId, purpose }, now)
-          )
-          rows.set(row.userUlid, next)
-          if (Option.isSome(result) && result.value._tag === "Claimed") {
-            claims.push({ attemptId, dueAt: row.visitAt ?? 0, claimed: result.value })
-          }
+          const claim = { ...request, userUlid: row.userUlid, attemptId, purpose: Purpose.Ahead() }
+          const [result, next] = claimRow(row, claim, now)
+          rows.set(row.userUlid, { ...next, visitAt: Rows.nextVisit(result, request) })
+          if (result._tag === "Claimed") claims.push({ attemptId, dueAt: row.visitAt ?? 0, claimed: result })
         }
-        return Effect.succeed({
-          claims,
-          isMore: visits === request.limit * maxVisits || claims.length === request.limit
-        })
+        const isMore =
+          idle.length === maxPutOff || visits === request.limit * maxVisits || claims.length === request.limit
+        return Effect.succeed({ claims, isMore })
       }),
     used: (users, precision) =>
       Effect.sync(() => {

@@ -67,8 +67,8 @@ interface ClaimColumns extends Sealing.Columns {
 interface DueColumns extends Omit<ClaimColumns, "verdict"> {
   readonly attempt: string
   readonly due_at: number
-  /** Null where the row was put off without a claim. */
-  readonly verdict: ClaimColumns["verdict"] | null
+  /** `More`: no user, but that many were put off, and there may be others. */
+  readonly verdict: ClaimColumns["verdict"] | "More"
 }
 
 interface CommitColumns extends Sealing.Columns {
@@ -297,7 +297,10 @@ export const make = (
               Effect.option
             )
           )
-          const isMore = granted.length === limit || rows.length === limit * maxVisits
+          const isMore =
+            granted.length === limit ||
+            rows.length >= limit * maxVisits ||
+            rows.some(({ verdict }) => verdict === "More")
           return { claims: claims.flatMap(Option.toArray), isMore }
         }),
 

@@ -14,7 +14,6 @@ import {
   CommitResult,
   FailResult,
   maxFallbacks,
-  Purpose,
   type ClaimDueRequest,
   type ClaimRequest,
   type CommitRequest,
@@ -86,7 +85,7 @@ const scheduled = (row: Visits, schedule: Schedule | undefined): Visits =>
   schedule === undefined
     ? { visitAt: row.visitAt, aheadAt: row.aheadAt, keepAt: row.keepAt, usedAt: row.usedAt }
     : {
-        visitAt: schedule.aheadAt,
+        visitAt: (row.usedAt ?? schedule.usedAt ?? null) === null ? (schedule.keepAt ?? null) : schedule.aheadAt,
         aheadAt: schedule.aheadAt,
         keepAt: schedule.keepAt ?? null,
         usedAt: latest(row.usedAt, schedule.usedAt ?? null)
@@ -190,26 +189,17 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   return [ClaimResult.Claimed({ row: stored, probe, consecutiveFailures, sealed: [] }), next]
 }
 
-/** A look at a row that is due: what its claim came to, unless it is put off without one, and when to look again. */
-export const visit = (
-  row: Row,
-  request: ClaimDueRequest,
-  claim: (row: Row, purpose: ClaimRequest["purpose"]) => Transition<ClaimResult>
-): Transition<Option.Option<ClaimResult>> => {
-  const isUsed = row.usedAt !== null && row.usedAt >= request.usedSince
-  // Nobody uses it, and the grant is in no danger.
-  if (!isUsed && (row.keepAt === null || row.keepAt > request.now)) {
-    return [Option.none(), { ...row, visitAt: row.keepAt }]
-  }
-  const [result, next] = claim(row, Purpose.Ahead())
-  const again =
-    result._tag === "Claimed"
-      ? request.now + millis(request.lease)
-      : "retryAfter" in result
-        ? request.now + Math.max(1000, millis(result.retryAfter))
-        : null
-  return [Option.some(result), { ...next, visitAt: again }]
-}
+/** Nobody uses the user, and the grant is in no danger. */
+export const isIdle = ({ keepAt, usedAt }: Row, { now, usedSince }: ClaimDueRequest): boolean =>
+  (usedAt === null || usedAt < usedSince) && (keepAt === null || keepAt > now)
+
+/** When a row that was due is looked at again. */
+export const nextVisit = (result: ClaimResult, { lease, now }: ClaimDueRequest): number | null =>
+  result._tag === "Claimed"
+    ? now + millis(lease)
+    : "retryAfter" in result
+      ? now + Math.max(1000, millis(result.retryAfter))
+      : null
 
 /** Somebody asked for the user's token at `at`, in Cal.com's time. */
 export const used = (row: Row, at: number, precision: number): Row =>

@@ -10,8 +10,8 @@ import { layerKeys } from "../support/Keys.js"
 import { layerDatabase } from "../support/Postgres.js"
 import * as World from "../support/World.js"
 
-/** What nobody waits for: a process' first look for answers to be read, and what tells others of writes. */
-const aside: ReadonlyArray<string> = ["sealed_1", "pg_notify"]
+/** What nobody waits for: a process' first look for answers to be read, what tells others of writes, and who was asked for. */
+const aside: ReadonlyArray<string> = ["sealed_1", "pg_notify", "used_1", "handed_out_1"]
 
 /** The functions that are called, in their order. */
 const counted = <A, E, R>(work: Effect.Effect<A, E, R>) =>

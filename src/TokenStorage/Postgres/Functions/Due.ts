@@ -1,5 +1,5 @@
 /** Whose pair is refreshed before anybody waits, and when: the table `due` beside the rows. */
-import { maxVisits } from "../../../TokenStorage.js"
+import { maxPutOff, maxVisits } from "../../../TokenStorage.js"
 import * as Attempts from "./Attempts.js"
 import * as Circuits from "./Circuits.js"
 import type * as Parts from "./Parts.js"
@@ -24,9 +24,11 @@ const schedule: Parts.Definition = {
     return;
   end if;
   insert into cal_tokens.due as d (user_ulid, client_id, visit_at, ahead_at, keep_at, used_at)
-  values (p_user, p_client_id, p_ahead_at, p_ahead_at, p_keep_at, p_used_at)
-  on conflict (user_ulid) do update set client_id = p_client_id, visit_at = p_ahead_at, ahead_at = p_ahead_at,
-    keep_at = p_keep_at, used_at = greatest(d.used_at, p_used_at);`
+  values (p_user, p_client_id, case when p_used_at is null then p_keep_at else p_ahead_at end, p_ahead_at, p_keep_at,
+    p_used_at)
+  on conflict (user_ulid) do update set client_id = p_client_id, ahead_at = p_ahead_at, keep_at = p_keep_at,
+    visit_at = case when coalesce(d.used_at, p_used_at) is null then p_keep_at else p_ahead_at end,
+    used_at = greatest(d.used_at, p_used_at);`
 }
 
 /** Users whom somebody writes are passed over: this one holds no lock of their rows, and must not wait for one. */
@@ -47,9 +49,12 @@ const used: Parts.Definition = {
   where d.user_ulid = n.user_ulid;`
 }
 
+/** Nobody uses the user, and the grant is in no danger. */
+const isIdle = "(coalesce(w.used_at < p_used_since, true) and coalesce(w.keep_at > p_due, true))"
+
 /**
- * A row is looked at under its lock, with what is due by then. Rows that are not claimed are put off, so that they are not in the
- * way the next time.
+ * First users who are active no more are put off, many at once. Then a row is looked at under its lock, with what is due by then;
+ * those that are not claimed are put off, so that they are not in the way the next time.
  */
 const claimDue: Parts.Definition = {
   name: "claim_due_1",
@@ -68,7 +73,8 @@ const claimDue: Parts.Definition = {
   declare: [
     ["v_user", "text"],
     ["v_claims", "integer"],
-    ["d", "cal_tokens.due"]
+    ["v_put_off", "integer"],
+    ["v_visit_at", "bigint"]
   ],
   body: `
   if exists (
@@ -77,36 +83,38 @@ const claimDue: Parts.Definition = {
   ) then
     return;
   end if;
+  update cal_tokens.due w set visit_at = w.keep_at
+  where w.user_ulid in (
+    -- Nobody waits for anybody here: no lock of the users' rows is held.
+    select w.user_ulid from cal_tokens.due w
+    where w.client_id = p_client_id and w.visit_at <= p_due and ${isIdle}
+    order by w.visit_at, w.user_ulid limit ${maxPutOff} for update skip locked
+  );
+  get diagnostics v_put_off = row_count;
+  if v_put_off = ${maxPutOff} then
+    verdict := 'More';
+    return next;
+  end if;
   v_claims := 0;
   for v_user in
     select w.user_ulid from cal_tokens.due w join cal_tokens.connection c on c.user_ulid = w.user_ulid
-    where w.client_id = p_client_id and w.visit_at <= p_due
+    where w.client_id = p_client_id and w.visit_at <= p_due and not ${isIdle}
     order by w.visit_at, w.user_ulid limit p_limit * ${maxVisits} for no key update of c skip locked
   loop
     -- As it is by now: somebody may have had the row in hand until just before.
-    select * into d from cal_tokens.due w
+    select w.visit_at into v_visit_at from cal_tokens.due w
     where w.user_ulid = v_user and w.client_id = p_client_id and w.visit_at <= p_due;
     continue when not found;
-    due_at := d.visit_at;
+    due_at := v_visit_at;
     attempt := gen_random_uuid()::text;
-    verdict := null;
-    user_ulid := null;
-    pair := null;
-    fallbacks := null;
-    sealed := null;
-    -- Nobody uses it, and the grant is in no danger.
-    if coalesce(d.used_at < p_used_since, true) and coalesce(d.keep_at > p_due, true) then
-      update cal_tokens.due w set visit_at = d.keep_at where w.user_ulid = v_user;
-    else
-      select g.* into ${Attempts.claimFields.map(([name]) => name).join(", ")}
-      from cal_tokens.claim_1(v_user, attempt, 'Ahead', null, null, null, p_lease, p_window, p_max_attempts, null, null,
-        p_client_id, p_fingerprint, p_interval, p_now) g;
-      update cal_tokens.due w set visit_at = case verdict
-        when 'Claimed' then p_due + p_lease
-        when 'Terminal' then null
-        else p_due + greatest(1000, least(retry_after, 9e15))::bigint
-      end where w.user_ulid = v_user;
-    end if;
+    select g.* into ${Attempts.claimFields.map(([name]) => name).join(", ")}
+    from cal_tokens.claim_1(v_user, attempt, 'Ahead', null, null, null, p_lease, p_window, p_max_attempts, null, null,
+      p_client_id, p_fingerprint, p_interval, p_now) g;
+    update cal_tokens.due w set visit_at = case verdict
+      when 'Claimed' then p_due + p_lease
+      when 'Terminal' then null
+      else p_due + greatest(1000, least(retry_after, 9e15))::bigint
+    end where w.user_ulid = v_user;
     return next;
     if verdict = 'Claimed' then
       v_claims := v_claims + 1;
