@@ -34,6 +34,8 @@ const make = Effect.gen(function* () {
     program: yield* Bundle.make(),
     key,
     env: {
+      // A test says itself what is refreshed.
+      CAL_TOKENS_REFRESH_AHEAD: "0",
       PORT: "0",
       LOG_FORMAT: "json",
       DATABASE_URL: Redacted.value(yield* makeDatabase),
