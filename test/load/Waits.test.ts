@@ -1,0 +1,46 @@
+/** Which callers count as having waited for a refresh. */
+import { assert, describe, it } from "@effect/vitest"
+import type { Answer } from "./Truth.js"
+import { type Ensure, waits } from "./Waits.js"
+
+const settings = { latency: 200, lifetime: 100 }
+
+/** Two pairs of one user: one of 100 s that is given at 0, and the next one at 90 s. */
+const pair = (at: number): Answer => {
+  return { calUserId: 1, hash: String(at), begunAt: at, at, expiresAt: at + 100_000, slot: 0 }
+}
+const answers = [pair(0), pair(90_000)]
+
+const ensure = (sentAt: number, took: number, expiresAt: number | undefined, isActive = true): Ensure => {
+  return { calUserId: 1, isActive, sentAt, took, expiresAt }
+}
+
+describe("a caller waited", () => {
+  it.each([
+    { why: "no", asked: ensure(50_000, 10, 100_000), active: { newer: 0, failed: 0, slow: 0 } },
+    { why: "a pair that came later", asked: ensure(89_900, 150, 190_000), active: { newer: 1, failed: 0, slow: 0 } },
+    { why: "it is new, and was there", asked: ensure(90_100, 10, 190_000), active: { newer: 0, failed: 0, slow: 0 } },
+    { why: "none", asked: ensure(50_000, 10, undefined), active: { newer: 0, failed: 1, slow: 0 } },
+    { why: "as long as a refresh takes", asked: ensure(50_000, 200, 100_000), active: { newer: 0, failed: 0, slow: 1 } }
+  ])("if the answer says so: $why", ({ active, asked }) => {
+    const waited = active.newer + active.failed + active.slow
+    assert.deepStrictEqual(waits([asked], answers, settings).active, { asked: 1, waited, ...active })
+  })
+
+  it("and met the pair that was there", () => {
+    const asked = [10_000, 80_000, 89_999, 90_001, 189_999, 190_000].map((sentAt) => ensure(sentAt, 300, undefined))
+    const [one, two] = [1, 2].map((n) => ({ asked: n, waited: n }))
+    assert.deepStrictEqual(waits(asked, answers, settings).met, {
+      fresh: two,
+      expiringSoon: two,
+      due: one,
+      expired: one
+    })
+  })
+
+  it("but does not count for users in use if it is none of them", () => {
+    const { active, met } = waits([ensure(200_000, 300, undefined, false)], answers, settings)
+    assert.strictEqual(active.asked, 0)
+    assert.deepStrictEqual(met.expired, { asked: 1, waited: 1 })
+  })
+})
