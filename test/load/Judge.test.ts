@@ -65,17 +65,24 @@ describe("a lost pair", () => {
   })
 
   it.each([
-    { at: 950, of: 0, isLost: false },
-    { at: 1300, of: 0, isLost: false },
-    // So long before that it should have been stored.
-    { at: 3300, of: 0, isLost: true },
-    // Its successor was given it.
-    { at: 800, of: 0, isLost: true },
-    { at: 1300, of: 1, isLost: true }
-  ])("is one whose process was killed, if that is no excuse: %o", ({ at, isLost, of }) => {
-    const given = { truth: refreshed, held: ["first"], deaths: [{ slot: of, at }] }
+    { at: 950, aliveAt: 950, of: 0, isLost: false },
+    { at: 1300, aliveAt: 1300, of: 0, isLost: false },
+    // So long before that it should have been stored; unless the process had not had its turn.
+    { at: 6300, aliveAt: 6300, of: 0, isLost: true },
+    { at: 9000, aliveAt: 6100, of: 0, isLost: false },
+    // Its successor was given it, or another one.
+    { at: 800, aliveAt: 800, of: 0, isLost: true },
+    { at: 1300, aliveAt: 1300, of: 1, isLost: true }
+  ])("is one whose process was killed, if that is no excuse: %o", ({ isLost, of, ...when }) => {
+    const given = { truth: refreshed, held: ["first"], deaths: [{ slot: of, ...when }] }
     assert.deepStrictEqual(lost(given), isLost ? ["second"] : [])
-    assert.strictEqual(judge(evidence(given)).diedWithProcess, isLost ? 0 : 1)
+    assert.lengthOf(judge(evidence(given)).diedWithProcess, isLost ? 0 : 1)
+  })
+
+  it("is one that was seen after the death of its process, and not in the end", () => {
+    const seen: Spending = { ...spending, at: 9000, presented: "second", issued: undefined }
+    const truth = { ...refreshed, spendings: [spending, seen] }
+    assert.deepStrictEqual(lost({ truth, deaths: [{ slot: 0, at: 1300, aliveAt: 1300 }] }), ["second"])
   })
 })
 
@@ -109,8 +116,8 @@ describe("a reconnect", () => {
 
   it("is right when the answer died with a process", () => {
     const truth = { spendings: [spending], answers: [first, answered(1200)] }
-    assert.isFalse(isWrong({ truth, deaths: [{ slot: 0, at: 1100 }], reconnectAt: 2000 }))
-    assert.isTrue(isWrong({ truth, deaths: [{ slot: 1, at: 1100 }], reconnectAt: 2000 }))
+    assert.isFalse(isWrong({ truth, deaths: [{ slot: 0, at: 1100, aliveAt: 1100 }], reconnectAt: 2000 }))
+    assert.isTrue(isWrong({ truth, deaths: [{ slot: 1, at: 1100, aliveAt: 1100 }], reconnectAt: 2000 }))
   })
 
   it("is right when consent was withdrawn while the answer was under way", () => {

@@ -5,8 +5,8 @@
  */
 import { type Answer, type Death, type Deed, type Kind, type Truth } from "./Truth.js"
 
-/** A pair that was answered to a process so shortly before it was killed may have died with it, in ms. */
-const commitWithin = 2000
+/** In ms: a pair is on its way into the database for no longer than a statement may take. */
+const commitWithin = 5000
 
 export interface Evidence {
   readonly truth: Truth
@@ -23,22 +23,27 @@ export interface Verdict {
   readonly wrongReconnects: ReadonlyArray<{ readonly calUserId: number; readonly at: number }>
   /** Users who rightly had to reconnect. */
   readonly rightReconnects: number
-  /** Pairs that Cal.com gave to a process that was killed before it could store them. */
-  readonly diedWithProcess: number
+  /** Pairs that Cal.com gave to a process that was killed before it could store them, and that nobody saw again. */
+  readonly diedWithProcess: ReadonlyArray<Answer>
 }
 
 /** Whether the process that was given a pair was killed meanwhile, or before it can be expected to have stored it. */
-export const diedWith =
+const mayHaveDied =
   (deaths: ReadonlyArray<Death>) =>
   ({ at, begunAt, slot }: Answer): boolean =>
-    deaths.some((death) => death.slot === slot && begunAt <= death.at && death.at <= at + commitWithin)
+    deaths.some((death) => {
+      return death.slot === slot && begunAt <= death.at && Math.min(death.at, death.aliveAt) <= at + commitWithin
+    })
 
 export const judge = ({ deaths, deeds, reconnects, truth, users }: Evidence): Verdict => {
-  const isDead = diedWith(deaths)
+  const presented = new Set(truth.spendings.map(({ presented }) => presented))
+  const isSeen = ({ calUserId, hash }: Answer) => presented.has(hash) || users.get(calUserId)?.held.has(hash) === true
+  const diedWithProcess = truth.answers.filter(mayHaveDied(deaths)).filter((answer) => !isSeen(answer))
+  const died = new Set(diedWithProcess.map(({ hash }) => hash))
   const handedIn = new Set(deeds.flatMap(({ hash, what }) => (what === "handedIn" && hash !== undefined ? [hash] : [])))
   const answers = new Map(truth.answers.map((answer) => [answer.hash, answer]))
   /** Pairs from outside count from when they were taken. */
-  const isGiven = (answer: Answer) => (answer.slot === undefined ? handedIn.has(answer.hash) : !isDead(answer))
+  const isGiven = (answer: Answer) => (answer.slot === undefined ? handedIn.has(answer.hash) : !died.has(answer.hash))
   const missing = truth.live.flatMap(({ calUserId, hash }) => {
     const answer = answers.get(hash)
     return answer === undefined || users.get(calUserId)?.held.has(hash) === true ? [] : [answer]
@@ -59,7 +64,7 @@ export const judge = ({ deaths, deeds, reconnects, truth, users }: Evidence): Ve
     rightReconnects: new Set(
       reconnects.map(({ calUserId }) => calUserId).filter((calUserId) => !wronged.has(calUserId))
     ).size,
-    diedWithProcess: truth.answers.filter((answer) => answer.slot !== undefined && isDead(answer)).length
+    diedWithProcess
   }
 }
 

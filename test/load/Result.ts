@@ -1,9 +1,9 @@
 /** What a run saw, in figures. */
 import type { IntervalHistogram } from "node:perf_hooks"
 import * as Figures from "./Figures.js"
-import { diedWith, type Verdict } from "./Judge.js"
+import type { Verdict } from "./Judge.js"
 import type { Sample } from "./probe.js"
-import type { Death, Truth } from "./Truth.js"
+import type { Truth } from "./Truth.js"
 import type { Waits } from "./Waits.js"
 
 /** What was asked for. */
@@ -61,6 +61,8 @@ export interface Part {
 
 export interface Result {
   readonly settings: Settings
+  /** Milliseconds since the epoch. */
+  readonly beganAt: number
   /** How long it took to make everybody. */
   readonly setUpSeconds: number
   readonly kinds: Readonly<Record<Figures.Kind, ReturnType<Figures.Figures["of"]>>>
@@ -83,6 +85,8 @@ export interface Result {
   readonly processes: ReadonlyArray<ProcessFigures>
   /** Of the process that asks, in ms: how late it was itself. */
   readonly lateness: Lateness
+  /** The share of one processor that Cal.com took, and whoever asks. */
+  readonly others: { readonly cal: number; readonly own: number }
   readonly events: ReadonlyArray<{ readonly at: number; readonly what: string }>
   readonly parts: ReadonlyArray<Part>
 }
@@ -97,17 +101,30 @@ export interface Run {
   readonly parts: number
   readonly figures: Figures.Figures
   readonly truth: Truth
-  readonly deaths: ReadonlyArray<Death>
   readonly verdict: Verdict
   readonly waits: Waits
   readonly services: ReadonlyArray<{ readonly slot: number; readonly samples: ReadonlyArray<Sample> }>
   readonly badExits: ReadonlyArray<string>
   readonly events: Result["events"]
   readonly lateness: Lateness
+  readonly others: Result["others"]
 }
 
 export const make = (run: Run): Result => {
-  const { badExits, beganAt, events, figures, lateness, services, settings, setUpSeconds, truth, verdict, waits } = run
+  const {
+    badExits,
+    beganAt,
+    events,
+    figures,
+    lateness,
+    others,
+    services,
+    settings,
+    setUpSeconds,
+    truth,
+    verdict,
+    waits
+  } = run
   const during = truth.spendings.filter(({ at }) => at >= beganAt)
   const kinds = byKind((kind) => figures.of(kind))
   const answered = Object.values(kinds).flatMap(({ answers }) =>
@@ -116,9 +133,9 @@ export const make = (run: Run): Result => {
   const mishaps: Record<string, number> = {}
   for (const { fault } of during) if (fault !== undefined) mishaps[fault] = (mishaps[fault] ?? 0) + 1
   return {
-    ...{ settings, setUpSeconds, kinds, mishaps, waits, verdict, badExits, lateness, events },
+    ...{ settings, beganAt, setUpSeconds, kinds, mishaps, waits, verdict, badExits, lateness, others, events },
     reached: answered.reduce((sum, n) => sum + n, 0) / settings.seconds,
-    refreshes: refreshesOf(during, run),
+    refreshes: refreshesOf(during, verdict),
     unknownToAll: truth.unknownToAll,
     processes: services.map((service, index) => {
       const before = services.slice(0, index).filter(({ slot }) => slot === service.slot).length
@@ -137,11 +154,8 @@ export const late = (histogram: IntervalHistogram): Lateness => {
 const byKind = <A>(of: (kind: Figures.Kind) => A): Readonly<Record<Figures.Kind, A>> =>
   Object.fromEntries(Figures.kinds.map((kind) => [kind, of(kind)])) as Record<Figures.Kind, A>
 
-const refreshesOf = (
-  spendings: Truth["spendings"],
-  { deaths, truth }: Pick<Run, "deaths" | "truth">
-): Result["refreshes"] => {
-  const died = new Set(truth.answers.filter(diedWith(deaths)).map(({ hash }) => hash))
+const refreshesOf = (spendings: Truth["spendings"], { diedWithProcess }: Verdict): Result["refreshes"] => {
+  const died = new Set(diedWithProcess.map(({ hash }) => hash))
   const first = new Map<string, Truth["spendings"][number]>()
   let presented = 0
   let presentedAgain = 0

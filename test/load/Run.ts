@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { PgClient } from "@effect/sql-pg"
-import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
+import { Context, Duration, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import * as KeyRing from "../../src/KeyRing.js"
 import type { UserUlid } from "../../src/Token.js"
 import * as Migrations from "../../src/TokenStorage/Postgres/Migrations.js"
@@ -12,7 +12,7 @@ import type { CalClients, Functions, Options as CalOptions } from "./cal.js"
 import * as Child from "./Child.js"
 import * as Figures from "./Figures.js"
 import * as Import from "./Import.js"
-import { now } from "./Instant.js"
+import { cpu, now } from "./Instant.js"
 import * as Ipc from "./Ipc.js"
 import { judge } from "./Judge.js"
 import * as Population from "./Population.js"
@@ -112,7 +112,7 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
     // -----------------------------------------------------------------------------------------------------------------
 
     yield* cal("strike", settings.mishaps)
-    const before = yield* cal("counts")
+    const before = { ...(yield* cal("counts")), own: cpu() }
     const beganAt = now()
     const endsAt = beganAt + seconds * 1000
     const width = Math.max(1000, (seconds * 1000) / 120)
@@ -144,7 +144,7 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
         Effect.sync(() => events.push({ at: (now() - beganAt) / 1000, what })),
         say(what)
       )
-    const after = (share: number) =>
+    const reaching = (share: number) =>
       Effect.suspend(() => Effect.sleep(Math.max(0, beganAt + share * seconds * 1000 - now())))
     const another = (slot: number) =>
       Effect.gen(function* () {
@@ -160,11 +160,12 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
     const harm = Effect.gen(function* () {
       const [victim, leaving] = services
       if (victim === undefined || leaving === undefined) return
-      yield* after(0.35)
-      deaths.push({ slot: victim.slot, at: now() })
+      yield* reaching(0.35)
+      const at = now()
+      deaths.push({ slot: victim.slot, at, aliveAt: victim.samples.at(-1)?.at ?? at })
       yield* Effect.zipRight(victim.end("SIGKILL"), happens("process 1 is killed (kill -9)"))
       yield* Effect.zipRight(Effect.sleep("2 seconds"), another(victim.slot))
-      yield* after(0.65)
+      yield* reaching(0.65)
       yield* Effect.zipRight(happens("process 2 is told to stop"), ended(leaving))
       yield* another(leaving.slot)
     })
@@ -192,6 +193,7 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
     lateness.enable()
     yield* Effect.all([traffic.until(endsAt), harm], { concurrency: "unbounded" })
     lateness.disable()
+    const after = { ...(yield* cal("counts")), own: cpu(), at: now() }
 
     // -----------------------------------------------------------------------------------------------------------------
     // The end
@@ -223,12 +225,16 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
       reconnects: [...traffic.reconnects, ...marks.map(({ at, user }) => ({ calUserId: idOf.get(user) ?? 0, at }))]
     })
     return Result.make({
-      ...{ settings, beganAt, width, parts, figures, events, deaths, verdict, badExits },
-      setUpSeconds: Math.round(Number(took) / 1e6) / 1000,
+      ...{ settings, beganAt, width, parts, figures, events, verdict, badExits },
+      setUpSeconds: Duration.toSeconds(took),
       truth,
       waits: waits(traffic.ensures, truth.answers, settings),
       services: started,
-      lateness: Result.late(lateness)
+      lateness: Result.late(lateness),
+      others: {
+        cal: (after.cpu - before.cpu) / (after.at - beganAt),
+        own: (after.own - before.own) / (after.at - beganAt)
+      }
     })
   })
 

@@ -70,7 +70,7 @@ export const render = (result: Result): string => {
       `lost pairs                    ${whole(verdict.lostPairs.length)}`,
       `wrong reconnects              ${whole(verdict.wrongReconnects.length)}`,
       `right reconnects              ${whole(verdict.rightReconnects)} (answers that Cal.com lost, consent withdrawn)`,
-      `pairs that a process died with ${whole(verdict.diedWithProcess)}`
+      `pairs that a process died with ${whole(verdict.diedWithProcess.length)}`
     ].join("\n"),
     table(
       ["process", "seconds", "RSS MiB, start", "end", "a minute", "processor", "loop late p99 ms", "max"],
@@ -86,7 +86,8 @@ export const render = (result: Result): string => {
       ])
     ),
     ...result.badExits.map((exit) => `ended badly: ${exit}`),
-    `whoever asked was late by ${short(result.lateness.p99)} ms (p99), ${short(result.lateness.max)} ms at most`
+    `whoever asked was late by ${short(result.lateness.p99)} ms (p99), ${short(result.lateness.max)} ms at most, and ` +
+      `took ${percent(result.others.own)} of a processor; Cal.com ${percent(result.others.cal)}`
   ]
   return sections.join("\n\n")
 }

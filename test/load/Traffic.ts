@@ -74,7 +74,6 @@ export const make = (options: Options): Effect.Effect<Traffic, never, Scope.Scop
       Effect.sync(() => Requests.make(inFlight)),
       ({ close }) => close
     )
-    const permits = yield* Effect.makeSemaphore(inFlight)
     const ensures: Array<Ensure> = []
     const reconnects: Array<{ readonly calUserId: number; readonly at: number }> = []
     const deeds: Array<Truth.Deed> = []
@@ -241,15 +240,21 @@ export const make = (options: Options): Effect.Effect<Traffic, never, Scope.Scop
     // -----------------------------------------------------------------------------------------------------------------
 
     let underWay = 0
+    const waiting: Array<Effect.Effect<unknown>> = []
+    // Not a semaphore: at each release that wakes all who wait, who are thousands when the fleet is late.
     const run = (request: Effect.Effect<unknown>) => {
-      underWay++
-      Effect.runFork(
-        Effect.ensuring(
-          permits.withPermits(1)(request),
-          Effect.sync(() => underWay--)
-        )
-      )
+      if (underWay < inFlight) begin(request)
+      else waiting.push(request)
     }
+    const begin = (request: Effect.Effect<unknown>) => {
+      underWay++
+      Effect.runFork(Effect.ensuring(request, over))
+    }
+    const over = Effect.sync(() => {
+      underWay--
+      const next = waiting.shift()
+      if (next !== undefined) begin(next)
+    })
     const inUse = users.filter(({ isReturning }) => !isReturning)
     const away = users.filter(({ isReturning }) => isReturning)
     const some = (all: ReadonlyArray<User>, share = 1) =>

@@ -50,6 +50,8 @@ export interface Deed {
 export interface Death {
   readonly slot: number
   readonly at: number
+  /** When it last said how it was: a machine that is busy may not have let it run since. */
+  readonly aliveAt: number
 }
 
 export interface Truth {

@@ -10,7 +10,7 @@ import * as Sandbox from "../../src/Sandbox.js"
 import { hash, unverifiedClaims } from "../../src/Token.js"
 import { portOf } from "../fleet/Port.js"
 import * as Prng from "../simulation/Prng.js"
-import { now } from "./Instant.js"
+import { cpu, now } from "./Instant.js"
 import * as Ipc from "./Ipc.js"
 import * as Mishaps from "./Mishaps.js"
 import type { Answer, Kind, Pair, Spending, Truth } from "./Truth.js"
@@ -68,12 +68,10 @@ const make = (options: Options) =>
 
     const prng = Prng.make(seed, "mishaps")
     let share = 0
-    let calls = 0
     const serving = (slot: number) =>
       Effect.gen(function* () {
         const request = yield* HttpServerRequest.HttpServerRequest
         const begunAt = now()
-        calls++
         if (prng.chance(share)) yield* sandbox.inject(Mishaps.any(prng, late))
         yield* Effect.sleep(latency)
         const response = yield* sandbox.app
@@ -91,12 +89,14 @@ const make = (options: Options) =>
 
     /** The sandbox keeps the last calls only. */
     let last: Sandbox.Call | undefined
+    let granted = 0
     const collect = Effect.map(sandbox.calls, (calls) => {
       for (const call of calls.slice(last === undefined ? 0 : calls.lastIndexOf(last) + 1)) {
         last = call
         if (!tokenCalls.has(call.kind)) continue
         const { at, calUserId, fault, issuedRefreshTokenHash: issued, refreshTokenHash: presented } = call
         spendings.push({ at, calUserId, presented, issued, fault })
+        if (issued !== undefined) granted++
       }
     })
     yield* Effect.forkScoped(Effect.repeat(collect, Schedule.spaced("200 millis")))
@@ -162,12 +162,8 @@ const make = (options: Options) =>
           Effect.sync(() => (share = share_)),
           sandbox.clearFaults
         ),
-      counts: () =>
-        Effect.as(collect, {
-          calls,
-          presented: spendings.length,
-          granted: spendings.reduce((n, { issued }) => n + (issued === undefined ? 0 : 1), 0)
-        }),
+      /** Pairs that were granted to the fleet so far, and the processor time that this took, in ms. */
+      counts: () => Effect.map(collect, () => ({ granted, cpu: cpu() })),
       truth: () => truth
     }
   })

@@ -1,7 +1,7 @@
 /** Loaded before a process of the service: tells every second what it takes of the machine. */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { Effect, Schedule } from "effect"
-import { now } from "./Instant.js"
+import { cpu, now } from "./Instant.js"
 
 export interface Sample {
   /** Milliseconds since the epoch. */
@@ -25,9 +25,8 @@ delays.enable()
 const millis = (nanos: number) => Math.max(0, nanos / 1e6 - resolution)
 
 const tell = Effect.sync(() => {
-  const { system, user } = process.cpuUsage()
   const delay = { p99: millis(delays.percentile(99)), max: millis(delays.max) }
-  process.send?.({ at: now(), rss: process.memoryUsage.rss(), cpu: (user + system) / 1000, delay } satisfies Sample)
+  process.send?.({ at: now(), rss: process.memoryUsage.rss(), cpu: cpu(), delay } satisfies Sample)
   delays.reset()
 })
 
