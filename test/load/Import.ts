@@ -3,6 +3,8 @@ import { SqlClient } from "@effect/sql"
 import { Effect, Redacted } from "effect"
 import type { KeyRing } from "../../src/KeyRing.js"
 import { type Connection, hash, type TokenPair, type UserUlid } from "../../src/Token.js"
+import * as Schedule from "../../src/CalTokens/Schedule.js"
+import { defaults } from "../../src/TokenConfig.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Functions from "../../src/TokenStorage/Postgres/Functions.js"
 import * as Sealing from "../../src/TokenStorage/Postgres/Sealing.js"
@@ -12,9 +14,13 @@ export interface Connected {
   readonly userUlid: UserUlid
   readonly connection: Connection
   readonly pair: Pair
-  /** When a token of the user was last handed out; pages renew theirs for some hours after it. */
-  readonly handedOutAt: number
+  /** When somebody last asked for a token of theirs, and got it. */
+  readonly usedAt: number
 }
+
+/** When a pair is refreshed before anybody waits. */
+export const scheduleOf = (userUlid: UserUlid, connection: Connection, pair: TokenPair) =>
+  Schedule.of(defaults, userUlid, connection, pair, pair.issuedAt ?? 0)
 
 /** As {@link held} has it. */
 export const hashOf = ({ refreshToken }: Pair): string => hash(Redacted.make(refreshToken))
@@ -34,7 +40,7 @@ const statement = () => {
 
 const columnsOf = (
   keys: KeyRing["Type"],
-  { connection, handedOutAt, pair, userUlid }: Connected
+  { connection, pair, usedAt, userUlid }: Connected
 ): Effect.Effect<Readonly<Record<string, unknown>>> => {
   const tokens: TokenPair = {
     accessToken: Redacted.make(pair.accessToken),
@@ -44,7 +50,8 @@ const columnsOf = (
   }
   return Effect.map(Sealing.seal(keys, userUlid, connection, tokens), ([envelope, refreshHash, expiresAt]) => {
     const [lookups, code, names] = Sealing.lookups(keys, userUlid, Lookups.granted(tokens))
-    const [, handedOutCode] = Sealing.handedOut(keys, userUlid, handedOutAt)
+    const [, handedOutCode] = Sealing.handedOut(keys, userUlid, usedAt)
+    const { aheadAt, keepAt = null } = scheduleOf(userUlid, connection, tokens)
     return {
       user: userUlid,
       kind: connection._tag,
@@ -58,10 +65,13 @@ const columnsOf = (
       lookups,
       lookups_code: code,
       names: JSON.parse(names) as unknown,
-      handed_out_at: handedOutAt,
+      handed_out_at: usedAt,
       handed_out_code: handedOutCode,
       replace: false,
       fingerprint: null,
+      ahead_at: aheadAt,
+      keep_at: keepAt,
+      used_at: usedAt,
       now: null
     }
   })

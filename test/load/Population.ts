@@ -1,6 +1,6 @@
 /** Everybody, at Cal.com and in the database, as in a fleet that has been up for a while and refreshes in good time. */
 import type { SqlClient } from "@effect/sql"
-import { Effect, Schema } from "effect"
+import { Effect, Redacted, Schema } from "effect"
 import type { KeyRing } from "../../src/KeyRing.js"
 import { type Connection, UserUlid } from "../../src/Token.js"
 import * as Prng from "../simulation/Prng.js"
@@ -22,10 +22,14 @@ export interface Population {
 /** How long those were away who are not in use, in ms. */
 const away = 20 * 86_400_000
 
-/** A pair is refreshed after so much of its life. */
-const oldest = 0.75
-
 const batch = 1000
+
+/** How old a pair of this user becomes, in ms, before it is refreshed ahead of time. */
+const longest = (userUlid: UserUlid, lifetime: number): number => {
+  const token = Redacted.make("")
+  const pair = { accessToken: token, refreshToken: token, issuedAt: 0, accessTokenExpiresAt: lifetime }
+  return Import.scheduleOf(userUlid, { _tag: "OAuth2", clientId: "" }, pair).aheadAt
+}
 
 const kindOf = (prng: Prng.Prng): Kind => (prng.chance(0.5) ? "managed" : "oauth2")
 
@@ -36,13 +40,15 @@ export const make = (
   Effect.gen(function* () {
     const prng = Prng.make(seed, "population")
     const people = Array.from({ length: count }, (_, n) => {
+      const userUlid = Schema.decodeSync(UserUlid)(`01${n.toString().padStart(24, "0")}`)
+      const kind = kindOf(prng)
       const isReturning = n >= count * inUse
       return {
-        userUlid: Schema.decodeSync(UserUlid)(`01${n.toString().padStart(24, "0")}`),
-        kind: kindOf(prng),
+        userUlid,
+        kind,
         isReturning,
         hasPage: !isReturning && n % 10 === 7,
-        age: isReturning ? away : prng.next() * oldest * lifetime * 1000
+        age: isReturning ? away : prng.next() * longest(userUlid, lifetime * 1000)
       }
     })
     const users: Array<User> = []
@@ -61,7 +67,7 @@ export const make = (
           kind === "managed"
             ? { _tag: "ManagedUser", clientId: clients.managed.clientId, calUserId }
             : { _tag: "OAuth2", clientId: clients.oauth2.clientId, calUserId, scope: "PROFILE_READ BOOKING_READ" }
-        return { userUlid, connection, pair, handedOutAt: Math.floor(isReturning ? pair.issuedAt : now()) }
+        return { userUlid, connection, pair, usedAt: Math.floor(isReturning ? pair.issuedAt : now()) }
       })
       yield* Import.connect(keys, connected)
       const at = now()

@@ -23,7 +23,7 @@ const number = (value: string) => ({ type: "string", default: value }) as const
 const { values } = parseArgs({
   options: {
     users: number("50000"),
-    "in-use": number("0.2"),
+    "in-use": number("0.1"),
     seconds: number("60"),
     rate: number("150"),
     processes: number("4"),
