@@ -45,24 +45,14 @@ export const render = (result: Result): string => {
         : [`${names[kind].padEnd(18)}${odd.map(([label, n]) => `${label}: ${whole(n)}`).join(", ")}`]
     }),
     table(
-      ["callers by the pair they met", "asked", "waited", "without waiting"],
-      [
-        ...Object.entries(met).map(([freshness, { asked, waited }]) => [
-          freshness,
-          whole(asked),
-          whole(waited),
-          share(asked - waited, asked)
-        ]),
-        [
-          "of users in use",
-          whole(active.asked),
-          whole(active.waited),
-          share(active.asked - active.waited, active.asked)
-        ]
-      ]
+      ["callers by the pair they met", "asked", "waited", "held up as long", "without waiting", "at least"],
+      Object.entries({ ...met, "of users in use": active }).map(([name, { asked, heldUp, waited }]) => [
+        name,
+        ...[asked, waited, heldUp].map(whole),
+        share(asked - waited, asked),
+        share(asked - waited - heldUp, asked)
+      ])
     ),
-    `of those ${whole(active.waited)}, ${whole(active.newer)} were given a pair that is younger than their request, ` +
-      `${whole(active.failed)} none, and ${whole(active.slow)} the old one after ${settings.latency} ms`,
     [
       `refreshes per expiry          ${refreshes.perExpiry.toFixed(3)} (${whole(refreshes.granted)} pairs granted)`,
       `presented again without cause ${whole(refreshes.presentedAgain)}`,

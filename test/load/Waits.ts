@@ -1,7 +1,8 @@
 /**
  * Which callers waited for a refresh, by what Cal.com and the answer say: an answer with a pair that Cal.com gave away
- * after the request was sent cannot have been given without waiting, and no refresh is quicker than Cal.com. Whoever
- * was held up by a busy machine for so long counts as waiting, too: the share is a floor.
+ * after the request was sent cannot have been given without waiting, and neither can none. Whoever got the pair that was
+ * there, after as long as a refresh takes at least, may have waited for one that failed, or only for a busy machine:
+ * nobody can tell from outside, so they are counted apart.
  */
 import { Redacted } from "effect"
 import { freshness, type Freshness } from "../../src/Token.js"
@@ -24,16 +25,13 @@ export interface Ensure {
 export interface Share {
   readonly asked: number
   readonly waited: number
+  /** Who may have waited, besides. */
+  readonly heldUp: number
 }
 
 export interface Waits {
-  /** Of active users. */
-  readonly active: Share & {
-    /** Why those who waited count as such: their token was new, there was none, it only took long. */
-    readonly newer: number
-    readonly failed: number
-    readonly slow: number
-  }
+  /** Of users in use. */
+  readonly active: Share
   /** Of everybody, by the pair that was there when they asked. */
   readonly met: Readonly<Record<Freshness, Share>>
 }
@@ -49,35 +47,22 @@ export const waits = (
     if (known === undefined) byUser.set(answer.calUserId, [answer])
     else known.push(answer)
   }
-  const met: Record<Freshness, { asked: number; waited: number }> = {
-    fresh: { asked: 0, waited: 0 },
-    expiringSoon: { asked: 0, waited: 0 },
-    due: { asked: 0, waited: 0 },
-    expired: { asked: 0, waited: 0 }
-  }
-  const active = { asked: 0, waited: 0, newer: 0, failed: 0, slow: 0 }
+  const active = none()
+  const met = { fresh: none(), expiringSoon: none(), due: none(), expired: none() }
   for (const { calUserId, expiresAt, isActive, sentAt, took } of ensures) {
     const pair = byUser.get(calUserId)?.findLast(({ at }) => at <= sentAt)
     if (pair === undefined) continue
-    const why =
-      expiresAt === undefined
-        ? "failed"
-        : expiresAt - pair.expiresAt > precision
-          ? "newer"
-          : took >= latency
-            ? "slow"
-            : undefined
-    const share = met[freshnessAt(pair.expiresAt, lifetime * 1000, sentAt)]
-    share.asked++
-    if (why !== undefined) share.waited++
-    if (!isActive) continue
-    active.asked++
-    if (why === undefined) continue
-    active.waited++
-    active[why]++
+    const hasWaited = expiresAt === undefined || expiresAt - pair.expiresAt > precision
+    for (const share of [met[freshnessAt(pair.expiresAt, lifetime * 1000, sentAt)], ...(isActive ? [active] : [])]) {
+      share.asked++
+      if (hasWaited) share.waited++
+      else if (took >= latency) share.heldUp++
+    }
   }
   return { active, met }
 }
+
+const none = () => ({ asked: 0, waited: 0, heldUp: 0 })
 
 /** Instants in the claims of tokens are in whole seconds. */
 const precision = 1000
