@@ -25,7 +25,7 @@ const { values } = parseArgs({
     users: number("50000"),
     "in-use": number("0.1"),
     seconds: number("60"),
-    rate: number("150"),
+    rate: number("100"),
     processes: number("4"),
     lifetime: number("120"),
     latency: number("200"),
