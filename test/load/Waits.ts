@@ -70,5 +70,5 @@ const precision = 1000
 const freshnessAt = (accessTokenExpiresAt: number, lifetime: number, at: number): Freshness => {
   const token = Redacted.make("")
   const issuedAt = accessTokenExpiresAt - lifetime
-  return freshness({ accessToken: token, refreshToken: token, issuedAt, accessTokenExpiresAt }, at, defaults.windows)
+  return freshness({ accessToken: token, issuedAt, accessTokenExpiresAt }, at, defaults.windows)
 }
