@@ -12,7 +12,8 @@ const mishaps: ReadonlyArray<(late: number) => Sandbox.Fault> = [
   () => Sandbox.Fault.status(504, { committed: true }),
   () => Sandbox.Fault.dropBefore(),
   () => Sandbox.Fault.dropAfter(),
-  () => Sandbox.Fault.status(429)
+  // One that does not say for how long stops all that nobody waits for, for a minute.
+  () => Sandbox.Fault.status(429, { headers: { "retry-after": "1" } })
 ]
 
 /** One of them, for the next call; answers that are late are so by `late` ms. */
