@@ -16,6 +16,8 @@ export interface Connected {
   readonly pair: Pair
   /** When somebody last asked for a token of theirs, and got it. */
   readonly usedAt: number
+  /** Whether that is so long ago that nothing is done for them before their refresh token is about to expire. */
+  readonly isAway: boolean
 }
 
 /** When a pair is refreshed before anybody waits. */
@@ -40,7 +42,7 @@ const statement = () => {
 
 const columnsOf = (
   keys: KeyRing["Type"],
-  { connection, pair, usedAt, userUlid }: Connected
+  { connection, isAway, pair, usedAt, userUlid }: Connected
 ): Effect.Effect<Readonly<Record<string, unknown>>> => {
   const tokens: TokenPair = {
     accessToken: Redacted.make(pair.accessToken),
@@ -69,7 +71,8 @@ const columnsOf = (
       handed_out_code: handedOutCode,
       replace: false,
       fingerprint: null,
-      ahead_at: aheadAt,
+      // Who is away was put off long ago.
+      ahead_at: isAway ? keepAt : aheadAt,
       keep_at: keepAt,
       used_at: usedAt,
       now: null

@@ -67,7 +67,8 @@ export const make = (
           kind === "managed"
             ? { _tag: "ManagedUser", clientId: clients.managed.clientId, calUserId }
             : { _tag: "OAuth2", clientId: clients.oauth2.clientId, calUserId, scope: "PROFILE_READ BOOKING_READ" }
-        return { userUlid, connection, pair, usedAt: Math.floor(isReturning ? pair.issuedAt : now()) }
+        const usedAt = Math.floor(isReturning ? pair.issuedAt : now())
+        return { userUlid, connection, pair, usedAt, isAway: isReturning }
       })
       yield* Import.connect(keys, connected)
       const at = now()
