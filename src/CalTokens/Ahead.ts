@@ -79,7 +79,7 @@ export const make = (deps: {
       const { row } = claim.claimed
       const { userUlid } = row
       const { clientId } = row.connection
-      if (commits.isOffering(userUlid)) return Effect.as(giveBack(claim), false)
+      if (commits.isOffering(userUlid)) return Effect.as(owned.runToEnd(giveBack(claim)).await, false)
       const entry = yield* memory.put(row)
       const request: Request = { entry, purpose: "refresh", rejected: false }
       const progress: Progress = {

@@ -14,13 +14,14 @@ export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(fun
       message: "sweep needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo refreshes while it runs"
     })
   }
+  const services = Services.layerCal(cal.database, cal.options).pipe(
+    Layer.provide(Layer.succeed(Proxies, proxies)),
+    Layer.provideMerge(TokenConfig.layerChanged({ aheadActiveFor: activeFor })),
+    Layer.provideMerge(Logging.layer(log))
+  )
   const { failed, refreshed, resumeIn } = yield* RefreshAhead.sweep.pipe(
     Effect.mapError(({ message }) => new Environment.StartError({ message })),
-    Effect.provide(Services.layerCal(cal.database, cal.options)),
-    Effect.provide(
-      Layer.merge(Layer.succeed(Proxies, proxies), TokenConfig.layerChanged({ aheadActiveFor: activeFor }))
-    ),
-    Effect.provide(Logging.layer(log))
+    Effect.provide(services)
   )
   yield* Console.log(
     `${refreshed} refreshed, ${failed} not` +
