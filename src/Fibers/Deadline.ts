@@ -2,7 +2,7 @@
  * One clock for many who wait. Whoever waits for a fiber costs a slot in a line and neither a fiber nor a timer: all that
  * wait equally long fall due in the order in which they came, so one sleep per line is enough.
  */
-import { Clock, Effect, Exit, Fiber, Runtime, type Scope } from "effect"
+import { Effect, Exit, Fiber, Runtime, type Scope } from "effect"
 
 export interface Deadline {
   /** Runs `late` after so many milliseconds, unless what is answered is called before. It must not throw. */
@@ -31,15 +31,20 @@ export const make = (given?: Map<number, Line>): Effect.Effect<Deadline, never, 
   Effect.gen(function* () {
     const lines = given ?? new Map<number, Line>()
     const clock = yield* Effect.clock
+    // Of a clock that nobody sets.
+    const begun = clock.unsafeCurrentTimeNanos()
+    const now = () => Number(clock.unsafeCurrentTimeNanos() - begun) / 1e6
     const fork = Runtime.runFork(yield* Effect.runtime<never>())
 
     const watch = (length: number, { slots }: Line) =>
       Effect.gen(function* () {
         for (let [first] = slots; first !== undefined; [first] = slots) {
-          // It may have been called off meanwhile. A line is never slept on for longer than it is: clocks are put back.
-          const left = Math.min(first.until - (yield* Clock.currentTimeMillis), length)
+          // It may have been called off meanwhile.
+          const left = first.until - now()
           if (left > 0) yield* Effect.sleep(left)
-          if (slots.delete(first)) first.late()
+          if (!slots.delete(first)) continue
+          // One that breaks its promise keeps nobody else from being told.
+          yield* Effect.ignore(Effect.try(first.late))
         }
         lines.delete(length)
       })
@@ -58,7 +63,7 @@ export const make = (given?: Map<number, Line>): Effect.Effect<Deadline, never, 
       after: (length, late) => {
         if (isClosed) return () => {}
         const line = lines.get(length) ?? { slots: new Set(), sleeper: undefined }
-        const slot = { until: clock.unsafeCurrentTimeMillis() + length, late }
+        const slot = { until: now() + length, late }
         line.slots.add(slot)
         if (!lines.has(length)) {
           lines.set(length, line)
@@ -91,17 +96,25 @@ export const awaiting = <A, E, E2>(
     })
   })
 
-/** An effect that is interrupted when it has not ended in time. For itself it costs a fiber, and no timer. */
+/**
+ * An effect that is interrupted when it has not ended in time. For itself it costs a fiber, and no timer. `isAlive`: asked then
+ * whether to wait as long once more.
+ */
 export const limited = <A, E, R, E2>(
   deadline: Deadline,
   effect: Effect.Effect<A, E, R>,
-  wait: Wait<E2>
+  wait: Wait<E2>,
+  isAlive: () => boolean = () => false
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDaemon(restore(effect)), (fiber) =>
-      Effect.flatMap(
+    Effect.flatMap(Effect.forkDaemon(restore(effect)), (fiber) => {
+      const end: Effect.Effect<A, E | E2> = Effect.flatMap(
         Effect.onInterrupt(restore(awaiting(deadline, fiber, wait)), () => Fiber.interrupt(fiber)),
-        (exit) => (fiber.unsafePoll() === null ? Effect.zipRight(Fiber.interrupt(fiber), exit) : exit)
+        (exit) => {
+          if (fiber.unsafePoll() !== null) return exit
+          return isAlive() ? end : Effect.zipRight(Fiber.interrupt(fiber), exit)
+        }
       )
-    )
+      return end
+    })
   )
