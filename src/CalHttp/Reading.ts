@@ -18,10 +18,11 @@ export interface Body {
   readonly end: "whole" | "cut" | "tooLong"
 }
 
-/** `isEnough`: nothing that may follow is worth waiting for. */
+/** `isEnough`: nothing that may follow is worth waiting for. `came` is called for each piece. */
 export const read = <E>(
   message: HttpIncomingMessage.HttpIncomingMessage<E>,
-  isEnough?: (bytes: Uint8Array) => boolean
+  isEnough?: (bytes: Uint8Array) => boolean,
+  came?: () => void
 ): Effect.Effect<Body> =>
   Effect.suspend(() => {
     const chunks: Array<Uint8Array> = []
@@ -39,6 +40,7 @@ export const read = <E>(
       ),
       Stream.runForEachWhile((chunk) =>
         Effect.sync(() => {
+          came?.()
           chunks.push(chunk.subarray(0, maxBytes - size))
           size += chunk.byteLength
           if (size >= maxBytes) end = "tooLong"

@@ -25,12 +25,31 @@ export const relay = (
   options: HttpServerResponse.Options,
   deadline: Deadline.Deadline
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, Lifecycle | Scope.Scope> => {
-  if (options.contentLength !== undefined && options.contentLength <= maxWhole) {
-    return Deadline.limited(deadline, Reading.read(response), idle).pipe(
+  const isShort = options.contentLength !== undefined && options.contentLength <= maxWhole
+  if (isShort && !isEventStream(options.contentType)) {
+    let hasCome = false
+    const body = Reading.read(response, undefined, () => {
+      hasCome = true
+    })
+    // One that is only slow is awaited.
+    const isAlive = () => {
+      const isSo = hasCome
+      hasCome = false
+      return isSo
+    }
+    return Deadline.limited(deadline, body, idle, isAlive).pipe(
       Effect.flatMap(({ bytes, end }) =>
         end === "whole"
           ? Effect.succeed(HttpServerResponse.uint8Array(bytes, options))
-          : Effect.zipRight(sendSome(request, bytes, options), broken(request, "it broke off"))
+          : Effect.succeed(
+              HttpServerResponse.stream(
+                Stream.concat(
+                  Stream.make(bytes),
+                  Stream.execute(Effect.zipRight(sent(request), broken(request, "it broke off")))
+                ),
+                options
+              )
+            )
       ),
       Effect.catchAll((reason) => broken(request, reason))
     )
@@ -75,17 +94,10 @@ export const endingWithProcess = <A, E>(request: HttpServerRequest.HttpServerReq
 const cut = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.sync(() => void NodeHttpServerRequest.toIncomingMessage(request).socket.destroy())
 
-/** What came goes on before it is cut: its caller sees an answer that is not whole, and no connection that broke. */
-const sendSome = (
-  request: HttpServerRequest.HttpServerRequest,
-  bytes: Uint8Array,
-  options: HttpServerResponse.Options
-) =>
+/** What was written goes on before it is cut: its caller sees an answer that is not whole, and no connection that broke. */
+const sent = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.async<void>((resume) => {
-    const { headers, status } = HttpServerResponse.raw("", options)
-    NodeHttpServerRequest.toServerResponse(request)
-      .writeHead(status, headers)
-      .write(bytes, () => resume(Effect.void))
+    NodeHttpServerRequest.toIncomingMessage(request).socket.write("", () => resume(Effect.void))
   })
 
 /** Sends the head, which Node keeps until there is something of the body: with events that may be long after. */
