@@ -64,6 +64,9 @@ const sweep = (directory: string): Effect.Effect<void> =>
     await Promise.all(drafts.map((name) => remove(join(parent, name))))
   }).pipe(Effect.ignore)
 
+/** In milliseconds; it takes two seconds. Then it is made here. */
+const patience = 60_000
+
 /** Ends the process when it is interrupted. */
 const elsewhere = (options: Options): Effect.Effect<void, unknown> =>
   Effect.async((resume) => {
@@ -73,6 +76,8 @@ const elsewhere = (options: Options): Effect.Effect<void, unknown> =>
       const child = execFile(
         process.execPath,
         [...flags, "--eval", program, pglite, JSON.stringify(options)],
+        // What this process was told to do for whoever debugs it is not for that one.
+        { timeout: patience, killSignal: "SIGKILL", env: { ...process.env, NODE_OPTIONS: "" } },
         (error) => resume(error === null ? Effect.void : Effect.fail(error))
       )
       return Effect.async((ended) => {

@@ -96,6 +96,20 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
         const left = { lostRace: maxLostRaces, readOnly: 1 }
         let stop: (stopped: () => void) => void = (stopped) => stopped()
 
+        /** The end of the layer waits until the statement does not run any more. */
+        const giveUp = () => {
+          const gone = (ended: () => void) => void (isGone ? ended() : waiting.push(ended))
+          const waiting: Array<() => void> = []
+          let isGone = false
+          running.delete(end)
+          running.add(gone)
+          stop(() => {
+            isGone = true
+            running.delete(gone)
+            for (const ended of waiting) ended()
+          })
+        }
+
         const over = (outcome: Effect.Effect<ReadonlyArray<A>, StorageUnavailable>) => {
           cancel()
           running.delete(end)
@@ -104,7 +118,7 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
         const fail = (reason: string) => over(Effect.fail(new StorageUnavailable({ operation, reason })))
         const cancel = deadline.after(Duration.toMillis(timeout), () => {
           fail(lateReason(timeout))
-          stop(ignore)
+          giveUp()
         })
         const end = (ended: () => void) => {
           over(Effect.interrupt)
@@ -126,15 +140,12 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
         attempt()
         return Effect.sync(() => {
           cancel()
-          running.delete(end)
-          stop(ignore)
+          giveUp()
         })
       })
 
     return (text, parameters, options) => spanned(options.operation)(once(text, parameters, options))
   })
-
-const ignore = () => {}
 
 const maxLostRaces = 10
 
