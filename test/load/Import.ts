@@ -103,10 +103,9 @@ export const held = (
     const sql = yield* SqlClient.SqlClient
     const all = new Map<UserUlid, ReadonlySet<string>>()
     for (let from = 0; from < users.length; from += 2000) {
-      const rows = yield* sql.unsafe<Sealing.Columns>(
-        "select f.* from jsonb_array_elements_text($1::jsonb) as u (user_ulid), cal_tokens.find_1(u.user_ulid) as f",
-        [JSON.stringify(users.slice(from, from + 2000))]
-      )
+      const rows = yield* sql.unsafe<Sealing.Columns>("select f.* from cal_tokens.find_1($1::jsonb) as f", [
+        JSON.stringify(users.slice(from, from + 2000))
+      ])
       for (const row of rows) {
         // Whoever cannot be read has nothing.
         const pairs = yield* Sealing.open(keys, row).pipe(
