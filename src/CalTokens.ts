@@ -370,7 +370,10 @@ export const makeWith = (
         const entry = yield* reader.load(userUlid)
         const age = freshness(entry.row.pair, yield* client.now, config.windows)
         const isSoon = age === "expiringSoon" && !entry.refused && entry.row.status._tag === "Active"
-        return yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
+        const token = yield* isSoon ? serving.refreshSoon(entry) : serving.serve(entry)
+        // The others are noted with the pair that they bring.
+        yield* uses.note(userUlid, false)
+        return token
       }) as Refresh,
 
       reportRejected: Rejection.make({ config, client, memory, reader, serving }),

@@ -132,9 +132,8 @@ export const pairsHeld =
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.tap(effect, () => Metric.set(pairs, count()))
 
-/** Tells how late refreshes are begun that nobody waits for; each in milliseconds. */
-export const aheadDelay = (late: ReadonlyArray<number>): Effect.Effect<void> =>
-  Metric.set(delay, Math.max(0, ...late) / 1000)
+/** Tells how late a refresh was begun that nobody waits for, in milliseconds. */
+export const aheadDelay = (late: number): Effect.Effect<void> => Metric.set(delay, late / 1000)
 
 const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 

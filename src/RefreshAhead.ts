@@ -50,8 +50,17 @@ const worker = Effect.gen(function* () {
       yield* about(pauseAfterFailure)
     })
 
+  /** Nobody foresaw it, and the next round may do without it. */
+  const broke = (defect: unknown) =>
+    Effect.zipRight(
+      Effect.logError("Looking for users whose tokens expire soon went wrong").pipe(
+        Effect.annotateLogs({ operation: "refreshDue", fault: defect instanceof Error ? defect.name : typeof defect })
+      ),
+      about(pauseAfterFailure)
+    )
+
   yield* about(aheadInterval)
-  return yield* Effect.forever(Effect.catchAll(step, failed))
+  return yield* Effect.forever(step.pipe(Effect.catchAll(failed), Effect.catchAllDefect(broke)))
 })
 
 /**

@@ -567,6 +567,24 @@ export interface DueClaim {
 export const maxVisits = 10
 
 /**
+ * For so long after a client's circuit closed nothing is claimed that nobody waits for, in milliseconds: what opened it may not
+ * be over, and it would be closed to people again.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const quiet = 60_000
+
+/**
+ * A row that is claimed is due again when its lease is over, or after twice as long for each failure before, at most so many
+ * times.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxDoublings = 5
+
+/**
  * So many users who are active no more are put off by one claim of what is due, so that they are in nobody's way.
  *
  * @since 0.1.0
@@ -643,7 +661,7 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly claim: (request: ClaimRequest) => Read<ClaimResult>
     /**
      * Takes the leases of rows that are due, the longest first, past those that somebody else has in hand. What is claimed
-     * is due again when its lease is over, unless it was committed by then. A row that cannot be decrypted is passed over.
+     * is due again when its lease is over, unless it was committed by then. Rows under keys that are not at hand are passed over.
      */
     readonly claimDue: (request: ClaimDueRequest) => Effect.Effect<ClaimedDue, StorageUnavailable>
     /** Journals the next refresh token of an open attempt; `None` when the attempt is no longer ours. */

@@ -53,13 +53,14 @@ export const make = (
       Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
         Transport.send(http, HttpClientRequest.setHeaders(request, headers), expected && holdsTokens(expected)).pipe(
           Effect.mapError((noReply) => Outcome.fromNoReply(call, noReply)),
-          Effect.tap(({ headers, status }) =>
-            Effect.all([
+          Effect.tap((reply) => {
+            const { headers, status } = reply
+            return Effect.all([
               Effect.annotateCurrentSpan("http.response.status_code", status),
               calTime.observe(headers, sentAt),
-              rateLimits.observe(call.clientId, headers)
+              rateLimits.observe(call.clientId, reply)
             ])
-          )
+          })
         )
       ),
     grant: (call, reply, expected) =>

@@ -84,8 +84,8 @@ const parse = (headers: Headers.Headers): Option.Option<RateLimit> =>
   )
 
 export interface RateLimits {
-  /** Remembers what an answer to a token call of this client said. */
-  readonly observe: (clientId: string, headers: Headers.Headers) => Effect.Effect<void>
+  /** Remembers what an answer to a token call of this client said; a 429 says it also without Cal.com's own headers. */
+  readonly observe: (clientId: string, answer: Head & { readonly status: number }) => Effect.Effect<void>
   /** What was left, while that window lasts. */
   readonly get: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
 }
@@ -94,11 +94,14 @@ export interface RateLimits {
 export const make: Effect.Effect<RateLimits> = Effect.sync(() => {
   const windows = new Map<string, RateLimit & { readonly until: number }>()
   return {
-    observe: (clientId, headers) =>
+    observe: (clientId, answer) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
-        Option.map(parse(headers), (limit) => {
-          windows.set(clientId, { ...limit, until: now + Duration.toMillis(limit.resetIn) })
-        })
+        const told = parse(answer.headers)
+        const limit =
+          Option.isNone(told) && answer.status === 429
+            ? { limit: windows.get(clientId)?.limit ?? 1, remaining: 0, resetIn: retryAfterLimit(answer) }
+            : Option.getOrUndefined(told)
+        if (limit !== undefined) windows.set(clientId, { ...limit, until: now + Duration.toMillis(limit.resetIn) })
       }),
     get: (clientId) =>
       Effect.map(Clock.currentTimeMillis, (now) =>

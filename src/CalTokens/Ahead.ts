@@ -112,10 +112,10 @@ export const make = (deps: {
         config.backgroundReserve,
         inFlight.get(clientId) ?? 0
       )
-      if (calls === 0) return { begun: [], isMore: true, pause: resetIn }
+      if (calls === 0) return { begun: [], isMore: true, pause: resetIn, late: 0 }
       // A circuit of this process is none of the storage's business.
       const held = yield* Effect.either(circuit.look(clientId))
-      if (held._tag === "Left") return { begun: [], isMore: false }
+      if (held._tag === "Left") return { begun: [], isMore: false, late: 0 }
       const startedAt = yield* Clock.currentTimeMillis
       const now = yield* client.now
       const { claims, isMore } = yield* storage.claimDue({
@@ -127,25 +127,38 @@ export const make = (deps: {
         now,
         usedSince: now - Duration.toMillis(config.aheadActiveFor)
       })
-      yield* Metrics.aheadDelay(claims.map(({ dueAt }) => now - dueAt))
-      return { begun: yield* Effect.forEach(claims, (claim) => begin(claim, startedAt)), isMore }
+      const late = Math.max(0, ...claims.map(({ dueAt }) => now - dueAt))
+      return { begun: yield* Effect.forEach(claims, (claim) => begin(claim, startedAt)), isMore, late }
     })
 
+  /** Who is asked first: by turns, so that none has all the leases while another waits. */
+  let turn = 0
   return (limit) =>
     Effect.gen(function* () {
-      const clientIds = [...client.clients.managed.all.keys(), ...client.clients.oauth2.all.keys()]
+      const all = [...client.clients.managed.all.keys(), ...client.clients.oauth2.all.keys()]
+      const from = turn++ % Math.max(1, all.length)
+      const clientIds = [...all.slice(from), ...all.slice(0, from)]
       const begun: Array<Effect.Effect<boolean>> = []
       let isMore = false
+      let late = 0
       let pause: Duration.Duration | undefined
       for (const clientId of clientIds) {
         if (owned.isClosing()) break
         if (begun.length >= limit) return { begun, isMore: true }
         // Once leases are taken they are made use of, whoever stops listening.
-        const round: DueRound = yield* Effect.uninterruptible(ofClient(clientId, limit - begun.length))
+        const asked = yield* Effect.either(Effect.uninterruptible(ofClient(clientId, limit - begun.length)))
+        if (asked._tag === "Left") {
+          if (begun.length > 0) return { begun, isMore: false }
+          return yield* Effect.fail(asked.left)
+        }
+        const round: DueRound & { readonly late: number } = asked.right
         begun.push(...round.begun)
+        late = Math.max(late, round.late)
         if (round.pause === undefined) isMore ||= round.isMore
         else pause = pause === undefined ? round.pause : Duration.min(pause, round.pause)
       }
+      // How late those are that wait for the limit nobody knows before they are begun.
+      if (late > 0 || pause === undefined) yield* Metrics.aheadDelay(late)
       return { begun, isMore, ...(pause === undefined ? {} : { pause }) }
     })
 }

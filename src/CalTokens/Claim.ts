@@ -87,11 +87,12 @@ export const make = (deps: {
 
   const newer = ({ found }: Request<unknown>, progress: Progress, { row }: Verdict<"Newer">): Effect.Effect<Turn> =>
     Effect.zipWith(memory.put(row), client.now, (_, now) => {
-      if (!progress.waitedForHolder && !progress.waitedForProbe) found?.()
       progress.knownVersion = row.version
       // A pair can be handed in expired, and a reissue can bring one: that one has to be refreshed in its turn.
       progress.purpose = "refresh"
-      return isExpired(row.pair, now) ? lookAgain : { _tag: "Landed", row }
+      if (isExpired(row.pair, now)) return lookAgain
+      if (!progress.waitedForHolder && !progress.waitedForProbe) found?.()
+      return { _tag: "Landed", row }
     })
 
   /** Cal.com shall not reissue an account that is nobody's here, nor one that nobody asked for. */
@@ -258,7 +259,9 @@ export const make = (deps: {
         CoolingDown: (verdict) => coolingDown(progress, verdict),
         ProbeLater: (verdict) => probeLater(request, progress, verdict),
         Held: held,
-        Claimed: (verdict) => granted(request, progress, { ...verdict, attemptId, startedAt })
+        Claimed: (verdict) =>
+          // Whoever joined has been noted.
+          granted(request, progress, { ...verdict, attemptId, startedAt, isAhead: request.first !== undefined })
       })
     })
 

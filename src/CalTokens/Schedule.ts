@@ -11,6 +11,9 @@ import type { Schedule } from "../TokenStorage.js"
 /** Cal.com does not tell how long OAuth2 refresh tokens live: 30 days (API v2, OAuth service). */
 const oauth2Life = Duration.toMillis("30 days")
 
+/** In milliseconds; at most half of what is left of the token. */
+const pause = 60_000
+
 /** At most this share of a refresh token's life is given up for not letting it expire. */
 const keepFraction = 0.25
 
@@ -30,8 +33,12 @@ export const of = (
   const lifetime = Option.getOrElse(lifetimeMillis(pair), () => Math.max(0, pair.accessTokenExpiresAt - now))
   const refreshEnds = pair.refreshTokenExpiresAt ?? (kind === "OAuth2" ? issuedAt + oauth2Life : undefined)
   const spread = config.aheadSpread * lifetime
+  const left = Math.max(0, pair.accessTokenExpiresAt - now)
   return {
-    aheadAt: Math.floor(freshUntil(pair, config.windows) - turn * spread),
+    aheadAt: Math.floor(
+      // Whatever a new pair is worth, it is not replaced at once.
+      Math.max(freshUntil(pair, config.windows) - turn * spread, now + Math.min(pause, left / 2))
+    ),
     ...(refreshEnds === undefined ? {} : { keepAt: keepAt(config, refreshEnds, refreshEnds - issuedAt, turn) })
   }
 }

@@ -37,6 +37,7 @@ const batch = (write: Write): Effect.Effect<(userUlid: UserUlid, at: number) => 
     const isNeeded = Effect.unsafeMakeLatch(false)
 
     const writeSome = Effect.suspend(() => {
+      if (waiting.size === 0) return Effect.void
       const some = [...waiting].slice(0, batchSize).map(([userUlid, at]) => ({ userUlid, at }))
       return Effect.map(write(some), () => {
         for (const { at, userUlid } of some) if (waiting.get(userUlid) === at) waiting.delete(userUlid)

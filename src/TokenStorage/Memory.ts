@@ -20,6 +20,7 @@ import {
   maxPutOff,
   maxVisits,
   Purpose,
+  quiet,
   type NewSealedAnswer,
   sealedFor,
   type SealedAnswer,
@@ -247,7 +248,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
       step((now) => {
         const claims: Array<DueClaim> = []
         const { clientId } = request.circuit
-        if (circuits.has(clientKey(request.circuit))) return Effect.succeed({ claims, isMore: false })
+        const key = clientKey(request.circuit)
+        if (circuits.has(key) || (closedAt.get(key) ?? -Infinity) > now - quiet)
+          return Effect.succeed({ claims, isMore: false })
         const due = [...rows.values()]
           .filter((row) => row.connection.clientId === clientId && row.visitAt !== null && row.visitAt <= request.now)
           .sort((a, b) => (a.visitAt ?? 0) - (b.visitAt ?? 0) || (a.userUlid < b.userUlid ? -1 : 1))

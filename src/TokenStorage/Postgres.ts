@@ -284,7 +284,8 @@ export const make = (
               ...instants,
               millis(lease),
               millis(cooldownWindow),
-              maxAttempts
+              maxAttempts,
+              JSON.stringify(keys.ids)
             ],
             "now"
           )

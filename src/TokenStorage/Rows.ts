@@ -13,6 +13,7 @@ import {
   ClaimResult,
   CommitResult,
   FailResult,
+  maxDoublings,
   maxFallbacks,
   type ClaimDueRequest,
   type ClaimRequest,
@@ -196,14 +197,14 @@ export const isIdle = ({ keepAt, usedAt }: Row, { now, usedSince }: ClaimDueRequ
 /** When a row that was due is looked at again. */
 export const nextVisit = (result: ClaimResult, { lease, now }: ClaimDueRequest): number | null =>
   result._tag === "Claimed"
-    ? now + millis(lease)
+    ? now + millis(lease) * 2 ** Math.min(result.consecutiveFailures, maxDoublings)
     : "retryAfter" in result
       ? now + Math.max(1000, millis(result.retryAfter))
       : null
 
 /** Somebody asked for the user's token at `at`, in Cal.com's time. */
 export const used = (row: Row, at: number, precision: number): Row =>
-  row.aheadAt === null || (row.usedAt !== null && row.usedAt + precision > at)
+  row.aheadAt === null || (row.usedAt !== null && Math.abs(at - row.usedAt) < precision)
     ? row
     : { ...row, usedAt: at, visitAt: Math.min(row.visitAt ?? Infinity, row.aheadAt) }
 

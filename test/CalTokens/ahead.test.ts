@@ -193,6 +193,10 @@ describe("people who wait", () => {
       assert.deepStrictEqual(yield* round(other.tokens), none)
       assert.strictEqual(yield* refreshes, 1)
       assert.isTrue((yield* tokens.ensureValid(user(2))).refreshed)
+      // It may open again: for a minute it stays theirs.
+      yield* TestClock.adjust("59 seconds")
+      assert.deepStrictEqual(yield* round(other.tokens), none)
+      yield* TestClock.adjust("2 seconds")
       assert.strictEqual((yield* round(other.tokens)).refreshed, 2)
     })
   )

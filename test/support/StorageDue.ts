@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Option, TestClock } from "effect"
 import type { UserUlid } from "../../src/Token.js"
-import { type ClaimDueRequest, maxVisits } from "../../src/TokenStorage.js"
+import { type ClaimDueRequest, maxVisits, quiet } from "../../src/TokenStorage.js"
 import * as Fixture from "./StorageFixture.js"
 
 /** Cal.com's time in these tests has nothing to do with the storage's. */
@@ -112,6 +112,27 @@ export const due = (storage: () => Fixture.Storage) => {
     })
   )
 
+  it.effect("is tried at longer and longer intervals while it fails", () =>
+    Effect.gen(function* () {
+      const { all, claimDue } = yield* users(1)
+      const waits: Array<number> = []
+      for (let failures = 0, at = now; failures < 8; failures++) {
+        yield* TestClock.adjust("2 hours")
+        const [claim] = (yield* claimDue({ now: at })).claims
+        assert(claim !== undefined)
+        yield* storage().fail({ userUlid: first(all), attemptId: claim.attemptId, failure: Fixture.notSpent() })
+        const seen = yield* claimDue({ now: at + 2 ** 40, limit: 1 })
+        const next = seen.claims[0]
+        assert(next !== undefined)
+        yield* storage().fail({ userUlid: first(all), attemptId: next.attemptId, failure: Fixture.released() })
+        waits.push((next.dueAt - at) / Duration.toMillis(Fixture.lease))
+        yield* storage().used([{ userUlid: first(all), at: at + 2 ** 41 }], 0)
+        at += 2 ** 42
+      }
+      assert.deepStrictEqual(waits.slice(0, 7), [1, 2, 4, 8, 16, 32, 32])
+    })
+  )
+
   it.effect("is nobody who has to reconnect, until there is a pair again", () =>
     Effect.gen(function* () {
       const { all, claimed, requests } = yield* users(1)
@@ -182,7 +203,7 @@ export const due = (storage: () => Fixture.Storage) => {
 
   it.effect("is nothing while the client's circuit is open, and another client's all the same", () =>
     Effect.gen(function* () {
-      const { all, circuit, claimed } = yield* users(2)
+      const { all, circuit, claimed, requests } = yield* users(2)
       const user = first(all)
       yield* storage().claim(Fixture.claimOf(user, { circuit }))
       const failure = { _tag: "Released" as const, probe: Option.none<string>(), refusal: "status 401" }
@@ -194,6 +215,18 @@ export const due = (storage: () => Fixture.Storage) => {
       assert.deepStrictEqual(yield* claimed({ circuit: other, limit: 1 }), [user])
       const trial = yield* storage().claim(Fixture.claimOf(all[1] ?? user, { circuit, attemptId: "trial" }))
       assert.strictEqual(trial._tag, "Claimed")
+      // Nor is what a circuit that has just closed lets through.
+      yield* storage().commit(
+        Fixture.commitOf(all[1] ?? user, requests[1]?.connection ?? Fixture.managed(0), {
+          attemptId: "trial",
+          seen: Fixture.refreshHash(all[1] ?? user),
+          circuit
+        })
+      )
+      yield* TestClock.adjust(quiet - 1)
+      assert.deepStrictEqual(yield* claimed({ now: now + 2 ** 40, usedSince: 0 }), [])
+      yield* TestClock.adjust(1)
+      assert.isNotEmpty(yield* claimed({ now: now + 2 ** 40, usedSince: 0, limit: 1 }))
       const ahead = yield* storage().claim(
         Fixture.claimOf(all[1] ?? user, { circuit, attemptId: "ahead", purpose: { _tag: "Ahead" } })
       )

@@ -114,9 +114,10 @@ const connect: Parts.Definition = {
   end if;
   perform cal_tokens.look_up_1(p_user, p_names);
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
+  -- Before the client's row, as a claim of what is due takes the two.
+  ${Parts.schedule}
   ${close("p_client_id", "true")}
   perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
-  ${Parts.schedule}
   ${written}`
 }
 

@@ -1,8 +1,8 @@
 /** Whose pair is refreshed before anybody waits, and when: the table `due` beside the rows. */
-import { maxPutOff, maxVisits } from "../../../TokenStorage.js"
+import { maxDoublings, maxPutOff, maxVisits, quiet } from "../../../TokenStorage.js"
 import * as Attempts from "./Attempts.js"
 import * as Circuits from "./Circuits.js"
-import type * as Parts from "./Parts.js"
+import * as Parts from "./Parts.js"
 
 /**
  * The schedule of a new pair, in the statement that stores it; without one, that of the pair before comes to nothing when it is
@@ -44,7 +44,8 @@ const used: Parts.Definition = {
   from (
     select o.user_ulid, u.at from jsonb_to_recordset(p_users) as u (user_ulid text, at bigint)
     join cal_tokens.due o on o.user_ulid = u.user_ulid
-    where coalesce(o.used_at + p_precision <= u.at, true) for update of o skip locked
+    -- Of an instant that is still to come, somebody's clock was wrong.
+    where coalesce(abs(u.at - o.used_at) >= p_precision, true) for update of o skip locked
   ) n
   where d.user_ulid = n.user_ulid;`
 }
@@ -67,6 +68,7 @@ const claimDue: Parts.Definition = {
     ["lease", "bigint"],
     ["window", "bigint"],
     ["max_attempts", "integer"],
+    ["keys", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (attempt text, due_at float8, ${Attempts.claimFields.map((field) => field.join(" ")).join(", ")})`,
@@ -79,7 +81,8 @@ const claimDue: Parts.Definition = {
   body: `
   if exists (
     select from cal_tokens.client k
-    where k.client_id = p_client_id and k.fingerprint = p_fingerprint and k.cause is not null
+    where k.client_id = p_client_id and k.fingerprint = p_fingerprint
+      and (k.cause is not null or k.closed_at > ${Parts.now} - ${quiet})
   ) then
     return;
   end if;
@@ -98,7 +101,7 @@ const claimDue: Parts.Definition = {
   v_claims := 0;
   for v_user in
     select w.user_ulid from cal_tokens.due w join cal_tokens.connection c on c.user_ulid = w.user_ulid
-    where w.client_id = p_client_id and w.visit_at <= p_due and not ${isIdle}
+    where w.client_id = p_client_id and w.visit_at <= p_due and not ${isIdle} and p_keys ? c.key_id
     order by w.visit_at, w.user_ulid limit p_limit * ${maxVisits} for no key update of c skip locked
   loop
     -- As it is by now: somebody may have had the row in hand until just before.
@@ -111,7 +114,7 @@ const claimDue: Parts.Definition = {
     from cal_tokens.claim_1(v_user, attempt, 'Ahead', null, null, null, p_lease, p_window, p_max_attempts, null, null,
       p_client_id, p_fingerprint, p_interval, p_now) g;
     update cal_tokens.due w set visit_at = case verdict
-      when 'Claimed' then p_due + p_lease
+      when 'Claimed' then p_due + p_lease * power(2, least(consecutive_failures, ${maxDoublings}))::bigint
       when 'Terminal' then null
       else p_due + greatest(1000, least(retry_after, 9e15))::bigint
     end where w.user_ulid = v_user;
