@@ -165,13 +165,22 @@ export const make = (deps: {
       })
     )
 
-  /** A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. */
+  /**
+   * A failed refresh hurts nobody while the token is valid, unless it was the news that the user is gone. Whoever waited in vain,
+   * or slept, looks once more at what is stored: somebody else may have refreshed.
+   */
   const stillValid = (entry: Entry, error: EnsureError): Effect.Effect<ValidToken, EnsureError> =>
-    Effect.flatMap(client.now, (now) => {
-      const latest = Option.getOrElse(memory.get(entry.row.userUlid), () => entry)
-      return error._tag === "TokensNotFound" || isDead(latest, now)
-        ? Effect.fail(error)
-        : Effect.as(untold.tell(entry.row.userUlid, error), valid(latest.row, false))
+    Effect.gen(function* () {
+      const { userUlid } = entry.row
+      if (error._tag === "TokensNotFound") return yield* Effect.fail(error)
+      const known = Option.getOrElse(memory.get(userUlid), () => entry)
+      const latest =
+        error._tag === "CalUnavailable" && isDead(known, yield* client.now)
+          ? yield* Effect.mapError(reader.reload(userUlid), () => error)
+          : known
+      if (isDead(latest, yield* client.now)) return yield* Effect.fail(error)
+      yield* untold.tell(userUlid, error)
+      return valid(latest.row, false)
     })
 
   /**

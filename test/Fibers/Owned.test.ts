@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
-import * as Owned from "../../src/Fibers/Owned.js"
+import { vi } from "vitest"
 
 /** What keeps the process from ending. Others than this test do, too, so looks are compared that are taken in one go. */
 const held = () => process.getActiveResourcesInfo().filter((resource) => resource === "Timeout").length
@@ -8,6 +8,11 @@ const held = () => process.getActiveResourcesInfo().filter((resource) => resourc
 describe("the process", () => {
   it.scoped("does not end before work that must reach its end, and does before what only waits", () =>
     Effect.gen(function* () {
+      // Test files share modules, and another one may hold the process just now.
+      const Owned = yield* Effect.promise(() => {
+        vi.resetModules()
+        return import("../../src/Fibers/Owned.js")
+      })
       const owned = yield* Owned.make({ shutdownWait: Duration.seconds(30), onAbandoned: () => Effect.void })
       const end = yield* Deferred.make<void>()
       const before = held()

@@ -108,7 +108,7 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       operation: finding,
       after: [granted, connecting({ userUlid: other.userUlid, connection: other.connection, granted: true })]
     },
-    "claimDue, ten": { answer: 100, operation: due(dueUsedAt) },
+    "claimDue, ten": { answer: "Claimed", operation: due(dueUsedAt) },
     "claimDue, nothing due": { answer: 0, operation: due(0) },
     used: { operation: (storage) => storage.used([{ userUlid, at: dueUsedAt + 1_000_000 }], 300_000) },
     handedOut: { operation: (storage) => storage.handedOut([{ userUlid, at: 1 }]) },

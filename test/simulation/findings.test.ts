@@ -8,6 +8,7 @@ import * as TokenConfig from "../../src/TokenConfig.js"
 import { StorageUnavailable } from "../../src/TokenError.js"
 import { type StoredConnection, TokenStorage } from "../../src/TokenStorage.js"
 import * as StorageMemory from "../../src/TokenStorage/Memory.js"
+import * as StorageTap from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 describe("a clock that is ahead of Cal.com's", () => {
@@ -195,5 +196,24 @@ describe("a refresh whose answer holds a refresh token alone", () => {
       const token = yield* Effect.either(World.passTime(tokens.ensureValid(World.user()), 60_000))
       assert.isTrue(Either.isLeft(token) || (yield* sandbox.isAccessLive(token.right.accessToken)))
     }).pipe(Effect.provide(World.layer()))
+  )
+})
+
+describe("who waits in vain for the claim of a token that is remembered and has expired", () => {
+  it.effect("is served what another process has stored meanwhile", () =>
+    World.run(
+      Effect.gen(function* () {
+        const tokens = yield* CalTokens.CalTokens
+        const tap = yield* StorageTap.StorageTap
+        yield* World.connectManaged()
+        yield* tokens.ensureValid(World.user())
+        const other = yield* World.anotherNode()
+        yield* TestClock.adjust("61 minutes")
+        yield* other.tokens.ensureValid(World.user())
+        yield* tap.around("claim", { after: Effect.sleep("40 seconds") })
+        const token = yield* World.passTime(tokens.ensureValid(World.user()), 30_000)
+        assert.isFalse(token.refreshed)
+      })
+    )
   )
 })
