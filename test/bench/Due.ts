@@ -45,7 +45,7 @@ const make = async (users: number) => {
     const sql = yield* SqlClient.SqlClient
     // What is opened of it is not the database's time.
     const call = sql.unsafe<{ readonly verdict: string | null }>(
-      "select verdict from cal_tokens.claim_due_1('client', 'one', 30000, $1, 1000000000, 0, $2, 30000, 3, '["k1"]', null)",
+      "select verdict from cal_tokens.claim_due_1('client', 'one', 30000, $1, 1000000000, 0, $2, 30000, 3, to_jsonb(array['k1']), null)",
       [batch, Duration.toMillis("1 hour")]
     )
     const [took, rows] = yield* Effect.timed(call)
