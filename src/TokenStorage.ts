@@ -585,12 +585,13 @@ export const quiet = 60_000
 export const maxDoublings = 5
 
 /**
- * So many users who are active no more are put off by one claim of what is due, so that they are in nobody's way.
+ * Of so many rows that are due first, those of users who are active no more are put off by one claim, so that they are in
+ * nobody's way.
  *
  * @since 0.1.0
  * @category constants
  */
-export const maxPutOff = 5000
+export const maxPutOff = 500
 
 /**
  * Asks for a page of connections.

@@ -254,7 +254,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const due = [...rows.values()]
           .filter((row) => row.connection.clientId === clientId && row.visitAt !== null && row.visitAt <= request.now)
           .sort((a, b) => (a.visitAt ?? 0) - (b.visitAt ?? 0) || (a.userUlid < b.userUlid ? -1 : 1))
-        const idle = due.filter((row) => Rows.isIdle(row, request)).slice(0, maxPutOff)
+        const idle = due.slice(0, maxPutOff).filter((row) => Rows.isIdle(row, request))
         for (const row of idle) rows.set(row.userUlid, { ...row, visitAt: row.keepAt })
         let visits = 0
         for (const row of due.filter((row) => !Rows.isIdle(row, request)).slice(0, request.limit * maxVisits)) {
@@ -267,7 +267,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
           if (result._tag === "Claimed") claims.push({ attemptId, dueAt: row.visitAt ?? 0, claimed: result })
         }
         const isMore =
-          idle.length === maxPutOff || visits === request.limit * maxVisits || claims.length === request.limit
+          idle.length >= maxPutOff / 10 || visits === request.limit * maxVisits || claims.length === request.limit
         return Effect.succeed({ claims, isMore })
       }),
     used: (users, precision) =>

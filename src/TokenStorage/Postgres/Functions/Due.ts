@@ -39,19 +39,22 @@ const used: Parts.Definition = {
     ["precision", "bigint"]
   ],
   returns: "void",
+  declare: [["v_each", "record"]],
   body: `
-  update cal_tokens.due d set used_at = n.at, visit_at = least(d.visit_at, d.ahead_at)
-  from (
-    select o.user_ulid, u.at from jsonb_to_recordset(p_users) as u (user_ulid text, at bigint)
-    join cal_tokens.due o on o.user_ulid = u.user_ulid
+  for v_each in select u.user_ulid, u.at from jsonb_to_recordset(p_users) as u (user_ulid text, at bigint) loop
     -- Of an instant that is still to come, somebody's clock was wrong.
-    where coalesce(abs(u.at - o.used_at) >= p_precision, true) for update of o skip locked
-  ) n
-  where d.user_ulid = n.user_ulid;`
+    perform from cal_tokens.due d
+    where d.user_ulid = v_each.user_ulid and coalesce(abs(v_each.at - d.used_at) >= p_precision, true)
+    for update skip locked;
+    continue when not found;
+    update cal_tokens.due d set used_at = v_each.at, visit_at = least(d.visit_at, d.ahead_at)
+    where d.user_ulid = v_each.user_ulid;
+  end loop;`
 }
 
 /** Nobody uses the user, and the grant is in no danger. */
-const isIdle = "(coalesce(w.used_at < p_used_since, true) and coalesce(w.keep_at > p_due, true))"
+const isIdle = (row: string) =>
+  `(coalesce(${row}.used_at < p_used_since, true) and coalesce(${row}.keep_at > p_due, true))`
 
 /**
  * First users who are active no more are put off, many at once. Then a row is looked at under its lock, with what is due by then;
@@ -86,22 +89,29 @@ const claimDue: Parts.Definition = {
   ) then
     return;
   end if;
-  update cal_tokens.due w set visit_at = w.keep_at
-  where w.user_ulid in (
+  v_put_off := 0;
+  for v_user in
+    select f.user_ulid from (
+      select * from cal_tokens.due w where w.client_id = p_client_id and w.visit_at <= p_due
+      order by w.visit_at, w.user_ulid limit ${maxPutOff}
+    ) f where ${isIdle("f")}
+  loop
     -- Nobody waits for anybody here: no lock of the users' rows is held.
-    select w.user_ulid from cal_tokens.due w
-    where w.client_id = p_client_id and w.visit_at <= p_due and ${isIdle}
-    order by w.visit_at, w.user_ulid limit ${maxPutOff} for update skip locked
-  );
-  get diagnostics v_put_off = row_count;
-  if v_put_off = ${maxPutOff} then
+    perform from cal_tokens.due w
+    where w.user_ulid = v_user and w.client_id = p_client_id and w.visit_at <= p_due and ${isIdle("w")}
+    for update skip locked;
+    continue when not found;
+    update cal_tokens.due w set visit_at = w.keep_at where w.user_ulid = v_user;
+    v_put_off := v_put_off + 1;
+  end loop;
+  if v_put_off >= ${maxPutOff / 10} then
     verdict := 'More';
     return next;
   end if;
   v_claims := 0;
   for v_user in
     select w.user_ulid from cal_tokens.due w join cal_tokens.connection c on c.user_ulid = w.user_ulid
-    where w.client_id = p_client_id and w.visit_at <= p_due and not ${isIdle} and p_keys ? c.key_id
+    where w.client_id = p_client_id and w.visit_at <= p_due and not ${isIdle("w")} and p_keys ? c.key_id
     order by w.visit_at, w.user_ulid limit p_limit * ${maxVisits} for no key update of c skip locked
   loop
     -- As it is by now: somebody may have had the row in hand until just before.
