@@ -1,33 +1,18 @@
 /** The worker: many of them share what is due, without a leader, and nobody who is active waits. */
 import { assert, describe, it } from "@effect/vitest"
-import { Array, Clock, Context, Duration, Effect, Layer, Logger, Scope, Exit, TestClock } from "effect"
-import * as CalTokens from "../src/CalTokens.js"
+import { Array, Clock, Duration, Effect, Logger, TestClock } from "effect"
 import * as RefreshAhead from "../src/RefreshAhead.js"
 import * as Capacity from "../src/RefreshAhead/Capacity.js"
 import { Fault, Sandbox } from "../src/Sandbox.js"
 import { lifetime } from "../src/Token.js"
 import * as TokenConfig from "../src/TokenConfig.js"
 import * as StorageTap from "./support/StorageTap.js"
+import * as Workers from "./support/Workers.js"
 import * as World from "./support/World.js"
 
 const { scenario } = World
 
-/** A process with a worker; `stop` ends both, in good order. */
-const workerWith = (config: Partial<TokenConfig.Options>) =>
-  Effect.gen(function* () {
-    const { stop, tokens } = yield* World.anotherNode(config)
-    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-    yield* Layer.buildWithScope(
-      RefreshAhead.layer.pipe(
-        Layer.provide(Layer.succeedContext(Context.make(CalTokens.CalTokens, tokens))),
-        Layer.provide(TokenConfig.layer(config))
-      ),
-      scope
-    )
-    return { tokens, end: Scope.close(scope, Exit.void), stop: Effect.zipRight(Scope.close(scope, Exit.void), stop) }
-  })
-
-const worker = workerWith({})
+const worker = Workers.make()
 
 const connected = (n: number) =>
   Effect.forEach(World.users(n), (user, index) =>
@@ -41,7 +26,7 @@ describe("the worker", () => {
       const users = World.users(24)
       yield* connected(24)
       const { raw } = yield* StorageTap.StorageTap
-      const busy = workerWith({ aheadInterval: Duration.seconds(20) })
+      const busy = Workers.make({ aheadInterval: Duration.seconds(20) })
       const nodes = [yield* busy, yield* busy, yield* busy]
       let waited = 0
       for (let minutes = 0; minutes < 150; minutes += 2) {

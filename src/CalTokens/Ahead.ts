@@ -11,7 +11,7 @@ import type { Options } from "../TokenConfig.js"
 import type { EnsureError, StorageUnavailable } from "../TokenError.js"
 import { AttemptFailure, type DueClaim, type TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
-import type { Granted, Progress, Request } from "./Claim.js"
+import * as Claim from "./Claim.js"
 import type { Commits } from "./Commit.js"
 import type { Flight } from "./Flight.js"
 import type { Known } from "./Known.js"
@@ -60,7 +60,7 @@ export const make = (deps: {
   readonly owned: Owned
   readonly memory: Memory
   readonly commits: Commits
-  readonly granted: Granted
+  readonly granted: Claim.Granted
   readonly flights: SingleFlight<Known, EnsureError>
   readonly fly: Flight
   readonly untold: Untold
@@ -81,18 +81,11 @@ export const make = (deps: {
       const { clientId } = row.connection
       if (commits.isOffering(userUlid)) return Effect.as(owned.runToEnd(giveBack(claim)).await, false)
       const entry = yield* memory.put(row)
-      const request: Request = { entry, purpose: "refresh", rejected: false }
-      const progress: Progress = {
-        row,
-        purpose: "refresh",
-        knownVersion: row.version,
-        waitedForHolder: false,
-        waitedForProbe: false
-      }
+      const request: Claim.Request = { entry, purpose: "refresh", rejected: false }
       count(clientId, 1)
       const grant = { attemptId: claim.attemptId, startedAt, isAhead: true, ...claim.claimed }
       // It may spend a token: a shutdown waits for it from here on.
-      const fiber = owned.runToEnd(deps.granted(request, progress, grant), userUlid)
+      const fiber = owned.runToEnd(deps.granted(request, Claim.begin(request), grant), userUlid)
       fiber.addObserver(() => count(clientId, -1))
       // Whoever asks meanwhile joins. Where somebody of this process asks already, they are told by the storage.
       yield* flights.start(

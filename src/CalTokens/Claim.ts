@@ -44,6 +44,14 @@ export interface Progress {
   waitedForProbe: boolean
 }
 
+export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry" | "purpose">): Progress => ({
+  row,
+  purpose,
+  knownVersion: row.version,
+  waitedForHolder: false,
+  waitedForProbe: false
+})
+
 /** What the flight does next. */
 export type Turn =
   | Landed

@@ -10,7 +10,7 @@ import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type EnsureError, type TokenError } from "../TokenError.js"
 import type { CalClient } from "../CalClient.js"
 import type { Circuit } from "./Circuit.js"
-import type { Claim, Progress, Request, Turn } from "./Claim.js"
+import { begin, type Claim, type Request, type Turn } from "./Claim.js"
 import type { Commits } from "./Commit.js"
 import { lookAgain } from "./Ending.js"
 import type { Known } from "./Known.js"
@@ -40,13 +40,7 @@ export const make = (deps: {
       const startedAt = yield* Clock.currentTimeMillis
       const { row } = request.entry
       let { first } = request
-      const progress: Progress = {
-        row,
-        purpose: request.purpose,
-        knownVersion: row.version,
-        waitedForHolder: false,
-        waitedForProbe: false
-      }
+      const progress = begin(request)
       yield* isOpen
       // No circuit keeps a pair from somebody who would have to reconnect without it: it may be in an answer that is kept.
       if (row.status._tag === "Active" && first === undefined) yield* circuit.look(row.connection.clientId)

@@ -1,10 +1,11 @@
 /** A fresh token costs a look: no storage, no span, no fiber, and what is answered was made before. */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, FastCheck as fc, Fiber, Redacted, Runtime, TestClock, Tracer } from "effect"
+import { Duration, Effect, Exit, FastCheck as fc, Fiber, Redacted, Runtime, TestClock } from "effect"
 import { Fault } from "../../src/Sandbox.js"
 import * as Token from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import { StorageTap } from "../support/StorageTap.js"
+import * as Spans from "../support/Spans.js"
 import * as World from "../support/World.js"
 
 const { scenario, user } = World
@@ -28,35 +29,6 @@ it("`freshUntil` is where a token stops being fresh, for any window and lifetime
   )
 })
 
-/** Counts spans that are begun. */
-const counting = () => {
-  let begun = 0
-  const tracer = Tracer.make({
-    span: (name, parent, context, links, startTime, kind) => {
-      begun++
-      return {
-        _tag: "Span",
-        name,
-        spanId: "span",
-        traceId: "trace",
-        parent,
-        context,
-        status: { _tag: "Started", startTime },
-        attributes: new Map(),
-        links,
-        sampled: true,
-        kind,
-        end: () => {},
-        attribute: () => {},
-        event: () => {},
-        addLinks: () => {}
-      }
-    },
-    context: (execution) => execution()
-  })
-  return { tracer, begun: () => begun }
-}
-
 describe("a fresh token", () => {
   scenario(
     "is the same object each time, from memory, without a span",
@@ -64,14 +36,14 @@ describe("a fresh token", () => {
       const { tap, tokens } = yield* World.connected("managed")
       const first = yield* tokens.ensureValid(user())
       yield* tap.reset
-      const { begun, tracer } = counting()
+      const { names, tracer } = Spans.noting()
       const again = yield* Effect.withTracer(tokens.ensureValid(user()), tracer)
       assert.strictEqual(again, yield* tokens.ensureValid(user(), { handsOut: false }))
       assert.strictEqual(tokens.peek(user()), again)
       assert.deepStrictEqual(again, first)
-      assert.strictEqual(begun(), 0)
+      assert.isEmpty(names)
       yield* Effect.withTracer(tokens.ensureValid(user(), { forceRefresh: true }), tracer)
-      assert.isAbove(begun(), 0)
+      assert.isNotEmpty(names)
       assert.strictEqual(tap.count("find"), 1)
     })
   )

@@ -1,10 +1,11 @@
 /** What an answer that is at hand costs, counted instead of timed; and that the short way to it is no other way. */
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, DateTime, Effect, Layer, Supervisor, Tracer } from "effect"
+import { Clock, DateTime, Effect, Layer, Supervisor } from "effect"
 import * as Edge from "../../src/Http/Edge.js"
 import { type Call, call, keys, layerOn } from "../support/HttpWorld.js"
 import * as World from "../support/World.js"
+import * as Spans from "../support/Spans.js"
 
 const userUlid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -34,30 +35,7 @@ class Beginnings extends Supervisor.AbstractSupervisor<number> {
 
 /** Names of all spans that begin on the server. */
 const recording = () => {
-  const names: Array<string> = []
-  const tracer = Tracer.make({
-    context: (f) => f(),
-    span: (name, parent, context, links, startTime, kind) => {
-      names.push(name)
-      return {
-        _tag: "Span",
-        name,
-        spanId: "1".repeat(16),
-        traceId: "2".repeat(32),
-        parent,
-        context,
-        status: { _tag: "Started", startTime },
-        attributes: new Map(),
-        links,
-        sampled: true,
-        kind,
-        attribute: () => {},
-        event: () => {},
-        addLinks: () => {},
-        end: () => {}
-      }
-    }
-  })
+  const { names, tracer } = Spans.noting()
   return { names, layer: Layer.setTracer(tracer) }
 }
 

@@ -3,19 +3,17 @@
  * thousand users who are due at once are worked off by eight processes, and nobody who waits meets a 429.
  */
 import { assert, describe } from "@effect/vitest"
-import { Context, Duration, Effect, Layer, Ref, Schema, Scope, Exit, TestClock } from "effect"
-import * as CalTokens from "../../src/CalTokens.js"
-import * as RefreshAhead from "../../src/RefreshAhead.js"
+import { Duration, Effect, Ref, Schema, TestClock } from "effect"
 import { Sandbox } from "../../src/Sandbox.js"
-import * as TokenConfig from "../../src/TokenConfig.js"
 import { UserUlid } from "../../src/Token.js"
 import * as StorageTap from "../support/StorageTap.js"
+import * as Workers from "../support/Workers.js"
 import * as World from "../support/World.js"
 
 const count = { users: 10_000, processes: 8, waiting: 25 } as const
 const minute = 60_000
 /** Who looks less often leaves no more to others, and the test clock has less to do. */
-const config = { aheadInterval: Duration.seconds(6) }
+const config = { aheadInterval: Duration.seconds(6), memoryMaxEntries: 20_000 }
 
 describe("ten thousand users who are due at once, and eight processes", () => {
   World.scenario(
@@ -48,20 +46,7 @@ describe("ten thousand users who are due at once, and eight processes", () => {
         rateLimits: { ...switches.rateLimits, enabled: true }
       }))
       yield* sandbox.resetCalls
-      const nodes = yield* Effect.forEach(Array.from({ length: count.processes }), () =>
-        Effect.gen(function* () {
-          const { tokens } = yield* World.anotherNode({ ...config, memoryMaxEntries: 20_000 })
-          const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-          yield* Layer.buildWithScope(
-            RefreshAhead.layer.pipe(
-              Layer.provide(Layer.succeedContext(Context.make(CalTokens.CalTokens, tokens))),
-              Layer.provide(TokenConfig.layer(config))
-            ),
-            scope
-          )
-          return tokens
-        })
-      )
+      const nodes = yield* Effect.forEach(Array.from({ length: count.processes }), () => Workers.make(config))
       yield* TestClock.adjust("20 minutes")
       const told = new Map<string, number>()
       let person = 0
@@ -75,7 +60,7 @@ describe("ten thousand users who are due at once, and eight processes", () => {
         for (let n = 0; n < count.waiting; n++) {
           // Wherever in the minute they come.
           const user = people[person++ % people.length] ?? World.user()
-          const tokens = nodes[n % nodes.length]
+          const tokens = nodes[n % nodes.length]?.tokens
           if (tokens === undefined) continue
           const exit = yield* Effect.either(World.passTime(tokens.refresh(user, { forceRefresh: true }), 30_000))
           const word = exit._tag === "Left" ? exit.left._tag : exit.right.refreshed ? "refreshed" : "not refreshed"

@@ -3,7 +3,7 @@
  * with `--expose-gc`, and with a young generation that holds all of it: what is collected is not seen.
  */
 import { createHook } from "node:async_hooks"
-import { Context, Duration, Effect, Layer, Logger, ManagedRuntime, Supervisor, Tracer } from "effect"
+import { Context, Duration, Effect, Layer, Logger, ManagedRuntime, Supervisor } from "effect"
 import * as Actions from "../../src/Actions.js"
 import * as CalApi from "../../src/CalApi.js"
 import * as CalClient from "../../src/CalClient.js"
@@ -12,6 +12,7 @@ import * as Sandbox from "../../src/Sandbox.js"
 import { UserUlid } from "../../src/Token.js"
 import * as TokenConfig from "../../src/TokenConfig.js"
 import * as StorageMemory from "../../src/TokenStorage/Memory.js"
+import * as Spans from "./Spans.js"
 
 const calls = 100_000
 const user = UserUlid.make("01ARZ3NDEKTSV4RRFFQ69G5FAV")
@@ -37,30 +38,7 @@ class Counting extends Supervisor.AbstractSupervisor<void> {
 }
 const supervisor = new Counting()
 
-let spans = 0
-const tracer = Tracer.make({
-  span: (name, parent, context, links, startTime, kind) => {
-    spans++
-    return {
-      _tag: "Span",
-      name,
-      spanId: "span",
-      traceId: "trace",
-      parent,
-      context,
-      status: { _tag: "Started", startTime },
-      attributes: new Map(),
-      links,
-      sampled: true,
-      kind,
-      end: () => {},
-      attribute: () => {},
-      event: () => {},
-      addLinks: () => {}
-    }
-  },
-  context: (execution) => execution()
-})
+const { names, tracer } = Spans.noting()
 
 const collect = () => {
   globalThis.gc?.()
@@ -79,7 +57,8 @@ const taken = async (work: (calls: number) => unknown): Promise<Taken> => {
 
   const types = new Array<string>()
   const hook = createHook({ init: (_, type) => void types.push(type) })
-  fibers = spans = 0
+  fibers = 0
+  names.length = 0
   hook.enable()
   await work(1000)
   hook.disable()
@@ -87,7 +66,7 @@ const taken = async (work: (calls: number) => unknown): Promise<Taken> => {
     perCall: (after - before) / calls,
     kept,
     fibers,
-    spans,
+    spans: names.length,
     promises: types.filter((type) => type === "PROMISE").length,
     others: [...new Set(types.filter((type) => type !== "PROMISE"))]
   }
