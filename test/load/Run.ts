@@ -73,13 +73,6 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
     const keys = Context.get(context, KeyRing.KeyRing)
     const sql = Context.get(context, PgClient.PgClient)
 
-    yield* say(`connecting ${settings.users.toLocaleString("en")} users`)
-    const [took, population] = yield* Effect.timed(
-      Effect.provide(Population.make(settings, { cal, clients, keys }), context)
-    )
-    const { users } = population
-    yield* Effect.orDie(sql`analyze`)
-
     yield* say(`starting ${processes} processes`)
     const apiKey = secret().padEnd(40, "-")
     const started: Array<Service.Service> = []
@@ -106,6 +99,20 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
       return Effect.tap(Service.start({ slot, program, probe, env }), (service) => started.push(service))
     }
     const services = yield* Effect.forEach(Array.from({ length: processes }).keys(), start, { concurrency: processes })
+
+    yield* say(`connecting ${settings.users.toLocaleString("en")} users`)
+    const [took, population] = yield* Effect.timed(
+      Effect.provide(Population.make(settings, { cal, clients, keys }), context)
+    )
+    const { users } = population
+    yield* Effect.orDie(sql`analyze`)
+    // Who was connected first became due while the others were.
+    yield* say("waiting until nobody's refresh is late")
+    yield* Effect.repeat(lateRefreshes(sql), {
+      until: (late) => late === 0,
+      times: 300,
+      schedule: Schedule.spaced("200 millis")
+    })
 
     // -----------------------------------------------------------------------------------------------------------------
     // The traffic
@@ -228,7 +235,7 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
       ...{ settings, beganAt, width, parts, figures, events, verdict, badExits },
       setUpSeconds: Duration.toSeconds(took),
       truth,
-      waits: waits(traffic.ensures, truth.answers, settings),
+      waits: waits(traffic.ensures, truth, settings),
       services: started,
       lateness: Result.late(lateness),
       others: {
@@ -237,6 +244,17 @@ export const run = ({ behindItsBack, progress, settings, ...options }: Options) 
       }
     })
   })
+
+const activeFor = Duration.toMillis("1 hour")
+
+/** How many users in use are to be refreshed since a second ago, and are not being refreshed. */
+const lateRefreshes = (sql: PgClient.PgClient) =>
+  Effect.map(
+    Effect.orDie(sql<{ late: number }>`
+      select count(*)::int as late from cal_tokens.due d join cal_tokens.connection c using (user_ulid)
+      where d.visit_at < ${Math.floor(now()) - 1000} and d.used_at > ${Math.floor(now()) - activeFor} and c.attempt_id is null`),
+    ([row]) => row?.late ?? 0
+  )
 
 const startCal = (settings: Result.Settings, clients: CalClients, program: string) =>
   Effect.gen(function* () {

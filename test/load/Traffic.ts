@@ -141,6 +141,8 @@ export const make = (options: Options): Effect.Effect<Traffic, never, Scope.Scop
       const body = { userUlid: user.userUlid }
       const request = { method: "POST", path: "/api/cal/ensure-token", headers: asApp, body } as const
       return Effect.map(measured("ensure", at, user, request), (answer) => {
+        // Of a process that died nobody can say whether it made its callers wait.
+        if (answer.status === 0) return
         const expiresAt = "body" in answer && answer.status === 200 ? Date.parse(String(answer.body["expiresAt"])) : NaN
         ensures.push({
           calUserId: user.calUserId,

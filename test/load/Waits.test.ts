@@ -1,6 +1,6 @@
 /** Which callers count as having waited for a refresh. */
 import { assert, describe, it } from "@effect/vitest"
-import type { Answer } from "./Truth.js"
+import type { Answer, Spending } from "./Truth.js"
 import { type Ensure, waits } from "./Waits.js"
 
 const settings = { latency: 200, lifetime: 100 }
@@ -10,6 +10,11 @@ const pair = (at: number): Answer => {
   return { calUserId: 1, hash: String(at), begunAt: at, at, expiresAt: at + 100_000, slot: 0 }
 }
 const answers = [pair(0), pair(90_000)]
+
+const call = (at: number, fault?: string): Spending => {
+  return { calUserId: 1, at, presented: undefined, issued: undefined, fault }
+}
+const truth = { answers, spendings: [call(0), call(25_000, "lost"), call(90_000)] }
 
 const ensure = (sentAt: number, took: number, expiresAt: number | undefined, isActive = true): Ensure => {
   return { calUserId: 1, isActive, sentAt, took, expiresAt }
@@ -21,15 +26,17 @@ describe("a caller waited", () => {
     { why: "a pair that came later", asked: ensure(89_900, 150, 190_000), waited: 1, heldUp: 0 },
     { why: "it is new, and was there", asked: ensure(90_100, 10, 190_000), waited: 0, heldUp: 0 },
     { why: "none", asked: ensure(50_000, 10, undefined), waited: 1, heldUp: 0 },
-    { why: "perhaps: it took that long", asked: ensure(50_000, 200, 100_000), waited: 0, heldUp: 1 }
+    { why: "no, though it took that long", asked: ensure(60_000, 200, 100_000), waited: 0, heldUp: 0 },
+    { why: "perhaps: a refresh was under way", asked: ensure(89_900, 200, 100_000), waited: 0, heldUp: 1 },
+    { why: "perhaps: one had just failed", asked: ensure(50_000, 200, 100_000), waited: 0, heldUp: 1 }
   ])("if the answer says so: $why", ({ asked, heldUp, waited }) => {
-    assert.deepStrictEqual(waits([asked], answers, settings).active, { asked: 1, waited, heldUp })
+    assert.deepStrictEqual(waits([asked], truth, settings).active, { asked: 1, waited, heldUp })
   })
 
   it("and met the pair that was there", () => {
     const asked = [10_000, 80_000, 89_999, 90_001, 189_999, 190_000].map((sentAt) => ensure(sentAt, 300, undefined))
     const [one, two] = [1, 2].map((n) => ({ asked: n, waited: n, heldUp: 0 }))
-    assert.deepStrictEqual(waits(asked, answers, settings).met, {
+    assert.deepStrictEqual(waits(asked, truth, settings).met, {
       fresh: two,
       expiringSoon: two,
       due: one,
@@ -38,7 +45,7 @@ describe("a caller waited", () => {
   })
 
   it("but does not count for users in use if it is none of them", () => {
-    const { active, met } = waits([ensure(200_000, 300, undefined, false)], answers, settings)
+    const { active, met } = waits([ensure(200_000, 300, undefined, false)], truth, settings)
     assert.strictEqual(active.asked, 0)
     assert.deepStrictEqual(met.expired, { asked: 1, waited: 1, heldUp: 0 })
   })

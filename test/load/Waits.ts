@@ -1,16 +1,16 @@
 /**
  * Which callers waited for a refresh, by what Cal.com and the answer say: an answer with a pair that Cal.com gave away
- * after the request was sent cannot have been given without waiting, and neither can none. Whoever got the pair that was
- * there, after as long as a refresh takes at least, may have waited for one that failed, or only for a busy machine:
- * nobody can tell from outside, so they are counted apart.
+ * after the request was sent cannot have been given without waiting, and neither can an error. Whoever got the pair that
+ * was there, after as long as a refresh takes at least and while one of that user may have been under way, may have waited
+ * for it, or only for a busy machine: nobody can tell from outside, so they are counted apart.
  */
-import { Redacted } from "effect"
+import { Array as Arr, Redacted } from "effect"
 import { freshness, type Freshness } from "../../src/Token.js"
 import { defaults } from "../../src/TokenConfig.js"
 import type { Settings } from "./Result.js"
-import type { Answer } from "./Truth.js"
+import type { Truth } from "./Truth.js"
 
-/** A request for a valid token. */
+/** A request for a valid token that was answered, by whatever. */
 export interface Ensure {
   readonly calUserId: number
   /** Whether the user is one of those who are kept fresh: in use, and not one who has to reconnect. */
@@ -38,31 +38,37 @@ export interface Waits {
 
 export const waits = (
   ensures: ReadonlyArray<Ensure>,
-  answers: ReadonlyArray<Answer>,
+  truth: Pick<Truth, "answers" | "spendings">,
   { latency, lifetime }: Pick<Settings, "latency" | "lifetime">
 ): Waits => {
-  const byUser = new Map<number, Array<Answer>>()
-  for (const answer of answers) {
-    const known = byUser.get(answer.calUserId)
-    if (known === undefined) byUser.set(answer.calUserId, [answer])
-    else known.push(answer)
-  }
+  const answers = Arr.groupBy(truth.answers, ({ calUserId }) => String(calUserId))
+  const spendings = Arr.groupBy(truth.spendings, ({ calUserId }) => String(calUserId))
+  const mayHaveMet = (calUserId: number, sentAt: number, took: number) =>
+    spendings[calUserId]?.some(({ at, fault }) => {
+      return at <= sentAt + took && sentAt <= at + (fault === undefined ? latency + slack : aftermath)
+    }) ?? false
   const active = none()
   const met = { fresh: none(), expiringSoon: none(), due: none(), expired: none() }
   for (const { calUserId, expiresAt, isActive, sentAt, took } of ensures) {
-    const pair = byUser.get(calUserId)?.findLast(({ at }) => at <= sentAt)
+    const pair = answers[calUserId]?.findLast(({ at }) => at <= sentAt)
     if (pair === undefined) continue
     const hasWaited = expiresAt === undefined || expiresAt - pair.expiresAt > precision
     for (const share of [met[freshnessAt(pair.expiresAt, lifetime * 1000, sentAt)], ...(isActive ? [active] : [])]) {
       share.asked++
       if (hasWaited) share.waited++
-      else if (took >= latency) share.heldUp++
+      else if (took >= latency && mayHaveMet(calUserId, sentAt, took)) share.heldUp++
     }
   }
   return { active, met }
 }
 
 const none = () => ({ asked: 0, waited: 0, heldUp: 0 })
+
+/** So long after Cal.com began to answer at the latest, in ms, a busy machine has stored a pair. */
+const slack = 2000
+
+/** So long a call without an answer, and what follows from it, keep a user's callers at most, in ms. */
+const aftermath = 30_000
 
 /** Instants in the claims of tokens are in whole seconds. */
 const precision = 1000
