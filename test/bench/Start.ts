@@ -13,7 +13,10 @@ import * as TokenServer from "./TokenServer.js"
 
 const program = fileURLToPath(new URL("../../../dist/program.mjs", import.meta.url))
 
+let isBundled = false
 const bundle = () => {
+  if (isBundled) return
+  isBundled = true
   const { status, stderr } = spawnSync("npm", ["run", "--silent", "bundle"], { encoding: "utf8" })
   if (status !== 0) throw new Error(stderr)
 }

@@ -27,6 +27,8 @@ const tokenOf = (n: number) => ({
 
 const tokens = () => new Map(users.map((user, n) => [user as string, tokenOf(n)]))
 
+const rounds = 11
+
 const hour = Duration.toMillis("1 hour")
 
 /** The product over memory, in which a row stays recent: what is measured is the look, not the storage. */
@@ -64,6 +66,17 @@ const connectAll = Effect.gen(function* () {
   )
 })
 
+/** Of all rows: to connect so many takes longer than to measure. */
+let world: Promise<{ readonly product: CalTokens.CalTokens["Type"]; readonly runtime: Runtime }> | undefined
+type Runtime = ManagedRuntime.ManagedRuntime<Layer.Layer.Success<typeof layer>, Layer.Layer.Error<typeof layer>>
+
+const connected = () =>
+  (world ??= (async () => {
+    const runtime = ManagedRuntime.make(layer)
+    await runtime.runPromise(connectAll)
+    return { product: await runtime.runPromise(CalTokens.CalTokens), runtime }
+  })())
+
 /** Each user once, in a program. */
 const each = (ask: (user: UserUlid) => Effect.Effect<unknown, unknown>) =>
   Effect.gen(function* () {
@@ -75,15 +88,11 @@ const inProgram: Row = {
   figure: "× a look written by hand in Effect",
   target: 1.2,
   measure: async () => {
-    const runtime = ManagedRuntime.make(layer)
-    await runtime.runPromise(connectAll)
-    const product = await runtime.runPromise(CalTokens.CalTokens)
+    const { product, runtime } = await connected()
     const written = Floors.written(tokens())
     const untraced = (work: Effect.Effect<unknown, unknown>) => () =>
       runtime.runPromise(Effect.withTracerEnabled(work, false))
-    const figure = await ratio(15, untraced(each((user) => product.ensureValid(user))), untraced(each(written)))
-    await runtime.dispose()
-    return figure
+    return ratio(rounds, untraced(each((user) => product.ensureValid(user))), untraced(each(written)))
   }
 }
 
@@ -96,18 +105,16 @@ const against = (name: string, peer: string, target: number, floor: typeof Floor
   figure: `× ${peer}`,
   target,
   measure: async () => {
-    const runtime = ManagedRuntime.make(layer)
-    await runtime.runPromise(connectAll)
+    const { runtime } = await connected()
     const cal = Actions.make({ layer: Layer.effectContext(runtime.runtimeEffect.pipe(Effect.map((it) => it.context))) })
     await cal.ensureValidCalToken(users[0]!)
     const theirs = floor(tokens())
     const figure = await ratio(
-      15,
+      rounds,
       eachPromise((user) => cal.ensureValidCalToken(user)),
       eachPromise(theirs)
     )
     await cal.dispose()
-    await runtime.dispose()
     return figure
   }
 })

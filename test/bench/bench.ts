@@ -50,12 +50,16 @@ const figureOf = async (row: Row): Promise<number | undefined> => {
 
 const measured = []
 for (const row of wanted) {
+  const begun = performance.now()
   const figure = await figureOf(row)
   if (figure === undefined) continue
   const met = isMet(row, figure)
   measured.push({ row: row.name, figure: Number(figure.toFixed(3)), target: row.target, met })
   const target = `${row.isFloor === true ? "≥" : "≤"} ${row.target}`
-  say(`${met ? "met   " : "MISSED"} ${row.name.padEnd(18)} ${figure.toFixed(2).padStart(8)} (${target}) ${row.figure}`)
+  const seconds = ((performance.now() - begun) / 1000).toFixed(0)
+  say(
+    `${met ? "met   " : "MISSED"} ${row.name.padEnd(18)} ${figure.toFixed(2).padStart(8)} (${target}) ${row.figure} [${seconds} s]`
+  )
 }
 if (values.json) console.log(JSON.stringify(measured))
 process.exit()
