@@ -9,22 +9,25 @@ import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
-import type * as UrlParams from "@effect/platform/UrlParams"
+import * as UrlParams from "@effect/platform/UrlParams"
 import { reveals } from "../CalHttp/Disclosure.js"
 import * as Decoding from "../CalHttp/Decoding.js"
 import * as Reading from "../CalHttp/Reading.js"
 import { replaceSecrets, scrubJson } from "../CalHttp/Scrub.js"
+import * as Transport from "../CalHttp/Transport.js"
 import { CalProtocolError, toFailure } from "../TokenError.js"
 
 /** A response that belongs to the caller's request; so do the errors of reading it. */
 class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientResponse {
   readonly [HttpIncomingMessage.TypeId]: HttpIncomingMessage.TypeId = HttpIncomingMessage.TypeId
   readonly [HttpClientResponse.TypeId]: HttpClientResponse.TypeId = HttpClientResponse.TypeId
-  readonly #source: HttpClientResponse.HttpClientResponse
+  readonly cookies = Cookies.empty
+  readonly remoteAddress = Option.none<string>()
+  readonly #source: Transport.Opened
 
   constructor(
     readonly request: HttpClientRequest.HttpClientRequest,
-    source: HttpClientResponse.HttpClientResponse,
+    source: Transport.Opened,
     readonly headers: Headers.Headers
   ) {
     super()
@@ -33,42 +36,53 @@ class Answer extends Inspectable.Class implements HttpClientResponse.HttpClientR
   get status(): number {
     return this.#source.status
   }
-  get cookies(): Cookies.Cookies {
-    return Cookies.empty
-  }
-  get remoteAddress(): Option.Option<string> {
-    return this.#source.remoteAddress
-  }
   get text(): Effect.Effect<string, HttpClientError.ResponseError> {
-    return Effect.mapError(this.#source.text, this.#own)
+    return Effect.map(this.#bytes, (bytes) => new TextDecoder().decode(bytes))
   }
   get json(): Effect.Effect<unknown, HttpClientError.ResponseError> {
-    return Effect.mapError(this.#source.json, this.#own)
+    return this.#parse((text): unknown => (text === "" ? null : JSON.parse(text)))
   }
   get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, HttpClientError.ResponseError> {
-    return Effect.mapError(this.#source.urlParamsBody, this.#own)
+    return this.#parse((text) => UrlParams.fromInput(new URLSearchParams(text)))
   }
   get formData(): Effect.Effect<FormData, HttpClientError.ResponseError> {
-    return Effect.mapError(this.#source.formData, this.#own)
+    const { headers } = this
+    return Effect.flatMap(this.#bytes, (bytes) =>
+      Effect.tryPromise({
+        try: () => new Response(Buffer.from(bytes), { headers }).formData(),
+        catch: () => this.#error(Transport.decodeFailed)
+      })
+    )
   }
   get arrayBuffer(): Effect.Effect<ArrayBuffer, HttpClientError.ResponseError> {
-    return Effect.mapError(this.#source.arrayBuffer, this.#own)
+    return Effect.map(this.#bytes, (bytes) => new Uint8Array(bytes).buffer)
   }
   get stream(): Stream.Stream<Uint8Array, HttpClientError.ResponseError> {
-    return Stream.mapError(this.#source.stream, this.#own)
+    return Stream.mapError(this.#source.stream, this.#error)
+  }
+  get [Reading.reading](): Reading.Way {
+    return this.#source
   }
   toJSON(): unknown {
     return { _id: "@effect/platform/HttpClientResponse", request: this.request.toJSON(), status: this.status }
   }
+  get #bytes() {
+    return Effect.mapError(this.#source.bytes, this.#error)
+  }
+  #parse<A>(parse: (text: string) => A) {
+    return Effect.flatMap(this.text, (text) =>
+      Effect.try({ try: () => parse(text), catch: () => this.#error(Transport.decodeFailed) })
+    )
+  }
   /** The original error holds the request with the token, and its cause may hold anything. */
-  readonly #own = ({ reason }: HttpClientError.ResponseError) =>
+  readonly #error = ({ reason }: Transport.Broken) =>
     new HttpClientError.ResponseError({ request: this.request, response: this, reason })
 }
 
 /** The answer, its body still to be read. */
 export const bind = (
   request: HttpClientRequest.HttpClientRequest,
-  source: HttpClientResponse.HttpClientResponse,
+  source: Transport.Opened,
   secrets: ReadonlyArray<Redacted.Redacted>
 ): HttpClientResponse.HttpClientResponse => new Answer(request, source, cleanHeaders(source.headers, secrets, 1))
 
@@ -116,11 +130,11 @@ const cleanHeaders = (
  */
 export const readWithout = (
   request: HttpClientRequest.HttpClientRequest,
-  source: HttpClientResponse.HttpClientResponse,
+  source: Transport.Opened,
   secrets: ReadonlyArray<Redacted.Redacted>,
   isGrant = false
 ): Effect.Effect<ReadAnswer, HttpClientError.ResponseError> =>
-  Effect.flatMap(Reading.read(source), ({ bytes, end }) => {
+  Effect.flatMap(source.read(), ({ bytes, end }) => {
     const headers = cleanHeaders(source.headers, secrets)
     if (end === "cut") {
       const response = new Answer(request, source, headers)

@@ -73,7 +73,7 @@ const forward = (headers: Headers.Headers, apiVersion: string | undefined): Head
 }
 
 /** The path below the base URL, without query. */
-export const pathBelow = (base: string, url: string): string =>
+const pathBelow = (base: string, url: string): string =>
   url.startsWith(base) ? url.slice(base.length).replace(/[?#].*$/s, "") : ""
 
 const unrepeatable = new InvalidInput({ field: "body", expected: "must be text, bytes, a form or a stream" })
@@ -111,22 +111,29 @@ const collect = (stream: Stream.Stream<Uint8Array, unknown>): Effect.Effect<Uint
     Effect.map((chunks) => Buffer.concat(Chunk.toReadonlyArray(chunks)))
   )
 
+/** A request that may be sent, and its path below the base URL. */
+export interface Prepared {
+  readonly request: HttpClientRequest.HttpClientRequest
+  readonly path: string
+}
+
 /** The request as it goes to Cal.com, but for the token. Fails with `InvalidInput` if it must not go there. */
 export const prepare = (
   base: string,
   request: HttpClientRequest.HttpClientRequest
-): Effect.Effect<HttpClientRequest.HttpClientRequest, InvalidInput> =>
+): Effect.Effect<Prepared, InvalidInput> =>
   Effect.gen(function* () {
     if (Option.isSome(request.hash)) {
       return yield* new InvalidInput({ field: "path", expected: "must not have a fragment" })
     }
     const url = yield* CalPath.resolveUrl(base, request.url)
-    yield* CalPath.refuseTokenEndpoints(pathBelow(base, url))
+    const path = pathBelow(base, url)
+    yield* CalPath.refuseTokenEndpoints(path)
     const body = yield* replayable(request.body)
-    const resource = pathBelow(base, url).split("/")[1] ?? ""
+    const resource = path.split("/")[1] ?? ""
     const headers = forward(request.headers, apiVersions.get(resource))
     const contentType = request.headers["content-type"]
-    return HttpClientRequest.make(request.method)(url).pipe(
+    const prepared = HttpClientRequest.make(request.method)(url).pipe(
       HttpClientRequest.setHeaders(headers),
       HttpClientRequest.appendUrlParams(request.urlParams),
       HttpClientRequest.setBody(body),
@@ -135,4 +142,5 @@ export const prepare = (
         ? (prepared) => prepared
         : HttpClientRequest.setHeader("content-type", contentType)
     )
+    return { request: prepared, path }
   })

@@ -52,15 +52,15 @@ export const make = (dependencies: {
   /** One send; all answers but ordinary successes read and cleaned. */
   const sendOnce = (
     original: HttpClientRequest.HttpClientRequest,
-    prepared: HttpClientRequest.HttpClientRequest,
+    { path, request }: Outgoing.Prepared,
     token: Option.Option<Redacted.Redacted>
   ): Effect.Effect<Sent, Transport.NoReply> => {
-    const path = Outgoing.pathBelow(calClient.apiUrl, prepared.url)
     const secrets = Option.toArray(token)
     const sending = Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
-      http
-        .execute(Option.match(token, { onNone: () => prepared, onSome: (it) => withToken(prepared, it) }))
-        .pipe(Effect.tap((source) => calClient.observeDate(source.headers, sentAt)))
+      Effect.tap(
+        Transport.open(http, Option.match(token, { onNone: () => request, onSome: (it) => withToken(request, it) })),
+        ({ headers }) => calClient.observeDate(headers, sentAt)
+      )
     ).pipe(
       Effect.tap(({ status }) => Spans.annotate({ "http.response.status_code": status })),
       Effect.flatMap((source) => {
@@ -73,13 +73,13 @@ export const make = (dependencies: {
               refused: Option.isSome(token) && isTokenRefusal(status, Redacted.value(text))
             }))
       }),
-      Transport.noReplies
+      Effect.catchTag("ResponseError", () => Effect.fail(Transport.brokeOff))
     )
     return Spans.within(Deadline.limited(deadline, sending, patience), "CalApi.send", () => ({
       kind: "client",
       captureStackTrace: false,
       attributes: {
-        "http.request.method": prepared.method,
+        "http.request.method": request.method,
         "url.path": scrub(path)
       }
     }))
@@ -88,17 +88,17 @@ export const make = (dependencies: {
   /** Sends until there is an answer for the caller or for the refusal rules. Answers how often it repeated as well. */
   const sendRepeatedly = (
     original: HttpClientRequest.HttpClientRequest,
-    prepared: HttpClientRequest.HttpClientRequest,
+    prepared: Outgoing.Prepared,
     token: Option.Option<Redacted.Redacted>,
     repeats: number
   ): Effect.Effect<Sent & { readonly repeats: number }, Transport.NoReply> =>
     Effect.gen(function* () {
       const sent = yield* Effect.either(sendOnce(original, prepared, token))
       const wait = yield* sent._tag === "Right"
-        ? Repeat.afterAnswer(prepared.method, sent.right.response, repeats)
+        ? Repeat.afterAnswer(original.method, sent.right.response, repeats)
         : sent.left.reason === timedOut.reason || sent.left.phase === "impossible"
           ? Effect.succeedNone
-          : Repeat.afterNetworkError(prepared.method, repeats)
+          : Repeat.afterNetworkError(original.method, repeats)
       if (Option.isSome(wait)) {
         yield* Effect.sleep(wait.value)
         return yield* sendRepeatedly(original, prepared, token, repeats + 1)

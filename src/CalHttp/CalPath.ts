@@ -29,14 +29,14 @@ export const withoutSlashes = (base: string): string => base.replace(/(?<!\/)\/+
 export const resolve = (base: string, target: string): Either.Either<string, InvalidInput> => {
   const problem = problemOf(target)
   if (problem !== undefined) return refuse(problem)
-  const root = URL.canParse(base) ? new URL(base) : undefined
+  const root = rootOf(base)
   if (root === undefined || root.search !== "" || root.hash !== "" || !/^https?:$/.test(root.protocol)) {
     return Either.left(new InvalidInput({ field: "apiUrl", expected: "must be an http(s) URL without query" }))
   }
   const prefix = withoutSlashes(root.pathname)
   const path = prefix + pathOf(target)
   // The last word is the URL parser's: had it changed anything, it would have read the text differently than we did.
-  const url = URL.canParse(root.origin + path + queryOf(target)) ? new URL(root.origin + path + queryOf(target)) : root
+  const url = parse(root.origin + path + queryOf(target)) ?? root
   return url.origin === root.origin &&
     url.pathname === path &&
     url.username === "" &&
@@ -44,6 +44,22 @@ export const resolve = (base: string, target: string): Either.Either<string, Inv
     url.hash === ""
     ? Either.right(url.href)
     : refuse("must stay below the Cal.com base URL")
+}
+
+const parse = (url: string): URL | undefined => {
+  try {
+    return new URL(url)
+  } catch {
+    return undefined
+  }
+}
+
+let lastRoot: readonly [base: string, root: URL | undefined] = ["", undefined]
+
+/** The base is the same each time. */
+const rootOf = (base: string): URL | undefined => {
+  if (lastRoot[0] !== base) lastRoot = [base, parse(base)]
+  return lastRoot[1]
 }
 
 /**

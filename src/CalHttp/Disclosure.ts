@@ -3,6 +3,7 @@
  * one: text and secret are brought to their letters and digits, step by step, and must have nothing in common.
  */
 import { Redacted } from "effect"
+import { LRUCache } from "lru-cache"
 
 /** So many letters and digits in common are found, and {@link step} more for certain; secrets with fewer only as they are. */
 const run = 10
@@ -20,8 +21,53 @@ export const reveals = (text: string, secrets: ReadonlyArray<Redacted.Redacted>,
   if (known.some((secret) => bare.includes(secret))) return true
   const looked = known.filter((secret) => plain(secret).length >= run)
   if (looked.length === 0) return false
-  const wanted = looked.flatMap((secret) => encoded(secret, times)).join(" ")
-  return readings(text).some((reading) => haveInCommon(reading, wanted))
+  const found = readings(text)
+  return looked.some((secret) => {
+    const wanted = wantedOf(secret, times)
+    return found.some((reading) =>
+      reading.length > wanted.text.length ? haveInCommon(wanted.text, reading) : isIn(reading, wanted)
+    )
+  })
+}
+
+/** What a secret is looked for by, and where its runs are. */
+interface Wanted {
+  readonly text: string
+  /** A bit for each hash of a run at every {@link step}th place. */
+  readonly marks: Uint8Array
+}
+
+/** A page asks several times for the same user. */
+const recent = new LRUCache<string, Wanted>({ max: 32 })
+
+const wantedOf = (secret: string, times: number): Wanted => {
+  const key = `${times} ${secret}`
+  const known = recent.get(key)
+  if (known !== undefined) return known
+  const text = encoded(secret, times).join(" ")
+  const marks = new Uint8Array(1 << 15)
+  for (let at = 0; at + run <= text.length; at += step) {
+    const place = placeOf(hashOf(text, at))
+    marks[place >>> 3] = (marks[place >>> 3] ?? 0) | (1 << (place & 7))
+  }
+  const wanted = { text, marks }
+  recent.set(key, wanted)
+  return wanted
+}
+
+const placeOf = (hash: number): number => (hash ^ (hash >>> 14)) & 0x3ffff
+
+/** Whether a plain text has a {@link run} of what is wanted. */
+const isIn = (reading: string, { marks, text }: Wanted): boolean => {
+  if (reading.length < run) return false
+  let hash = hashOf(reading, 0)
+  for (let at = 0; ; at++) {
+    const place = placeOf(hash)
+    if (((marks[place >>> 3] ?? 0) & (1 << (place & 7))) !== 0 && text.includes(reading.slice(at, at + run)))
+      return true
+    if (at + run >= reading.length) return false
+    hash = next(hash, reading, at)
+  }
 }
 
 /** Letters and digits alone: what separates, wraps or escapes the rest is no matter. */
@@ -103,9 +149,12 @@ const hashOf = (text: string, at: number): number => {
   return hash
 }
 
+/** The hash of the run one place further. */
+const next = (hash: number, text: string, at: number): number =>
+  (Math.imul(hash - Math.imul(text.charCodeAt(at), weight), base) + text.charCodeAt(at + run)) | 0
+
 /** Whether two plain texts have a {@link run} in common. A rolling hash goes over the longer one once. */
-const haveInCommon = (one: string, other: string): boolean => {
-  const [short, long] = one.length < other.length ? [one, other] : [other, one]
+const haveInCommon = (short: string, long: string): boolean => {
   if (short.length < run) return false
   const size = short.length < 4096 ? 0x1000 : 0x10000
   const marks = new Uint8Array(size)
@@ -119,6 +168,6 @@ const haveInCommon = (one: string, other: string): boolean => {
   for (let at = 0; ; at++) {
     if (marks[place(hash)] === 1 && runs.has(long.slice(at, at + run))) return true
     if (at + run >= long.length) return false
-    hash = (Math.imul(hash - Math.imul(long.charCodeAt(at), weight), base) + long.charCodeAt(at + run)) | 0
+    hash = next(hash, long, at)
   }
 }

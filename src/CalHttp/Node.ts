@@ -5,13 +5,13 @@
  * and can never be taken for Cal.com's words; and no proxy but one that takes TLS apart sees a token.
  */
 import { Effect, Layer, Redacted, type Scope } from "effect"
-import type { HttpClient } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
 import * as Exchange from "./Exchange.js"
 import { ApiHttp, TokenHttp } from "./HttpClients.js"
+import * as Opening from "./Opening.js"
 import { Proxies } from "./Proxies.js"
-import { exchange, notConnected, reasonOf } from "./Transport.js"
+import { exchange, notConnected, opening, reasonOf } from "./Transport.js"
 
 /** How long DNS, TCP and TLS together may take, in milliseconds; through a proxy, each of the way to it, CONNECT and TLS. */
 const connectTimeout = 5000
@@ -62,9 +62,6 @@ export const dispatcher = (options: Undici.Agent.Options): Effect.Effect<Undici.
     return Effect.acquireRelease(Effect.sync(make), (agent) => Effect.promise(() => agent.destroy()))
   })
 
-const make = (options: Undici.Agent.Options): Effect.Effect<HttpClient.HttpClient, never, Scope.Scope> =>
-  Effect.map(dispatcher(options), NodeHttpClient.makeUndici)
-
 /**
  * For token calls: a new connection for each. An idle one may have been closed by the other side unnoticed, and a token
  * sent into it would have an unknown outcome.
@@ -85,4 +82,9 @@ export const layerTokenHttp: Layer.Layer<TokenHttp> = Layer.scoped(
  * @since 0.1.0
  * @category layers
  */
-export const layerApiHttp: Layer.Layer<ApiHttp> = Layer.scoped(ApiHttp, make({ pipelining: 1 }))
+export const layerApiHttp: Layer.Layer<ApiHttp> = Layer.scoped(
+  ApiHttp,
+  Effect.map(dispatcher({ pipelining: 1 }), (agent) =>
+    Object.assign(NodeHttpClient.makeUndici(agent), { [opening]: Opening.make(agent) })
+  )
+)

@@ -2,7 +2,7 @@
  * One request to Cal.com and what became of it: an answer that was read to its end, one that broke off, or none, and
  * then whether Cal.com can have seen the request. What the HTTP client throws stays here: its errors carry requests.
  */
-import { Clock, Data, Effect, Option, Predicate, Redacted } from "effect"
+import { Clock, Data, Effect, Option, Predicate, Redacted, type Stream } from "effect"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as Headers from "@effect/platform/Headers"
 import * as HttpClient from "@effect/platform/HttpClient"
@@ -47,11 +47,36 @@ export interface Exchange {
   ): Effect.Effect<Reply, NoReply> | undefined
 }
 
-/** Where a client has that. Whatever is put around such a client has it not, and is asked itself. */
-export const exchange: unique symbol = Symbol.for("cal-tokens/CalHttp/exchange")
+/** An answer whose body may still be on its way. What it fails with holds no request. */
+export interface Opened extends Reading.Way {
+  readonly status: number
+  readonly headers: Headers.Headers
+  /** All of the body. */
+  readonly bytes: Effect.Effect<Uint8Array, Broken>
+  readonly stream: Stream.Stream<Uint8Array, Broken>
+}
 
-const exchangeOf = <E, R>(client: HttpClient.HttpClient.With<E, R> & { readonly [exchange]?: Exchange }) =>
-  client[exchange]
+/** A body that cannot be had. */
+export type Broken = Pick<HttpClientError.ResponseError, "reason">
+
+export const decodeFailed: Broken = { reason: "Decode" }
+
+/** What a client may have beside `execute`: a way to be answered as {@link open} is, at less cost. */
+export interface Opening {
+  /** `undefined`: not with a body of this kind. */
+  (request: HttpClientRequest.HttpClientRequest): Effect.Effect<Opened, NoReply> | undefined
+}
+
+/** Where a client has these. Whatever is put around such a client has them not, and is asked itself. */
+export const exchange: unique symbol = Symbol.for("cal-tokens/CalHttp/exchange")
+export const opening: unique symbol = Symbol.for("cal-tokens/CalHttp/opening")
+
+interface Ways {
+  readonly [exchange]?: Exchange | undefined
+  readonly [opening]?: Opening | undefined
+}
+
+const waysOf = <E, R>(client: HttpClient.HttpClient.With<E, R> & Ways): Ways => client
 
 /** An error with this property happened before a connection was there, whatever its code. It holds the reason for people. */
 export const notConnected: unique symbol = Symbol.for("cal-tokens/CalClient/notConnected")
@@ -64,8 +89,8 @@ export const secretHeaders: ReadonlyArray<string> = ["x-cal-secret-key"]
  * whose failures would carry the request with its body.
  */
 export const harden = <E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E, R> =>
-  // An exchange does nothing of what is prevented here.
-  Object.assign(hardened(client), { [exchange]: exchangeOf(client) })
+  // These do nothing of what is prevented here.
+  Object.assign(hardened(client), { [exchange]: waysOf(client)[exchange], [opening]: waysOf(client)[opening] })
 
 const hardened = <E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E, R> =>
   client.pipe(
@@ -94,11 +119,27 @@ export const send = (
   request: HttpClientRequest.HttpClientRequest,
   isEnough?: (head: Head, bytes: Uint8Array) => boolean
 ): Effect.Effect<Reply, NoReply> =>
-  exchangeOf(client)?.(request, isEnough) ??
+  waysOf(client)[exchange]?.(request, isEnough) ??
   client.execute(request).pipe(
     Effect.flatMap((response) => read(response, isEnough)),
     noReplies
   )
+
+/** Sends a request, and is answered when the head of the answer is there. */
+export const open = (
+  client: HttpClient.HttpClient,
+  request: HttpClientRequest.HttpClientRequest
+): Effect.Effect<Opened, NoReply> =>
+  waysOf(client)[opening]?.(request) ?? noReplies(Effect.map(client.execute(request), openedOf))
+
+const openedOf = (response: HttpClientResponse.HttpClientResponse): Opened => ({
+  status: response.status,
+  headers: response.headers,
+  read: (came) => Reading.read(response, undefined, came),
+  arrived: () => undefined,
+  bytes: Effect.map(response.arrayBuffer, (buffer) => new Uint8Array(buffer)),
+  stream: response.stream
+})
 
 /** Translates what an HTTP client fails with. A defect below is an unknown outcome too. */
 export const noReplies = <A, R>(
@@ -132,7 +173,7 @@ export const unexpected = new NoReply({ phase: "unknown", reason: "unexpected fa
 
 export const invalid = new NoReply({ phase: "impossible", reason: "the request is invalid" })
 
-const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
+export const brokeOff = new NoReply({ phase: "unknown", reason: "the answer broke off" })
 
 /** What became of a request for which the HTTP client gave no answer. */
 const describe = (error: HttpClientError.RequestError): NoReply =>

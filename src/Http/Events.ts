@@ -8,6 +8,7 @@ import * as Edge from "./Edge.js"
 import * as Group from "./Group.js"
 import { iso } from "../Token.js"
 import * as EventFeed from "./EventFeed.js"
+import { Lifecycle } from "./Lifecycle.js"
 import * as Relay from "./Relay.js"
 
 /** After which clients that lost their stream come back. */
@@ -25,7 +26,7 @@ export const layer = Group.make("events", (handlers) =>
           Stream.concat(Stream.map(items, write)),
           Stream.encodeText
         )
-        return HttpServerResponse.stream(yield* Relay.endingWithProcess(request, events), {
+        return HttpServerResponse.stream(yield* Relay.endingWithProcess(request, events, yield* Lifecycle), {
           contentType: "text/event-stream",
           headers: { "x-accel-buffering": "no" }
         })

@@ -81,7 +81,7 @@ export const make = Effect.gen(function* () {
             ? {}
             : { body: { bytes, contentType: request.headers["content-type"] ?? "application/octet-stream" } })
         })
-        return yield* Effect.provideService(passOn(request, response, apiUrl, deadline), Lifecycle, lifecycle)
+        return yield* passOn(request, response, { apiUrl, deadline, lifecycle })
       })
   }
 })
@@ -134,8 +134,10 @@ const forwarded = (request: HttpServerRequest.HttpServerRequest): Record<string,
 const passOn = (
   request: HttpServerRequest.HttpServerRequest,
   response: HttpClientResponse.HttpClientResponse,
-  apiUrl: string,
-  deadline: Deadline.Deadline
+  {
+    apiUrl,
+    ...relaying
+  }: { readonly apiUrl: string; readonly deadline: Deadline.Deadline; readonly lifecycle: Lifecycle["Type"] }
 ) =>
   Effect.gen(function* () {
     const headers: Record<string, string> = {}
@@ -161,7 +163,7 @@ const passOn = (
         request,
         response,
         isLong ? { ...options, contentLength: Number(length) } : options,
-        deadline
+        relaying
       )
     }
     // These were read when they came.

@@ -7,7 +7,7 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Duration, Effect, type Scope, Stream } from "effect"
 import * as Reading from "../CalHttp/Reading.js"
 import * as Deadline from "../Fibers/Deadline.js"
-import { Lifecycle } from "./Lifecycle.js"
+import type { Lifecycle } from "./Lifecycle.js"
 
 /** A body of which nothing came for so long has stopped. Event streams, too, say something more often than that. */
 const idleTimeout = Duration.minutes(1)
@@ -23,10 +23,12 @@ export const relay = (
   request: HttpServerRequest.HttpServerRequest,
   response: HttpClientResponse.HttpClientResponse,
   options: HttpServerResponse.Options,
-  deadline: Deadline.Deadline
-): Effect.Effect<HttpServerResponse.HttpServerResponse, never, Lifecycle | Scope.Scope> => {
+  { deadline, lifecycle }: { readonly deadline: Deadline.Deadline; readonly lifecycle: Lifecycle["Type"] }
+): Effect.Effect<HttpServerResponse.HttpServerResponse, never, Scope.Scope> => {
   const isShort = options.contentLength !== undefined && options.contentLength <= maxWhole
   if (isShort && !isEventStream(options.contentType)) {
+    const there = Reading.arrived(response)
+    if (there !== undefined) return Effect.succeed(HttpServerResponse.uint8Array(there, options))
     let hasCome = false
     const body = Reading.read(response, undefined, () => {
       hasCome = true
@@ -60,7 +62,7 @@ export const relay = (
     Stream.catchAll((reason) => Stream.execute(broken(request, reason)))
   )
   return isEventStream(options.contentType)
-    ? Effect.map(endingWithProcess(request, whole), (body) =>
+    ? Effect.map(endingWithProcess(request, whole, lifecycle), (body) =>
         HttpServerResponse.stream(Stream.concat(flush(request), body), {
           ...options,
           headers: { ...options.headers, "x-accel-buffering": "no" }
@@ -84,9 +86,12 @@ const broken = (request: HttpServerRequest.HttpServerRequest, reason: string): E
 const isEventStream = (contentType: string | undefined) => /^text\/event-stream\b/i.test(contentType ?? "")
 
 /** For streams that do not end by themselves: they end when the process stops, whether or not their callers read. */
-export const endingWithProcess = <A, E>(request: HttpServerRequest.HttpServerRequest, stream: Stream.Stream<A, E>) =>
+export const endingWithProcess = <A, E>(
+  request: HttpServerRequest.HttpServerRequest,
+  stream: Stream.Stream<A, E>,
+  { stopping }: Lifecycle["Type"]
+) =>
   Effect.gen(function* () {
-    const { stopping } = yield* Lifecycle
     yield* Effect.forkScoped(Effect.zipRight(stopping, Effect.delay(cut(request), patience)))
     return Stream.interruptWhen(stream, stopping)
   })

@@ -2,13 +2,15 @@
  * A token call over undici itself says of every server what the platform's client says: what was answered, how much of it, and
  * whether the request may have arrived. What is wrong here would send a token a second time, or lose one.
  */
+import * as Http from "node:http"
 import * as Net from "node:net"
 import { HttpClientRequest } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Option, Redacted } from "effect"
+import { Cause, Deferred, Duration, Effect, Either, Exit, Option, Predicate, Redacted, Stream } from "effect"
 import * as Exchange from "../../src/CalHttp/Exchange.js"
+import * as Opening from "../../src/CalHttp/Opening.js"
 import * as Transport from "../../src/CalHttp/Transport.js"
 import { portOf } from "../fleet/Port.js"
 
@@ -114,6 +116,129 @@ describe.each([
       const send = (client: typeof platform) =>
         Effect.exit(Effect.timeout(Transport.send(client, request, isEnough), Duration.seconds(4)))
       assert.deepStrictEqual(shown(yield* send(ours)), shown(yield* send(platform)))
+    })
+  )
+
+  it.scopedLive.each(Object.keys(servers))("%s, handed on while it arrives", (name) =>
+    Effect.gen(function* () {
+      const port = yield* serve(servers[name] ?? ["stays"], isEarly)
+      const agent = yield* Effect.acquireRelease(
+        Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
+        (agent) => Effect.promise(() => agent.destroy())
+      )
+      const request = HttpClientRequest.post(`http://127.0.0.1:${port}/x?y=1#z`).pipe(
+        HttpClientRequest.bodyUnsafeJson({ bookingUid: "b".repeat(300) })
+      )
+      const platform = NodeHttpClient.makeUndici(agent)
+      const ours = Object.assign(NodeHttpClient.makeUndici(agent), { [Transport.opening]: Opening.make(agent) })
+      const ask = (client: typeof platform, read: (opened: Transport.Opened) => Effect.Effect<unknown, unknown>) =>
+        Effect.exit(
+          Effect.flatMap(Transport.open(client, request), (opened) =>
+            Effect.map(Effect.either(read(opened)), (body) => ({
+              status: opened.status,
+              headers: Object.entries(opened.headers).sort(),
+              body: Either.mapLeft(body, (error) => (Predicate.isRecord(error) ? error["reason"] : error))
+            }))
+          ).pipe(Effect.timeout(Duration.seconds(1)), Effect.mapError(told))
+        )
+      const ways = {
+        read: ({ read }: Transport.Opened) =>
+          Effect.map(read(), ({ bytes, end }) => [end, bytes.length, Buffer.from(bytes).toString("latin1", 0, 20)]),
+        whole: ({ bytes }: Transport.Opened) => Effect.map(bytes, (bytes) => Buffer.from(bytes).toString("latin1")),
+        stream: ({ stream }: Transport.Opened) =>
+          Effect.map(Stream.runCollect(Stream.catchAll(stream, afterBody)), (chunks) =>
+            Buffer.concat([...chunks]).toString("latin1")
+          )
+      }
+      for (const read of Object.values(ways)) {
+        assert.deepStrictEqual(yield* ask(ours, read), yield* ask(platform, read))
+      }
+    })
+  )
+})
+
+/** A body that is not there is a failure to the platform. */
+const afterBody = (broken: Transport.Broken): Stream.Stream<Uint8Array, Transport.Broken> =>
+  broken.reason === "EmptyBody" ? Stream.empty : Stream.fail(broken)
+
+describe("an answer that is handed on", () => {
+  const size = 64 * 1024 * 1024
+
+  const world = Effect.gen(function* () {
+    let written = 0
+    const closed = yield* Deferred.make<void>()
+    const server = Http.createServer((_, response) => {
+      response.writeHead(200, { "content-length": size })
+      response.once("close", () => Deferred.unsafeDone(closed, Effect.void))
+      const piece = Buffer.alloc(64 * 1024, "a")
+      const write = () => {
+        while (written < size) {
+          written += piece.length
+          if (!response.write(piece)) return void response.once("drain", write)
+        }
+        response.end()
+      }
+      write()
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => (server.closeAllConnections(), server.close())))
+    const port = yield* portOf(server)
+    const agent = yield* Effect.acquireRelease(
+      Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
+      (agent) => Effect.promise(() => agent.destroy())
+    )
+    const client = Object.assign(NodeHttpClient.makeUndici(agent), { [Transport.opening]: Opening.make(agent) })
+    const open = Transport.open(client, HttpClientRequest.get(`http://127.0.0.1:${port}/`))
+    return { open, closed: Deferred.await(closed), written: () => written }
+  })
+
+  it.scopedLive("is in memory only as far as its reader goes", () =>
+    Effect.gen(function* () {
+      const { open, written } = yield* world
+      const { stream } = yield* open
+      // Until the connection is full, and nothing moves any more.
+      const isStill = Effect.gen(function* () {
+        const before = written()
+        yield* Effect.sleep("100 millis")
+        return written() === before
+      })
+      let taken = 0
+      yield* Stream.runForEach(stream, (bytes) => {
+        const isFirst = taken === 0
+        taken += bytes.length
+        return isFirst
+          ? Effect.map(Effect.repeat(isStill, { until: (is) => is }), () => assert.isBelow(written(), size / 2))
+          : Effect.void
+      })
+      assert.strictEqual(taken, size)
+    })
+  )
+
+  it.scopedLive("ends with its reader", () =>
+    Effect.gen(function* () {
+      const { closed, open, written } = yield* world
+      const { stream } = yield* open
+      yield* Stream.runDrain(Stream.take(stream, 1))
+      yield* closed
+      assert.isBelow(written(), size)
+    })
+  )
+
+  it.scopedLive("ends with a caller who is gone", () =>
+    Effect.gen(function* () {
+      const { closed, open } = yield* world
+      const { bytes } = yield* open
+      yield* Effect.timeoutOption(bytes, "1 millis")
+      yield* closed
+    })
+  )
+
+  it.scopedLive("can be read twice", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      const { bytes, read } = yield* open
+      assert.strictEqual((yield* bytes).length, size)
+      assert.strictEqual((yield* bytes).length, size)
+      assert.strictEqual((yield* read()).end, "tooLong")
     })
   )
 })

@@ -1,0 +1,178 @@
+/**
+ * One request over undici whose answer is handed on while it arrives: what {@link Transport.open} does with any client, without
+ * the signals, fibers and streams that a client for all purposes makes for each request. A short body comes whole by itself;
+ * of a long one no more is in memory than somebody is about to take.
+ */
+import * as Headers from "@effect/platform/Headers"
+import * as UrlParams from "@effect/platform/UrlParams"
+import type * as Undici from "@effect/platform-node/Undici"
+import { Chunk, Effect, Either, Option, Stream } from "effect"
+import * as Reading from "./Reading.js"
+import * as Transport from "./Transport.js"
+
+/** How long an answer is worth having is for whoever asks to say. */
+const timeouts = { headersTimeout: 60 * 60 * 1000, bodyTimeout: 0 } as const
+
+/** So much of a body is there before anybody asks for it. */
+const maxAhead = 64 * 1024
+
+type End = "whole" | "cut"
+
+/** What has come of a body. */
+class Arriving {
+  #chunks: Array<Uint8Array> = []
+  #size = 0
+  #end: End | undefined
+  /** Whoever reads all of it has it in memory anyway. */
+  #isWanted = false
+  /** Its beginning is not here any more. */
+  #isHandedOn = false
+  readonly #readers = new Set<() => void>()
+
+  constructor(readonly controller: Undici.Dispatcher.DispatchController) {}
+
+  push(chunk: Uint8Array) {
+    this.#chunks.push(chunk)
+    this.#size += chunk.byteLength
+    if (!this.#isWanted && this.#size >= maxAhead) this.controller.pause()
+    this.#tell()
+  }
+
+  finish(end: End) {
+    this.#end ??= end
+    this.#tell()
+  }
+
+  readonly leave = () => {
+    if (this.#end !== undefined) return
+    this.finish("cut")
+    this.controller.abort(new Error("not awaited"))
+  }
+
+  /** All of it, or as much as came until there were `longest` bytes. */
+  whole(longest: number, came?: () => void): Effect.Effect<Reading.Body> {
+    return this.#read((done, isFirst) => {
+      if (!isFirst) came?.()
+      this.#isWanted = true
+      const isLong = this.#size >= longest
+      if (this.#end === undefined && !isLong) return
+      if (isLong) this.leave()
+      const bytes = Buffer.concat(this.#chunks)
+      // For whoever reads it again.
+      this.#chunks = [bytes]
+      const end = isLong ? "tooLong" : (this.#end ?? "cut")
+      done(Effect.succeed({ bytes: bytes.subarray(0, longest), end }))
+    })
+  }
+
+  readonly arrived = (): Uint8Array | undefined =>
+    this.#end === "whole" && !this.#isHandedOn ? Buffer.concat(this.#chunks) : undefined
+
+  /** What is there, once there is something; nothing at the end. */
+  readonly next: Effect.Effect<Chunk.Chunk<Uint8Array>, Option.Option<Transport.Broken>> = this.#read((done) => {
+    if (this.#chunks.length > 0) {
+      const chunks = Chunk.unsafeFromArray(this.#chunks)
+      this.#chunks = []
+      this.#size = 0
+      this.#isHandedOn = true
+      done(Effect.succeed(chunks))
+    } else if (this.#end !== undefined) {
+      done(Effect.fail(this.#end === "cut" ? Option.some(Transport.decodeFailed) : Option.none()))
+    }
+  })
+
+  /** Looks at what is there until `look` is done with it. */
+  #read<A, E>(look: (done: (outcome: Effect.Effect<A, E>) => void, isFirst: boolean) => void): Effect.Effect<A, E> {
+    return Effect.async((resume) => {
+      // From now on whoever reads gives it up.
+      forgotten.unregister(this)
+      let isDone = false
+      const done = (outcome: Effect.Effect<A, E>) => {
+        isDone = true
+        this.#readers.delete(again)
+        resume(outcome)
+      }
+      const again = () => look(done, false)
+      this.#readers.add(again)
+      look(done, true)
+      if (!isDone) this.controller.resume()
+      return Effect.sync(() => {
+        this.#readers.delete(again)
+        this.leave()
+      })
+    })
+  }
+
+  #tell() {
+    for (const reader of this.#readers) reader()
+  }
+}
+
+/** An answer that nobody read and nobody can read any more: its connection is given up. */
+const forgotten = new FinalizationRegistry<() => void>((leave) => leave())
+
+const opened = (status: number, headers: Headers.Headers, body: Arriving): Transport.Opened => {
+  const answer: Transport.Opened = {
+    status,
+    headers,
+    arrived: body.arrived,
+    read: (came) => body.whole(Reading.maxBytes, came),
+    bytes: Effect.flatMap(body.whole(Infinity), ({ bytes, end }) =>
+      end === "whole" ? Effect.succeed(bytes) : Effect.fail(Transport.decodeFailed)
+    ),
+    stream: Stream.ensuring(Stream.repeatEffectChunkOption(body.next), Effect.sync(body.leave))
+  }
+  forgotten.register(answer, body.leave, body)
+  return answer
+}
+
+export const make =
+  (dispatcher: Undici.Dispatcher): Transport.Opening =>
+  (request) => {
+    const body = request.body._tag === "Uint8Array" ? request.body.body : null
+    if (body === null && request.body._tag !== "Empty") return undefined
+    const url = UrlParams.makeUrl(request.url, request.urlParams, request.hash)
+    if (Either.isLeft(url)) return Effect.fail(Transport.invalid)
+    const { hash, origin, pathname, search } = url.right
+    return Effect.async<Transport.Opened, Transport.NoReply>((resume) => {
+      let arriving: Arriving | undefined
+      let sending: Undici.Dispatcher.DispatchController | undefined
+      let isLeft = false
+      const fail = (error: unknown) =>
+        arriving === undefined ? resume(Effect.fail(Transport.noReply(error))) : arriving.finish("cut")
+      const leave = () => sending?.abort(new Error("not awaited"))
+      try {
+        dispatcher.dispatch(
+          {
+            ...timeouts,
+            origin,
+            path: pathname + search + hash,
+            method: request.method,
+            headers: request.headers,
+            body
+          },
+          {
+            onRequestStart: (controller) => {
+              sending = controller
+              if (isLeft) leave()
+            },
+            onResponseStart: (controller, status, headers) => {
+              // What is only in between says nothing yet.
+              if (isLeft || status < 200) return
+              arriving = new Arriving(controller)
+              resume(Effect.succeed(opened(status, Headers.fromInput(headers), arriving)))
+            },
+            onResponseData: (_, chunk) => arriving?.push(chunk),
+            onResponseEnd: () => arriving?.finish("whole"),
+            onResponseError: (_, error) => fail(error)
+          }
+        )
+      } catch (error) {
+        fail(error)
+      }
+      return Effect.sync(() => {
+        isLeft = true
+        leave()
+      })
+    })
+  }
