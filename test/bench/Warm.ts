@@ -27,7 +27,7 @@ const tokenOf = (n: number) => ({
 
 const tokens = () => new Map(users.map((user, n) => [user as string, tokenOf(n)]))
 
-const rounds = 11
+const rounds = 7
 
 const hour = Duration.toMillis("1 hour")
 
