@@ -191,9 +191,10 @@ const guarded = (pool: Pool): { readonly pool: Pool; readonly ask: Sql.Ask } => 
           stopped()
         })
       client.once("error", broken)
-      client.query(text, [...parameters], (error: Error | null, result: QueryResult<never>) =>
-        end(error ?? undefined, error === null || error === undefined ? result.rows : [])
-      )
+      client.query(text, [...parameters], (error: Error | null, result: QueryResult<never>) => {
+        if (error === null || error === undefined) end(undefined, result.rows)
+        else end(error, [], isLastWord(error) ? error : undefined)
+      })
     })
     return (stopped) => {
       if (isOver && leave === undefined) return stopped()
@@ -203,6 +204,9 @@ const guarded = (pool: Pool): { readonly pool: Pool; readonly ask: Sql.Ask } => 
   }
   return { ask, pool }
 }
+
+/** Whether the session ends with this: who is given its connection before it closes would fail with nothing of their own. */
+const isLastWord = (error: Error): boolean => String(Sql.sqlState(error)).startsWith("57P")
 
 /**
  * Whether a statement has not been answered yet, or not even been sent. pg has no public word for it: `activeQuery` and

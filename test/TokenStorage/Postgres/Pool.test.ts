@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Redacted, Schedule, type Scope } from "effect"
 import type { UserUlid } from "../../../src/Token.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
+import { askOf } from "../../../src/TokenStorage/Postgres/Pool.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
 import { layerKeys } from "../../support/Keys.js"
 import * as PgBouncer from "../../support/PgBouncer.js"
@@ -147,6 +148,23 @@ const suite = (through: (url: Redacted.Redacted) => Effect.Effect<Redacted.Redac
     })
   )
 }
+
+it.scopedLive("nobody is given a connection whose server has just said that it ends", () =>
+  Effect.gen(function* () {
+    const url = yield* makeDatabase
+    const context = yield* Layer.build(Postgres.layerConnection({ url, poolSize: 1 }))
+    const ask = askOf(Context.get(context, SqlClient.SqlClient))
+    assert(ask !== undefined)
+    const answer = (text: string) =>
+      Effect.async<string>((resume) => {
+        ask(text, [], (error) => resume(Effect.succeed(error?.message ?? "answered")))
+      })
+    // The one who hears of it asks again at once, before the connection has closed.
+    const ended = yield* answer("select pg_terminate_backend(pg_backend_pid())")
+    assert.match(ended, /terminating connection/)
+    assert.strictEqual(yield* answer("select 1"), "answered")
+  })
+)
 
 describe("on PostgreSQL itself", () => {
   suite(Effect.succeed)
