@@ -92,8 +92,11 @@ export const retentionSlack = Duration.minutes(10)
 /** How long a transition waits to be delivered, also when nobody is there to deliver it. */
 export const transitionRetention = Duration.days(7)
 
-/** Each write removes so many old entries of either kind at most: more than it adds, and no burden. */
-export const pruneBatch = 4
+/** One of so many writes removes old entries: a look for them costs as much as what is written. */
+export const pruneEvery = 16
+
+/** It removes so many of either kind at most: more than came since the one before it. */
+export const pruneBatch = 4 * pruneEvery
 
 /** A place in the order of the log: by transaction, then by number. */
 export interface Position {

@@ -5,7 +5,7 @@ import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, TestClock } 
 import * as Embedded from "../../src/Embedded.js"
 import * as TokenStorage from "../../src/TokenStorage.js"
 import { layerMemory } from "../../src/TokenStorage/Memory.js"
-import type { Cursor } from "../../src/TokenStorage/ChangeLog.js"
+import { type Cursor, pruneBatch, pruneEvery } from "../../src/TokenStorage/ChangeLog.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { readAll, suite } from "../support/ChangeLogSuite.js"
 import { layerKeys } from "../support/Keys.js"
@@ -127,7 +127,7 @@ describe("a change that becomes visible late", () => {
   )
 })
 
-it.scoped("the tables lose what is old, a little with each write, and nothing else", () =>
+it.scoped("the tables lose what is old, some of it with one write of several, and nothing else", () =>
   Effect.gen(function* () {
     const context = yield* Layer.build(onSql({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase({}, database))))
     const storage = Context.get(context, TokenStorage.TokenStorage)
@@ -135,7 +135,7 @@ it.scoped("the tables lose what is old, a little with each write, and nothing el
     const count = (table: "change" | "transition") =>
       Effect.map(
         sql<{ n: number }>`select count(*)::integer as n from ${sql(`cal_tokens.${table}`)}`,
-        ([row]) => row?.n
+        ([row]) => row?.n ?? 0
       )
     const users = yield* Effect.forEach(Array.from({ length: 12 }), () => connect(storage))
     yield* Effect.forEach(users, (userUlid) =>
@@ -144,23 +144,41 @@ it.scoped("the tables lose what is old, a little with each write, and nothing el
         storage.fail({ userUlid, attemptId: "mine", failure: Fixture.terminal([]) })
       )
     )
+    // More than one write removes.
+    yield* sql`
+      insert into cal_tokens.change (at, user_ulid, kind, reauthorized)
+      select 0, 'old', 'refreshed', false from generate_series(1, 100)`
+    yield* sql`
+      insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
+      select 'reauthorized', 'old', 0, 'revoked', 0, 0 from generate_series(1, 100)`
     yield* TestClock.adjust(Duration.minutes(24 * 60 + 10))
     const young = yield* connect(storage)
-    assert.strictEqual(yield* count("change"), 25)
-    assert.strictEqual(yield* count("transition"), 12)
+    /** How many entries are left after each of so many writes as make one look for old ones. */
+    const writes = Effect.forEach(Array.from({ length: pruneEvery }), (_, n) =>
+      Effect.zipRight(
+        Fixture.update(storage, young, Fixture.pair(`${young} ${n}`)),
+        Effect.all([count("change"), count("transition")])
+      )
+    )
+    const last = (counts: ReadonlyArray<ReadonlyArray<number>>) => counts.at(-1)
+    // Those at the very end of their time are still there.
+    assert.deepStrictEqual(last(yield* writes), [125 + pruneEvery, 112])
     yield* TestClock.adjust(1)
-    const rest = [21 + 1, 18 + 1]
-    for (const n of rest) {
-      yield* Fixture.update(storage, young, Fixture.pair(`${young} ${n}`))
-      assert.strictEqual(yield* count("change"), n)
-    }
+    const changes = (yield* writes).map(([left]) => left ?? 0)
+    const removed = changes.map((left, n) => (n === 0 ? 125 + pruneEvery : (changes[n - 1] ?? 0)) + 1 - left)
+    assert.deepStrictEqual(
+      removed.filter((each) => each > 0),
+      [pruneBatch]
+    )
+    assert.deepStrictEqual(last(yield* writes), [1 + 3 * pruneEvery, 112])
     // What changes nothing removes nothing either.
     yield* storage.claim(Fixture.claimOf(young))
     yield* storage.fail({ userUlid: young, attemptId: "mine", failure: Fixture.notSpent() })
-    assert.strictEqual(yield* count("change"), 19)
+    assert.strictEqual(yield* count("change"), 1 + 3 * pruneEvery)
     yield* TestClock.adjust("7 days")
+    assert.deepStrictEqual(last(yield* writes)?.[1], 112 - pruneBatch)
+    assert.deepStrictEqual(last(yield* writes)?.[1], 0)
     yield* storage.disconnect(young)
-    assert.strictEqual(yield* count("transition"), 8)
     assert.isTrue(Option.isNone(yield* storage.find(young)))
   })
 )

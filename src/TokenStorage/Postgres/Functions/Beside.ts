@@ -1,6 +1,6 @@
 /** What is written beside a user's row, in the same call: look-ups by access token, and the log of changes. */
 import { maxFallbacks } from "../../../TokenStorage.js"
-import { pruneBatch, retention, retentionSlack, transitionRetention } from "../../ChangeLog.js"
+import { pruneBatch, pruneEvery, retention, retentionSlack, transitionRetention } from "../../ChangeLog.js"
 import { millis } from "../../Rows.js"
 import type { Definition } from "./Parts.js"
 
@@ -63,9 +63,11 @@ const log: Definition = {
     ["ended_since", "bigint"]
   ],
   returns: "void",
+  declare: [["v_id", "bigint"]],
   body: `
   insert into cal_tokens.change (at, user_ulid, kind, version, cause, since, reauthorized)
-  values (p_at, p_user, p_kind, p_version, p_cause, p_since, p_ended_since is not null);
+  values (p_at, p_user, p_kind, p_version, p_cause, p_since, p_ended_since is not null)
+  returning id into v_id;
   if p_ended_since is not null then
     insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
     values ('reauthorized', p_user, p_at, p_ended_cause, p_ended_since, p_at);
@@ -73,8 +75,10 @@ const log: Definition = {
     insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
     values (p_kind, p_user, p_at, p_cause, p_since, p_at);
   end if;
-  ${prune("change", millis(retention) + millis(retentionSlack))}
-  ${prune("transition", millis(transitionRetention))}`
+  if v_id % ${pruneEvery} = 0 then
+    ${prune("change", millis(retention) + millis(retentionSlack))}
+    ${prune("transition", millis(transitionRetention))}
+  end if;`
 }
 
 export const definitions: ReadonlyArray<Definition> = [without, lookUp, log]
