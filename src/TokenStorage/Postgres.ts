@@ -33,6 +33,7 @@ import * as Pool from "./Postgres/Pool.js"
 import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
 import * as Telling from "./Postgres/Telling.js"
+import * as Writing from "./Postgres/Writing.js"
 import type { CircuitCause } from "./Circuits.js"
 import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
@@ -101,11 +102,12 @@ export const make = (
     const { call, statement } = yield* Call.make(options)
 
     const find = yield* Finding.make(call<Sealing.Columns>("find", "find_1"))
-    const claim = call<ClaimColumns>("claim", "claim_1")
+    const claim = yield* Writing.make<ClaimColumns>("claim", call("claim", "claim_1"), call("claim", "claim_many_1"))
     const claimDue = call<DueColumns>("claimDue", "claim_due_1")
     const used = call("used", "used_1")
     const spend = call<Sealing.Columns>("spend", "spend_1")
-    const commit = call<CommitColumns>("commit", "commit_1")
+    const commitAlone = call<CommitColumns>("commit", "commit_1")
+    const commit = yield* Writing.make<CommitColumns>("commit", commitAlone, call("commit", "commit_many_1"))
     const fail = call<FailColumns>("fail", "fail_1")
     const connect = call<Written & { readonly displaced: UserUlid | null }>("connect", "connect_1")
     const update = call<Written & Sealing.Account>("update", "update_1")
@@ -219,24 +221,21 @@ export const make = (
         Effect.gen(function* () {
           const { attemptId, circuit, purpose, userUlid } = request
           const account = purpose._tag === "Reissue" ? purpose.account : undefined
-          const [answer] = yield* claim(
-            [
-              userUlid,
-              attemptId,
-              purpose._tag,
-              "knownVersion" in purpose ? purpose.knownVersion : null,
-              account?.clientId ?? null,
-              account?.calUserId ?? null,
-              millis(request.lease),
-              millis(request.cooldownWindow),
-              request.maxAttempts,
-              optionalMillis(request.expiredFor),
-              purpose._tag === "Refresh" ? optionalMillis(purpose.rejectedInterval) : null,
-              circuit?.clientId ?? null,
-              ...circuitOf(circuit)
-            ],
-            "now"
-          )
+          const answer = yield* claim([
+            userUlid,
+            attemptId,
+            purpose._tag,
+            "knownVersion" in purpose ? purpose.knownVersion : null,
+            account?.clientId ?? null,
+            account?.calUserId ?? null,
+            millis(request.lease),
+            millis(request.cooldownWindow),
+            request.maxAttempts,
+            optionalMillis(request.expiredFor),
+            purpose._tag === "Refresh" ? optionalMillis(purpose.rejectedInterval) : null,
+            circuit?.clientId ?? null,
+            ...circuitOf(circuit)
+          ])
           if (answer === undefined) return ClaimResult.NotFound()
           const row = yield* Effect.tapError(open(answer), () =>
             answer.verdict === "Claimed" ? letGo(userUlid, attemptId, answer) : Effect.void
@@ -332,27 +331,28 @@ export const make = (
       }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
-          const [answer] = yield* commit(
-            [
-              ...[
-                userUlid,
-                attemptId,
-                ...accountOf(connection),
-                ...sealed,
-                seen,
-                JSON.stringify(dead),
-                reissued === true
-              ],
-              lookups === undefined ? null : Lookups.encode(lookups.before),
-              ...Sealing.lookups(keys, userUlid, lookups?.after ?? []),
-              unsealed ?? null,
-              optionalMillis(unread?.probeIn),
-              ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
-              ...circuitOf(circuit),
-              ...scheduleOf(schedule)
+          const parameters = [
+            ...[
+              userUlid,
+              attemptId,
+              ...accountOf(connection),
+              ...sealed,
+              seen,
+              JSON.stringify(dead),
+              reissued === true
             ],
-            "now"
-          )
+            lookups === undefined ? null : Lookups.encode(lookups.before),
+            ...Sealing.lookups(keys, userUlid, lookups?.after ?? []),
+            unsealed ?? null,
+            optionalMillis(unread?.probeIn),
+            ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
+            ...circuitOf(circuit),
+            ...scheduleOf(schedule)
+          ]
+          // What is sealed beside it may concern others of the client.
+          const answer = yield* unread === undefined
+            ? commit(parameters)
+            : Effect.map(commitAlone(parameters, "now"), ([answer]) => answer)
           if (answer === undefined || answer.verdict === "Discarded") return CommitResult.Discarded()
           const row = yield* Sealing.around(keys, answer, pair)
           if (answer.verdict === "Stored" || answer.verdict === "Kept") yield* tell(row)

@@ -78,3 +78,20 @@ it.scopedLive(
       assert.deepStrictEqual(users, [...numbers.map((n) => World.user(n)), "TokensNotFound"])
     }).pipe(Effect.provide(onPostgres))
 )
+
+it.scopedLive("many users whose tokens have expired are one claim, and each is refreshed", () =>
+  Effect.gen(function* () {
+    const tokens = yield* CalTokens.CalTokens
+    const numbers = Array.from({ length: 20 }, (_, n) => n + 1)
+    yield* Effect.forEach(numbers, (n) => connect(tokens, n, -1000))
+    const all = Effect.forEach(numbers, (n) => tokens.ensureValid(World.user(n), { handsOut: false }), {
+      concurrency: "unbounded"
+    })
+    const statements = yield* counted(
+      Effect.tap(all, (valid) => assert.isTrue(valid.every(({ refreshed }) => refreshed)))
+    )
+    const claims = statements.filter((name) => name.startsWith("claim"))
+    assert.deepStrictEqual(claims, ["claim_many_1"])
+    assert.isBelow(statements.length, 1 + numbers.length)
+  }).pipe(Effect.provide(onPostgres))
+)

@@ -149,7 +149,11 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
 
 const maxLostRaces = 10
 
-const lateReason = (timeout: Duration.Duration) => `no answer within ${Duration.format(timeout)}`
+const late = "no answer within"
+const lateReason = (timeout: Duration.Duration) => `${late} ${Duration.format(timeout)}`
+
+/** Whether a statement was given up on because its time was over. */
+export const isLate = ({ reason }: StorageUnavailable): boolean => reason.startsWith(late)
 
 /** What happened, in words that contain neither parameters nor rows. */
 export const reasonOf = (error: unknown): string => {

@@ -3,6 +3,7 @@ import * as Embedded from "../../../src/Embedded.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { layerKeys } from "../../support/Keys.js"
 import { layerDatabase } from "../../support/Postgres.js"
+import { layerInCompany } from "../../support/StorageCompany.js"
 import { compare } from "../../support/StorageModel.js"
 
 compare(
@@ -17,5 +18,15 @@ compare(
 compare(
   "PostgreSQL",
   Postgres.layer({ clock: "effect" }).pipe(Layer.provideMerge(layerDatabase()), Layer.provide(layerKeys())),
+  30
+)
+
+compare(
+  "PostgreSQL, whose claims and commits travel with others",
+  Postgres.layer({ clock: "effect" }).pipe(
+    Layer.provideMerge(layerDatabase()),
+    Layer.provide(layerKeys()),
+    layerInCompany
+  ),
   30
 )

@@ -400,4 +400,11 @@ const fail: Parts.Definition = {
   ${Parts.answer}`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [claim, spend, commit, fail]
+const claimMany = Parts.many(claim)
+
+// A pair that may name its user's account waits for whoever else names it.
+const commitMany = Parts.many(commit, {
+  alone: `c.cal_user_id is null and e.p ->> ${commit.parameters.findIndex(([name]) => name === "cal_user_id")} is not null`
+})
+
+export const definitions: ReadonlyArray<Parts.Definition> = [claim, claimMany, spend, commit, commitMany, fail]

@@ -136,3 +136,39 @@ begin
 ${body.trim()}
 end
 $function$`
+
+/**
+ * The same for the parameters of many calls, a list of lists, in one transaction: `n` says of which call a row is, from 1 on.
+ * Nobody is waited for with others' rows locked: a call whose row is missing, or locked by somebody, is not answered, nor
+ * one that `alone` holds of (it sees the call as `e.p`, and the user's row as `c`), and is to be made by itself. Circuits are
+ * locked in one order, so that two of these never wait for each other.
+ */
+export const many = (
+  { name, parameters, returns }: Definition,
+  { alone = "false" }: { readonly alone?: string } = {}
+): Definition => {
+  const place = (wanted: string) => parameters.findIndex(([each]) => each === wanted)
+  const argument = ([parameter, type]: Field, index: number) =>
+    parameter === "now" ? "p_now" : type === "text" ? `v_each.p ->> ${index}` : `(v_each.p ->> ${index})::${type}`
+  return {
+    name: name.replace("_", "_many_"),
+    parameters: [
+      ["calls", "jsonb"],
+      ["now", "bigint"]
+    ],
+    returns: returns.replace("table (", "table (n float8, "),
+    declare: [["v_each", "record"]],
+    body: `
+  for v_each in
+    select e.n, e.p from jsonb_array_elements(p_calls) with ordinality as e (p, n) join (
+      select * from cal_tokens.connection o
+      where o.user_ulid = any (array(select a.p ->> 0 from jsonb_array_elements(p_calls) as a (p)))
+      for no key update skip locked
+    ) c on c.user_ulid = e.p ->> 0
+    where not (${alone}) order by e.p ->> ${place("client_id")}, e.p ->> ${place("fingerprint")}, e.n
+  loop
+    return query select v_each.n::float8, g.* from cal_tokens.${name}(
+      ${parameters.map(argument).join(", ")}) g;
+  end loop;`
+  }
+}
