@@ -5,6 +5,9 @@
 import { Duration, Effect, Option, Predicate, Redacted, Schema } from "effect"
 import { horizon, type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
 import { InvalidInput } from "./TokenError.js"
+import { maxTokenLength } from "./TokenInput/Shape.js"
+
+export { maxTokenLength } from "./TokenInput/Shape.js"
 
 /**
  * A pair as people hand it in. Expiries are milliseconds since the epoch or ISO 8601 with a zone.
@@ -18,14 +21,6 @@ export interface PairInput {
   readonly accessTokenExpiresAt: number | string
   readonly refreshTokenExpiresAt?: number | string | undefined
 }
-
-/**
- * Longer than any token Cal.com issues by far; longer ones would not fit into a request header anyway.
- *
- * @since 0.1.0
- * @category validation
- */
-export const maxTokenLength = 8192
 
 /** How far Cal.com's clock may be ahead of what we take for it. */
 const clockDifference = Duration.toMillis(Duration.seconds(10))

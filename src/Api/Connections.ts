@@ -4,7 +4,7 @@ import { Schema } from "effect"
 import type { ReauthorizationCause } from "../TokenError.js"
 import { Manage } from "./Access.js"
 import { ConnectFailure, QueryFailure, ReadFailure, TokensNotFound } from "./Failure.js"
-import { ClientId, Done, exampleUlid, Instant, InstantInput, Success, UserUlidInput } from "./Values.js"
+import { ClientId, Done, exampleUlid, Instant, InstantInput, pageSize, Success, UserUlidInput } from "./Values.js"
 
 /**
  * How a user is connected: as a managed user, or through OAuth2.
@@ -104,9 +104,6 @@ export const ListedConnection = Schema.Struct({ userUlid: Schema.String, ...acco
 export type ListedConnection = typeof ListedConnection.Type
 
 const ConnectionFound = Schema.Struct({ success: Success, connection: Connection })
-
-/** How many connections a page holds, unless the caller says otherwise, and at most. */
-export const pageSize = { default: 50, maximum: 200 } as const
 
 const PageSize = Schema.NumberFromString.pipe(
   Schema.filter((size) => Number.isInteger(size) && size >= 1 && size <= pageSize.maximum, {

@@ -48,3 +48,6 @@ export const Success = Schema.Literal(true)
 
 /** The answer where there is nothing to tell. */
 export const Done = Schema.Struct({ success: Success })
+
+/** How many connections a page holds, unless the caller says otherwise, and at most. */
+export const pageSize = { default: 50, maximum: 200 } as const

@@ -14,9 +14,9 @@ import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as FlowStorage from "../../src/FlowStorage.js"
 import * as Http from "../../src/Http.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
-import * as Body from "../../src/Http/Body.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import { hash } from "../../src/Token.js"
+import * as Shape from "../../src/TokenInput/Shape.js"
 import { type Answer, converse, type Request } from "../support/Conversation.js"
 import {
   calls,
@@ -331,7 +331,10 @@ describe("made-up requests", () => {
   )
 
   it.each(bodies)("as the body of $name are taken, or refused without a word of them", ({ ast }) => {
-    const decode = Body.decoder(Schema.make<unknown, unknown, never>(ast))
+    const decode = Shape.decoder(Schema.make<unknown, unknown, never>(ast), {
+      whole: "body",
+      expected: "must be a JSON object"
+    })
     let accepted = 0
     FastCheck.assert(
       FastCheck.property(oneof(objectLike(ast), nastyValue), (value) => {

@@ -1,0 +1,99 @@
+/** Connections as the doors tell of them: a page of them, and what may be told of one. No tokens. */
+import { Effect } from "effect"
+import type { UserUlid } from "../Token.js"
+import { InvalidInput, type ReauthorizationCause, type StorageUnavailable } from "../TokenError.js"
+import * as TokenInput from "../TokenInput.js"
+import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
+
+/** Instants are milliseconds since the epoch. */
+export interface Standing {
+  readonly kind: "managed" | "oauth2"
+  readonly clientId: string
+  readonly status: "active" | "reauthorizationRequired"
+  readonly cause?: ReauthorizationCause
+  readonly since?: number
+  /** Null where nobody knows it. */
+  readonly calUserId: number | null
+  readonly scope?: string
+  readonly isExpired: boolean
+  readonly accessTokenExpiresAt: number
+  readonly refreshTokenExpiresAt: number | null
+  readonly version: number
+  readonly updatedAt: number
+}
+
+export const standing = (
+  { connection, status, ...row }: Omit<ConnectionSummary, "userUlid">,
+  isExpired: boolean
+): Standing => ({
+  kind: connection._tag === "ManagedUser" ? "managed" : "oauth2",
+  clientId: connection.clientId,
+  ...(status._tag === "Active"
+    ? { status: "active" }
+    : { status: "reauthorizationRequired", cause: status.cause, since: status.since }),
+  calUserId: connection.calUserId ?? null,
+  ...(connection._tag === "OAuth2" && connection.scope !== undefined ? { scope: connection.scope } : {}),
+  isExpired,
+  accessTokenExpiresAt: row.accessTokenExpiresAt,
+  refreshTokenExpiresAt: row.refreshTokenExpiresAt ?? null,
+  version: row.version,
+  updatedAt: row.updatedAt
+})
+
+/** The same with instants as a door writes them. */
+export const withInstants = <I>({ since, ...standing }: Standing, instant: (millis: number) => I) => ({
+  ...standing,
+  ...(since === undefined ? {} : { since: instant(since) }),
+  accessTokenExpiresAt: instant(standing.accessTokenExpiresAt),
+  refreshTokenExpiresAt: standing.refreshTokenExpiresAt === null ? null : instant(standing.refreshTokenExpiresAt),
+  updatedAt: instant(standing.updatedAt)
+})
+
+export interface Query {
+  readonly status?: Standing["status"] | undefined
+  /** That of the page before. */
+  readonly cursor?: string | undefined
+  readonly limit: number
+}
+
+export interface Page {
+  readonly connections: ReadonlyArray<Standing & { readonly userUlid: UserUlid }>
+  /** Asks for the next page; absent on the last one. */
+  readonly cursor?: UserUlid
+}
+
+const statuses = { active: "Active", reauthorizationRequired: "ReauthorizationRequired" } as const
+
+/** A cursor is the last user of the page before. */
+const position = (cursor: string | undefined): Effect.Effect<UserUlid | undefined, InvalidInput> =>
+  cursor === undefined
+    ? Effect.succeed(undefined)
+    : Effect.mapError(
+        TokenInput.userUlid(cursor),
+        () => new InvalidInput({ field: "cursor", expected: "must be the cursor of the page before" })
+      )
+
+/** In the order of the users' ULIDs. `now`: Cal.com's time. */
+export const page = (
+  { cursor, limit, status }: Query,
+  now: Effect.Effect<number>
+): Effect.Effect<Page, InvalidInput | StorageUnavailable, TokenStorage> =>
+  Effect.gen(function* () {
+    const storage = yield* TokenStorage
+    const rows = yield* storage.list({
+      status: status && statuses[status],
+      after: yield* position(cursor),
+      // One more than asked for tells whether there is another page.
+      limit: limit + 1
+    })
+    const instant = yield* now
+    const page = rows.slice(0, limit)
+    const next = rows.length > limit ? page.at(-1)?.userUlid : undefined
+    return {
+      connections: page.map((row) => ({
+        userUlid: row.userUlid,
+        ...standing(row, row.accessTokenExpiresAt <= instant)
+      })),
+      ...(next === undefined ? {} : { cursor: next })
+    }
+  })
