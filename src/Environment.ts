@@ -3,13 +3,14 @@
  * line that names the variable and the form it should have, and never shows a value.
  */
 import { createHash } from "node:crypto"
-import { Config, type ConfigError, Data, type Duration, Effect, Either, type LogLevel, Option } from "effect"
+import { Config, type ConfigError, Data, Duration, Effect, Either, type LogLevel, Option } from "effect"
 import * as ApiKeys from "./ApiKeys.js"
 import type * as Proxies from "./CalHttp/Proxies.js"
 import * as Cal from "./Environment/Cal.js"
 import * as Form from "./Environment/Form.js"
 import * as Variable from "./Environment/Variable.js"
 import * as Variables from "./Environment/Variables.js"
+import * as TokenConfig from "./TokenConfig.js"
 import type * as Webhook from "./Webhook.js"
 
 export { Cal } from "./Environment/Cal.js"
@@ -35,9 +36,13 @@ export interface Settings {
   readonly allowedOrigins: ReadonlyArray<string>
   /** For so long after a server handed out a token may pages renew it. */
   readonly atomsMaxAge: Duration.Duration
-  /** Whether this process refreshes before anybody waits, and for whom: `aheadActiveFor`. */
+  /** Whether this process refreshes before anybody waits. */
   readonly refreshAhead: boolean
-  readonly activeFor: Duration.Duration
+  /** Numbers of the refresh rules. */
+  readonly config: Pick<
+    TokenConfig.Options,
+    "aheadActiveFor" | "cooldownWindow" | "maxAttempts" | "memoryMaxAge" | "windows"
+  >
   /** Where the connect flow may send a browser back to. */
   readonly returnUrls: ReadonlyArray<string>
   /** Whose `X-Forwarded-For` is believed. */
@@ -56,22 +61,39 @@ export interface Settings {
 }
 
 /** What a program without the HTTP service needs. */
-export type ServiceSettings = Pick<Settings, "activeFor" | "cal" | "log" | "proxies" | "refreshAhead" | "returnUrls">
+export type ServiceSettings = Pick<Settings, "cal" | "config" | "log" | "proxies" | "refreshAhead" | "returnUrls">
 
 /** Those of the services behind a door, whatever the door is. */
 const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings, ConfigError.ConfigError> =>
-  Either.map(Cal.judge(it), (cal) => ({
+  Either.zipWith(Cal.judge(it), configOf(it), (cal, config) => ({
     cal,
+    config,
     proxies: {
       httpsProxy: Option.getOrUndefined(it.HTTPS_PROXY),
       httpProxy: Option.getOrUndefined(it.HTTP_PROXY),
       noProxy: Option.getOrUndefined(it.NO_PROXY)
     },
     refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
-    activeFor: it.CAL_TOKENS_ACTIVE_FOR,
     returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS),
     log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT }
   }))
+
+const configOf = (it: Variables.Values): Either.Either<Settings["config"], ConfigError.ConfigError> => {
+  const [soon, due] = [it.CAL_TOKENS_REFRESH_SOON, it.CAL_TOKENS_REFRESH_DUE]
+  // A token would be due before it expires soon, and never be refreshed behind anybody's back.
+  if (Duration.greaterThan(due, soon)) {
+    return Either.left(
+      Variable.invalid("CAL_TOKENS_REFRESH_DUE", `must be at most CAL_TOKENS_REFRESH_SOON: ${Form.duration.expected}`)
+    )
+  }
+  return Either.right({
+    aheadActiveFor: it.CAL_TOKENS_ACTIVE_FOR,
+    cooldownWindow: it.CAL_TOKENS_COOLDOWN_WINDOW,
+    maxAttempts: it.CAL_TOKENS_COOLDOWN_ATTEMPTS,
+    memoryMaxAge: it.CAL_TOKENS_MEMORY_MAX_AGE,
+    windows: { ...TokenConfig.defaults.windows, soon, due }
+  })
+}
 
 const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.ConfigError> =>
   Either.gen(function* () {

@@ -110,11 +110,11 @@ export const layer = ({
  * @category layers
  */
 export const layerConfig = Layer.unwrapEffect(
-  Effect.flatMap(Environment.loadServices, ({ activeFor, cal, proxies, refreshAhead, returnUrls }) =>
+  Effect.flatMap(Environment.loadServices, ({ cal, config, proxies, refreshAhead, returnUrls }) =>
     cal._tag === "Client"
       ? Effect.succeed(
           wired(cal.database, cal.options, { proxies, returnUrls, refreshAhead }).pipe(
-            Layer.provide(TokenConfig.layerChanged({ aheadActiveFor: activeFor }))
+            Layer.provide(TokenConfig.layerChanged(config))
           )
         )
       : new Environment.StartError({

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, LogLevel, Option, Redacted } from "effect"
 import * as Environment from "../src/Environment.js"
 import * as Plaintext from "../src/Environment/Plaintext.js"
+import * as TokenConfig from "../src/TokenConfig.js"
 
 const key = `k1:${Buffer.from("SECRET-encryption-key-32-bytes-x").toString("base64")}`
 const apiKey = "ops:SECRET-0123456789-0123456789-0123456789"
@@ -31,7 +32,13 @@ describe("settings", () => {
         allowedOrigins: [],
         atomsMaxAge: Duration.hours(12),
         refreshAhead: true,
-        activeFor: Duration.hours(4),
+        config: {
+          aheadActiveFor: Duration.hours(4),
+          cooldownWindow: Duration.seconds(30),
+          maxAttempts: 3,
+          memoryMaxAge: Duration.seconds(5),
+          windows: TokenConfig.defaults.windows
+        },
         returnUrls: [],
         trustedProxies: [],
         publicUrl: undefined,
@@ -100,6 +107,11 @@ describe("settings", () => {
         CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example, http://localhost:3000",
         CAL_TOKENS_REFRESH_AHEAD: "0",
         CAL_TOKENS_ACTIVE_FOR: "8 h",
+        CAL_TOKENS_REFRESH_SOON: "4 m",
+        CAL_TOKENS_REFRESH_DUE: "30 s",
+        CAL_TOKENS_COOLDOWN_WINDOW: "1 m",
+        CAL_TOKENS_COOLDOWN_ATTEMPTS: "5",
+        CAL_TOKENS_MEMORY_MAX_AGE: "1 s",
         CAL_TOKENS_ATOMS_MAX_AGE: "2 d",
         CAL_TOKENS_RETURN_URLS: "https://a.example/back?x=1",
         CAL_TOKENS_TRUSTED_PROXIES: "10.0.0.0/8,::1",
@@ -149,7 +161,18 @@ describe("settings", () => {
           ],
           allowedOrigins: ["https://a.example", "http://localhost:3000"],
           refreshAhead: false,
-          activeFor: Duration.hours(8),
+          config: {
+            aheadActiveFor: Duration.hours(8),
+            cooldownWindow: Duration.minutes(1),
+            maxAttempts: 5,
+            memoryMaxAge: Duration.seconds(1),
+            windows: {
+              soon: Duration.minutes(4),
+              soonFraction: 0.25,
+              due: Duration.seconds(30),
+              dueFraction: 0.1
+            }
+          },
           atomsMaxAge: Duration.days(2),
           returnUrls: ["https://a.example/back?x=1"],
           trustedProxies: ["10.0.0.0/8", "::1"],
@@ -555,6 +578,12 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example/" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be .*an origin/],
     [{ CAL_TOKENS_REFRESH_AHEAD: "yes" }, /^CAL_TOKENS_REFRESH_AHEAD must be 1 or 0/],
     [{ CAL_TOKENS_ACTIVE_FOR: "31 d" }, /^CAL_TOKENS_ACTIVE_FOR must be a duration up to 30 days/],
+    [{ CAL_TOKENS_REFRESH_SOON: "never" }, /^CAL_TOKENS_REFRESH_SOON must be a duration up to 10 minutes/],
+    [{ CAL_TOKENS_REFRESH_DUE: "0 s" }, /^CAL_TOKENS_REFRESH_DUE must be a duration/],
+    [{ CAL_TOKENS_REFRESH_DUE: "6 m" }, /^CAL_TOKENS_REFRESH_DUE must be at most CAL_TOKENS_REFRESH_SOON: a duration/],
+    [{ CAL_TOKENS_COOLDOWN_WINDOW: "-30 s" }, /^CAL_TOKENS_COOLDOWN_WINDOW must be a duration up to 10 minutes/],
+    [{ CAL_TOKENS_COOLDOWN_ATTEMPTS: "0" }, /^CAL_TOKENS_COOLDOWN_ATTEMPTS must be a whole number from 1 to 1000/],
+    [{ CAL_TOKENS_MEMORY_MAX_AGE: "1 h" }, /^CAL_TOKENS_MEMORY_MAX_AGE must be a duration up to 10 minutes/],
     [{ CAL_TOKENS_ATOMS_MAX_AGE: "31 d" }, /^CAL_TOKENS_ATOMS_MAX_AGE must be a duration up to 30 days/],
     [{ CAL_TOKENS_ATOMS_MAX_AGE: "0 h" }, /^CAL_TOKENS_ATOMS_MAX_AGE must be/],
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "*" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be/],

@@ -7,8 +7,8 @@ import * as TokenConfig from "../TokenConfig.js"
 const count = (value: number) => value.toLocaleString("en-US")
 
 export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
-  const { activeFor } = yield* Environment.loadServices
-  const config = yield* TokenConfig.TokenConfig
+  const settings = yield* Environment.loadServices
+  const config = { ...(yield* TokenConfig.TokenConfig), ...settings.config }
   const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
   yield* Console.log(
     [
@@ -21,7 +21,7 @@ export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(
         return `  ${count(users).padStart(7)} ${kind} active at once, each refreshed every ${minutes} min or so`
       }),
       "",
-      `Active is whose token was asked for within ${Duration.format(activeFor)} (CAL_TOKENS_ACTIVE_FOR).`,
+      `Active is whose token was asked for within ${Duration.format(config.aheadActiveFor)} (CAL_TOKENS_ACTIVE_FOR).`,
       "Of others there may be any number. Beyond these figures refreshes come later,",
       "and at last people wait for theirs: more clients help (CAL_TOKENS_CLIENTS_FILE),",
       "or a shorter CAL_TOKENS_ACTIVE_FOR."

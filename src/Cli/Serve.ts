@@ -52,9 +52,9 @@ const startWithin = Duration.seconds(30)
 
 /** Settings that parts of the service look up where they need them. */
 const references = (settings: Environment.Settings) => {
-  const { activeFor, allowedOrigins, atomsMaxAge, development, proxies, trustedProxies } = settings
+  const { allowedOrigins, atomsMaxAge, config, development, proxies, trustedProxies } = settings
   return Layer.mergeAll(
-    TokenConfig.layerChanged({ aheadActiveFor: activeFor }),
+    TokenConfig.layerChanged(config),
     Layer.succeed(Edge.Development, development),
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),

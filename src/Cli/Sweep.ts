@@ -8,7 +8,7 @@ import * as TokenConfig from "../TokenConfig.js"
 import * as Logging from "./Logging.js"
 
 export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
-  const { activeFor, cal, log, proxies } = yield* Environment.loadServices
+  const { cal, config, log, proxies } = yield* Environment.loadServices
   if (cal._tag === "Sandbox") {
     return yield* new Environment.StartError({
       message: "sweep needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo refreshes while it runs"
@@ -16,7 +16,7 @@ export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(fun
   }
   const services = Services.layerCal(cal.database, cal.options).pipe(
     Layer.provide(Layer.succeed(Proxies, proxies)),
-    Layer.provideMerge(TokenConfig.layerChanged({ aheadActiveFor: activeFor })),
+    Layer.provideMerge(TokenConfig.layerChanged(config)),
     Layer.provideMerge(Logging.layer(log))
   )
   const { failed, refreshed, resumeIn } = yield* RefreshAhead.sweep.pipe(
