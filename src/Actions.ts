@@ -42,21 +42,39 @@
  * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
  * take the user from your session, and set `authorize` as the second lock.
  */
-import { Clock, Effect, type Layer, Redacted } from "effect"
+import { Clock, Effect, Either, Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
 import * as Backing from "./Actions/Backing.js"
+import type * as Connections from "./Actions/Connections.js"
 import * as Expiry from "./Actions/Expiry.js"
-import { type Failure, isFailure } from "./Actions/Failure.js"
+import { type Failure, isFailure, type Lacking } from "./Actions/Failure.js"
 import * as Guard from "./Actions/Guard.js"
+import * as Numbers from "./Actions/Numbers.js"
 import * as Request from "./Actions/Request.js"
 import * as Repeat from "./Actions/Repeat.js"
 import * as Together from "./Actions/Together.js"
 import type { CalApi } from "./CalApi.js"
 import { Advice, CalTokens, type ValidToken } from "./CalTokens.js"
+import * as RefreshAhead from "./RefreshAhead.js"
+import type { SessionOptions } from "./Sessions.js"
 import { iso, type UserUlid } from "./Token.js"
-import { toSeconds } from "./TokenError.js"
+import { type TokenError, toSeconds } from "./TokenError.js"
 
+export type { Config } from "./Actions/Numbers.js"
+export type {
+  CalAccount,
+  CalConnected,
+  CalConnectionsPage,
+  CalConnectUrl,
+  CalSession,
+  ConnectUrlOptions,
+  ListedCalConnection,
+  ListOptions,
+  ManagedCalUser,
+  NewManagedCalUser
+} from "./Actions/Connections.js"
 export { type Failure, isFailure } from "./Actions/Failure.js"
+export type { SessionOptions } from "./Sessions.js"
 
 /**
  * What stands behind the functions, and whom they ask.
@@ -68,9 +86,23 @@ export interface Options {
   /**
    * Where tokens are kept and how Cal.com is reached; by default, what the service's environment variables say
    * (`DATABASE_URL`, `CAL_CLIENT_ID`, …; API keys are not needed), and then shared by all instances of the process that
-   * find the same variables. Built at the first call, and again after a failed build.
+   * find the same variables and have the same `config`. Built at the first call, and again after a failed build. A layer of
+   * your own that has `CalTokens` and `CalApi` alone will do for tokens and requests; connections need `CalClient`,
+   * `TokenStorage`, `ConnectFlow`, `ManagedUsers` and `Sessions` besides, all of which `cal-tokens/node` has.
    */
   readonly layer?: Layer.Layer<CalTokens | CalApi, unknown> | undefined
+  /**
+   * Numbers of the refresh rules to change, by their names in `TokenConfig`; durations are milliseconds, or texts such as
+   * `"30 seconds"`. They come before those of the environment, and after those that a layer of your own sets itself. What
+   * makes no sense is told in the log by the first call, which answers `StartFailed`.
+   */
+  readonly config?: Numbers.Config | undefined
+  /**
+   * With `true`, this process refreshes the tokens of active users before anybody waits, from the first call on. Not for
+   * functions that are frozen between requests (serverless): one would spend a refresh token and sleep on Cal.com's
+   * answer. There, call `sweepCalTokens` from a cron route. Default `false`.
+   */
+  readonly refreshAhead?: boolean | undefined
   /**
    * Asked before anything is handed out or changed on behalf of a user: may the present caller act for them? The ULID
    * arrives in upper case. Anything but `true` answers the caller `Forbidden`; a throw or a rejection, `Unauthorized`.
@@ -155,6 +187,21 @@ export interface CalTokenInfo {
 }
 
 /**
+ * What a sweep came to.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Swept {
+  readonly success: true
+  readonly refreshed: number
+  /** They serve what they have, and are due again; why is in the log. */
+  readonly failed: number
+  /** Set where the rest was left for the next sweep: seconds until Cal.com's rate limit has room again. */
+  readonly resumeIn?: number
+}
+
+/**
  * The functions; each can be taken out of the object.
  *
  * @since 0.1.0
@@ -200,6 +247,56 @@ export interface Actions {
    * cannot be read, or is absurdly far away, counts as expired.
    */
   readonly isTokenExpiredOrExpiringSoon: (expiresAt: number | string | Date, bufferMinutes?: number) => Expiry.Expiry
+  /**
+   * Connects a user with a pair that was got elsewhere, as Cal.com gave it; from then on nothing else may refresh it.
+   * `replace` takes the Cal.com account from another of your users; without it that is `CalAccountInUse`.
+   */
+  readonly connectCalUser: (
+    userUlid: string,
+    account: Connections.CalAccount,
+    tokens: NewTokens,
+    options?: { readonly replace?: boolean | undefined }
+  ) => Promise<Connections.CalConnected | Failure>
+  /** Forgets a user's tokens. Nothing changes at Cal.com. `TokensNotFound` where there is no connection. */
+  readonly disconnectCalUser: (userUlid: string) => Promise<{ readonly success: true } | Failure>
+  /**
+   * Creates a managed user at Cal.com and connects it. May be repeated: a user who is connected already is answered without
+   * asking Cal.com, and one whom Cal.com knows by the e-mail address is given new tokens.
+   */
+  readonly createManagedCalUser: (
+    userUlid: string,
+    user: Connections.NewManagedCalUser
+  ) => Promise<Connections.ManagedCalUser | Failure>
+  /** Begins to connect a user by Cal.com's consent: send the browser to `url`. It works once, for ten minutes. */
+  readonly calConnectUrl: (
+    userUlid: string,
+    options?: Connections.ConnectUrlOptions
+  ) => Promise<Connections.CalConnectUrl | Failure>
+  /**
+   * Connects the user who came back to your app's callback, with its query's `code` and `state`. `userUlid` is the user of
+   * your own session, never one that the browser names. Works once; after a failure, begin again with a new URL.
+   */
+  readonly exchangeCalCode: (
+    userUlid: string,
+    returned: { readonly code: string; readonly state: string }
+  ) => Promise<Connections.CalConnected | Failure>
+  /** The same for a person who came back through the HTTP service's callback, which appended `completion` to `returnTo`. */
+  readonly confirmCalConnection: (userUlid: string, completion: string) => Promise<Connections.CalConnected | Failure>
+  /**
+   * A page of connections, without tokens. `authorize` is asked for each of them, and those that it refuses are left out: a
+   * page may be shorter than `limit`, and the last one is that without a `cursor` (which names a user, too).
+   */
+  readonly listCalConnections: (options?: Connections.ListOptions) => Promise<Connections.CalConnectionsPage | Failure>
+  /**
+   * Makes a user session: a signed key with which a page, a widget or an agent uses Cal.com as this user, through the HTTP
+   * service (`/api/cal/me/…`) that has the same database and encryption keys.
+   */
+  readonly createCalSession: (userUlid: string, options?: SessionOptions) => Promise<Connections.CalSession | Failure>
+  /**
+   * Refreshes what is due by now, and ends: for a cron route where no process lives long. `authorize` is not asked and
+   * `revalidate` not called, for it concerns nobody in particular: ask for the scheduler's secret in the route.
+   */
+  readonly sweepCalTokens: () => Promise<Swept | Failure>
   /** Whether an answer is a failure. */
   readonly isFailure: (value: unknown) => value is Failure
   /**
@@ -211,7 +308,19 @@ export interface Actions {
 }
 
 /** Loaded when it is needed: with layers of one's own, no driver is. */
-const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ open }) => open())
+const fromEnvironment = (numbers: Numbers.Numbers) => () =>
+  import("./Actions/FromEnvironment.js").then(({ open }) => open(numbers))
+
+/** What stands behind an instance. */
+const openWith = ({ config, layer }: Options): Backing.Open<CalTokens | CalApi, unknown> => {
+  const numbers = Numbers.decode(config)
+  if (Either.isLeft(numbers)) return Backing.own(Layer.fail(numbers.left))
+  if (layer === undefined) return fromEnvironment(numbers.right)
+  return Backing.own(config === undefined ? layer : Layer.provideMerge(layer, Numbers.layer(numbers.right)))
+}
+
+/** Loaded by the first call that needs it. */
+const connections = Effect.promise(() => import("./Actions/Connections.js"))
 
 /**
  * One for each process is enough. Nothing is built or connected before the first call.
@@ -220,13 +329,22 @@ const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ ope
  * @category constructors
  */
 export const make = (options: Options = {}): Actions => {
-  const guard = Guard.make(options.layer === undefined ? fromEnvironment : Backing.own(options.layer), options)
+  const guard = Guard.make(openWith(options), options)
 
   const ensure = (userUlid: string, forceRefresh = false) =>
     guard.act("ensureValidCalToken", userUlid, (act) =>
       act.run(Effect.map(validToken(act, "ensureValid", forceRefresh), toCalToken))
     )
   const together = Together.make<CalToken>(ensure)
+
+  const connecting = <A>(
+    name: string,
+    userUlid: string,
+    work: (
+      of: typeof Connections,
+      act: Guard.Act<CalTokens | CalApi>
+    ) => Effect.Effect<A, TokenError | Lacking, CalTokens | CalApi>
+  ) => guard.act(name, userUlid, (act) => act.run(Effect.flatMap(connections, (of) => work(of, act))))
 
   return {
     refreshUserCalTokens: (userUlid, forceRefresh = false) =>
@@ -288,6 +406,47 @@ export const make = (options: Options = {}): Actions => {
     },
     isTokenExpiredOrExpiringSoon: (expiresAt, bufferMinutes = 5) =>
       Effect.runSync(Expiry.judge(expiresAt, bufferMinutes)),
+    connectCalUser: (userUlid, account, tokens, options) =>
+      connecting("connectCalUser", userUlid, ({ connect }, act) => connect(act, { account, tokens, options })),
+    disconnectCalUser: (userUlid) =>
+      guard.act("disconnectCalUser", userUlid, (act) =>
+        act.run(
+          Effect.flatMap(CalTokens, (tokens) => tokens.disconnect(act.userUlid)).pipe(
+            Effect.tap(() => act.changed()),
+            Effect.as({ success: true as const })
+          )
+        )
+      ),
+    createManagedCalUser: (userUlid, user) =>
+      connecting("createManagedCalUser", userUlid, ({ create }, act) => create(act, user)),
+    calConnectUrl: (userUlid, options) =>
+      connecting("calConnectUrl", userUlid, ({ begin }, act) => begin(act, options)),
+    exchangeCalCode: (userUlid, returned) =>
+      connecting("exchangeCalCode", userUlid, ({ exchange }, act) => exchange(act, returned)),
+    confirmCalConnection: (userUlid, completion) =>
+      connecting("confirmCalConnection", userUlid, ({ confirm }, act) => confirm(act, completion)),
+    listCalConnections: async (options) => {
+      const name = "listCalConnections"
+      const page = await guard.anonymous(
+        name,
+        Effect.flatMap(connections, ({ list }) => list(options))
+      )
+      if (isFailure(page)) return page
+      const among = await guard.among(name, page.connections)
+      return isFailure(among) ? among : { ...page, connections: among }
+    },
+    createCalSession: (userUlid, options) =>
+      connecting("createCalSession", userUlid, ({ session }, act) => session(act, options)),
+    sweepCalTokens: () =>
+      guard.anonymous(
+        "sweepCalTokens",
+        Effect.map(RefreshAhead.sweep, ({ failed, refreshed, resumeIn }) => ({
+          success: true as const,
+          refreshed,
+          failed,
+          ...(resumeIn === undefined ? {} : { resumeIn: toSeconds(resumeIn) })
+        }))
+      ),
     isFailure,
     dispose: guard.dispose
   }

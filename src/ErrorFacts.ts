@@ -20,8 +20,8 @@ export type Fault =
   | "us"
 
 export interface Fact {
-  /** The HTTP status it is answered with; none of it reaches HTTP without one. */
-  readonly status?: number
+  /** The HTTP status it is answered with. */
+  readonly status: number
   readonly fault: Fault
   readonly what: string
   readonly advice: string
@@ -169,8 +169,9 @@ export const facts = {
     advice: "Ask another one."
   },
   StartFailed: {
+    status: 503,
     fault: "operator",
-    what: "In actions only: the layers could not be built.",
+    what: "In actions only: the layers could not be built, or the `layer` of yours lacks what `error` names.",
     advice: "The log says why; the next call tries again."
   }
 } as const satisfies Record<string, Fact>
@@ -178,8 +179,8 @@ export const facts = {
 /** The name of a failure: its `_tag`, and its `code` wherever it is answered as JSON (a payload that is too large is `InvalidInput` there). */
 export type Tag = keyof typeof facts
 
-/** Those that are answered over HTTP. */
-export type HttpTag = { readonly [T in Tag]: (typeof facts)[T] extends { readonly status: number } ? T : never }[Tag]
+/** Those that the service itself answers over HTTP. */
+export type HttpTag = Exclude<Tag, "StartFailed">
 
 /** What a failure is called where it is answered as JSON. */
 export type Code = Exclude<Tag, "PayloadTooLarge">

@@ -1,11 +1,21 @@
 /**
  * The form in which an action fails: a plain object that survives serialisation, never a thrown error.
  */
-import { Cause, Option } from "effect"
+import { Cause, Data, Option } from "effect"
 import { scrub } from "../CalHttp/Scrub.js"
-import { type Failure, isTokenError, toFailure, type TokenError } from "../TokenError.js"
+import { facts, type Code } from "../ErrorFacts.js"
+import { type Failure as AnyFailure, isTokenError, toFailure, type TokenError } from "../TokenError.js"
 
-export type { Failure } from "../TokenError.js"
+/**
+ * What an action resolves to when it did not succeed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Failure extends AnyFailure {
+  /** What a route of yours should answer: the status of the HTTP service for the same failure. `status` is Cal.com's. */
+  readonly httpStatus: number
+}
 
 /**
  * Tells a failure from a result; also from Cal.com's JSON, which has no such shape.
@@ -23,45 +33,41 @@ export const isFailure = (value: unknown): value is Failure =>
   "code" in value &&
   typeof value.code === "string"
 
-export const fromError = (error: TokenError): Failure =>
-  error._tag === "CalRateLimited" ? { ...toFailure(error), status: 429 } : toFailure(error)
+export const fromError = (error: TokenError): Failure => ({
+  ...toFailure(error),
+  ...(error._tag === "CalRateLimited" ? { status: 429 } : {}),
+  httpStatus: facts[error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag].status
+})
 
-export const startFailed: Failure = {
-  success: false,
-  error: "The Cal.com token service could not start; the server's log says why. The next call tries again.",
-  code: "StartFailed"
-}
+const own = (code: Code, error: string): Failure => ({ success: false, error, code, httpStatus: facts[code].status })
 
-export const shuttingDown: Failure = {
-  success: false,
-  error: "The Cal.com token service is shutting down.",
-  code: "ShuttingDown"
-}
+export const startFailed = own(
+  "StartFailed",
+  "The Cal.com token service could not start; the server's log says why. The next call tries again."
+)
 
-export const internalError: Failure = {
-  success: false,
-  error: "Internal error: this is a bug; the server's log has more.",
-  code: "InternalError"
-}
+export const shuttingDown = own("ShuttingDown", "The Cal.com token service is shutting down.")
+
+export const internalError = own("InternalError", "Internal error: this is a bug; the server's log has more.")
 
 /** A caller who may not act for this user. Those of the HTTP service speak of API keys instead. */
-export const forbidden: Failure = {
-  success: false,
-  error: "You may not use this user's Cal.com connection.",
-  code: "Forbidden"
-}
+export const forbidden = own("Forbidden", "You may not use this user's Cal.com connection.")
 
 /** Nobody could tell whether the caller may act for this user. */
-export const unauthorized: Failure = {
-  success: false,
-  error: "It could not be established who is asking: sign in and try again.",
-  code: "Unauthorized"
+export const unauthorized = own("Unauthorized", "It could not be established who is asking: sign in and try again.")
+
+/** A layer of the application's own has no service of this name. */
+export class Lacking extends Data.TaggedError("Lacking")<{ readonly service: string }> {
+  override get message() {
+    return `The \`layer\` that Actions.make was given has no ${this.service}: add ${this.service}.layer to it.`
+  }
 }
 
 /** What became of an operation that did not succeed; `otherwise` stands for anything but an error of this package. */
 export const fromCause = (cause: Cause.Cause<unknown>, otherwise: Failure): Failure => {
-  const error = Option.filter(Cause.failureOption(cause), isTokenError)
-  if (Option.isSome(error)) return fromError(error.value)
+  const error = Option.getOrUndefined(Cause.failureOption(cause))
+  if (isTokenError(error)) return fromError(error)
+  if (error instanceof Lacking) return own("StartFailed", error.message)
   return Cause.isInterruptedOnly(cause) ? shuttingDown : otherwise
 }
 

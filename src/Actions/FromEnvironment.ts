@@ -2,29 +2,54 @@
 import { Effect, Layer, ModuleVersion } from "effect"
 import type { CalApi } from "../CalApi.js"
 import { Proxies } from "../CalHttp/Proxies.js"
+import type { CalClient } from "../CalClient.js"
 import type { CalTokens } from "../CalTokens.js"
+import * as ConnectFlow from "../ConnectFlow.js"
 import * as Environment from "../Environment.js"
 import * as Services from "../Environment/Services.js"
+import * as ManagedUsers from "../ManagedUsers.js"
+import * as Sessions from "../Sessions.js"
+import * as TokenConfig from "../TokenConfig.js"
+import type { TokenStorage } from "../TokenStorage.js"
 import * as Backing from "./Backing.js"
+import * as Numbers from "./Numbers.js"
+
+type All =
+  | CalTokens
+  | CalApi
+  | CalClient
+  | TokenStorage
+  | ConnectFlow.ConnectFlow
+  | ManagedUsers.ManagedUsers
+  | Sessions.Sessions
 
 const simulated = Effect.logWarning("No Cal.com client is configured (CAL_CLIENT_ID): Cal.com is simulated.")
 
-const layer: Layer.Layer<CalTokens | CalApi, Environment.StartError> = Environment.loadServices.pipe(
-  Effect.map(({ cal, proxies }) =>
-    Environment.Cal.$match(cal, {
-      Client: ({ database, options }): Layer.Layer<CalTokens | CalApi, Environment.StartError> =>
-        Layer.provide(Services.layerCal(database, options), Layer.succeed(Proxies, proxies)),
-      Sandbox: ({ database }) => Layer.merge(Layer.effectDiscard(simulated), Services.layerSandbox(database))
-    })
-  ),
-  Layer.unwrapEffect
-)
+const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartError | string> =>
+  Environment.loadServices.pipe(
+    Effect.map(({ cal, config, proxies, returnUrls }) =>
+      Layer.mergeAll(ConnectFlow.layer({ returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
+        Layer.provideMerge(
+          Environment.Cal.$match(cal, {
+            Client: ({ database, options }) =>
+              Layer.provide(Services.layerCal(database, options), Layer.succeed(Proxies, proxies)),
+            Sandbox: ({ database }) => Layer.merge(Layer.effectDiscard(simulated), Services.layerSandbox(database))
+          })
+        ),
+        Layer.provideMerge(Layer.provideMerge(Numbers.layer(numbers), TokenConfig.layerChanged(config)))
+      )
+    ),
+    Layer.unwrapEffect
+  )
 
 /** Goes up when services of the release before cannot be shared with those of this one. */
-const format = 1
+const format = 2
 
-/** One pool, one listener, one lock for all instances of a process, as long as the variables are the same. */
-export const open: Backing.Open<CalTokens | CalApi, Environment.StartError> = () =>
+/** One pool, one listener, one lock for all instances of a process, as long as variables and numbers are the same. */
+export const open = (numbers: Numbers.Numbers): Promise<Backing.Backing<All, Environment.StartError | string>> =>
   Promise.resolve(
-    Backing.shared(`${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()}`, Backing.own(layer))
+    Backing.shared(
+      `${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()} ${Numbers.keyOf(numbers)}`,
+      Backing.own(layer(numbers))
+    )
   )

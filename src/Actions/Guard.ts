@@ -2,8 +2,9 @@
  * What surrounds an action on behalf of a user: may the caller do it, and what is to be told afterwards. Both are
  * functions of the application and run in the caller's asynchronous context, where its cookies and request store are.
  */
-import { Context, Effect, Either, Stream } from "effect"
+import { Context, Effect, Either, Layer, Stream } from "effect"
 import { CalTokens, type ValidToken } from "../CalTokens.js"
+import * as RefreshAhead from "../RefreshAhead.js"
 import type { UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
@@ -15,12 +16,13 @@ export interface Hooks {
   readonly authorize?: ((userUlid: string) => boolean | Promise<boolean>) | undefined
   readonly revalidate?: ((paths: ReadonlyArray<string>, userUlid: string) => void | Promise<void>) | undefined
   readonly revalidatePaths?: ReadonlyArray<string> | ((userUlid: string) => ReadonlyArray<string>) | undefined
+  readonly refreshAhead?: boolean | undefined
 }
 
 /** One action that was let through. */
 export interface Act<R> {
   readonly userUlid: UserUlid
-  readonly run: <A>(effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  readonly run: <A>(effect: Effect.Effect<A, TokenError | Failure.Lacking, R>) => Promise<A | Failure.Failure>
   /** Says that the user's tokens were changed, by this action or by one it joined. */
   readonly changed: () => void
 }
@@ -33,7 +35,15 @@ export interface Guard<R> {
   /** Carries out an action for a user whose id is well-formed and for whom the caller may act. */
   readonly act: <A>(name: string, userUlid: unknown, body: (act: Act<R>) => Promise<A>) => Promise<A | Failure.Failure>
   /** Runs an effect that concerns no user. */
-  readonly anonymous: <A>(name: string, effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  readonly anonymous: <A>(
+    name: string,
+    effect: Effect.Effect<A, TokenError | Failure.Lacking, R>
+  ) => Promise<A | Failure.Failure>
+  /** Of what there is to tell of several users: that of those for whom the caller may act. */
+  readonly among: <A extends { readonly userUlid: string }>(
+    name: string,
+    all: ReadonlyArray<A>
+  ) => Promise<ReadonlyArray<A> | Failure.Failure>
   readonly dispose: () => Promise<void>
 }
 
@@ -56,12 +66,18 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       })
     )
   )
-  const runner = Runner.make<R | CalTokens, E>(open, hooks.revalidate === undefined ? Effect.void : watchChanges)
+  const runner = Runner.make<R | CalTokens, E>(
+    open,
+    Effect.zipRight(
+      hooks.revalidate === undefined ? Effect.void : watchChanges,
+      hooks.refreshAhead === true ? Layer.launch(RefreshAhead.layer) : Effect.void,
+      { concurrent: true }
+    )
+  )
 
-  const mayAct = async (operation: Runner.Operation, userUlid: UserUlid): Promise<Failure.Failure | undefined> => {
-    if (hooks.authorize === undefined) return undefined
+  const mayAct = async (operation: Runner.Operation, userUlid: string): Promise<boolean | Failure.Failure> => {
     try {
-      return (await hooks.authorize(userUlid)) === true ? undefined : runner.refuse(operation, Failure.forbidden)
+      return hooks.authorize === undefined || (await hooks.authorize(userUlid)) === true
     } catch (error) {
       return runner.refuse(operation, Failure.unauthorized, `authorize failed: ${Failure.describe(error)}`)
     }
@@ -94,8 +110,8 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       if (Either.isLeft(user)) return runner.refuse({ name }, Failure.fromError(user.left))
       const userUlid = user.right
       const operation = { name, userUlid }
-      const denied = await mayAct(operation, userUlid)
-      if (denied !== undefined) return denied
+      const isAllowed = await mayAct(operation, userUlid)
+      if (isAllowed !== true) return isAllowed === false ? runner.refuse(operation, Failure.forbidden) : isAllowed
       const watch: Watch = { userUlid, changed: false }
       watches.add(watch)
       try {
@@ -110,6 +126,15 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       }
     },
     anonymous: (name, effect) => runner.run({ name }, effect),
+    among: async (name, all) => {
+      const allowed: Array<(typeof all)[number]> = []
+      for (const one of all) {
+        const isAllowed = await mayAct({ name, userUlid: one.userUlid }, one.userUlid)
+        if (typeof isAllowed === "object") return isAllowed
+        if (isAllowed) allowed.push(one)
+      }
+      return allowed
+    },
     dispose: runner.dispose
   }
 }

@@ -20,7 +20,10 @@ export interface Runner<R> {
   /** The services, once they are built and until they are disposed of. */
   readonly services: () => Context.Context<R> | undefined
   /** Resolves to the effect's value, or to a failure that has been logged. */
-  readonly run: <A>(operation: Operation, effect: Effect.Effect<A, TokenError, R>) => Promise<A | Failure.Failure>
+  readonly run: <A>(
+    operation: Operation,
+    effect: Effect.Effect<A, TokenError | Failure.Lacking, R>
+  ) => Promise<A | Failure.Failure>
   /** Logs a failure that arose outside of an effect, for a reason that only the log is told, and hands it back. */
   readonly refuse: (operation: Operation, failure: Failure.Failure, reason?: string) => Failure.Failure
   /** Logs something that went wrong beside an operation and does not change its answer. */

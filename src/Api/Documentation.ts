@@ -46,7 +46,7 @@ const exampleOf = (name: string, description: string) => {
     success: false,
     error: description,
     code,
-    ...(isTag(code) && "status" in facts[code] && facts[code].status === 429 ? { retryAfter: 30 } : {})
+    ...(isTag(code) && facts[code].status === 429 ? { retryAfter: 30 } : {})
   }
 }
 

@@ -125,7 +125,8 @@ describe("updateCalTokens", () => {
     assert.deepStrictEqual(await actions.updateCalTokens(user, null as never), {
       success: false,
       error: "refreshToken must be a token.",
-      code: "InvalidInput"
+      code: "InvalidInput",
+      httpStatus: 400
     })
   })
 })

@@ -20,12 +20,7 @@ const failures = () => [
   row("`code`", "HTTP", "What happened", "What to do"),
   "|---|---|---|---|",
   ...Object.entries<Fact>(facts).map(([tag, { advice, status, what }]) =>
-    row(
-      `\`${tag === "PayloadTooLarge" ? "InvalidInput" : tag}\``,
-      status === undefined ? "–" : String(status),
-      what,
-      advice
-    )
+    row(`\`${tag === "PayloadTooLarge" ? "InvalidInput" : tag}\``, String(status), what, advice)
   )
 ]
 
