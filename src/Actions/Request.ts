@@ -6,6 +6,7 @@ import { Effect, Predicate, Schema } from "effect"
 import { CalApi, type RequestError } from "../CalApi.js"
 import type { UserUlid } from "../Token.js"
 import { InvalidInput } from "../TokenError.js"
+import * as Body from "./Body.js"
 
 export interface RequestOptions {
   /** Overrides the `cal-api-version` that the resource gets by default: `2024-08-13`. */
@@ -36,9 +37,7 @@ const toMethod = (value: unknown): Effect.Effect<HttpMethod.HttpMethod, InvalidI
 const toBody = (value: unknown, method: HttpMethod.HttpMethod): Effect.Effect<unknown, InvalidInput> => {
   if (value === undefined || value === null) return Effect.void
   if (!HttpMethod.hasBody(method)) return invalid("body", `cannot be sent with ${method}`)
-  return typeof value === "function" || typeof value === "symbol"
-    ? invalid("body", "must be a JSON value")
-    : Effect.succeed(value)
+  return Body.plain(value)
 }
 
 const toApiVersion = (options: unknown): Effect.Effect<string | undefined, InvalidInput> => {
