@@ -74,6 +74,7 @@ export type {
   NewManagedCalUser
 } from "./Actions/Connections.js"
 export { type Failure, isFailure } from "./Actions/Failure.js"
+export { ulidFromUuid, uuidFromUlid } from "./Actions/Ids.js"
 export type { SessionOptions } from "./Sessions.js"
 
 /**

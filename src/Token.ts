@@ -3,7 +3,7 @@
  * token is. Every instant is a number of milliseconds since the Unix epoch.
  */
 import { createHash } from "node:crypto"
-import { DateTime, Duration, Option, Redacted, Schema } from "effect"
+import { DateTime, Duration, Option, ParseResult, Redacted, Schema } from "effect"
 import { decodeJwt } from "jose/jwt/decode"
 
 /**
@@ -15,24 +15,92 @@ import { decodeJwt } from "jose/jwt/decode"
  */
 export const horizon = Duration.toMillis(Duration.days(730))
 
-const ulidExpected = "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
+/**
+ * How people are told what a user's id has to be, and what to do with other ids.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const idExpected =
+  "must be a ULID, 26 characters such as 01ARZ3NDEKTSV4RRFFQ69G5FAV, or a UUID. Users with other ids (numbers, e-mail " +
+  "addresses, cuids) need one of either beside it, or one made of it (UUID version 5)"
+
+/** Crockford's base 32: no I, L, O and U. */
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+const uuidForm = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** Before the case is changed: `ſ` becomes an S, and `ﬀ` two of F. */
+const ulidForm = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/i
+
+/** The ULID that a text names, in upper case. */
+const ulidOf = (text: string): string | undefined => {
+  if (text.length === 26) return ulidForm.test(text) ? text.toUpperCase() : undefined
+  return text.length === 36 && uuidForm.test(text) ? encode(text.replaceAll("-", "")) : undefined
+}
+
+/** Two bits that are 0 come first: 26 digits have 130. */
+const encode = (hexadecimal: string): string => {
+  let text = ""
+  let bits = 0
+  let held = 2
+  for (const digit of hexadecimal) {
+    bits = (bits << 4) | parseInt(digit, 16)
+    held += 4
+    if (held < 5) continue
+    held -= 5
+    text += crockford.charAt(bits >> held)
+    bits &= (1 << held) - 1
+  }
+  return text
+}
 
 /**
  * A user of the embedding application, named by a ULID. ULIDs are case-insensitive (Crockford base 32), so a well-formed
  * one in lower case decodes to the same user in upper case. The first character is at most 7: more would not fit in
- * 128 bits.
+ * 128 bits. A UUID in its usual form, in either case, decodes to the ULID of the same 128 bits: see {@link ulidFromUuid}.
  *
  * @since 0.1.0
  * @category schemas
  */
-export const UserUlid = Schema.String.pipe(
-  // Before the case is changed: `ſ` becomes an S, and `ﬀ` two of F.
-  Schema.pattern(/^[0-9A-Za-z]{26}$/, { message: () => ulidExpected }),
-  Schema.compose(Schema.Uppercase),
-  Schema.pattern(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, { message: () => ulidExpected }),
+export const UserUlid = Schema.transformOrFail(Schema.String, Schema.String, {
+  strict: true,
+  decode: (text, _, ast) => {
+    const ulid = ulidOf(text)
+    return ulid === undefined
+      ? ParseResult.fail(new ParseResult.Type(ast, text, idExpected))
+      : ParseResult.succeed(ulid)
+  },
+  encode: ParseResult.succeed
+}).pipe(
+  Schema.pattern(/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/, { message: () => idExpected }),
   Schema.brand("cal-tokens/UserUlid")
 )
 export type UserUlid = typeof UserUlid.Type
+
+/**
+ * The ULID of the same 128 bits as a UUID, which is how a user with a UUID is called in every answer; `None` for what is no
+ * UUID of the usual form (`xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, in either case).
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const ulidFromUuid = (uuid: string): Option.Option<UserUlid> =>
+  uuid.length === 36 ? Option.fromNullable(ulidOf(uuid) as UserUlid | undefined) : Option.none()
+
+/**
+ * The UUID of the same 128 bits as a ULID, in lower case.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const uuidFromUlid = (userUlid: UserUlid): string => {
+  const bits = Array.from(userUlid).reduce((bits, digit) => (bits << 5n) | BigInt(crockford.indexOf(digit)), 0n)
+  return bits
+    .toString(16)
+    .padStart(32, "0")
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
+}
 
 /**
  * An access token with the single-use refresh token that replaces it.

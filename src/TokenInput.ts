@@ -3,7 +3,7 @@
  * here, so a malformed value is the same `InvalidInput` everywhere and is never echoed.
  */
 import { Duration, Effect, Option, Predicate, Redacted, Schema } from "effect"
-import { horizon, type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
+import { horizon, idExpected, type TokenPair, unverifiedClaims, UserUlid } from "./Token.js"
 import { InvalidInput } from "./TokenError.js"
 import { maxTokenLength } from "./TokenInput/Shape.js"
 
@@ -34,20 +34,14 @@ const refuse = (field: string, value: unknown, expected: string) =>
 const decodeUserUlid = Schema.decodeUnknownOption(UserUlid)
 
 /**
- * A user's ULID from an untrusted value.
+ * A user's ULID from an untrusted value: a ULID in either case, or a UUID.
  *
  * @since 0.1.0
  * @category validation
  */
 export const userUlid = (value: unknown): Effect.Effect<UserUlid, InvalidInput> =>
   Option.match(decodeUserUlid(value), {
-    onNone: () =>
-      Effect.fail(
-        invalid(
-          "userUlid",
-          "must be a ULID: 26 characters of Crockford base 32, for example 01ARZ3NDEKTSV4RRFFQ69G5FAV"
-        )
-      ),
+    onNone: () => Effect.fail(invalid("userUlid", idExpected)),
     onSome: Effect.succeed
   })
 

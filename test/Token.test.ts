@@ -11,8 +11,10 @@ import {
   isSameAccount,
   lifetimeMillis,
   TokenPair,
+  ulidFromUuid,
   unverifiedClaims,
-  UserUlid
+  UserUlid,
+  uuidFromUlid
 } from "../src/Token.js"
 import { defaults } from "../src/TokenConfig.js"
 
@@ -93,6 +95,59 @@ describe("UserUlid", () => {
     const error = Either.getOrThrow(Either.flip(decode("eyJhbGciOiJIUzI1NiJ9.secret")))
     assert.include(error.message, "must be a ULID")
     assert.notInclude(error.message, "eyJ")
+  })
+})
+
+describe("UUIDs", () => {
+  const decode = Schema.decodeUnknownEither(UserUlid)
+  /** Worked out by hand, and by a calculator of whole numbers. */
+  const pairs = [
+    ["01563e3a-b5d3-d676-4c61-efb99302bd5b", "01ARZ3NDEKTSV4RRFFQ69G5FAV"],
+    ["00000000-0000-0000-0000-000000000000", "00000000000000000000000000"],
+    ["ffffffff-ffff-ffff-ffff-ffffffffffff", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"],
+    ["80000000-0000-0000-0000-000000000001", "40000000000000000000000001"]
+  ] as const
+
+  it("name the users of the ULIDs with the same 128 bits, both ways", () => {
+    for (const [uuid, ulid] of pairs) {
+      for (const text of [uuid, uuid.toUpperCase()]) {
+        assert.deepStrictEqual(decode(text), Either.right(UserUlid.make(ulid)))
+        assert.deepStrictEqual(ulidFromUuid(text), Option.some(UserUlid.make(ulid)))
+      }
+      assert.strictEqual(uuidFromUlid(UserUlid.make(ulid)), uuid)
+    }
+  })
+
+  it("come back as they were, whichever they are, and stay in order", () => {
+    fc.assert(
+      fc.property(fc.uuid(), fc.uuid(), (one, other) => {
+        const [first, second] = [one, other].map((uuid) => Option.getOrThrow(ulidFromUuid(uuid)))
+        assert(first !== undefined && second !== undefined)
+        assert.match(first, /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/)
+        assert.strictEqual(uuidFromUlid(first), one)
+        assert.strictEqual(first < second, one < other)
+      })
+    )
+  })
+
+  it("have one form", () => {
+    const uuid = pairs[0][0]
+    for (const wrong of [
+      uuid.replaceAll("-", ""),
+      `{${uuid}}`,
+      `urn:uuid:${uuid}`,
+      ` ${uuid}`,
+      `${uuid}\n`,
+      uuid.slice(1),
+      uuid.replace("-", "0"),
+      uuid.replace("0", "g"),
+      "x".repeat(36)
+    ]) {
+      assert.isTrue(Either.isLeft(decode(wrong)), JSON.stringify(wrong))
+      assert.isTrue(Option.isNone(ulidFromUuid(wrong)), JSON.stringify(wrong))
+    }
+    // Of a ULID the caller knows already that it is one.
+    assert.isTrue(Option.isNone(ulidFromUuid(pairs[0][1])))
   })
 })
 

@@ -2,10 +2,10 @@
  * What surrounds an action on behalf of a user: may the caller do it, and what is to be told afterwards. Both are
  * functions of the application and run in the caller's asynchronous context, where its cookies and request store are.
  */
-import { Context, Effect, Either, Layer, Stream } from "effect"
+import { Context, Effect, Either, Layer, Option, Stream } from "effect"
 import { CalTokens, type ValidToken } from "../CalTokens.js"
 import * as RefreshAhead from "../RefreshAhead.js"
-import type { UserUlid } from "../Token.js"
+import { ulidFromUuid, type UserUlid } from "../Token.js"
 import type { TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import type { Open } from "./Backing.js"
@@ -103,7 +103,9 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     // What is no user of this spelling is nobody's key there.
     peek: (userUlid) => {
       const services = hooks.authorize === undefined ? runner.services() : undefined
-      return services && Context.get(services, CalTokens).peek(userUlid as UserUlid)
+      if (services === undefined) return undefined
+      const known = typeof userUlid === "string" ? Option.getOrUndefined(ulidFromUuid(userUlid)) : undefined
+      return Context.get(services, CalTokens).peek(known ?? (userUlid as UserUlid))
     },
     act: async (name, value, body) => {
       const user = Effect.runSync(Effect.either(TokenInput.userUlid(value)))

@@ -3,11 +3,16 @@ import { Schema } from "effect"
 
 export const exampleUlid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
-/** A user's ULID; lower case names the same user. */
+/** The UUID of the same 128 bits. */
+const exampleUuid = "01563e3a-b5d3-d676-4c61-efb99302bd5b"
+
+/** A user's ULID or UUID; either case names the same user. */
 export const UserUlidInput = Schema.String.annotations({
-  title: "a ULID",
-  description: "Your user, as a ULID: 26 characters of Crockford base 32. Lower case names the same user.",
-  examples: [exampleUlid]
+  title: "a ULID or a UUID",
+  description:
+    "Your user, as a ULID (26 characters of Crockford base 32) or as a UUID, in either case. A UUID names the user of the " +
+    "ULID with the same 128 bits, which is how answers, events and logs call them.",
+  examples: [exampleUlid, exampleUuid]
 })
 
 /** A text that is kept or passed on as it is. */

@@ -2,6 +2,7 @@ import * as Http from "node:http"
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Option, Ref, TestClock } from "effect"
+import { uuidFromUlid } from "../../src/Token.js"
 import * as TokenError from "../../src/TokenError.js"
 import { call, calls, Fake, keys, layer, raw, userUlid } from "../support/HttpFakes.js"
 
@@ -83,6 +84,20 @@ describe("proxy", () => {
         [200, undefined]
       ])
       assert.strictEqual((yield* calls).length, 2)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("takes a UUID in its path for the user that it names", () =>
+    Effect.gen(function* () {
+      const uuid = uuidFromUlid(userUlid)
+      for (const name of [uuid, uuid.toUpperCase()]) {
+        const { status } = yield* call({ method: "GET", path: `${base.replace(userUlid, name)}/me`, key })
+        assert.strictEqual(status, 200)
+      }
+      assert.deepStrictEqual(
+        (yield* calls).map(([, user]) => user),
+        [userUlid, userUlid]
+      )
     }).pipe(Effect.provide(layer))
   )
 

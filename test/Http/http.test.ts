@@ -4,6 +4,7 @@ import { Chunk, DateTime, Deferred, Duration, Effect, Fiber, Option, Redacted, R
 import { Api } from "../../src/Api.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import { Lifecycle } from "../../src/Http/Lifecycle.js"
+import { uuidFromUlid } from "../../src/Token.js"
 import * as TokenError from "../../src/TokenError.js"
 import {
   type Call,
@@ -117,7 +118,7 @@ describe.each(endpoints)("$name", ({ good, ...endpoint }) => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("takes a ULID in lower case as the same user, and no other text as one", () =>
+  it.effect("takes a ULID in lower case, or its UUID, as the same user, and no other text as one", () =>
     Effect.gen(function* () {
       const rename = (name: string): Call => ({
         ...endpoint,
@@ -125,13 +126,19 @@ describe.each(endpoints)("$name", ({ good, ...endpoint }) => {
         path: endpoint.path.replace(userUlid, name),
         body: endpoint.body?.replace(userUlid, name)
       })
-      yield* call(rename(userUlid.toLowerCase()))
+      const uuid = uuidFromUlid(userUlid)
+      for (const name of [userUlid.toLowerCase(), uuid, uuid.toUpperCase()]) {
+        assert.strictEqual((yield* call(rename(name))).status, 200)
+      }
+      assert.isAtLeast((yield* calls).length, 3)
       assert.isTrue((yield* calls).every(([, user]) => user === userUlid))
       for (const name of [
         "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
         `${userUlid}0`,
         userUlid.slice(1),
-        "IIIIIIIIIIIIIIIIIIIIIIIIII"
+        "IIIIIIIIIIIIIIIIIIIIIIIIII",
+        uuid.replaceAll("-", ""),
+        uuid.slice(1)
       ]) {
         const { body, status } = yield* call(rename(name))
         assert.strictEqual(status, 400)
@@ -190,7 +197,7 @@ describe("bodies", () => {
         [{ body: `["SECRET"]` }, /^body must be a JSON object\.$/],
         [{ body: "{}" }, /^userUlid is required\.$/],
         [{ body: `{"userUlid":null,"forceRefresh":null}` }, /^userUlid is required\.$/],
-        [{ body: `{"userUlid":{"SECRET":"SECRET"}}` }, /^userUlid must be a ULID\.$/],
+        [{ body: `{"userUlid":{"SECRET":"SECRET"}}` }, /^userUlid must be a ULID or a UUID\.$/],
         [{ body: `{"userUlid":"${userUlid}","forceRefresh":"SECRET"}` }, /^forceRefresh must be boolean/],
         [{ body: `userUlid=${userUlid}`, contentType: "application/x-www-form-urlencoded" }, /^content-type must be/],
         [{ body: "SECRET", contentType: "text/plain" }, /^content-type must be/],
