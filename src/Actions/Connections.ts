@@ -205,7 +205,7 @@ const toAccount = object(
     calUserId: optional(Schema.Number),
     scope: optional(text)
   }),
-  "connection"
+  "account"
 )
 
 const toPerson = object(Schema.Struct({ ...person, clientId: optional(text) }), "user")
@@ -219,12 +219,18 @@ const toReturned = object(Schema.Struct({ code: text, state: text }), "returned"
 
 const toReplace = object(Schema.Struct({ replace: optional(flag) }), "options")
 
+const pageLength = `a whole number from 1 to ${pageSize.maximum}`
+
 const toQuery = object(
   Schema.Struct({
     status: optional(Schema.Literal("active", "reauthorizationRequired")),
     cursor: optional(text),
     limit: optional(
-      Schema.Int.pipe(Schema.between(1, pageSize.maximum, { title: `a whole number from 1 to ${pageSize.maximum}` }))
+      Schema.Number.annotations({ title: pageLength }).pipe(
+        Schema.filter((limit) => Number.isInteger(limit) && limit >= 1 && limit <= pageSize.maximum, {
+          title: pageLength
+        })
+      )
     )
   }),
   "options"

@@ -59,7 +59,7 @@ export const unauthorized = own("Unauthorized", "It could not be established who
 /** A layer of the application's own has no service of this name. */
 export class Lacking extends Data.TaggedError("Lacking")<{ readonly service: string }> {
   override get message() {
-    return `The \`layer\` that Actions.make was given has no ${this.service}: add ${this.service}.layer to it.`
+    return `The layer that Actions.make was given has no ${this.service}, which this needs: add it, as cal-tokens/node does.`
   }
 }
 
