@@ -50,6 +50,14 @@ export interface Guard<R> {
 /** How long a promise of `revalidate` is waited for. */
 const revalidateWait = "5 seconds"
 
+/** The worker, until it is interrupted. `Effect.never` would keep a script from ending. */
+const ahead = Effect.scoped(
+  Effect.zipRight(
+    Layer.build(RefreshAhead.layer),
+    Effect.async<never>(() => {})
+  )
+)
+
 interface Watch {
   readonly userUlid: UserUlid
   changed: boolean
@@ -70,7 +78,7 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     open,
     Effect.zipRight(
       hooks.revalidate === undefined ? Effect.void : watchChanges,
-      hooks.refreshAhead === true ? Layer.launch(RefreshAhead.layer) : Effect.void,
+      hooks.refreshAhead === true ? ahead : Effect.void,
       { concurrent: true }
     )
   )

@@ -45,4 +45,48 @@ describe("actions from the environment", { timeout: 120_000 }, () => {
     assert.deepInclude(await cal.ensureValidCalToken(user), { code: "TokensNotFound" })
     await cal.dispose()
   })
+
+  it("have all that connections need", async () => {
+    vi.stubEnv("CAL_TOKENS_RETURN_URLS", "https://app.example/settings")
+    const cal = Actions.make()
+    const made = await cal.createManagedCalUser(user, { email: "grace@example.com", name: "Grace" })
+    assert.deepInclude(made, { success: true })
+    const page = await cal.listCalConnections()
+    assert(page.success)
+    assert.includeMembers(
+      page.connections.map(({ userUlid }) => userUlid),
+      [ada.userUlid, user]
+    )
+    const returnTo = "https://app.example/settings/calendar"
+    assert.deepInclude(await cal.calConnectUrl(user, { returnTo }), { success: true })
+    assert.deepInclude(await cal.calConnectUrl(user, { returnTo: "https://other.example/" }), { code: "InvalidInput" })
+    assert.deepInclude(await cal.createCalSession(user), { success: true })
+    assert.deepInclude(await cal.sweepCalTokens(), { success: true })
+    await cal.dispose()
+  })
+
+  it("have the numbers of the variables, and before those the numbers of `config`", async () => {
+    vi.stubEnv("CAL_TOKENS_COOLDOWN_ATTEMPTS", "1")
+    for (const [email, config, refreshed] of [
+      ["grace@example.com", undefined, [true, false, false]],
+      ["hedy@example.com", { maxAttempts: 2, cooldownWindow: "10 minutes" }, [true, true, false]]
+    ] as const) {
+      const cal = Actions.make({ config })
+      const made = await cal.createManagedCalUser(user, { email, name: "Grace" })
+      assert.deepInclude(made, { success: true })
+      for (const isRefreshed of refreshed) {
+        assert.deepInclude(await cal.refreshUserCalTokens(user, true), { success: true, refreshed: isRefreshed })
+      }
+      await cal.disconnectCalUser(user)
+      await cal.dispose()
+    }
+  })
+
+  it("that make no sense are told in one line", async () => {
+    vi.stubEnv("CAL_TOKENS_REFRESH_DUE", "6 m")
+    const cal = Actions.make()
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "StartFailed", httpStatus: 503 })
+    assert.include(logged.join("\n"), "CAL_TOKENS_REFRESH_DUE must be at most CAL_TOKENS_REFRESH_SOON")
+    await cal.dispose()
+  })
 })

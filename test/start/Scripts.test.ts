@@ -94,6 +94,16 @@ describe("a script that ends without dispose()", () => {
     assert.strictEqual(second, first)
   })
 
+  it("ends, with refreshes ahead", async () => {
+    const program = script(
+      `import * as Actions from "./dist/Actions.js"
+       const cal = Actions.make({ refreshAhead: true, config: { aheadInterval: "20 millis" } })
+       console.log("expires at", (await cal.getCalTokenInfo("${ada}")).expiresAt)`,
+      demo("ahead")
+    )
+    await lastWords(program, /expires at (\S+Z)/)
+  })
+
   it("does not end before a call that only waits for its time is answered", async () => {
     // Cal.com may not know a token everywhere that is seconds old: it is tried again after half a second.
     const program = script(
@@ -174,6 +184,11 @@ describe("a program that holds the package twice", () => {
          return token.code ?? token.accessToken
        }
        const [first, second] = await Promise.all([ask(page), ask(route)])
+       const grace = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
+       const made = await page.createManagedCalUser(grace, { email: "grace@example.com", name: "Grace" })
+       const { connections } = await route.listCalConnections({ limit: 200 })
+       console.log("listed", made.success && connections.some(({ userUlid }) => userUlid === grace))
+       console.log("refused", (await route.calConnectUrl(grace, { clientId: "none of them" })).code)
        await Promise.all([page.dispose(), route.dispose()])
        const again = Route.make()
        console.log("same", first === second && first.length > 40, (await ask(again)).length > 40)`,
@@ -181,5 +196,6 @@ describe("a program that holds the package twice", () => {
     )
     const [, ...same] = await lastWords(program, /same (\w+) (\w+)/)
     assert.deepStrictEqual(same.slice(0, 2), ["true", "true"])
+    assert.match(program.stdout(), /listed true\n[^]*refused InvalidInput\n/)
   })
 })
