@@ -39,8 +39,10 @@
  *
  * **Never re-export `ensureValidCalToken` from a `"use server"` file**, nor a function that returns its result: whatever
  * such a file exports can be called by any browser, which would be handed the token of any user it names. The same goes
- * for `updateCalTokens` and `makeCalApiRequest`, which act as the user who is named. Export functions of your own that
- * take the user from your session, and set `authorize` as the second lock.
+ * for all others, which act as the user who is named, and for `sweepCalTokens`. Export functions of your own that take
+ * the user from your session, and set `authorize` as the second lock.
+ *
+ * Users are named by ULIDs or UUIDs, and in answers by the ULID of the same 128 bits.
  */
 import { Clock, Effect, Either, Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"

@@ -27,6 +27,28 @@ const makeProfile = (cal: Actions.Actions) => async (userUlid: string) => {
   return Actions.isFailure(me) ? { problem: me.error, code: me.code } : { email: me.data.email }
 }
 
+// ---- two routes that connect people ------------------------------------------------------------------------------------
+
+const redirect = (url: string) => new Response(null, { status: 303, headers: { location: url } })
+
+const problem = ({ code, error, httpStatus }: Actions.Failure) => Response.json({ error, code }, { status: httpStatus })
+
+const makeRoutes = (cal: Actions.Actions) => {
+  const connect = async () => {
+    const begun = await cal.calConnectUrl(session.userUlid)
+    return begun.success ? redirect(begun.url) : problem(begun)
+  }
+
+  const callback = async (request: Request) => {
+    const query = new URL(request.url).searchParams
+    const returned = { code: query.get("code") ?? "", state: query.get("state") ?? "" }
+    const connected = await cal.exchangeCalCode(session.userUlid, returned)
+    return connected.success ? redirect("https://app.example.com/calendar") : problem(connected)
+  }
+
+  return { connect, callback }
+}
+
 // ---- it works --------------------------------------------------------------------------------------------------------
 
 /** Stands for PostgreSQL and Cal.com; Ada is connected. */
@@ -68,6 +90,24 @@ describe("actions in a plain backend", () => {
   it("answer failures as plain objects", async () => {
     const failure = await cal.updateCalTokens(ada, { accessToken: "", refreshToken: "", accessTokenExpiresAt: "soon" })
     assert.deepInclude(failure, { success: false, code: "InvalidInput" })
+  })
+
+  it("connect people by two routes, whose answers tell what went wrong", async () => {
+    const { callback, connect } = makeRoutes(cal)
+    const begun = await connect()
+    assert.strictEqual(begun.status, 303)
+    const consent = new URL(begun.headers.get("location") ?? "")
+    assert.strictEqual(consent.searchParams.get("client_id"), "sandbox-oauth-client")
+    const state = consent.searchParams.get("state") ?? ""
+    const back = await callback(new Request(`https://app.example.com/callback?code=guessed&state=${state}`))
+    assert.strictEqual(back.status, 400)
+    assert.deepInclude(await back.json(), { code: "InvalidInput" })
+  })
+
+  it("know their users by UUIDs, too", async () => {
+    const uuid = Actions.uuidFromUlid(ada) ?? ""
+    assert.deepInclude(await cal.getCalTokenInfo(uuid), { success: true })
+    assert.strictEqual(Actions.ulidFromUuid(uuid), ada)
   })
 
   it("end with the process", async () => {
