@@ -1,7 +1,7 @@
 /** What the promise door's types take and give. Checked by the compiler. */
 import { describe, expectTypeOf, it } from "vitest"
 import { Layer } from "effect"
-import * as Actions from "../../src/Actions.js"
+import type * as Actions from "../../src/Actions.js"
 import type { CalApi } from "../../src/CalApi.js"
 import type { CalTokens } from "../../src/CalTokens.js"
 import type * as TokenConfig from "../../src/TokenConfig.js"
