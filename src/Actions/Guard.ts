@@ -112,8 +112,11 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     peek: (userUlid) => {
       const services = hooks.authorize === undefined ? runner.services() : undefined
       if (services === undefined) return undefined
-      const known = typeof userUlid === "string" ? Option.getOrUndefined(ulidFromUuid(userUlid)) : undefined
-      return Context.get(services, CalTokens).peek(known ?? (userUlid as UserUlid))
+      const { peek } = Context.get(services, CalTokens)
+      // Most are ULIDs, and nothing is to be made of them.
+      const isUuid = typeof userUlid === "string" && userUlid.length === 36
+      const known = isUuid ? Option.getOrUndefined(ulidFromUuid(userUlid)) : (userUlid as UserUlid)
+      return known === undefined ? known : peek(known)
     },
     act: async (name, value, body) => {
       const user = Effect.runSync(Effect.either(TokenInput.userUlid(value)))

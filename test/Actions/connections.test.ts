@@ -8,8 +8,10 @@ import * as CalTokens from "../../src/CalTokens.js"
 import * as ConnectFlow from "../../src/ConnectFlow.js"
 import * as Sandbox from "../../src/Testing.js"
 import * as Sessions from "../../src/Sessions.js"
+import { ManagedUsers } from "../../src/ManagedUsers.js"
 import { iso, UserUlid, uuidFromUlid } from "../../src/Token.js"
-import { fakes, recorder, user } from "../support/ActionsFakes.js"
+import { CalUnavailable } from "../../src/TokenError.js"
+import { accessToken, fakes, recorder, user, valid } from "../support/ActionsFakes.js"
 import * as Flow from "../support/FlowWorld.js"
 
 const other = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
@@ -395,17 +397,22 @@ describe("users with UUIDs", () => {
     await end()
   })
 
-  it("have their fresh tokens before anything else runs", async () => {
-    const { cal, end, run } = await start({ revalidate: undefined })
-    await run(Sandbox.connectManaged(user))
+  it("have their fresh tokens by one look", async () => {
+    const looked: Array<string> = []
+    const { layer } = fakes({
+      ensureValid: () => Effect.succeed(valid(accessToken)),
+      peek: (userUlid) => {
+        looked.push(userUlid)
+        return valid(accessToken)
+      }
+    })
+    const cal = Actions.make({ layer })
     const uuid = uuidFromUlid(UserUlid.make(user))
-    await cal.ensureValidCalToken(uuid)
-    let turns = 0
-    const other = Promise.resolve().then(() => turns++)
+    // The services are built by then.
+    await cal.getCalTokenInfo(uuid)
     succeeded(await cal.ensureValidCalToken(uuid))
-    assert.isAtMost(turns, 1)
-    await other
-    await end()
+    assert.deepStrictEqual(looked, [user])
+    await cal.dispose()
   })
 
   it("convert both ways, and answer nothing for what is no id", () => {
@@ -419,6 +426,47 @@ describe("users with UUIDs", () => {
       assert.isUndefined(Actions.uuidFromUlid(wrong as string))
     }
   })
+})
+
+describe("`revalidate`", () => {
+  /** Nobody publishes what changed: the functions say it themselves. */
+  const silent = () => {
+    const told: Array<string> = []
+    const stored = (_: unknown, __: unknown, onStored?: CalTokens.OnStored) =>
+      Effect.zipRight(
+        onStored?.(Option.none()) ?? Effect.void,
+        new CalUnavailable({ operation: "exchange", reason: "timeout" })
+      )
+    const connection = { _tag: "ManagedUser", clientId: "client", calUserId: 7 } as const
+    const { layer } = fakes({
+      connect: () => Effect.succeed({ connection } as CalTokens.ConnectionInfo),
+      disconnect: () => Effect.void
+    })
+    const cal = Actions.make({
+      layer: Layer.mergeAll(
+        layer,
+        Layer.mock(ConnectFlow.ConnectFlow, { exchange: stored, confirm: stored }),
+        Layer.mock(ManagedUsers, { create: (userUlid, user, options) => stored(userUlid, user, options?.onStored) })
+      ),
+      revalidate: (_, userUlid) => void told.push(userUlid)
+    })
+    return { cal, told }
+  }
+
+  for (const [name, call] of [
+    ["connectCalUser", (cal) => cal.connectCalUser(user, { kind: "managed", calUserId: 7 }, {} as Actions.NewTokens)],
+    ["disconnectCalUser", (cal) => cal.disconnectCalUser(user)],
+    ["createManagedCalUser", (cal) => cal.createManagedCalUser(user, { email: "a@example.com", name: "A" })],
+    ["exchangeCalCode", (cal) => cal.exchangeCalCode(user, { code: "a", state: "b" })],
+    ["confirmCalConnection", (cal) => cal.confirmCalConnection(user, "a")]
+  ] as ReadonlyArray<readonly [string, (cal: Actions.Actions) => Promise<object>]>) {
+    it(`is told of what ${name} stored, whatever that answers then`, async () => {
+      const { cal, told } = silent()
+      await call(cal)
+      assert.deepStrictEqual(told, [user])
+      await cal.dispose()
+    })
+  }
 })
 
 describe("`authorize` that refuses", () => {
