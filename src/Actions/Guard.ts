@@ -111,12 +111,12 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     // What is no user of this spelling is nobody's key there.
     peek: (userUlid) => {
       const services = hooks.authorize === undefined ? runner.services() : undefined
-      if (services === undefined) return undefined
+      if (services === undefined) return services
       const { peek } = Context.get(services, CalTokens)
-      // Most are ULIDs, and nothing is to be made of them.
-      const isUuid = typeof userUlid === "string" && userUlid.length === 36
-      const known = isUuid ? Option.getOrUndefined(ulidFromUuid(userUlid)) : (userUlid as UserUlid)
-      return known === undefined ? known : peek(known)
+      const token = peek(userUlid as UserUlid)
+      // Most are ULIDs in upper case, and nothing is to be made of them.
+      if (token !== undefined || typeof userUlid !== "string") return token
+      return Option.getOrUndefined(Option.map(ulidFromUuid(userUlid), (known) => peek(known)))
     },
     act: async (name, value, body) => {
       const user = Effect.runSync(Effect.either(TokenInput.userUlid(value)))
