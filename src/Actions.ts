@@ -96,7 +96,8 @@ export interface Options {
   readonly layer?: Layer.Layer<CalTokens | CalApi, unknown> | undefined
   /**
    * Numbers of the refresh rules to change, by their names in `TokenConfig`; durations are milliseconds, or texts such as
-   * `"30 seconds"`. They come before those of the environment, and after those that a layer of your own sets itself. What
+   * `"30 seconds"`. They come before those of the environment, and after those that a layer of your own sets itself. Give
+   * all instances of a program the same: others share nothing, and the embedded database is open to one of them only. What
    * makes no sense is told in the log by the first call, which answers `StartFailed`.
    */
   readonly config?: Numbers.Config | undefined
