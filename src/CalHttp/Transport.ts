@@ -142,7 +142,7 @@ const openedOf = (response: HttpClientResponse.HttpClientResponse): Opened => ({
 })
 
 /** Translates what an HTTP client fails with. A defect below is an unknown outcome too. */
-export const noReplies = <A, R>(
+const noReplies = <A, R>(
   effect: Effect.Effect<A, HttpClientError.HttpClientError, R>
 ): Effect.Effect<A, NoReply, R> =>
   effect.pipe(
