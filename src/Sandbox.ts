@@ -4,13 +4,17 @@
  * and inside the process (`layerHttpClient`).
  */
 import { HttpClient, type HttpApp } from "@effect/platform"
-import { Clock, Context, Duration, Effect, Layer, Redacted, Ref } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Redacted, Ref, type Scope } from "effect"
 import * as HttpClients from "./CalHttp/HttpClients.js"
+import { eventTypeIdOf } from "./Sandbox/ApiRoutes.js"
 import { type Call, make as makeCalls } from "./Sandbox/Calls.js"
 import { type ManagedClient, make as makeClients, type OAuth2Client } from "./Sandbox/Clients.js"
 import { Fault, makeQueue, type Target } from "./Sandbox/Faults.js"
+import { type ManagedGrant, type OAuth2Grant, type Person, type PlainGrant } from "./Sandbox/Grants.js"
 import * as InProcess from "./Sandbox/InProcess.js"
 import { type Kind } from "./Sandbox/Kind.js"
+import * as Listener from "./Sandbox/Listener.js"
+import { ListenError, type ListenOptions } from "./Sandbox/Listener.js"
 import { type Name as OddAnswer } from "./Sandbox/OddAnswers.js"
 import * as RateLimit from "./Sandbox/RateLimit.js"
 import * as Server from "./Sandbox/Server.js"
@@ -23,8 +27,21 @@ import { type World } from "./Sandbox/World.js"
 export { demoManaged, demoOAuth2 } from "./Sandbox/Clients.js"
 export { names as oddAnswers } from "./Sandbox/OddAnswers.js"
 export { defaults as defaultSwitches } from "./Sandbox/Switches.js"
-export { Fault, Snapshot }
-export type { Call, Kind, ManagedClient, OAuth2Client, OddAnswer, Switches, Target }
+export { Fault, ListenError, Snapshot }
+export type {
+  Call,
+  Kind,
+  ListenOptions,
+  ManagedClient,
+  ManagedGrant,
+  OAuth2Client,
+  OAuth2Grant,
+  OddAnswer,
+  Person,
+  PlainGrant,
+  Switches,
+  Target
+}
 
 /**
  * Who is known to the simulator, and which Cal.com it is.
@@ -49,49 +66,6 @@ export interface Options {
 }
 
 /**
- * Somebody at Cal.com: the one with this id, else the one with this email address, else a new one.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Person extends Partial<Users.Profile> {
-  readonly calUserId?: number | undefined
-  /** Whose user; default: the first client of the kind. */
-  readonly clientId?: string | undefined
-}
-
-/**
- * The tokens of a managed user.
- *
- * @since 0.1.0
- * @category models
- */
-export interface ManagedGrant {
-  readonly calUserId: number
-  readonly accessToken: Redacted.Redacted
-  readonly refreshToken: Redacted.Redacted
-  /** Milliseconds since the epoch. */
-  readonly accessTokenExpiresAt: number
-  readonly refreshTokenExpiresAt: number
-}
-
-/**
- * The tokens of somebody who consented.
- *
- * @since 0.1.0
- * @category models
- */
-export interface OAuth2Grant {
-  readonly calUserId: number
-  readonly accessToken: Redacted.Redacted
-  readonly refreshToken: Redacted.Redacted
-  /** Seconds. */
-  readonly expiresIn: number
-  /** Space-separated. */
-  readonly scope: string
-}
-
-/**
  * The simulator's handle: its HTTP application, and what a test may do and read.
  *
  * @since 0.1.0
@@ -101,8 +75,8 @@ export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
   Sandbox,
   {
     /**
-     * The whole HTTP surface, mountable under a prefix, with `/_control/state`, `/_control/users/{id}/expire` and
-     * `/_control/odd-answers`.
+     * The whole HTTP surface, mountable under a prefix, with `/_control`, by which everything here can be done over HTTP
+     * (`src/Sandbox/README.md`). Whoever reaches it is in control.
      */
     readonly app: HttpApp.Default
     /** A new managed user with a pair. One who exists gets a pair as by force-refresh, which ends all earlier ones. */
@@ -144,7 +118,8 @@ export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
  */
 export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
   Effect.gen(function* () {
-    const switches = yield* Ref.make<Switches>({ ...defaults, ...options.switches })
+    const initialSwitches: Switches = { ...defaults, ...options.switches }
+    const switches = yield* Ref.make(initialSwitches)
     const calls = makeCalls()
     const faults = makeQueue()
     const { accessTokenLifetime } = options
@@ -183,15 +158,30 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
         const { clientId } = managedClient(person)
         const user = userFor(person, clientId, now)
         const pair = Tokens.forceRefresh(world, clientId, user.id, now)
-        return { calUserId: user.id, ...pair, ...redacted(pair) }
+        return {
+          connection: { _tag: "ManagedUser", clientId, calUserId: user.id },
+          calUserId: user.id,
+          eventTypeId: eventTypeIdOf(user),
+          ...pair,
+          ...redacted(pair)
+        }
       })
 
     const grantOAuth2 = (person: Person & { readonly scope?: string | undefined } = {}) =>
       Effect.map(context, (context): OAuth2Grant => {
         const { client, scope } = oauth2Client(person)
         const user = userFor(person, null, context.now)
-        const pair = Tokens.issueOAuth2(world, client.clientId, user.id, scope, context)
-        return { calUserId: user.id, ...redacted(pair), expiresIn: pair.expiresIn, scope: scope.join(" ") }
+        const { expiresIn, ...pair } = Tokens.issueOAuth2(world, client.clientId, user.id, scope, context)
+        const granted = scope.join(" ")
+        return {
+          connection: { _tag: "OAuth2", clientId: client.clientId, calUserId: user.id, scope: granted },
+          calUserId: user.id,
+          eventTypeId: eventTypeIdOf(user),
+          ...redacted(pair),
+          accessTokenExpiresAt: context.now + expiresIn * 1000,
+          expiresIn,
+          scope: granted
+        }
       })
 
     const expireAccessTokens = (calUserId: number) =>
@@ -203,24 +193,33 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
         for (const row of store.stateless.ofUser(calUserId)) store.revoked.add(row.token)
       })
 
-    const app = Server.make({ world, context, calls, faults, rateLimit: RateLimit.make(), expireAccessTokens })
+    const revokeRefreshTokens = (calUserId: number) =>
+      Effect.sync(() => {
+        for (const table of [store.refresh, store.grants]) removeAll(table, table.ofUser(calUserId))
+      })
 
-    return Sandbox.of({
-      app,
+    const authorizationCode: Sandbox["Type"]["authorizationCode"] = (person = {}) =>
+      Effect.map(now, (now) => {
+        const { client, scope } = oauth2Client(person)
+        const user = userFor(person, null, now)
+        return Tokens.issueCode(world, client, user.id, scope, person.codeChallenge ?? null, now)
+      })
+
+    const handle = {
       grantManaged,
       grantOAuth2,
-      authorizationCode: (person = {}) =>
-        Effect.map(now, (now) => {
-          const { client, scope } = oauth2Client(person)
-          const user = userFor(person, null, now)
-          return Tokens.issueCode(world, client, user.id, scope, person.codeChallenge ?? null, now)
-        }),
+      authorizationCode,
       expireAccessTokens,
-      revokeRefreshTokens: (calUserId) =>
-        Effect.sync(() => {
-          for (const table of [store.refresh, store.grants]) removeAll(table, table.ofUser(calUserId))
-        }),
-      deleteUser: (calUserId) => Effect.sync(() => store.removeUser(calUserId)),
+      revokeRefreshTokens,
+      deleteUser: (calUserId: number) => Effect.sync(() => store.removeUser(calUserId)),
+      switches
+    }
+    const controls = { ...handle, initialSwitches }
+    const app = Server.make({ world, context, calls, faults, rateLimit: RateLimit.make(), controls })
+
+    return Sandbox.of({
+      ...handle,
+      app,
       isLive: (refreshToken) =>
         Effect.map(context, (context) => {
           const token = plain(refreshToken)
@@ -242,7 +241,6 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
       resetCalls: Effect.sync(calls.reset),
       inject: (fault) => Effect.sync(() => faults.add(fault)),
       clearFaults: Effect.sync(() => faults.clear()),
-      switches,
       now,
       snapshot: Effect.sync(store.snapshot)
     })
@@ -272,6 +270,17 @@ export const layerHttpClient: Layer.Layer<
     Effect.map(Sandbox, (sandbox) => InProcess.make(sandbox.app))
   )
 )
+
+/**
+ * Serves the simulator on a port until the scope is closed, and answers where: `http://127.0.0.1:49152`, below which is
+ * `/v2`. A `port` of 0, the default, takes any free one; `host` is by default this machine alone. Fails
+ * with `ListenError` where that cannot be.
+ *
+ * @since 0.1.0
+ * @category running
+ */
+export const listen = (options?: ListenOptions): Effect.Effect<string, ListenError, Sandbox | Scope.Scope> =>
+  Effect.flatMap(Sandbox, ({ app }) => Listener.listen(app, options))
 
 const clientFor = <Client>(clients: ReadonlyMap<string, Client>, clientId: string | undefined): Client => {
   const client = clientId === undefined ? clients.values().next().value : clients.get(clientId)

@@ -4,7 +4,7 @@
  * on the process.
  */
 import { Effect, Exit, Layer, ManagedRuntime, type Runtime } from "effect"
-import * as Quiet from "./Quiet.js"
+import * as Quiet from "../Fibers/Quiet.js"
 
 /** Somebody's share in services. */
 export interface Backing<R, E> {

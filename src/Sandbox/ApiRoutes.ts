@@ -78,9 +78,11 @@ const connectApp = (host: string, state: (token: string) => string) => (request:
   })
 
 /** Every user has one event type, whose id tells its owner. */
+export const eventTypeIdOf = (user: User): number => user.id * 10 + 1
+
 export const eventTypesOf = (user: User) => [
   {
-    id: user.id * 10 + 1,
+    id: eventTypeIdOf(user),
     ownerId: user.id,
     lengthInMinutes: 30,
     title: "30 min meeting",

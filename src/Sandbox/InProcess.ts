@@ -4,21 +4,19 @@
  * Cal.com's web application.
  */
 import {
-  Cookies,
   Headers,
   HttpClient,
   HttpClientError,
   type HttpClientRequest,
   HttpClientResponse,
-  type HttpMethod,
-  HttpServerError,
   HttpServerRequest,
   type HttpServerResponse,
   UrlParams
 } from "@effect/platform"
 import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
 import { Effect, Fiber, Inspectable, Option, Stream } from "effect"
-import { bytesOf, type Line } from "./Wire.js"
+import { ServerRequest, toArrayBuffer } from "./ServerRequest.js"
+import { bytesOf, type Line, newLine } from "./Wire.js"
 
 export const make = (
   app: Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
@@ -26,7 +24,7 @@ export const make = (
   HttpClient.make((request, url) =>
     Effect.gen(function* () {
       const body = yield* readBody(request)
-      const line: Line = { _tag: "cal-tokens/Sandbox/Line", cut: "none" }
+      const line: Line = newLine()
       const target = targetOf(url)
       const headers = Headers.set(request.headers, "host", url.host)
       const served = new ServerRequest(line, request.method, target, target, headers, body)
@@ -80,78 +78,6 @@ const readBody = (
           description: "Cal.com takes no multipart bodies"
         })
       )
-  }
-}
-
-class ServerRequest extends Inspectable.Class implements HttpServerRequest.HttpServerRequest {
-  readonly [HttpServerRequest.TypeId]: HttpServerRequest.TypeId = HttpServerRequest.TypeId
-  readonly [IncomingMessage.TypeId]: IncomingMessage.TypeId = IncomingMessage.TypeId
-  readonly remoteAddress = Option.some("127.0.0.1")
-
-  constructor(
-    readonly source: Line,
-    readonly method: HttpMethod.HttpMethod,
-    readonly url: string,
-    readonly originalUrl: string,
-    readonly headers: Headers.Headers,
-    private readonly body: string
-  ) {
-    super()
-  }
-
-  get cookies() {
-    return Cookies.parseHeader(this.headers.cookie ?? "")
-  }
-  get text() {
-    return Effect.succeed(this.body)
-  }
-  get json() {
-    return Effect.try({ try: () => JSON.parse(this.body) as unknown, catch: (cause) => this.error(cause) })
-  }
-  get urlParamsBody() {
-    return Effect.sync(() => UrlParams.fromInput(new URLSearchParams(this.body)))
-  }
-  get arrayBuffer() {
-    return Effect.sync(() => toArrayBuffer(new TextEncoder().encode(this.body)))
-  }
-  get stream() {
-    return Stream.make(new TextEncoder().encode(this.body))
-  }
-  get multipart() {
-    return Effect.die("Cal.com takes no multipart bodies")
-  }
-  get multipartStream() {
-    return Stream.die("Cal.com takes no multipart bodies")
-  }
-  get upgrade() {
-    return Effect.fail(this.error("not an upgradeable request"))
-  }
-
-  modify(options: {
-    readonly url?: string | undefined
-    readonly headers?: Headers.Headers | undefined
-    readonly remoteAddress?: string | undefined
-  }) {
-    return new ServerRequest(
-      this.source,
-      this.method,
-      options.url ?? this.url,
-      this.originalUrl,
-      options.headers ?? this.headers,
-      this.body
-    )
-  }
-
-  toJSON() {
-    return IncomingMessage.inspect(this, {
-      _id: "cal-tokens/Sandbox/ServerRequest",
-      method: this.method,
-      url: this.originalUrl
-    })
-  }
-
-  private error(cause: unknown): HttpServerError.RequestError {
-    return new HttpServerError.RequestError({ request: this, reason: "Decode", cause })
   }
 }
 
@@ -218,9 +144,3 @@ class ClientResponse extends Inspectable.Class implements HttpClientResponse.Htt
 }
 
 const broken = () => Object.assign(new Error("other side closed"), { code: "UND_ERR_SOCKET" })
-
-const toArrayBuffer = (bytes: Uint8Array): ArrayBuffer => {
-  const buffer = new ArrayBuffer(bytes.byteLength)
-  new Uint8Array(buffer).set(bytes)
-  return buffer
-}

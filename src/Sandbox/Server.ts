@@ -11,7 +11,7 @@ import * as AuthorizePage from "./AuthorizePage.js"
 import * as BookingRoutes from "./BookingRoutes.js"
 import { type Calls } from "./Calls.js"
 import * as ControlRoutes from "./ControlRoutes.js"
-import { json, malformedJson, noRoute, throttled, toResponse, unauthorized, type Refusal } from "./Errors.js"
+import { malformedJson, noRoute, throttled, toResponse, unauthorized, type Refusal } from "./Errors.js"
 import { commits, labelOf, millis, type Queue } from "./Faults.js"
 import { addressOf, pathOf, purposeOf, queryOf, readBody, stripApi } from "./Incoming.js"
 import * as ManagedRoutes from "./ManagedRoutes.js"
@@ -31,17 +31,23 @@ export interface Parts {
   readonly calls: Calls
   readonly faults: Queue
   readonly rateLimit: RateLimit
-  readonly expireAccessTokens: (calUserId: number) => Effect.Effect<void>
+  readonly controls: Omit<ControlRoutes.Controls, "calls" | "faults" | "now" | "world">
 }
 
 export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerRequest.HttpServerRequest> => {
   const { calls, context, faults, rateLimit, world } = parts
-  const control = ControlRoutes.make({
-    world,
-    now: Effect.map(context, ({ now }) => now),
-    expireAccessTokens: parts.expireAccessTokens,
-    faults
-  }).pipe(Effect.catchTag("RouteNotFound", () => Effect.succeed(json(404, { status: "error" }))))
+  // Built when somebody asks: most simulators are never told anything over HTTP.
+  let control: ReturnType<typeof ControlRoutes.make> | undefined
+  const controlled = Effect.suspend(
+    () =>
+      (control ??= ControlRoutes.make({
+        ...parts.controls,
+        world,
+        now: Effect.map(context, ({ now }) => now),
+        calls,
+        faults
+      }))
+  )
 
   /** Cal.com by itself, without mishaps. */
   const answer = (
@@ -105,7 +111,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
   const serve = (request: HttpServerRequest.HttpServerRequest) =>
     Effect.gen(function* () {
       const url = stripApi(request.url)
-      if (url.startsWith(ControlRoutes.prefix)) return yield* control
+      if (url.startsWith(ControlRoutes.prefix)) return yield* controlled
       const { clock: at } = yield* context
       const body = yield* readBody(request)
       const path = pathOf(url)

@@ -5,11 +5,15 @@
 import { type HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Predicate, Stream } from "effect"
 
-/** The far end of an in-process request; its client looks at `cut` when the answer is there. */
+/** The far end of a request; whoever carries the answer looks at `cut` when it is there. */
 export interface Line {
   readonly _tag: "cal-tokens/Sandbox/Line"
   cut: "none" | "refused" | "reset" | "truncated"
+  /** Of a truncated answer: how many bytes its body would have had. */
+  length?: number
 }
+
+export const newLine = (): Line => ({ _tag: "cal-tokens/Sandbox/Line", cut: "none" })
 
 type Response = HttpServerResponse.HttpServerResponse
 
@@ -30,6 +34,7 @@ export const truncate = (
   const arriving = bytes.subarray(0, at)
   if (isLine(request.source)) {
     request.source.cut = "truncated"
+    request.source.length = bytes.length
     return HttpServerResponse.uint8Array(arriving, { status: response.status, headers: response.headers })
   }
   const socket = socketOf(request)
