@@ -6,6 +6,7 @@ import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
 import * as Help from "./Cli/Help.js"
 import * as Serve from "./Cli/Serve.js"
+import * as Simulator from "./Cli/Simulator.js"
 import * as Sweep from "./Cli/Sweep.js"
 import { StartError } from "./Environment.js"
 import * as Edge from "./Http/Edge.js"
@@ -30,15 +31,22 @@ const capacity = Command.make("capacity", {}, () => Capacity.capacity).pipe(
   Command.withDescription("Tell how many users one Cal.com client sustains.")
 )
 
+/** For the list of commands. */
+const sandbox = Command.make("sandbox", {}, () => Simulator.run([])).pipe(
+  Command.withDescription("Simulate Cal.com on a port, for tests; not for production.")
+)
+
 const command = Command.make("cal-tokens").pipe(
   Command.withDescription("Keeps every user's Cal.com access token valid."),
-  Command.withSubcommands([serve, sweep, capacity])
+  Command.withSubcommands([serve, sweep, capacity, sandbox])
 )
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
 export const run = (args: ReadonlyArray<string>) =>
   Effect.flatMap(version, (version) => {
     const footer = args.includes("serve", 2) ? Help.settings : Help.whereSettingsAre
+    // The one with options of its own, which it reads itself.
+    if (args[2] === "sandbox") return Simulator.run(args.slice(3))
     return Command.run(command, { name: "cal-tokens", version, footer })(args)
   }).pipe(Effect.tapErrorCause(report), Colours.whereSeen)
 
