@@ -63,6 +63,9 @@ export interface Settings {
 /** What a program without the HTTP service needs. */
 export type ServiceSettings = Pick<Settings, "cal" | "config" | "log" | "proxies" | "refreshAhead" | "returnUrls">
 
+/** Of the demo: where an app runs while it is written. Its pages may call the demo, and people are sent back to it. */
+const demoApp = "http://localhost:3000"
+
 /** Those of the services behind a door, whatever the door is. */
 const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings, ConfigError.ConfigError> =>
   Either.zipWith(Cal.judge(it), configOf(it), (cal, config) => ({
@@ -74,7 +77,7 @@ const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings,
       noProxy: Option.getOrUndefined(it.NO_PROXY)
     },
     refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
-    returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS),
+    returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS, cal._tag === "Sandbox" ? [`${demoApp}/`] : []),
     log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT }
   }))
 
@@ -106,7 +109,7 @@ const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.C
       host: it.HOST,
       port: it.PORT,
       apiKeys: orNone(it.CAL_TOKENS_API_KEYS),
-      allowedOrigins: orNone(it.CAL_TOKENS_ALLOWED_ORIGINS),
+      allowedOrigins: orNone(it.CAL_TOKENS_ALLOWED_ORIGINS, services.cal._tag === "Sandbox" ? [demoApp] : []),
       atomsMaxAge: it.CAL_TOKENS_ATOMS_MAX_AGE,
       trustedProxies: orNone(it.CAL_TOKENS_TRUSTED_PROXIES),
       publicUrl: Option.getOrUndefined(it.CAL_TOKENS_PUBLIC_URL),
@@ -115,7 +118,8 @@ const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.C
     }
   })
 
-const orNone = <A>(list: Option.Option<ReadonlyArray<A>>): ReadonlyArray<A> => Option.getOrElse(list, () => [])
+const orNone = <A>(list: Option.Option<ReadonlyArray<A>>, otherwise: ReadonlyArray<A> = []): ReadonlyArray<A> =>
+  Option.getOrElse(list, () => otherwise)
 
 /** All of them together. */
 const config: Config.Config<Settings> = Config.mapOrFail(Variables.config, settingsOf)

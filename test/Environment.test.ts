@@ -29,7 +29,7 @@ describe("settings", () => {
         }),
         proxies: { httpsProxy: undefined, httpProxy: undefined, noProxy: undefined },
         apiKeys: [],
-        allowedOrigins: [],
+        allowedOrigins: ["http://localhost:3000"],
         atomsMaxAge: Duration.hours(12),
         refreshAhead: true,
         config: {
@@ -39,13 +39,25 @@ describe("settings", () => {
           memoryMaxAge: Duration.seconds(5),
           windows: TokenConfig.defaults.windows
         },
-        returnUrls: [],
+        returnUrls: ["http://localhost:3000/"],
         trustedProxies: [],
         publicUrl: undefined,
         log: { level: LogLevel.Info, format: Option.none() },
         webhook: Option.none(),
         development: false
       })
+    })
+  )
+
+  it.effect("open to no page and send nobody anywhere with a client, nor where the demo is told otherwise", () =>
+    Effect.gen(function* () {
+      const { allowedOrigins, returnUrls } = yield* load(real)
+      assert.deepStrictEqual([allowedOrigins, returnUrls], [[], []])
+      const demo = yield* load({
+        CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example",
+        CAL_TOKENS_RETURN_URLS: "https://b.example/"
+      })
+      assert.deepStrictEqual([demo.allowedOrigins, demo.returnUrls], [["https://a.example"], ["https://b.example/"]])
     })
   )
 

@@ -25,7 +25,7 @@ export const make = (options: {
       "",
       "No Cal.com client is configured, so this is a demo: a simulated Cal.com with",
       `three users (Ada, Ben, Cem) whose access tokens live ${Duration.toSeconds(accessTokenLifetime)} seconds.`,
-      `Its data is in ${directory}. The API key of this start is`,
+      `Its data is in ${directory}. The API key is`,
       "",
       key,
       "",
@@ -46,6 +46,7 @@ export const make = (options: {
       `${expire} && ${me}`,
       "",
       `All endpoints, to be tried out in a browser: ${url}/docs`,
+      `What the simulated Cal.com can be told: ${url}${sandboxPath}/_control`,
       "",
       "Stop with Ctrl-C.",
       ""

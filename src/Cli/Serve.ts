@@ -74,9 +74,11 @@ const application = (settings: Environment.Settings): Layer.Layer<never, Environ
         Layer.provide(Services.layerCal(database, options, startWithin))
       ),
     Sandbox: ({ database }) => {
-      const key = Redacted.make(randomBytes(24).toString("base64url"))
+      const key = Form.isLoopback(settings.host)
+        ? Demo.wellKnownKey
+        : Redacted.make(randomBytes(24).toString("base64url"))
       const url = urlOf(settings.host, settings.port)
-      const demo = { name: "demo", secret: key, scopes: ApiKeys.defaultScopes }
+      const demo = { name: "demo", secret: key, scopes: Demo.scopes }
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),

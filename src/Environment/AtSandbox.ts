@@ -2,7 +2,8 @@
 import { Redacted } from "effect"
 import type * as Sandbox from "../Sandbox.js"
 
-const textOf = (secret: Sandbox.ManagedClient["clientSecret"]) =>
+/** In clear, as variables have it. */
+export const textOf = (secret: Sandbox.ManagedClient["clientSecret"]) =>
   (Array.isArray(secret) ? (secret as ReadonlyArray<Redacted.Redacted>) : [secret as Redacted.Redacted])
     .map(Redacted.value)
     .join(",")

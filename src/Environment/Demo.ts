@@ -2,8 +2,9 @@
  * The demo: three users of the sandbox, connected, and kept valid in the background so that refreshes can be watched.
  * Only for the sandbox; nothing here touches a real Cal.com client.
  */
-import { Duration, Effect, Layer, Schedule } from "effect"
+import { Duration, Effect, Layer, Redacted, Schedule } from "effect"
 import { callbackPath } from "../Api/OAuth.js"
+import { Scope } from "../ApiKeys/Scope.js"
 import type * as CalClient from "../CalClient.js"
 import { CalTokens } from "../CalTokens.js"
 import * as Sandbox from "../Sandbox.js"
@@ -37,6 +38,17 @@ export const cem: DemoUser = { userUlid: UserUlid.make("01JDEM0000000000000000CE
 
 const users = [ada, ben, cem]
 
+/** How Cal.com knows somebody. */
+export const emailOf = (name: string): string => `${name.toLowerCase()}@demo.example`
+
+/**
+ * Known to everybody, so that it is the same at each start: only where nobody but this machine reaches the demo. It may do
+ * all that there is.
+ */
+export const wellKnownKey = Redacted.make("demo-key-that-everybody-knows-of-simulated-users")
+
+export const scopes: ReadonlySet<Scope> = new Set(Scope.literals)
+
 /** The OAuth2 client of a service that is reached at this URL. */
 const oauth2Client = (url: string) => ({ ...Sandbox.demoOAuth2, redirectUris: [`${url}${callbackPath}`] as const })
 
@@ -64,20 +76,13 @@ export const sandboxOptions = (url: string): Sandbox.Options => ({ accessTokenLi
 const grant = ({ kind, lasts, name }: DemoUser) =>
   Effect.gen(function* () {
     const sandbox = yield* Sandbox.Sandbox
-    const person = { name, email: `${name.toLowerCase()}@demo.example` }
-    const now = yield* sandbox.now
-    const granted = yield* kind === "managed"
-      ? Effect.map(sandbox.grantManaged(person), (pair) => ({
-          connection: { _tag: "ManagedUser", calUserId: pair.calUserId } as const,
-          pair
-        }))
-      : Effect.map(sandbox.grantOAuth2(person), ({ calUserId, expiresIn, scope, ...pair }) => ({
-          connection: { _tag: "OAuth2", calUserId, scope } as const,
-          pair: { ...pair, accessTokenExpiresAt: now + expiresIn * 1000 }
-        }))
-    if (lasts === undefined) return granted
-    yield* sandbox.expireAccessTokens(granted.connection.calUserId)
-    return { ...granted, pair: { ...granted.pair, accessTokenExpiresAt: now + Duration.toMillis(lasts) } }
+    const person = { name, email: emailOf(name) }
+    const pair = yield* kind === "managed" ? sandbox.grantManaged(person) : sandbox.grantOAuth2(person)
+    const { connection } = pair
+    if (lasts === undefined) return { connection, pair }
+    yield* sandbox.expireAccessTokens(connection.calUserId)
+    const accessTokenExpiresAt = (yield* sandbox.now) + Duration.toMillis(lasts)
+    return { connection, pair: { ...pair, accessTokenExpiresAt } }
   })
 
 const connect = (user: DemoUser) =>

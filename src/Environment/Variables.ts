@@ -68,7 +68,8 @@ const oauth2 = {
     description: "What people are asked to allow. Cal.com requires it of all but old clients."
   }),
   CAL_TOKENS_RETURN_URLS: Variable.optional("CAL_TOKENS_RETURN_URLS", Form.list(Form.browserUrl), {
-    description: "Where the connect flow may send browsers back to, with all below."
+    description: "Where the connect flow may send browsers back to, with all below.",
+    unset: "none; in the demo `http://localhost:3000/`"
   })
 }
 
@@ -107,14 +108,14 @@ const keys = {
   }),
   CAL_TOKENS_API_KEYS: Variable.secret("CAL_TOKENS_API_KEYS", ApiKeys, {
     description: "Who may call this service, and for what. No key has `read-token` unless that is said.",
-    unset: "none; required with a client; the demo makes one"
+    unset: "none; required with a client; the demo has one"
   })
 }
 
 const browsers = {
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.optional("CAL_TOKENS_ALLOWED_ORIGINS", Form.list(Form.origin), {
     description: "Origins of the pages that use user sessions or Atoms.",
-    unset: "none: user sessions are closed to browsers, the Atoms endpoint is off"
+    unset: "none: user sessions are closed to browsers, the Atoms endpoint is off; in the demo `http://localhost:3000`"
   }),
   CAL_TOKENS_ATOMS_MAX_AGE: Variable.defaulted("CAL_TOKENS_ATOMS_MAX_AGE", Form.period, {
     default: Duration.hours(12),

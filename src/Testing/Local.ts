@@ -167,14 +167,16 @@ export const startSandbox = async ({
 
   const [managed] = listOf<Sandbox.ManagedClient>(options.managed ?? Sandbox.demoManaged)
   const [oauth2] = listOf<Sandbox.OAuth2Client>(options.oauth2 ?? Sandbox.demoOAuth2)
-  const env = AtSandbox.variables(url, managed, oauth2)
 
   return {
     url,
-    clientId: env["CAL_CLIENT_ID"] ?? "",
-    clientSecret: env["CAL_CLIENT_SECRET"] ?? "",
-    oauth2: { clientId: env["CAL_OAUTH_CLIENT_ID"] ?? "", clientSecret: env["CAL_OAUTH_CLIENT_SECRET"] },
-    env,
+    clientId: managed?.clientId ?? "",
+    clientSecret: managed === undefined ? "" : AtSandbox.textOf(managed.clientSecret),
+    oauth2: {
+      clientId: oauth2?.clientId ?? "",
+      clientSecret: oauth2?.clientSecret && AtSandbox.textOf(oauth2.clientSecret)
+    },
+    env: AtSandbox.variables(url, managed, oauth2),
     layer: Layer.merge(Layer.succeedContext(context), quiet),
     connect: (userUlid, { kind = "managed", scope, ...person } = {}) =>
       run(

@@ -68,17 +68,18 @@ const consent = async (page: URL): Promise<URL> => {
   return new URL(back.headers.get("location") ?? "")
 }
 
-const [, returnUrls = ""] = /`CAL_TOKENS_RETURN_URLS=(\S+) npm start`/.exec(readme) ?? []
-const [, allowedOrigin = ""] = /`CAL_TOKENS_ALLOWED_ORIGINS=(http:\S+)` in front of `npm start`/.exec(readme) ?? []
 const success = { success: true }
+
+/** Somebody whose tokens are spent. */
+const lost = "01BX5ZZKBKACTAV9WEVGEMMVS0"
 
 interface Delivery {
   readonly webhook: unknown
   readonly answer: () => void
 }
 
-/** An app that takes webhooks, and the first that it was sent. */
-const startApp = async () => {
+/** An app that takes webhooks, and the first about this user, which it does not answer by itself. */
+const startApp = async (userUlid: string) => {
   const secret = `whsec_${Buffer.alloc(32, 7).toString("base64")}`
   let take: (delivery: Delivery) => void
   const taken = new Promise<Delivery>((resolve) => (take = resolve))
@@ -87,7 +88,9 @@ const startApp = async () => {
     request.setEncoding("utf8").on("data", (chunk: string) => (body += chunk))
     request.on("end", () => {
       const webhook = new Webhook(secret).verify(body, request.headers as Record<string, string>)
-      take({ webhook, answer: () => response.writeHead(204).end() })
+      const answer = () => response.writeHead(204).end()
+      if (body.includes(userUlid)) take({ webhook, answer })
+      else answer()
     })
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
@@ -99,22 +102,21 @@ describe("the README's commands", () => {
   let program: Program
   let app: Awaited<ReturnType<typeof startApp>>
   let settings: { readonly URL: string; readonly KEY: string }
-  const READER_KEY = "reader-key-of-at-least-32-characters"
+  /** May do what a key may that nothing is said of. */
+  const managerKey = "manager-key-of-at-least-32-characters"
 
   beforeAll(async () => {
-    app = await startApp()
+    app = await startApp(lost)
     directory = build()
     program = run(directory, ["dist/program.mjs", "serve"], {
       PORT: "0",
       CAL_TOKENS_DEMO: "1",
-      CAL_TOKENS_API_KEYS: `reader:${READER_KEY}:read-token`,
-      CAL_TOKENS_RETURN_URLS: returnUrls,
-      CAL_TOKENS_ALLOWED_ORIGINS: allowedOrigin,
+      CAL_TOKENS_API_KEYS: `manager:${managerKey}`,
       CAL_TOKENS_WEBHOOK_URL: app.url,
       CAL_TOKENS_WEBHOOK_SECRET: app.secret
     })
     const [, URL = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
-    const [, KEY = ""] = await program.until(/The API key of this start is\n\n(\S+)\n/)
+    const [, KEY = ""] = await program.until(/The API key is\n\n(\S+)\n/)
     settings = { URL, KEY }
   }, 180_000)
 
@@ -126,12 +128,12 @@ describe("the README's commands", () => {
     Fs.rmSync(directory, { recursive: true })
   })
 
-  const [variables = "", walk = "", handOver = "", readToken = "", follow = ""] = shellBlocks(
+  const [variables = "", walk = "", handOver = "", readToken = "", rehearsal = "", follow = ""] = shellBlocks(
     "4. Over HTTP, from any language"
   )
 
-  it("name the variables that they need", () => {
-    assert.match(variables, /^export URL=http:\/\/127\.0\.0\.1:4000 KEY=\S+\n$/)
+  it("name the variables that they need, with the key as the program has it at each start", () => {
+    assert.strictEqual(variables, `export URL=http://127.0.0.1:4000 KEY=${settings.KEY}\n`)
   })
 
   it("stand beside the page of all endpoints, which the program names", async () => {
@@ -168,10 +170,27 @@ describe("the README's commands", () => {
   })
 
   it("give the token to a key that may have it, and to no other", async () => {
-    const [answer] = await bash(readToken, { ...settings, READER_KEY })
+    const [answer] = await bash(readToken, settings)
     assert.match(JSON.stringify(answer), /^{"success":true,"accessToken":"[^"]{40,}","expiresAt":"[^"]+Z"}$/)
-    const [refused] = await bash(readToken, { ...settings, READER_KEY: settings.KEY })
+    const [refused] = await bash(readToken, { ...settings, KEY: managerKey })
     assert.deepInclude(refused, { success: false, code: "Forbidden" })
+  })
+
+  it.each(["once", "twice"])("rehearse that somebody has to reconnect, %s, and that he has", async () => {
+    const [revoked, refreshed, listed, connected, ...more] = await bash(rehearsal, settings)
+    assert.deepInclude(revoked, { status: "success" })
+    assert.deepInclude(refreshed, { success: false, code: "ReauthorizationRequired" })
+    const { connections } = listed as { readonly connections: ReadonlyArray<{ readonly userUlid: string }> }
+    const [, cem = ""] = /"userUlid":"(\w+)"/.exec(rehearsal) ?? []
+    assert.include(
+      connections.map(({ userUlid }) => userUlid),
+      cem
+    )
+    assert.deepStrictEqual([connected, ...more], [success])
+    const me = await fetch(`${settings.URL}/api/cal/proxy/${cem}/me`, {
+      headers: { authorization: `Bearer ${settings.KEY}` }
+    })
+    assert.nestedPropertyVal(await me.json(), "data.name", "Cem")
   })
 
   it("follow what happens", async () => {
@@ -226,7 +245,7 @@ describe("the README's commands", () => {
 
   it("get another token as Atoms do, with the one that a page holds", async () => {
     const [atoms = ""] = shellBlocks("Pages with Cal Atoms")
-    const [given] = await bash(readToken, { ...settings, READER_KEY })
+    const [given] = await bash(readToken, settings)
     const { accessToken: ACCESS_TOKEN } = given as { readonly accessToken: string }
     const [first] = await bash(atoms, { ...settings, ACCESS_TOKEN })
     assert.match(JSON.stringify(first), /^{"accessToken":"[^"]{40,}"}$/)
@@ -235,7 +254,7 @@ describe("the README's commands", () => {
     await fetch(`${settings.URL}/api/cal/refresh-token`, { method: "POST", headers, body })
     // Of a second tab, which still holds the old one.
     const [second] = await bash(atoms, { ...settings, ACCESS_TOKEN })
-    const [stored] = await bash(readToken, { ...settings, READER_KEY })
+    const [stored] = await bash(readToken, settings)
     const { accessToken } = stored as { readonly accessToken: string }
     assert.notStrictEqual(accessToken, ACCESS_TOKEN)
     assert.deepStrictEqual(second, { accessToken })
@@ -247,7 +266,7 @@ describe("the README's commands", () => {
       const response = await fetch(settings.URL + path, { method, headers, body: JSON.stringify(body) })
       return response.json()
     }
-    const userUlid = "01BX5ZZKBKACTAV9WEVGEMMVS0"
+    const userUlid = lost
     const tokens = {
       accessToken: "spent",
       refreshToken: "spent",

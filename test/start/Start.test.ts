@@ -58,7 +58,8 @@ it("a start without what has another name says that, too", async () => {
 describe("the help", () => {
   it.concurrent.each([
     [["serve", "--help"], /^SETTINGS\n\n[^]*^Server\n\n {2}PORT\n {6}The port[^]*^ {6}Default: 4000\n/m],
-    [["--help"], /\n\nSettings are environment variables: `cal-tokens serve --help` lists them\.\n/]
+    [["--help"], /\n\nSettings are environment variables: `cal-tokens serve --help` lists them\.\n/],
+    [["--help"], /^ {2}- sandbox +Simulate Cal\.com on a port, for tests; not for production\.$/m]
   ])("says of settings what there is, without colours where nobody sees them: %s", async (args, expected) => {
     const program = run(directory, ["dist/program.mjs", ...args])
     assert.strictEqual(await program.exit, 0)
@@ -193,6 +194,7 @@ describe("the demo", () => {
     const program = serve({ CAL_TOKENS_DATA_DIR: data })
     try {
       await program.until(/Stop with Ctrl-C/)
+      assert.match(program.stdout(), /^demo-key-that-everybody-knows-[\w-]+$/m)
       assert.isBelow(peakOf(program.process), 350)
       program.process.kill("SIGTERM")
       assert.strictEqual(await program.exit, 0)
@@ -201,6 +203,17 @@ describe("the demo", () => {
       program.process.kill("SIGKILL")
     }
   })
+})
+
+it("a demo that others reach has a key of its own at each start", async () => {
+  const program = serve({ CAL_TOKENS_DEMO: "1", HOST: "0.0.0.0", CAL_TOKENS_DATA_DIR: Path.join(directory, "reached") })
+  try {
+    const [, key = ""] = await program.until(/The API key is\n\n(\S+)\n/)
+    assert.match(key, /^[\w-]{32}$/)
+    assert.notInclude(program.stdout(), "everybody-knows")
+  } finally {
+    program.process.kill("SIGKILL")
+  }
 })
 
 describe("the service", () => {
