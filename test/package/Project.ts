@@ -62,6 +62,7 @@ export interface Project {
   /** Compiles programs that were copied here with {@link Project.add}; `name` is the configuration's, `options` are TypeScript's. */
   readonly compile: (name: string, files: ReadonlyArray<string>, options: object) => Promise<Outcome>
   readonly add: (...programs: ReadonlyArray<string>) => void
+  readonly write: (file: string, text: string) => void
 }
 
 /** An empty project. */
@@ -99,6 +100,7 @@ export const make = (name: string): Project => {
       Fs.writeFileSync(config, JSON.stringify({ compilerOptions: options, files }))
       return node([Path.join(root, "node_modules/typescript/bin/tsc"), "-p", config])
     },
+    write: (file, text) => Fs.writeFileSync(Path.join(directory, file), text),
     add: (...programs) => {
       for (const program of programs) {
         Fs.copyFileSync(Path.join(root, "test/package/programs", program), Path.join(directory, program))

@@ -156,6 +156,78 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
   }
 })
 
+/** The newest that it was tried with. Nobody here needs it but this test. */
+const jest = "jest@30.5.2"
+
+describe("a project whose tests know no Effect", () => {
+  let project: Project.Project
+  beforeAll(async () => {
+    project = Project.make("suite")
+    project.add("suite.ts")
+    const wanted = [...[...core, "vitest"].map(Project.tested), jest]
+    const { code, output } = await project.npm("install", "--no-package-lock", packed.tarball, ...wanted)
+    assert.strictEqual(code, 0, output)
+    const compiled = await project.compile("tsconfig.json", ["suite.ts"], {
+      ...strict,
+      types: [],
+      ...resolutions.nodenext
+    })
+    assert.strictEqual(compiled.code, 0, compiled.output)
+  })
+
+  it("has them run by Vitest", async () => {
+    project.write("vitest.config.mjs", `export default { test: { globals: true, include: ["suite.js"] } }`)
+    const { code, output } = await project.node(["node_modules/vitest/vitest.mjs", "run"])
+    assert.strictEqual(code, 0, output)
+    assert.match(output, /Tests +1 passed/)
+  })
+
+  it("has them run by Jest, which then has nothing to wait for", async () => {
+    const { code, output } = await project.node([
+      ...["--experimental-vm-modules", "node_modules/jest/bin/jest.js"],
+      ...["--testMatch", "**/suite.js"]
+    ])
+    assert.strictEqual(code, 0, output)
+    assert.match(output, /Tests: +1 passed/)
+    assert.notMatch(output, /did not exit/)
+  })
+
+  it("has them run by Node itself, which ends when they do", async () => {
+    project.write(
+      "node.test.mjs",
+      `import assert from "node:assert"
+       import { test } from "node:test"
+       import * as Actions from "cal-tokens/actions"
+       import { Fault, startSandbox } from "cal-tokens/sandbox"
+
+       test("a token that ended is replaced", async () => {
+         const ada = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+         const cal = await startSandbox()
+         await cal.connect(ada)
+         await cal.expire(ada)
+         const actions = Actions.make({ layer: cal.layer })
+         const me = await actions.makeCalApiRequest("/me", "GET", undefined, ada)
+         assert.strictEqual(me.status, "success")
+         assert.strictEqual(cal.count("refresh"), 1)
+
+         // Somebody still waits for an answer.
+         cal.inject(Fault.delayBefore("1 hour"))
+         const waiting = assert.rejects(fetch(cal.url + "/v2/me"))
+         let left
+         do {
+           const answer = await fetch(cal.url + "/_control/faults")
+           left = (await answer.json()).queued.length
+         } while (left > 0)
+         await cal.close()
+         await waiting
+       })`
+    )
+    const { code, output } = await project.node(["--test", "node.test.mjs"])
+    assert.strictEqual(code, 0, output)
+    assert.match(output, /pass 1\b/)
+  })
+})
+
 describe("what is published", () => {
   it("is the library, its sources and the bundled program, without what only builds it", () => {
     const unwanted = packed.files.filter((path) => /tsbuildinfo|tsconfig|(^|\/)main\.|^(dist|src)\/Cli/.test(path))
