@@ -4,6 +4,7 @@
  */
 import { randomBytes } from "node:crypto"
 import * as Path from "node:path"
+import { stripVTControlCharacters } from "node:util"
 import { assert, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { afterAll, beforeAll, describe } from "vitest"
@@ -179,7 +180,7 @@ describe("a project whose tests know no Effect", () => {
     project.write("vitest.config.mjs", `export default { test: { globals: true, include: ["suite.js"] } }`)
     const { code, output } = await project.node(["node_modules/vitest/vitest.mjs", "run"])
     assert.strictEqual(code, 0, output)
-    assert.match(output, /Tests +1 passed/)
+    assert.match(stripVTControlCharacters(output), /Tests +1 passed/)
   })
 
   it("has them run by Jest, which then has nothing to wait for", async () => {
@@ -188,7 +189,7 @@ describe("a project whose tests know no Effect", () => {
       ...["--testMatch", "**/suite.js"]
     ])
     assert.strictEqual(code, 0, output)
-    assert.match(output, /Tests: +1 passed/)
+    assert.match(stripVTControlCharacters(output), /Tests: +1 passed/)
     assert.notMatch(output, /did not exit/)
   })
 
