@@ -151,7 +151,8 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
       console.log(
         `MB: effect and its platform ${effect.toFixed(1)}, cal-tokens ${own.toFixed(1)}, others ${others.toFixed(1)}`
       )
-      assert.isBelow(own, 9.5)
+      // Of this, 5.4 are the bundled program, 1.9 of them Swagger's page, which @effect/platform brings.
+      assert.isBelow(own, 10)
       assert.isBelow(others, 17)
     })
   }
