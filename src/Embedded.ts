@@ -62,7 +62,8 @@ export const make = (
     const files = join(directory, "postgres")
     const failure = (reason: string) => new EmbeddedError({ directory, reason })
     const pglite = yield* Effect.tryPromise({
-      try: () => import("@electric-sql/pglite"),
+      // Left to Node by bundlers: it may be absent, and it looks for its files beside itself.
+      try: () => import(/* webpackIgnore: true */ /* turbopackIgnore: true */ "@electric-sql/pglite"),
       catch: () => failure("the package @electric-sql/pglite is missing; install it with `npm i @electric-sql/pglite`")
     })
     const startParams = [...pglite.PGlite.defaultStartParams, ...settings.flatMap((setting) => ["-c", setting])]
