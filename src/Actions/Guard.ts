@@ -10,6 +10,7 @@ import type { TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import type { Open } from "./Backing.js"
 import * as Failure from "./Failure.js"
+import * as Rendering from "./Rendering.js"
 import * as Runner from "./Runner.js"
 
 export interface Hooks {
@@ -58,6 +59,12 @@ const ahead = Effect.scoped(
   )
 )
 
+/** The page itself is rendered with what is new. */
+const whileRendering =
+  "Next takes no revalidatePath while it renders a page, and it was a page that found the tokens expired. " +
+  "Pass `revalidate: revalidating({ after, revalidatePath })` of cal-tokens/next, which waits until the page is sent, " +
+  "or use Revalidation. This is said once"
+
 interface Watch {
   readonly userUlid: UserUlid
   changed: boolean
@@ -91,6 +98,9 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     }
   }
 
+  // Each page that finds a token expired would say it, and none more than the first.
+  let hasSaidWhy = false
+
   const revalidate = async (operation: Runner.Operation, userUlid: UserUlid): Promise<void> => {
     const { revalidate, revalidatePaths = ["/"] } = hooks
     if (revalidate === undefined) return
@@ -98,12 +108,20 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       revalidate(typeof revalidatePaths === "function" ? revalidatePaths(userUlid) : revalidatePaths, userUlid)
     // Called here, and not by an effect, for the sake of the caller's context; only the waiting is an effect.
     const done = call()
-    const outcome = await Effect.tryPromise({ try: () => done, catch: Failure.describe }).pipe(
+    const outcome = await Effect.tryPromise({
+      try: () => done,
+      catch: (error) => (Rendering.refuses(error) ? whileRendering : Failure.describe(error))
+    }).pipe(
       Effect.timeoutFail({ duration: revalidateWait, onTimeout: () => "its promise did not settle" }),
       Effect.either,
       Effect.runPromise
     )
-    if (Either.isLeft(outcome)) runner.note(operation, `revalidate failed: ${outcome.left}`)
+    if (Either.isRight(outcome)) return
+    if (outcome.left === whileRendering) {
+      if (hasSaidWhy) return
+      hasSaidWhy = true
+    }
+    runner.note(operation, `revalidate failed: ${outcome.left}`)
   }
 
   return {

@@ -301,6 +301,23 @@ describe("revalidate", () => {
     })
   }
 
+  it("says once, and so that one can act, that Next refuses it while a page is rendered", async () => {
+    const refuse = () => {
+      throw new Error(
+        'Route "/calendar": `revalidatePath("/calendar")` can\'t be called during render. Call it from a Server Action instead.'
+      )
+    }
+    const actions = setup({ revalidate: refuse }, { ensureValid: () => Effect.succeed(valid(accessToken, true)) })
+    for (let n = 0; n < 3; n++)
+      assert.deepInclude(await actions.ensureValidCalToken(user), { success: true, accessToken })
+    assert.strictEqual(actions.lines.length, 1)
+    assert.match(
+      actions.lines[0]?.message ?? "",
+      /^revalidate failed: Next takes no revalidatePath while it renders a page/
+    )
+    assert.include(actions.lines[0]?.message, "revalidating({ after, revalidatePath })")
+  })
+
   it("holds nobody up for ever", async ({ onTestFinished }) => {
     vi.useFakeTimers()
     onTestFinished(() => void vi.useRealTimers())
