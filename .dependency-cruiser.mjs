@@ -15,6 +15,7 @@ const floors = [
   ["Environment", "Testing"],
   ["Node"],
   ["Actions", "Http", "Cli"],
+  ["Next"],
   ["main", "index"]
 ]
 

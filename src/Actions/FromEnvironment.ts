@@ -10,6 +10,8 @@ import * as Services from "../Environment/Services.js"
 import * as ManagedUsers from "../ManagedUsers.js"
 import * as Sessions from "../Sessions.js"
 import * as TokenConfig from "../TokenConfig.js"
+import type { FlowStorage } from "../FlowStorage.js"
+import type { KeyRing } from "../KeyRing.js"
 import type { TokenStorage } from "../TokenStorage.js"
 import * as Backing from "./Backing.js"
 import * as Numbers from "./Numbers.js"
@@ -18,6 +20,8 @@ type All =
   | CalTokens
   | CalApi
   | CalClient
+  | FlowStorage
+  | KeyRing
   | TokenStorage
   | ConnectFlow.ConnectFlow
   | ManagedUsers.ManagedUsers

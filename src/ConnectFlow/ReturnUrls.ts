@@ -63,6 +63,16 @@ export const check = (allowed: ReadonlyArray<string>, text: string): Effect.Effe
     : Effect.succeed(url.value.href)
 }
 
-/** The URL with a completion, its own query untouched. */
-export const complete = (returnTo: string, completion: string): string =>
-  `${returnTo}${returnTo.includes("?") ? "&" : "?"}${parameter}=${completion}`
+/** The URL with one more parameter, its own query untouched. */
+export const withParameter = (url: string, name: string, value: string): string =>
+  `${url}${url.includes("?") ? "&" : "?"}${name}=${encodeURIComponent(value)}`
+
+/** The URL with a completion. */
+export const complete = (returnTo: string, completion: string): string => withParameter(returnTo, parameter, completion)
+
+/** What {@link complete} put together; no completion where it was used up before. */
+export const split = (location: string): { readonly returnTo: string; readonly completion: Option.Option<string> } => {
+  // Whatever else a URL may have, it has none of its own.
+  const [returnTo = location, completion] = location.split(new RegExp(`[?&]${parameter}=`))
+  return { returnTo, completion: Option.map(Option.fromNullable(completion), decodeURIComponent) }
+}

@@ -35,28 +35,36 @@ const unknown = Failure.service(
   "This access token is unknown here, or too old: load the page again to get another one."
 )
 
-export const layer = Group.make("atoms", (handlers) =>
-  Effect.gen(function* () {
-    const origins = yield* Origins.AllowedOrigins
-    const session = yield* AtomsSession
-    const limits = yield* CallerLimits
-    const tokens = yield* AtomsTokens.make
-    const refused = (yield* Access.refusing)(Edge.decline(unknown))
-
-    const refresh = Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
-      if (origins.length === 0) return yield* Effect.fail(yield* Edge.noEndpoint)
-      if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
-      yield* Effect.catchAll(limits.atoms, Edge.decline)
-      const allowed = yield* session(request)
-      const text = credentials(request.headers["authorization"])
-      const presented = yield* Effect.option(TokenInput.token("authorization", text))
+/** Renews what is presented; `allowed` as {@link AtomsSession} has it. */
+export const make = Effect.gen(function* () {
+  const tokens = yield* AtomsTokens.make
+  const refused = (yield* Access.refusing)(Edge.decline(unknown))
+  return (allowed: boolean | UserUlid) =>
+    Effect.gen(function* () {
+      const { headers } = yield* HttpServerRequest.HttpServerRequest
+      const presented = yield* Effect.option(TokenInput.token("authorization", credentials(headers["authorization"])))
       if (allowed === false || Option.isNone(presented)) return yield* refused
       const renewed = yield* Edge.refuseAll(tokens.exchange(presented.value, allowed === true ? undefined : allowed))
       if (Option.isNone(renewed)) return yield* refused
       const { accessToken, userUlid } = renewed.value
       yield* audit("token.renewed", userUlid)
       return { accessToken }
+    })
+})
+
+export const layer = Group.make("atoms", (handlers) =>
+  Effect.gen(function* () {
+    const origins = yield* Origins.AllowedOrigins
+    const session = yield* AtomsSession
+    const limits = yield* CallerLimits
+    const renew = yield* make
+
+    const refresh = Effect.gen(function* () {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      if (origins.length === 0) return yield* Effect.fail(yield* Edge.noEndpoint)
+      if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
+      yield* Effect.catchAll(limits.atoms, Edge.decline)
+      return yield* renew(yield* session(request))
     })
 
     return handlers.handleRaw("refreshAtoms", () =>

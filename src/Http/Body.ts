@@ -3,9 +3,10 @@ import { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import { HttpServerRequest } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
-import { Effect, Either, type Schema } from "effect"
+import { Effect, Either, type Schema, Stream } from "effect"
 import { InvalidInput } from "../TokenError.js"
 import * as Shape from "../TokenInput/Shape.js"
+import * as Peer from "./Peer.js"
 
 /** The largest body that is taken, 1 MiB. */
 const maxBytes = 1024 * 1024
@@ -16,7 +17,8 @@ const maxDiscarded = 16 * maxBytes
 /** The whole body. */
 export const bytes: Effect.Effect<Uint8Array, InvalidInput, HttpServerRequest.HttpServerRequest> = Effect.flatMap(
   HttpServerRequest.HttpServerRequest,
-  (request) => read(NodeHttpServerRequest.toIncomingMessage(request))
+  (request) =>
+    Peer.webOf(request) === undefined ? read(NodeHttpServerRequest.toIncomingMessage(request)) : readWeb(request)
 )
 
 /** A JSON body of this shape. `broadest`: fields whose absence gives the most; null there is no way to say so. */
@@ -51,6 +53,22 @@ const tooLarge = Effect.failSync(
   () => new InvalidInput({ field: "body", expected: "must be at most 1 MiB large", tooLarge: true })
 )
 
+const broken = new InvalidInput({ field: "body", expected: "must arrive whole" })
+
+/** A framework's, which drops of it what nobody reads. */
+const readWeb = (request: HttpServerRequest.HttpServerRequest) =>
+  Peer.webOf(request)?.body == null
+    ? Effect.succeed(new Uint8Array())
+    : request.stream.pipe(
+        Stream.mapError(() => broken),
+        Stream.runFoldEffect({ chunks: new Array<Uint8Array>(), size: 0 }, ({ chunks, size }, chunk) => {
+          const total = size + chunk.length
+          chunks.push(chunk)
+          return total > maxBytes ? tooLarge : Effect.succeed({ chunks, size: total })
+        }),
+        Effect.map(({ chunks }): Uint8Array => Buffer.concat(chunks))
+      )
+
 const read = (source: IncomingMessage) =>
   Effect.async<Uint8Array, InvalidInput>((resume) => {
     let chunks: Array<Buffer> = []
@@ -62,7 +80,7 @@ const read = (source: IncomingMessage) =>
       return size > maxDiscarded ? done(tooLarge) : undefined
     }
     const onEnd = () => done(size > maxBytes ? tooLarge : Effect.succeed(joined(chunks)))
-    const onError = () => done(Effect.fail(new InvalidInput({ field: "body", expected: "must arrive whole" })))
+    const onError = () => done(Effect.fail(broken))
     const done = (result: Effect.Effect<Uint8Array, InvalidInput>) => {
       source.off("data", onData).off("end", onEnd).off("error", onError)
       resume(result)

@@ -327,7 +327,8 @@ export const routeOf = (request: HttpServerRequest.HttpServerRequest): string | 
 export const routed = <A, E, R>(handler: Effect.Effect<A, E, R>) =>
   Effect.flatMap(HttpRouter.RouteContext, ({ route }) => routedAs(route.path, handler))
 
-const routedAs = <A, E, R>(path: string, handler: Effect.Effect<A, E, R>) =>
+/** The same for what no router of ours took. */
+export const routedAs = <A, E, R>(path: string, handler: Effect.Effect<A, E, R>) =>
   Effect.withFiberRuntime<A, E, R | HttpServerRequest.HttpServerRequest>((fiber) => {
     const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest.HttpServerRequest)
     routes.set(NodeHttpServerRequest.toIncomingMessage(request), path)
@@ -392,12 +393,20 @@ const recover = (
   if (HttpServerError.isServerError(error) && error._tag === "RouteNotFound") {
     return notFound(request, routes, envelope)
   }
-  if (Cause.isInterruptedOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
-  return Effect.as(
-    logFault(cause),
-    respond(Failure.service("InternalError", "Something went wrong here. It is logged."), envelope)
-  )
+  return recoverFault(cause, envelope)
 }
+
+/** The answer where something went wrong that is no failure. */
+export const recoverFault = (
+  cause: Cause.Cause<unknown>,
+  envelope: object = {}
+): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+  Cause.isInterruptedOnly(cause)
+    ? Effect.failCause(cause as Cause.Cause<never>)
+    : Effect.as(
+        logFault(cause),
+        respond(Failure.service("InternalError", "Something went wrong here. It is logged."), envelope)
+      )
 
 const notFound = (request: HttpServerRequest.HttpServerRequest, routes: RouteTable, envelope: object) => {
   const allowed = routes.methods(request.url)

@@ -58,14 +58,14 @@ export const layer = Group.make("oauth", (handlers) =>
 )
 
 /** Sends the browser on, always with GET. The address left behind holds the code. */
-const goOn = (location: Redacted.Redacted) =>
+export const goOn = (location: Redacted.Redacted): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.empty({
     status: 303,
     headers: { location: Redacted.value(location), "referrer-policy": "no-referrer" }
   })
 
 /** Browsers, and programs that act for them, say so when they ask for what nobody has opened yet. */
-const isAhead = (headers: Headers.Headers) =>
+export const isAhead = (headers: Headers.Headers): boolean =>
   ["sec-purpose", "purpose", "x-purpose", "x-moz"].some((name) =>
     /\b(prefetch|prerender|preview)\b/i.test(headers[name] ?? "")
   )

@@ -146,6 +146,17 @@ ${lines.join("\n")}
 export const stopped = (problem: Problem, backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
   page(texts[problem], backTo)
 
+/** Nobody is signed in to the app, or somebody whom it cannot name. Nothing was used up: the same address works afterwards. */
+export const signedOut = (backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
+  page(
+    {
+      status: 401,
+      title: "You are not signed in",
+      paragraphs: ["Sign in to the app you came from, then load this page again."]
+    },
+    backTo
+  )
+
 /** Nothing is lost: the same address works once the service does. */
 export const unavailable: HttpServerResponse.HttpServerResponse = page(
   {

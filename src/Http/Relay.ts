@@ -8,6 +8,7 @@ import { Duration, Effect, type Scope, Stream } from "effect"
 import * as Reading from "../CalHttp/Reading.js"
 import * as Deadline from "../Fibers/Deadline.js"
 import type { Lifecycle } from "./Lifecycle.js"
+import * as Peer from "./Peer.js"
 
 /** A body of which nothing came for so long has stopped. Event streams, too, say something more often than that. */
 const idleTimeout = Duration.minutes(1)
@@ -53,7 +54,11 @@ export const relay = (
               )
             )
       ),
-      Effect.catchAll((reason) => broken(request, reason))
+      Effect.catchAll((reason) =>
+        Peer.webOf(request) === undefined
+          ? broken(request, reason)
+          : Effect.succeed(HttpServerResponse.stream(Stream.execute(broken(request, reason)), options))
+      )
     )
   }
   const whole = response.stream.pipe(
@@ -96,15 +101,21 @@ export const endingWithProcess = <A, E>(
     return Stream.interruptWhen(stream, stopping)
   })
 
-const cut = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.sync(() => void NodeHttpServerRequest.toIncomingMessage(request).socket.destroy())
+const cut = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<void> =>
+  Peer.webOf(request) === undefined
+    ? Effect.sync(() => void NodeHttpServerRequest.toIncomingMessage(request).socket.destroy())
+    : Peer.breakOff
 
 /** What was written goes on before it is cut: its caller sees an answer that is not whole, and no connection that broke. */
 const sent = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.async<void>((resume) => {
-    NodeHttpServerRequest.toIncomingMessage(request).socket.write("", () => resume(Effect.void))
-  })
+  Peer.webOf(request) === undefined
+    ? Effect.async<void>((resume) => {
+        NodeHttpServerRequest.toIncomingMessage(request).socket.write("", () => resume(Effect.void))
+      })
+    : Effect.void
 
 /** Sends the head, which Node keeps until there is something of the body: with events that may be long after. */
 const flush = (request: HttpServerRequest.HttpServerRequest) =>
-  Stream.execute(Effect.sync(() => NodeHttpServerRequest.toServerResponse(request).flushHeaders()))
+  Peer.webOf(request) === undefined
+    ? Stream.execute(Effect.sync(() => NodeHttpServerRequest.toServerResponse(request).flushHeaders()))
+    : Stream.empty

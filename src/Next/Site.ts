@@ -1,0 +1,55 @@
+/** The app around the handlers, as browsers know it. */
+import { type HttpServerRequest } from "@effect/platform"
+import { Context, Effect, Layer, Option } from "effect"
+import * as ReturnUrls from "../ConnectFlow/ReturnUrls.js"
+import { CalClient } from "../CalClient.js"
+import type { InvalidInput } from "../TokenError.js"
+import * as Edge from "../Http/Edge.js"
+import * as Origins from "../Http/Origins.js"
+
+export interface Options {
+  readonly origin?: string | undefined
+  readonly returnUrls?: ReadonlyArray<string> | undefined
+}
+
+export class Site extends Context.Tag("cal-tokens/Next/Site")<
+  Site,
+  {
+    /** Where people see the app. None: nobody said, and no OAuth2 client says it. */
+    readonly origin: Option.Option<string>
+    readonly returnUrls: ReadonlyArray<string>
+  }
+>() {}
+
+/** People come back from Cal.com to the app: that URL is on its origin. */
+export const layer = ({ origin, returnUrls }: Options): Layer.Layer<Site, never, CalClient> =>
+  Layer.effect(
+    Site,
+    Effect.gen(function* () {
+      const { clients } = yield* CalClient
+      const [client] = clients.oauth2.all.values()
+      const found = Option.fromNullable(origin ?? client?.redirectUrl)
+      const own = Option.map(found, (url) => new URL(url).origin)
+      return { origin: own, returnUrls: returnUrls ?? Option.toArray(own) }
+    })
+  )
+
+/**
+ * Refuses what a page of another site has sent: the app's cookies came along. Browsers say so themselves
+ * (`Sec-Fetch-Site`), and where they are too old for that, by `Origin`.
+ */
+export const own = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+  const { origin } = yield* Site
+  const isOwn =
+    request.headers["sec-fetch-site"] === "same-origin" || Origins.isAllowed(Option.toArray(origin), request)
+  if (!isOwn) yield* Edge.decline(Origins.wrongOrigin)
+})
+
+/** Where a browser may go, from a path of the app or a whole URL. */
+export const returnUrl = (returnTo: string): Effect.Effect<string, InvalidInput, Site> =>
+  Effect.flatMap(Site, ({ origin, returnUrls }) =>
+    ReturnUrls.check(
+      returnUrls,
+      returnTo.startsWith("/") ? `${Option.getOrElse(origin, () => "")}${returnTo}` : returnTo
+    )
+  )
