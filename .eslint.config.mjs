@@ -2,7 +2,7 @@ import redos from "eslint-plugin-redos"
 import tseslint from "typescript-eslint"
 
 export default tseslint.config(
-  { ignores: ["dist/**"] },
+  { ignores: ["dist/**", "test/Next/app/**"] },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { project: "./tsconfig.json", tsconfigRootDir: import.meta.dirname } },

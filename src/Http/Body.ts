@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import { HttpServerRequest } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Effect, Either, type Schema, Stream } from "effect"
 import { InvalidInput } from "../TokenError.js"
 import * as Shape from "../TokenInput/Shape.js"

@@ -2,7 +2,7 @@
  * How many requests are taken from one API key, with one user's sessions and from one address. The limits are far above what a healthy caller
  * needs; they end loops, floods and guessing. Each process counts for itself.
  */
-import { RateLimiter } from "@effect/experimental"
+import * as RateLimiter from "@effect/experimental/RateLimiter"
 import { HttpServerRequest } from "@effect/platform"
 import { Context, Duration, Effect, Layer } from "effect"
 import { LRUCache } from "lru-cache"

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http"
 import { isIP, isIPv6 } from "node:net"
 import { type HttpServerRequest } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Context, Effect, Option } from "effect"
 import proxyAddr from "proxy-addr"
 

@@ -15,7 +15,7 @@ import {
   HttpServerResponse,
   HttpTraceContext
 } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Cause, Context, Effect, LogLevel, Option, Predicate, Schema, type Tracer } from "effect"
 import { Api } from "../Api.js"
 import { Caller } from "../Api/Access.js"

@@ -3,7 +3,7 @@
  * Cal.com breaks off here, so that nobody takes the half of an answer for all of it.
  */
 import { type HttpClientResponse, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Duration, Effect, type Scope, Stream } from "effect"
 import * as Reading from "../CalHttp/Reading.js"
 import * as Deadline from "../Fibers/Deadline.js"

@@ -1,0 +1,4 @@
+// app/api/cal/me/[...path]/route.ts
+import { routes } from "@/lib/routes"
+
+export const GET = routes.me
