@@ -44,14 +44,14 @@
  *
  * Users are named by ULIDs or UUIDs, and in answers by the ULID of the same 128 bits.
  */
-import { Clock, Effect, Either, Layer, Redacted } from "effect"
+import { Clock, Effect, type Layer, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
-import * as Backing from "./Actions/Backing.js"
 import type * as Connections from "./Actions/Connections.js"
 import * as Expiry from "./Actions/Expiry.js"
 import { type Failure, isFailure, type Lacking } from "./Actions/Failure.js"
 import * as Guard from "./Actions/Guard.js"
-import * as Numbers from "./Actions/Numbers.js"
+import type * as Numbers from "./Actions/Numbers.js"
+import * as Opening from "./Actions/Opening.js"
 import * as Request from "./Actions/Request.js"
 import * as Repeat from "./Actions/Repeat.js"
 import * as Together from "./Actions/Together.js"
@@ -311,18 +311,6 @@ export interface Actions {
   readonly dispose: () => Promise<void>
 }
 
-/** Loaded when it is needed: with layers of one's own, no driver is. */
-const fromEnvironment = (numbers: Numbers.Numbers) => () =>
-  import("./Actions/FromEnvironment.js").then(({ open }) => open(numbers))
-
-/** What stands behind an instance. */
-const openWith = ({ config, layer }: Options): Backing.Open<CalTokens | CalApi, unknown> => {
-  const numbers = Numbers.decode(config)
-  if (Either.isLeft(numbers)) return Backing.own(Layer.fail(numbers.left))
-  if (layer === undefined) return fromEnvironment(numbers.right)
-  return Backing.own(config === undefined ? layer : Layer.provideMerge(layer, Numbers.layer(numbers.right)))
-}
-
 /** Loaded by the first call that needs it. */
 const connections = Effect.promise(() => import("./Actions/Connections.js"))
 
@@ -333,7 +321,7 @@ const connections = Effect.promise(() => import("./Actions/Connections.js"))
  * @category constructors
  */
 export const make = (options: Options = {}): Actions => {
-  const guard = Guard.make(openWith(options), options)
+  const guard = Guard.make(Opening.make<CalTokens | CalApi>(options), options)
 
   const ensure = (userUlid: string, forceRefresh = false) =>
     guard.act("ensureValidCalToken", userUlid, (act) =>

@@ -20,7 +20,8 @@
  * ```
  */
 import type { Layer } from "effect"
-import * as Backing from "./Actions/Backing.js"
+import type * as Numbers from "./Actions/Numbers.js"
+import * as Opening from "./Actions/Opening.js"
 import * as Rendering from "./Actions/Rendering.js"
 import * as Runner from "./Actions/Runner.js"
 import * as Answering from "./Next/Answering.js"
@@ -49,6 +50,8 @@ export interface Options {
    * `Actions.make()` of the same process.
    */
   readonly layer?: Layer.Layer<Services.Services, unknown> | undefined
+  /** As that of `Actions.make`, and the same, so that both share what stands behind them. */
+  readonly config?: Numbers.Config | undefined
   /**
    * Where people see your app, `https://app.example.com`: the only origin whose pages are answered. Default: that of the
    * OAuth2 client's redirect URL.
@@ -115,8 +118,6 @@ export interface Routes {
   readonly dispose: () => Promise<void>
 }
 
-const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ open }) => open())
-
 /**
  * One for each process is enough, in a file that no page imports. Nothing is built or connected before the first request.
  *
@@ -125,8 +126,7 @@ const fromEnvironment = () => import("./Actions/FromEnvironment.js").then(({ ope
  */
 export const make = (options: Options): Routes => {
   const { me: rules = {}, mePath = "/api/cal/me", replace = false, user } = options
-  const base = options.layer === undefined ? fromEnvironment : Backing.own(options.layer)
-  const runner = Runner.make<Services.All, unknown>(Services.open<unknown>(base, options))
+  const runner = Runner.make(Services.open(Opening.make<Services.Services>(options), options))
   const mount = mePath.endsWith("/") ? mePath : `${mePath}/`
 
   const handler =

@@ -16,7 +16,7 @@ import type { TokenStorage } from "../TokenStorage.js"
 import * as Backing from "./Backing.js"
 import * as Numbers from "./Numbers.js"
 
-type All =
+export type All =
   | CalTokens
   | CalApi
   | CalClient

@@ -1,0 +1,21 @@
+/** Which services stand behind a door for promises: those of the environment, or the app's own. */
+import { Either, Layer } from "effect"
+import * as Backing from "./Backing.js"
+import type { All } from "./FromEnvironment.js"
+import * as Numbers from "./Numbers.js"
+
+export interface Options<R> {
+  readonly layer?: Layer.Layer<R, unknown> | undefined
+  readonly config?: Numbers.Config | undefined
+}
+
+/** Loaded when it is needed: with layers of one's own, no driver is. */
+const fromEnvironment = (numbers: Numbers.Numbers) => () =>
+  import("./FromEnvironment.js").then(({ open }) => open(numbers))
+
+export const make = <R extends All>({ config, layer }: Options<R>): Backing.Open<R, unknown> => {
+  const numbers = Numbers.decode(config)
+  if (Either.isLeft(numbers)) return Backing.own(Layer.fail(numbers.left))
+  if (layer === undefined) return fromEnvironment(numbers.right)
+  return Backing.own(config === undefined ? layer : Layer.provideMerge(layer, Numbers.layer(numbers.right)))
+}
