@@ -7,13 +7,15 @@
  * // cal.ts: one instance per process, in a file that browsers cannot call
  * import "server-only"
  * import * as Actions from "cal-tokens/actions"
+ * import { revalidating } from "cal-tokens/next"
  * import { revalidatePath } from "next/cache"
+ * import { after } from "next/server"
  *
  * declare const currentUser: () => Promise<{ readonly ulid: string } | undefined>
  *
  * export const cal = Actions.make({
  *   authorize: async (userUlid) => (await currentUser())?.ulid === userUlid,
- *   revalidate: (paths) => paths.forEach((path) => revalidatePath(path)),
+ *   revalidate: revalidating({ after, revalidatePath }),
  *   revalidatePaths: ["/calendar"]
  * })
  * ```

@@ -4,7 +4,7 @@
  * without ever giving them a token. Nothing of Next is imported. This is `cal-tokens/next`; it has its own README beside it.
  *
  * ```ts
- * // lib/cal-routes.ts
+ * // routes.ts: one for the whole app
  * import * as Next from "cal-tokens/next"
  *
  * declare const sessionOf: (request: Request) => Promise<{ readonly userUlid: string } | undefined>
@@ -14,7 +14,7 @@
  *
  * ```ts
  * // app/api/cal/connect/route.ts
- * import { routes } from "../../../../lib/cal-routes.js"
+ * import { routes } from "./routes.js"
  *
  * export const POST = routes.connect
  * ```
@@ -169,12 +169,11 @@ export interface Revalidating {
  *
  * ```ts
  * import * as Actions from "cal-tokens/actions"
- * import * as Next from "cal-tokens/next"
+ * import { revalidating } from "cal-tokens/next"
+ * import { revalidatePath } from "next/cache"
+ * import { after } from "next/server"
  *
- * declare const after: (task: () => void) => void // "next/server"
- * declare const revalidatePath: (path: string) => void // "next/cache"
- *
- * export const cal = Actions.make({ revalidate: Next.revalidating({ after, revalidatePath }), revalidatePaths: ["/calendar"] })
+ * export const cal = Actions.make({ revalidate: revalidating({ after, revalidatePath }), revalidatePaths: ["/calendar"] })
  * ```
  *
  * @since 0.1.0

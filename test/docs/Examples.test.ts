@@ -34,6 +34,7 @@ const examples: ReadonlyArray<Example> = Fs.readdirSync(Path.join(root, "src"), 
 const ambient = `
 declare module "server-only" {}
 declare module "next/cache" { export const revalidatePath: (path: string) => void }
+declare module "next/server" { export const after: (task: () => void) => void }
 `
 
 describe("examples in comments", () => {

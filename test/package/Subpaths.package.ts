@@ -28,7 +28,7 @@ const projects = [
     name: "node",
     needs: [...core, "@effect/platform-node", "@effect/sql", "@effect/sql-pg"],
     types: true,
-    programs: ["actions.ts", "node.ts"]
+    programs: ["actions.ts", "next.ts", "node.ts"]
   },
   {
     name: "postgres",
@@ -56,6 +56,7 @@ const says = {
   "api.ts": "2026-01-15T12:00:00.000Z TokensNotFound none",
   "sandbox.ts": "refreshed 1",
   "actions.ts": "TokensNotFound Forbidden",
+  "next.ts": "401 Unauthorized 404 TokensNotFound",
   "node.ts": "TokensNotFound TokensNotFound",
   "postgres.ts": "nobody",
   "embedded.ts": "nobody",
