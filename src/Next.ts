@@ -20,6 +20,7 @@
  * ```
  */
 import type { Layer } from "effect"
+import * as AtomsApi from "./Api/Atoms.js"
 import type * as Numbers from "./Actions/Numbers.js"
 import * as Opening from "./Actions/Opening.js"
 import * as Rendering from "./Actions/Rendering.js"
@@ -130,17 +131,14 @@ export const make = (options: Options): Routes => {
   const mount = mePath.endsWith("/") ? mePath : `${mePath}/`
 
   const handler =
-    (
-      described: { readonly name: string; readonly methods?: ReadonlyArray<string> },
-      app: (asker: Asker.Asker) => Answering.App
-    ): Handler =>
+    (described: Answering.Described, app: (asker: Asker.Asker) => Answering.App): Handler =>
     (request) =>
       Answering.answer(runner, request, described, async () => app(await Asker.ask(user, request)))
 
   return {
     connect: handler({ name: "connect", methods: ["POST"] }, (asker) => Connect.begin(asker, replace)),
     callback: handler({ name: "callback", methods: ["GET", "HEAD"] }, Connect.comeBack),
-    atoms: handler({ name: "atoms", methods: ["GET"] }, Handlers.atoms),
+    atoms: handler({ name: "atoms", methods: ["GET"], envelope: AtomsApi.envelope }, Handlers.atoms),
     me: (request) =>
       Answering.answer(runner, request, { name: "me" }, async () =>
         Handlers.me(request.headers.has("authorization") ? undefined : await Asker.ask(user, request), mount, rules)

@@ -15,27 +15,40 @@ export type App = Effect.Effect<
   All | HttpServerRequest.HttpServerRequest | Scope.Scope
 >
 
-const respond = (failure: ApiFailure.Failure, method: string, methods: ReadonlyArray<string>): Response => {
-  const headers = { "cache-control": "no-store", ...(methods.includes(method) ? {} : { allow: methods.join(", ") }) }
-  return Response.json(ApiFailure.toWire(failure), { status: ApiFailure.status(failure), headers })
+/** Which requests there are of an operation, and how it is called. */
+export interface Described {
+  readonly name: string
+  /** Only these are answered; absent: all. */
+  readonly methods?: ReadonlyArray<string>
+  /** What its failures have besides. */
+  readonly envelope?: object
 }
 
-/** `name` is that of the operation; only `methods` are answered, where they are named. */
+const noStore = { "cache-control": "no-store" }
+
+const notTaken = ({ envelope, name }: Described, methods: ReadonlyArray<string>): Response => {
+  const failure = ApiFailure.service("MethodNotAllowed", `${name} takes ${methods.join(", ")}.`)
+  const headers = { ...noStore, allow: methods.join(", ") }
+  return Response.json({ ...envelope, ...ApiFailure.toWire(failure) }, { status: ApiFailure.status(failure), headers })
+}
+
+/** There are no services to answer with. */
+const unavailable = ({ envelope }: Described, { httpStatus, ...failure }: Failure.Failure): Response =>
+  Response.json({ ...envelope, ...failure }, { status: httpStatus, headers: noStore })
+
+/** `app` is asked for in the caller's own asynchronous context. */
 export const answer = async (
   runner: Runner<All>,
   request: Request,
-  { methods, name }: { readonly name: string; readonly methods?: ReadonlyArray<string> | undefined },
+  described: Described,
   app: () => Promise<App>
 ): Promise<Response> => {
-  const { method } = request
-  if (methods !== undefined && !methods.includes(method)) {
-    const failure = ApiFailure.service("MethodNotAllowed", `${name} takes ${methods.join(", ")}.`)
-    return respond(failure, method, methods)
-  }
+  const { envelope, methods, name } = described
+  if (methods !== undefined && !methods.includes(request.method)) return notTaken(described, methods)
   const operation = { operation: name }
   const answered = (await app()).pipe(
-    Effect.catchAll((failure) => Effect.succeed(Edge.respond(failure))),
-    Effect.catchAllCause((cause) => Edge.recoverFault(cause)),
+    Effect.catchAll((failure) => Effect.succeed(Edge.respond(failure, envelope))),
+    Effect.catchAllCause((cause) => Edge.recoverFault(cause, envelope)),
     Effect.tap(() => Spans.annotate(operation)),
     Effect.annotateLogs(operation)
   )
@@ -45,7 +58,5 @@ export const answer = async (
       Effect.promise(() => HttpApp.toWebHandlerRuntime(runtime)(Edge.around(Edge.routedAs(name, answered)))(request))
     )
   )
-  return Failure.isFailure(response)
-    ? respond({ _tag: "ShuttingDown", ...response, code: "ShuttingDown" }, method, [method])
-    : response
+  return Failure.isFailure(response) ? unavailable(described, response) : response
 }

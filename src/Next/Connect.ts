@@ -67,6 +67,7 @@ export const comeBack = (asker: Asker.Asker) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     // Nobody is there to go on with it.
+    if (request.method === "HEAD") return HttpServerResponse.empty({ status: 200 })
     if (OAuth.isAhead(request.headers)) return HttpServerResponse.empty({ status: 503 })
     const home = yield* origin
     const secure = yield* isSecure

@@ -1,7 +1,6 @@
 /** What each handler answers, once it is known who asks. */
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Redacted } from "effect"
-import * as AtomsApi from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import * as Audit from "../Http/Audit.js"
 import { CallerLimits } from "../Http/CallerLimits.js"
@@ -23,7 +22,7 @@ export const atoms = (asker: Asker.Asker) =>
     const { renew } = yield* Doors
     const { accessToken } = yield* renew(userUlid)
     return HttpServerResponse.unsafeJson({ accessToken: Redacted.value(accessToken) })
-  }).pipe(Effect.catchAll((failure) => Effect.succeed(Edge.respond(failure, AtomsApi.envelope))))
+  })
 
 /** Answers stand on the app's own origin, where its cookies are: nothing of Cal.com's may run there as a page. */
 const inert = {

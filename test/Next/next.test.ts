@@ -214,6 +214,7 @@ describe("connect and callback", () => {
     const callback = await consented((await connect(ada)).headers.get("location"))
     const ahead = await ask("callback", callback, { as: ada, headers: { "sec-purpose": "prefetch" } })
     assert.strictEqual(ahead.status, 503)
+    assert.strictEqual((await ask("callback", callback, { as: ada, method: "HEAD" })).status, 200)
     assert.isTrue(Option.isNone(await info(ada)))
     await stop()
   })
@@ -430,6 +431,9 @@ it("a layer that cannot be built answers 503, and so does one that was disposed 
   const ask = () => routes.signOut(new Request(`${app}/api/cal/sign-out`, { method: "POST" }))
   const failed = await ask()
   assert.strictEqual(failed.status, 503)
+  assert.deepInclude(await failed.json(), { success: false, code: "StartFailed" })
+  const atoms = await routes.atoms(new Request(`${app}/api/cal/atoms/refresh`))
+  assert.deepInclude(await atoms.json(), { accessToken: "", success: false, code: "StartFailed" })
   await routes.dispose()
   const stopped = await ask()
   assert.deepStrictEqual(
