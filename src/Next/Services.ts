@@ -51,8 +51,8 @@ export type All = Services | Layer.Layer.Success<ReturnType<typeof layerDoor>>
 
 /** The services, shared as they are, with a door of one's own before them. */
 export const open =
-  <E>(base: Open<Services, E>, options: Site.Options): Open<All, E> =>
-  async (): Promise<Backing<All, E>> => {
+  <E>(base: Open<Services, E>, options: Site.Options): Open<All, E | string> =>
+  async (): Promise<Backing<All, E | string>> => {
     const { leave, runtime } = await base()
     const scope = Effect.runSync(Scope.make())
     // What the services have of the same kind is not ours: whoever builds them says nothing of this app.
@@ -66,7 +66,7 @@ export const open =
       runtime: runtime.then((exit) =>
         Exit.isSuccess(exit)
           ? Runtime.runPromiseExit(exit.value)(build)
-          : Promise.resolve<Exit.Exit<Runtime.Runtime<All>, E>>(Exit.failCause(exit.cause))
+          : Promise.resolve<Exit.Exit<Runtime.Runtime<All>, E | string>>(Exit.failCause(exit.cause))
       ),
       leave: async () => {
         await Effect.runPromise(Scope.close(scope, Exit.void))

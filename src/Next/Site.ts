@@ -21,15 +21,23 @@ export class Site extends Context.Tag("cal-tokens/Next/Site")<
   }
 >() {}
 
-/** People come back from Cal.com to the app: that URL is on its origin. */
-export const layer = ({ origin, returnUrls }: Options): Layer.Layer<Site, never, CalClient> =>
+const checked = (option: string, url: string): Effect.Effect<URL, string> =>
+  /^https?:\/\//i.test(url) && URL.canParse(url)
+    ? Effect.succeed(new URL(url))
+    : Effect.fail(`${option} of Next.make must be an URL, such as https://app.example.com`)
+
+/** People come back from Cal.com to the app: that URL is on its origin. Fails with what is wrong with the options. */
+export const layer = ({ origin, returnUrls }: Options): Layer.Layer<Site, string, CalClient> =>
   Layer.effect(
     Site,
     Effect.gen(function* () {
       const { clients } = yield* CalClient
       const [client] = clients.oauth2.all.values()
       const found = Option.fromNullable(origin ?? client?.redirectUrl)
-      const own = Option.map(found, (url) => new URL(url).origin)
+      const own = yield* Effect.transposeMapOption(found, (url) =>
+        Effect.map(checked("origin", url), ({ origin }) => origin)
+      )
+      yield* Effect.forEach(returnUrls ?? [], (url) => checked("returnUrls", url), { discard: true })
       return { origin: own, returnUrls: returnUrls ?? Option.toArray(own) }
     })
   )

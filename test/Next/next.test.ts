@@ -444,6 +444,19 @@ it("a layer that cannot be built answers 503, and so does one that was disposed 
   console.mockRestore()
 })
 
+it.each([
+  [{ origin: "app.example.com" }, "origin of Next.make must be an URL, such as https://app.example.com"],
+  [{ returnUrls: ["/settings"] }, "returnUrls of Next.make must be an URL, such as https://app.example.com"]
+])("options that make no sense are told in the log: %j", async (options, words) => {
+  const console = vi.spyOn(globalThis.console, "log").mockImplementation(() => {})
+  const { ask, stop } = await start(options)
+  const answer = await ask("signOut", "sign-out", { as: ada, method: "POST" })
+  assert.deepInclude(answer.json(), { code: "StartFailed" })
+  assert.include(String(console.mock.calls[0]), `signOut failed: ${words}`)
+  console.mockRestore()
+  await stop()
+})
+
 describe("revalidating", () => {
   const words = [
     'Route "/calendar": `revalidatePath("/calendar")` can\'t be called during render. Call it from a Server Action instead.',
