@@ -50,7 +50,7 @@ export const own = Effect.fnUntraced(function* (request: HttpServerRequest.HttpS
   const { origin } = yield* Site
   const isOwn =
     request.headers["sec-fetch-site"] === "same-origin" || Origins.isAllowed(Option.toArray(origin), request)
-  if (!isOwn) yield* Edge.decline(Origins.wrongOrigin)
+  if (!isOwn) return yield* Edge.decline(Origins.wrongOrigin)
 })
 
 /** Where a browser may go, from a path of the app or a whole URL. */
