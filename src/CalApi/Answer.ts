@@ -142,18 +142,26 @@ export const readWithout = (
     }
     const read = end === "whole" ? Decoding.readable(bytes, source.headers) : Option.none()
     const body = bytes.length === 0 ? Option.some("") : Option.flatMap(read, (read) => clean(read, secrets, isGrant))
-    const status = Option.isNone(body) && source.status < 300 ? 502 : source.status
+    // A status above those of HTTP says that the server failed (RFC 9110, 15), and a 205 has no body: neither can be made.
+    const isOdd = source.status > 599 || (Option.isNone(body) && source.status < 300)
+    const status = isOdd ? 502 : source.status
     const type = mediaType.exec(headers["content-type"] ?? "")?.[0] ?? "text/plain"
     return Effect.succeed({
       response: HttpClientResponse.fromWeb(
         request,
-        new Response(Option.match(body, { onNone: () => withheld, onSome: (text) => (text === "" ? null : text) }), {
-          status,
-          headers: {
-            ...Headers.remove(headers, bodyHeaders),
-            "content-type": `${Option.isNone(body) ? "application/json" : type}; charset=utf-8`
+        new Response(
+          Option.match(body, {
+            onNone: () => withheld,
+            onSome: (text) => (text === "" || status === 205 ? null : text)
+          }),
+          {
+            status,
+            headers: {
+              ...Headers.remove(headers, bodyHeaders),
+              "content-type": `${Option.isNone(body) ? "application/json" : type}; charset=utf-8`
+            }
           }
-        })
+        )
       ),
       text: Redacted.make(Option.match(read, { onNone: () => "", onSome: ({ text }) => text }))
     })

@@ -16,6 +16,8 @@ const timeouts = { headersTimeout: 60 * 60 * 1000, bodyTimeout: 0 } as const
 /** So much of a body is there before anybody asks for it. */
 const maxAhead = 64 * 1024
 
+const nothing = new Uint8Array()
+
 type End = "whole" | "cut"
 
 /** What has come of a body. */
@@ -25,8 +27,10 @@ class Arriving {
   #end: End | undefined
   /** Whoever reads all of it has it in memory anyway. */
   #isWanted = false
-  /** Its beginning is not here any more. */
+  /** Somebody takes it piece by piece: nobody else has its beginning, unless it was read before. */
   #isHandedOn = false
+  /** All that came, for whoever reads it again. */
+  #kept: Uint8Array | undefined
   readonly #readers = new Set<() => void>()
 
   constructor(readonly controller: Undici.Dispatcher.DispatchController) {}
@@ -53,13 +57,14 @@ class Arriving {
   whole(longest: number, came?: () => void): Effect.Effect<Reading.Body> {
     return this.#read((done, isFirst) => {
       if (!isFirst) came?.()
+      // The rest of it must not be taken for all of it.
+      if (this.#isHandedOn && this.#kept === undefined) return done(Effect.succeed({ bytes: nothing, end: "cut" }))
       this.#isWanted = true
-      const isLong = this.#size >= longest
+      const isLong = (this.#kept?.byteLength ?? this.#size) >= longest
       if (this.#end === undefined && !isLong) return
       if (isLong) this.leave()
-      const bytes = Buffer.concat(this.#chunks)
-      // For whoever reads it again.
-      this.#chunks = [bytes]
+      const bytes = (this.#kept ??= Buffer.concat(this.#chunks))
+      if (!this.#isHandedOn) this.#chunks = [bytes]
       const end = isLong ? "tooLong" : (this.#end ?? "cut")
       done(Effect.succeed({ bytes: bytes.subarray(0, longest), end }))
     })
@@ -68,13 +73,20 @@ class Arriving {
   readonly arrived = (): Uint8Array | undefined =>
     this.#end === "whole" && !this.#isHandedOn ? Buffer.concat(this.#chunks) : undefined
 
+  /** From its beginning, once. */
+  readonly stream: Stream.Stream<Uint8Array, Transport.Broken> = Stream.suspend(() => {
+    if (this.#isHandedOn) return Stream.fail(Transport.decodeFailed)
+    this.#isHandedOn = true
+    this.#isWanted = false
+    return Stream.ensuring(Stream.repeatEffectChunkOption(this.#next), Effect.sync(this.leave))
+  })
+
   /** What is there, once there is something; nothing at the end. */
-  readonly next: Effect.Effect<Chunk.Chunk<Uint8Array>, Option.Option<Transport.Broken>> = this.#read((done) => {
+  readonly #next: Effect.Effect<Chunk.Chunk<Uint8Array>, Option.Option<Transport.Broken>> = this.#read((done) => {
     if (this.#chunks.length > 0) {
       const chunks = Chunk.unsafeFromArray(this.#chunks)
       this.#chunks = []
       this.#size = 0
-      this.#isHandedOn = true
       done(Effect.succeed(chunks))
     } else if (this.#end !== undefined) {
       done(Effect.fail(this.#end === "cut" ? Option.some(Transport.decodeFailed) : Option.none()))
@@ -98,7 +110,7 @@ class Arriving {
       if (!isDone) this.controller.resume()
       return Effect.sync(() => {
         this.#readers.delete(again)
-        this.leave()
+        if (this.#readers.size === 0) this.leave()
       })
     })
   }
@@ -120,7 +132,7 @@ const opened = (status: number, headers: Headers.Headers, body: Arriving): Trans
     bytes: Effect.flatMap(body.whole(Infinity), ({ bytes, end }) =>
       end === "whole" ? Effect.succeed(bytes) : Effect.fail(Transport.decodeFailed)
     ),
-    stream: Stream.ensuring(Stream.repeatEffectChunkOption(body.next), Effect.sync(body.leave))
+    stream: body.stream
   }
   forgotten.register(answer, body.leave, body)
   return answer

@@ -284,6 +284,24 @@ describe("over a socket", () => {
       })
     )
 
+    it.scopedLive.each([
+      { status: 600, path: "/me", answered: 502 },
+      { status: 205, path: "/provider/a/access-token", answered: 205 }
+    ])(`a status that no answer can be made with is an answer (${name}): $status`, ({ answered, path, status }) =>
+      Effect.gen(function* () {
+        const { url } = yield* listen((_, response) => response.writeHead(status, { "content-length": 2 }).end("{}"))
+        const response = yield* Effect.flatMap(CalApi.CalApi, (api) => api.send(user, { method: "POST", path })).pipe(
+          Effect.provide(
+            CalApi.layer.pipe(
+              Layer.provide(CalClient.layer({ apiUrl: `${url}/v2` }).pipe(Layer.provide(CalClientNode.layerTokenHttp))),
+              Layer.provide(Layer.merge(http, FakeCalTokens.layer))
+            )
+          )
+        )
+        assert.strictEqual(response.status, answered)
+      })
+    )
+
     it.scopedLive(`the path arrives as it was judged (${name})`, () =>
       Effect.gen(function* () {
         const seen: Array<string | undefined> = []

@@ -8,7 +8,7 @@ import { HttpClientRequest } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Undici from "@effect/platform-node/Undici"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Either, Exit, Option, Predicate, Redacted, Stream } from "effect"
+import { Cause, Deferred, Duration, Effect, Either, Exit, Fiber, Option, Predicate, Redacted, Stream } from "effect"
 import * as Exchange from "../../src/CalHttp/Exchange.js"
 import * as Opening from "../../src/CalHttp/Opening.js"
 import * as Transport from "../../src/CalHttp/Transport.js"
@@ -231,6 +231,81 @@ describe("an answer that is handed on", () => {
       yield* closed
     })
   )
+
+  it.scopedLive.each([
+    { reads: ["text", "text", "read"], found: ["all", "all", "all"] },
+    { reads: ["text", "stream", "text", "read"], found: ["all", "all", "all", "all"] },
+    { reads: ["read", "stream", "stream"], found: ["all", "all", "Decode"] },
+    { reads: ["stream", "text", "read", "stream"], found: ["all", "Decode", "cut", "Decode"] },
+    { reads: ["some", "text", "stream"], found: ["some", "Decode", "Decode"] }
+  ] as const)("tells nobody that what is left of it is all: $reads", ({ found, reads }) =>
+    Effect.gen(function* () {
+      for (const pieces of [[body], [body.slice(0, 3), body.slice(3)]]) {
+        const { open } = yield* saying(pieces)
+        const opened = yield* open
+        const seen = yield* Effect.forEach(reads, (way) => ways[way](opened))
+        assert.deepStrictEqual(seen, [...found])
+      }
+    })
+  )
+
+  it.scopedLive("is not for two who take it piece by piece at once, nor for one beside them", () =>
+    Effect.gen(function* () {
+      const { open } = yield* saying([body.slice(0, 3), body.slice(3)])
+      const opened = yield* open
+      const two = yield* Effect.all([ways.stream(opened), ways.stream(opened)], { concurrency: 2 })
+      assert.deepStrictEqual(two.sort(), ["Decode", "all"])
+      const another = yield* open
+      const beside = new Set<string>()
+      yield* Stream.runForEach(another.stream, () => Effect.map(ways.text(another), (text) => void beside.add(text)))
+      assert.deepStrictEqual([...beside], ["Decode"])
+    })
+  )
+
+  it.scopedLive("goes on for one reader when another one leaves", () =>
+    Effect.gen(function* () {
+      const { more, open } = yield* saying([body.slice(0, 3)])
+      const opened = yield* open
+      const leaving = yield* Effect.fork(opened.bytes)
+      const staying = yield* Effect.fork(ways.text(opened))
+      yield* Effect.yieldNow()
+      yield* Fiber.interrupt(leaving)
+      more(body.slice(3))
+      assert.strictEqual(yield* Fiber.join(staying), "all")
+    })
+  )
+
+  const told = (bytes: ReadonlyArray<Uint8Array>) => (Buffer.concat([...bytes]).toString() === body ? "all" : "some")
+  const reasonOf = Effect.catchAll(({ reason }: Transport.Broken) => Effect.succeed(reason))
+  const ways = {
+    text: ({ bytes }: Transport.Opened) => reasonOf(Effect.map(bytes, (bytes) => told([bytes]))),
+    read: ({ read }: Transport.Opened) =>
+      Effect.map(read(), ({ bytes, end }) => (end === "whole" ? told([bytes]) : end)),
+    stream: ({ stream }: Transport.Opened) =>
+      reasonOf(Effect.map(Stream.runCollect(stream), (chunks) => told([...chunks]))),
+    some: ({ stream }: Transport.Opened) => reasonOf(Effect.as(Stream.runDrain(Stream.take(stream, 1)), "some"))
+  }
+
+  /** A body of a length that is known, and its pieces, each of which has arrived before the next one leaves. */
+  const saying = (pieces: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      let more: (piece: string) => void = () => {}
+      const server = Http.createServer((_, response) => {
+        more = (piece) => void response.write(piece)
+        response.writeHead(200, { "content-length": body.length })
+        const [first = "", ...others] = pieces
+        response.write(first, () => setImmediate(() => others.forEach((piece) => response.write(piece))))
+      })
+      yield* Effect.addFinalizer(() => Effect.sync(() => (server.closeAllConnections(), server.close())))
+      const port = yield* portOf(server)
+      const agent = yield* Effect.acquireRelease(
+        Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
+        (agent) => Effect.promise(() => agent.destroy())
+      )
+      const client = Object.assign(NodeHttpClient.makeUndici(agent), { [Transport.opening]: Opening.make(agent) })
+      const open = Transport.open(client, HttpClientRequest.get(`http://127.0.0.1:${port}/`))
+      return { open, more: (piece: string) => more(piece) }
+    })
 
   it.scopedLive("can be read twice", () =>
     Effect.gen(function* () {
