@@ -20,10 +20,13 @@ export interface Request {
   readonly body?: unknown
 }
 
-/** Nothing that is asked takes longer. */
-const patience = 60_000
+/** Nothing that is asked takes longer, in ms. */
+const longest = 60_000
 
-export const make = (connections: number) => {
+/** The word for an answer that was not awaited any longer. */
+export const late = "timeout"
+
+export const make = (connections: number, patience = longest) => {
   const agent = new Http.Agent({ keepAlive: true, maxSockets: connections, scheduling: "lifo" })
   const send = ({ body, headers, method, url }: Request): Effect.Effect<Answer | NoAnswer> =>
     Effect.async((resume) => {
@@ -39,7 +42,7 @@ export const make = (connections: number) => {
           .once("error", failed)
           .once("end", () => resume(Effect.succeed({ status: response.statusCode ?? 0, body: parse(text) })))
       })
-      request.once("timeout", () => request.destroy(new Error("timeout")))
+      request.once("timeout", () => request.destroy(new Error(late)))
       request.once("error", failed).end(text)
     })
   return { send, close: Effect.sync(() => agent.destroy()) }

@@ -11,7 +11,7 @@ import type { Answer, NoAnswer, Request } from "./Requests.js"
 import * as Requests from "./Requests.js"
 import type { Service } from "./Service.js"
 import type * as Truth from "./Truth.js"
-import type { Ensure } from "./Waits.js"
+import { type Ensure, isTelling } from "./Waits.js"
 
 export interface User {
   readonly userUlid: UserUlid
@@ -141,8 +141,7 @@ export const make = (options: Options): Effect.Effect<Traffic, never, Scope.Scop
       const body = { userUlid: user.userUlid }
       const request = { method: "POST", path: "/api/cal/ensure-token", headers: asApp, body } as const
       return Effect.map(measured("ensure", at, user, request), (answer) => {
-        // Of a process that died nobody can say whether it made its callers wait.
-        if (answer.status === 0) return
+        if (!isTelling(answer)) return
         const expiresAt = "body" in answer && answer.status === 200 ? Date.parse(String(answer.body["expiresAt"])) : NaN
         ensures.push({
           calUserId: user.calUserId,

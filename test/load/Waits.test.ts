@@ -1,7 +1,11 @@
 /** Which callers count as having waited for a refresh. */
+import * as Net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { portOf } from "../fleet/Port.js"
+import * as Requests from "./Requests.js"
 import type { Answer, Spending } from "./Truth.js"
-import { type Ensure, waits } from "./Waits.js"
+import { type Ensure, isTelling, waits } from "./Waits.js"
 
 const settings = { latency: 200, lifetime: 100 }
 
@@ -32,6 +36,21 @@ describe("a caller waited", () => {
   ])("if the answer says so: $why", ({ asked, heldUp, waited }) => {
     assert.deepStrictEqual(waits([asked], truth, settings).active, { asked: 1, waited, heldUp })
   })
+
+  it.scopedLive.each([
+    { server: "never answers", isTold: true, does: () => undefined },
+    { server: "died", isTold: false, does: (socket: Net.Socket) => socket.resetAndDestroy() },
+    { server: "fails", isTold: true, does: (socket: Net.Socket) => socket.end("HTTP/1.1 500 X\r\n\r\n") }
+  ])("if nothing else is known, unless the process is gone: one that $server", ({ does, isTold }) =>
+    Effect.gen(function* () {
+      const server = Net.createServer((socket) => socket.on("error", () => undefined).once("data", () => does(socket)))
+      yield* Effect.addFinalizer(() => Effect.sync(() => void server.close()))
+      const { close, send } = Requests.make(1, 100)
+      yield* Effect.addFinalizer(() => close)
+      const url = `http://127.0.0.1:${yield* portOf(server)}/`
+      assert.strictEqual(isTelling(yield* send({ method: "GET", url, headers: {} })), isTold)
+    })
+  )
 
   it("and met the pair that was there", () => {
     const asked = [10_000, 80_000, 89_999, 90_001, 189_999, 190_000].map((sentAt) => ensure(sentAt, 300, undefined))

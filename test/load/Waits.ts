@@ -7,6 +7,7 @@
 import { Array as Arr, Redacted } from "effect"
 import { freshness, type Freshness } from "../../src/Token.js"
 import { defaults } from "../../src/TokenConfig.js"
+import * as Requests from "./Requests.js"
 import type { Settings } from "./Result.js"
 import type { Truth } from "./Truth.js"
 
@@ -21,6 +22,13 @@ export interface Ensure {
   /** Of the token that was answered; none if there was none. */
   readonly expiresAt: number | undefined
 }
+
+/**
+ * Whether an answer, or none, says if its caller waited. Of a process that died nobody knows; but whom none answered for as
+ * long as anybody asks waited more than all others.
+ */
+export const isTelling = (answer: Requests.Answer | Requests.NoAnswer): boolean =>
+  "body" in answer || answer.code === Requests.late
 
 export interface Share {
   readonly asked: number
