@@ -23,10 +23,14 @@ export interface Options {
   readonly statementTimeout?: Duration.DurationInput | undefined
 }
 
-/** Calls one function. Its last parameter may be the storage's instant: that of the database, unless Effect's counts. */
+/**
+ * Calls one function. Its last parameter may be the storage's instant: that of the database, unless Effect's counts. `passed`: so
+ * long its caller has waited already, in ms.
+ */
 export type CallOf<A> = (
   parameters: ReadonlyArray<unknown>,
-  instant?: "now"
+  instant?: "now",
+  passed?: number
 ) => Effect.Effect<ReadonlyArray<A>, StorageUnavailable>
 
 /** `operation` names the call in errors and spans. */
@@ -55,13 +59,15 @@ export const make = (options: Options): Effect.Effect<Driver, never, SqlClient.S
     const instantOf = options.clock === "effect" ? (now: number): number | null => Math.floor(now) : () => null
 
     const statement: Driver["statement"] = <A extends object>(operation: string, text: string): CallOf<A> => {
-      const runOptions = { operation, timeout }
-      return (parameters, instant) =>
-        instant === undefined
+      const whole: Sql.RunOptions = { operation, timeout }
+      return (parameters, instant, passed) => {
+        const runOptions = passed === undefined ? whole : { ...whole, passed }
+        return instant === undefined
           ? asking<A>(text, parameters, runOptions)
           : Effect.clockWith((clock) =>
               asking<A>(text, [...parameters, instantOf(clock.unsafeCurrentTimeMillis())], runOptions)
             )
+      }
     }
     return { statement, call: (operation, name) => statement(operation, Functions.call(name)) }
   })

@@ -13,7 +13,13 @@ export interface RunOptions {
   readonly operation: string
   /** How long the caller waits for the database at most, the wait for a connection included. */
   readonly timeout: Duration.Duration
+  /** So much of that is over already, in ms. */
+  readonly passed?: number | undefined
 }
+
+/** How long the caller waits from now on, in whole ms. */
+const left = ({ passed = 0, timeout }: RunOptions): number =>
+  Math.max(0, Math.ceil(Duration.toMillis(timeout) - passed))
 
 /** Runs statements with all of the above. */
 export type Run = <A>(
@@ -30,19 +36,21 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
   makeDeadline(),
   Effect.scope,
   (deadline, scope): Run =>
-    (call, { operation, timeout }) =>
+    (call, options) =>
       call.pipe(
         Effect.retry({ times: maxLostRaces, while: isLostRace }),
         // On a new connection: `Pool.ts` closes those that were there.
         Effect.retry({ times: 1, while: (error) => sqlState(error) === readOnly }),
-        Effect.mapError((error) => new StorageUnavailable({ operation, reason: reasonOf(error) })),
+        Effect.mapError((error) => new StorageUnavailable({ operation: options.operation, reason: reasonOf(error) })),
         // Drivers die of some of the ways in which a database goes away, for example while it ends a transaction.
-        Effect.catchAllDefect((defect) => new StorageUnavailable({ operation, reason: reasonOf(defect) })),
+        Effect.catchAllDefect((defect) => {
+          return new StorageUnavailable({ operation: options.operation, reason: reasonOf(defect) })
+        }),
         outsideTransaction,
         // The driver's spans would end with its errors.
         Effect.withTracerEnabled(false),
-        (effect) => bounded(effect, { operation, timeout }, { deadline, scope }),
-        spanned(operation)
+        (effect) => bounded(effect, options, { deadline, scope }),
+        spanned(options.operation)
       )
 )
 
@@ -90,10 +98,11 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
       })
     )
 
-    const once = <A>(text: string, parameters: ReadonlyArray<unknown>, { operation, timeout }: RunOptions) =>
+    const once = <A>(text: string, parameters: ReadonlyArray<unknown>, options: RunOptions) =>
       Effect.async<ReadonlyArray<A>, StorageUnavailable>((resume) => {
         if (isClosed) return resume(Effect.interrupt)
-        const left = { lostRace: maxLostRaces, readOnly: 1 }
+        const { operation, timeout } = options
+        const repeats = { lostRace: maxLostRaces, readOnly: 1 }
         let stop: (stopped: () => void) => void = (stopped) => stopped()
 
         /** The end of the layer waits until the statement does not run any more. */
@@ -116,7 +125,7 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
           resume(outcome)
         }
         const fail = (reason: string) => over(Effect.fail(new StorageUnavailable({ operation, reason })))
-        const cancel = deadline.after(Duration.toMillis(timeout), () => {
+        const cancel = deadline.after(left(options), () => {
           fail(lateReason(timeout))
           giveUp()
         })
@@ -128,8 +137,8 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
           try {
             stop = ask(text, parameters, (error, rows) => {
               if (error === undefined) over(Effect.succeed(rows))
-              else if (isLostRace(error) && left.lostRace-- > 0) attempt()
-              else if (sqlState(error) === readOnly && left.readOnly-- > 0) attempt()
+              else if (isLostRace(error) && repeats.lostRace-- > 0) attempt()
+              else if (sqlState(error) === readOnly && repeats.readOnly-- > 0) attempt()
               else fail(reasonOf(error))
             })
           } catch (defect) {
@@ -249,15 +258,15 @@ const outsideTransaction = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A,
  */
 const bounded = <A, E>(
   effect: Effect.Effect<A, E>,
-  { operation, timeout }: RunOptions,
+  options: RunOptions,
   { deadline, scope }: { readonly deadline: Deadline; readonly scope: Scope.Scope }
 ): Effect.Effect<A, E | StorageUnavailable> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const work = yield* Effect.forkIn(Effect.interruptible(effect), scope)
-      const onLate = () => new StorageUnavailable({ operation, reason: lateReason(timeout) })
+      const onLate = () => new StorageUnavailable({ operation: options.operation, reason: lateReason(options.timeout) })
       const giveUp = Effect.suspend(() => (work.unsafePoll() === null ? Fiber.interruptFork(work) : Effect.void))
-      const exit = yield* restore(awaiting(deadline, work, { longest: Duration.toMillis(timeout), onLate })).pipe(
+      const exit = yield* restore(awaiting(deadline, work, { longest: left(options), onLate })).pipe(
         Effect.ensuring(giveUp)
       )
       return yield* exit

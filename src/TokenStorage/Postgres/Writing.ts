@@ -19,6 +19,8 @@ interface Asked<A> {
   readonly parameters: ReadonlyArray<unknown>
   /** Whoever asks knows what time it is. */
   readonly clock: Clock.Clock
+  /** By that clock, in ns. */
+  readonly at: bigint
   readonly resume: (outcome: Effect.Effect<A | undefined, StorageUnavailable>) => void
 }
 
@@ -33,8 +35,11 @@ export const make = <A>(
     const run = Runtime.runCallback(runtime)
     let waiting = new Set<Asked<A>>()
 
-    const alone = (parameters: ReadonlyArray<unknown>) =>
-      Effect.map(Effect.withTracerEnabled(single(parameters, "now"), false), ([row]) => row)
+    const alone = (parameters: ReadonlyArray<unknown>, passed?: number) =>
+      Effect.map(Effect.withTracerEnabled(single(parameters, "now", passed), false), ([row]) => row)
+    /** Whoever has travelled has what is left of their time. */
+    const after = ({ at, clock, parameters }: Asked<A>) =>
+      alone(parameters, Number(clock.unsafeCurrentTimeNanos() - at) / 1e6)
 
     const send = (batch: ReadonlyArray<Asked<A>>, { clock }: Asked<A>) => {
       const calls = JSON.stringify(batch.map(({ parameters }) => parameters))
@@ -44,9 +49,9 @@ export const make = <A>(
           if (Exit.isSuccess(exit)) for (const row of exit.value) rows[row.n - 1] = row
           // One call fails nobody but its own; who has waited in vain for the time of a statement waits no longer.
           const isOver = Exit.isFailure(exit) && !(exit.cause._tag === "Fail" && !Sql.isLate(exit.cause.error))
-          for (const [index, { parameters, resume }] of batch.entries()) {
+          for (const [index, asked] of batch.entries()) {
             const row = rows[index]
-            resume(isOver ? Exit.as(exit, undefined) : row === undefined ? alone(parameters) : Effect.succeed(row))
+            asked.resume(isOver ? Exit.as(exit, undefined) : row === undefined ? after(asked) : Effect.succeed(row))
           }
         }
       })
@@ -64,7 +69,7 @@ export const make = <A>(
       Sql.spanned(operation)(
         Effect.clockWith((clock) =>
           Effect.async<A | undefined, StorageUnavailable>((resume) => {
-            const asked = { parameters, clock, resume }
+            const asked = { parameters, clock, at: clock.unsafeCurrentTimeNanos(), resume }
             // A batch that is full before its turn leaves nothing, or those of the next one, to be sent then.
             if (waiting.size === 0) setImmediate(flush)
             waiting.add(asked)

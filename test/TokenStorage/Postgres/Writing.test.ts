@@ -1,8 +1,9 @@
 /** Claims and commits that travel together: what becomes of each, whatever becomes of the others. */
 import { assert, describe, it } from "@effect/vitest"
-import { Array, Deferred, Duration, Effect, Exit, Fiber, Option, Schedule, Scope } from "effect"
+import { Array, Deferred, Duration, Effect, Exit, Fiber, Option, Schedule, Scope, TestClock } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import type { CallOf } from "../../../src/TokenStorage/Postgres/Call.js"
+import * as Sql from "../../../src/TokenStorage/Postgres/Sql.js"
 import * as Writing from "../../../src/TokenStorage/Postgres/Writing.js"
 import type { CircuitRequest } from "../../../src/TokenStorage.js"
 import { StorageUnavailable } from "../../../src/TokenError.js"
@@ -75,6 +76,37 @@ describe("statements", () => {
       const late = yield* writing(() => "late")
       assert.deepStrictEqual(yield* all(["a", "b"].map(late.by)), [reasons.late, reasons.late])
       assert.deepStrictEqual(late.sent, ["a b"])
+    })
+  )
+
+  it.effect("one that is made by itself afterwards has what is left of its time", () =>
+    Effect.gen(function* () {
+      const clock = yield* TestClock.testClock()
+      const passed = new globalThis.Array<number | undefined>()
+      const single: CallOf<Row> = (_, __, since) => Effect.sync(() => (passed.push(since), []))
+      const write = yield* Writing.make("claim", single, () => Effect.as(clock.adjust("3 seconds"), []))
+      yield* all([write(["a"]), write(["b"])])
+      yield* write(["c"])
+      assert.deepStrictEqual(passed, [3000, 3000, undefined])
+    })
+  )
+
+  it.scoped("and is given up on when that is over, whatever runs it", () =>
+    Effect.gen(function* () {
+      const options = { operation: "claim", timeout: Duration.seconds(5), passed: 3000 }
+      const asking = yield* Sql.makeAsking(() => (stopped) => stopped())
+      const run = yield* Sql.make
+      const calls = yield* Effect.fork(
+        all([asking("select 1", [], options), run(Effect.never, options)].map((call) => Effect.flip(call)))
+      )
+      yield* TestClock.adjust("1999 millis")
+      assert.isTrue(Option.isNone(yield* Fiber.poll(calls)))
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue(Option.isSome(yield* Fiber.poll(calls)))
+      assert.deepStrictEqual(
+        (yield* Fiber.join(calls)).map(({ reason }) => reason),
+        [reasons.late, reasons.late]
+      )
     })
   )
 
