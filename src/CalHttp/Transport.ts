@@ -142,9 +142,7 @@ const openedOf = (response: HttpClientResponse.HttpClientResponse): Opened => ({
 })
 
 /** Translates what an HTTP client fails with. A defect below is an unknown outcome too. */
-const noReplies = <A, R>(
-  effect: Effect.Effect<A, HttpClientError.HttpClientError, R>
-): Effect.Effect<A, NoReply, R> =>
+const noReplies = <A, R>(effect: Effect.Effect<A, HttpClientError.HttpClientError, R>): Effect.Effect<A, NoReply, R> =>
   effect.pipe(
     Effect.mapError((error) => (error._tag === "RequestError" ? describe(error) : brokeOff)),
     Effect.catchAllDefect(() => Effect.fail(unexpected))
