@@ -5,10 +5,10 @@ import * as Migrations from "../../src/TokenStorage/Postgres/Migrations.js"
 import * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { layerKeys } from "../support/Keys.js"
 import { makeServer } from "../support/PostgresServer.js"
-import { median, type Row } from "./Row.js"
+import { median, roundsOf, type Row } from "./Row.js"
 
 const batch = 500
-const rounds = 9
+const rounds = roundsOf(9)
 
 /** Users that are all due and used; only as much of each row as a claim looks at. */
 const fill = (users: number) =>

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import type { Readable } from "node:stream"
 import autocannon from "autocannon"
-import { median } from "./Row.js"
+import { median, roundsOf } from "./Row.js"
 
 export const user = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 /** Of a process that answers loopback alone, and ends with the measurement. */
@@ -83,7 +83,7 @@ const measure = async (served: Served, { body, method, path }: Question, amount:
 
 /** Ours by the floor's, of each figure: medians over rounds that alternate, after one in which code is compiled. */
 export const compare = async (ours: Served, floor: Served, question: Question, amount: number): Promise<Measured> => {
-  const rounds = 5
+  const rounds = roundsOf(5)
   const all = { ours: new Array<Measured>(), floor: new Array<Measured>() }
   for (let round = -1; round < rounds; round++) {
     for (const who of round % 2 === 0 ? (["ours", "floor"] as const) : (["floor", "ours"] as const)) {

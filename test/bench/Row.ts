@@ -17,6 +17,10 @@ export const isMet = ({ isFloor = false, target }: Row, figure: number): boolean
 export const median = (values: ReadonlyArray<number>): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
 
+/** `--quick` takes a look: for a machine that has other things to do. */
+export const roundsOf = (many: number): number =>
+  process.argv.includes("--quick") ? Math.max(1, Math.round(many / 4)) : many
+
 const time = async (work: () => unknown): Promise<number> => {
   const begun = process.hrtime.bigint()
   await work()
@@ -34,7 +38,7 @@ export const ratio = async (
   before: () => unknown = () => {}
 ): Promise<number> => {
   const took = { ours: new Array<number>(), theirs: new Array<number>() }
-  for (let round = -2; round < rounds; round++) {
+  for (let round = -2; round < roundsOf(rounds); round++) {
     // Who comes first alternates, too: garbage of the one is collected during the other.
     const order = round % 2 === 0 ? (["ours", "theirs"] as const) : (["theirs", "ours"] as const)
     // Of a large heap this takes longer than what is measured.

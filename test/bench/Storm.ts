@@ -2,12 +2,12 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import * as BareCalls from "./BareCalls.js"
-import { median, type Row } from "./Row.js"
+import { median, roundsOf, type Row } from "./Row.js"
 import { serverTime } from "./ServerTime.js"
 import * as World from "./World.js"
 
 const atATime = 100
-const rounds = 3
+const rounds = roundsOf(3)
 
 /** A token endpoint in a process of its own, so that its time is not ours. */
 const upstream = async (latency: number): Promise<{ readonly url: string; readonly process: ChildProcess }> => {

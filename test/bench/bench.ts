@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: how fast this is, each row against its reference in one run. `-- --row NAME` measures one, `-- --json`
- * prints the figures and nothing else.
+ * prints the figures and nothing else, `-- --quick` looks at each for a shorter time.
  */
 import { cpus, loadavg } from "node:os"
 import { parseArgs } from "node:util"
@@ -14,7 +14,13 @@ import * as Start from "./Start.js"
 import * as Storm from "./Storm.js"
 import * as Warm from "./Warm.js"
 
-const { values } = parseArgs({ options: { row: { type: "string" }, json: { type: "boolean", default: false } } })
+const { values } = parseArgs({
+  options: {
+    row: { type: "string" },
+    json: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false }
+  }
+})
 
 const all = [
   ...Warm.rows,
