@@ -55,7 +55,7 @@ export const answer = async (
   const response = await runner.run(
     { name },
     Effect.flatMap(Effect.runtime<All>(), (runtime) =>
-      Effect.promise(() => HttpApp.toWebHandlerRuntime(runtime)(Edge.around(Edge.routedAs(name, answered)))(request))
+      Effect.promise(() => HttpApp.toWebHandlerRuntime(runtime)(Edge.around(Edge.routedAs(`/${name}`, answered)))(request))
     )
   )
   return Failure.isFailure(response) ? unavailable(described, response) : response
