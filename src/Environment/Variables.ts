@@ -115,7 +115,7 @@ const keys = {
 const browsers = {
   CAL_TOKENS_ALLOWED_ORIGINS: Variable.optional("CAL_TOKENS_ALLOWED_ORIGINS", Form.list(Form.origin), {
     description: "Origins of the pages that use user sessions or Atoms.",
-    unset: "none: user sessions are closed to browsers, the Atoms endpoint is off; in the demo `http://localhost:3000`"
+    unset: "none: no browser may use sessions or Atoms; the demo: `http://localhost:3000`"
   }),
   CAL_TOKENS_ATOMS_MAX_AGE: Variable.defaulted("CAL_TOKENS_ATOMS_MAX_AGE", Form.period, {
     default: Duration.hours(12),
