@@ -78,3 +78,12 @@ export const run = (
       ])
   }
 }
+
+/** What is printed to be exported, as a shell takes it. */
+export const exported = (text: string): Record<string, string> => {
+  const lines = Array.from(text.matchAll(/^export (\w+)=.*$/gm))
+  const names = lines.map(([, name = ""]) => name)
+  const script = [...lines.map(([line]) => line), ...names.map((name) => `printf '%s\\0' "$${name}"`)].join("\n")
+  const values = execFileSync("bash", ["--norc", "-eu", "-c", script], { encoding: "utf8" }).split("\0")
+  return Object.fromEntries(names.map((name, index) => [name, values[index] ?? ""]))
+}

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { Webhook } from "standardwebhooks"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { allow } from "./Consent.js"
 import { build, type Program, run } from "./Program.js"
 
 const readme = Fs.readFileSync(fileURLToPath(new URL("../../README.md", import.meta.url)), "utf8")
@@ -48,21 +49,9 @@ const tokensFromBefore = async (url: string) => {
   }
 }
 
-/** Somebody in front of a browser, who allows the access on the page as it is shown. Where they end up. */
+/** Somebody allows the access, and their browser comes back to the service, wherever it is. Where they end up. */
 const consent = async (page: URL): Promise<URL> => {
-  const html = await (await fetch(page)).text()
-  const form = new URLSearchParams({ decision: "allow", name: "", email: "" })
-  for (const [, name = "", value = ""] of [
-    ...html.matchAll(/<input type="hidden" name="(\w+)" value="([^"]*)">/g),
-    ...html.matchAll(/<input type="radio" name="(user)" value="([^"]*)" checked>/g)
-  ]) {
-    form.set(
-      name,
-      value.replace(/&#(\d+);/g, (_, code: string) => String.fromCharCode(Number(code)))
-    )
-  }
-  const allowed = await fetch(new URL("authorize", page), { method: "POST", body: form, redirect: "manual" })
-  const callback = new URL(allowed.headers.get("location") ?? "")
+  const callback = await allow(page)
   callback.port = page.port
   const back = await fetch(callback, { redirect: "manual" })
   return new URL(back.headers.get("location") ?? "")

@@ -1,11 +1,11 @@
 /** `cal-tokens sandbox`, told what to do by the commands of its README as they stand, with a service that takes it for Cal.com. */
-import { execFile, execFileSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { build, type Program, run } from "./Program.js"
+import { build, exported, type Program, run } from "./Program.js"
 
 const readme = Fs.readFileSync(fileURLToPath(new URL("../../src/Sandbox/README.md", import.meta.url)), "utf8")
 
@@ -35,15 +35,6 @@ const bash = async (script: string): Promise<ReadonlyArray<Answer>> => {
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as Answer)
-}
-
-/** What is printed to be exported, as a shell takes it. */
-const exported = (text: string): Record<string, string> => {
-  const lines = Array.from(text.matchAll(/^export (\w+)=.*$/gm))
-  const names = lines.map(([, name = ""]) => name)
-  const script = [...lines.map(([line]) => line), ...names.map((name) => `printf '%s\\0' "$${name}"`)].join("\n")
-  const values = execFileSync("bash", ["--norc", "-eu", "-c", script], { encoding: "utf8" }).split("\0")
-  return Object.fromEntries(names.map((name, index) => [name, values[index] ?? ""]))
 }
 
 beforeAll(async () => {
