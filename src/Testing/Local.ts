@@ -87,7 +87,10 @@ export interface LocalSandbox {
   readonly turn: (switches: Partial<Sandbox.Switches>) => void
   /** The last requests that reached Cal.com, in the order in which they were answered. */
   readonly calls: () => ReadonlyArray<Sandbox.Call>
-  /** How many there were since the start or `resetCalls`, of all users or of one at Cal.com. */
+  /**
+   * How many there were since the start or `resetCalls`, of all users or of one at Cal.com. A managed user's refresh is a
+   * `refresh`, that of somebody who consented an `oauth2Refresh`.
+   */
   readonly count: (kind: Sandbox.Kind, calUserId?: number) => number
   readonly resetCalls: () => void
   /** Ends everything; nothing of it keeps the process from ending. */

@@ -77,6 +77,23 @@ describe("startSandbox", () => {
     assert.deepInclude(await actions.refreshUserCalTokens(eve, true), { code: "ReauthorizationRequired" })
   })
 
+  it("gives tokens that live as long as is wanted", async () => {
+    const quick = await startSandbox({ accessTokenLifetime: "2 seconds" })
+    const { accessTokenExpiresAt } = await quick.connect(ada)
+    const brief = Actions.make({ layer: quick.layer })
+    vi.useFakeTimers({ toFake: ["Date"], now: accessTokenExpiresAt - 2000 })
+    try {
+      assert.deepInclude(await brief.ensureValidCalToken(ada), { success: true })
+      assert.strictEqual(quick.count("refresh"), 0)
+      vi.setSystemTime(accessTokenExpiresAt)
+      assert.deepInclude(await brief.ensureValidCalToken(ada), { success: true })
+      assert.strictEqual(quick.count("refresh"), 1)
+    } finally {
+      vi.useRealTimers()
+      await quick.close()
+    }
+  })
+
   it("has Cal.com misbehave", async () => {
     await cal.connect(ada)
     cal.inject(Fault.status(503, { kind: "api", times: Infinity }))

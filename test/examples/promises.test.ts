@@ -2,9 +2,9 @@
  * Tests of a program of your own that knows no Effect: Cal.com is the sandbox, on a port of this machine, and misbehaves when it
  * is told to. Vitest here; Jest and `node --test` do as well.
  */
-import { afterAll, beforeAll, expect, test } from "vitest"
+import { afterAll, expect, test, vi } from "vitest"
 import * as Actions from "cal-tokens/actions"
-import { Fault, type LocalSandbox, startSandbox } from "cal-tokens/sandbox"
+import { Fault, startSandbox } from "cal-tokens/sandbox"
 
 // ---- the program under test ------------------------------------------------------------------------------------------
 
@@ -26,39 +26,68 @@ const makeCalendar = (actions: Actions.Actions) => ({
 
 const grace = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 const ada = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
+const cem = "01BX5ZZKBKACTAV9WEVGEMMVS0"
 
-let cal: LocalSandbox
-let actions: Actions.Actions
-let calendar: ReturnType<typeof makeCalendar>
+const cal = await startSandbox()
+const actions = Actions.make({ layer: cal.layer })
+afterAll(() => cal.close())
 
-beforeAll(async () => {
-  cal = await startSandbox()
-  actions = Actions.make({ layer: cal.layer })
-  calendar = makeCalendar(actions)
-})
-
-afterAll(async () => {
-  await actions.dispose()
-  await cal.close()
-})
+const { book } = makeCalendar(actions)
 
 test("a meeting is booked, although Cal.com has ended the token", async () => {
-  const { calUserId, eventTypeId } = await cal.connect(grace)
+  const { eventTypeId } = await cal.connect(grace)
   await cal.expire(grace)
-  expect(await calendar.book(grace, eventTypeId)).toMatchObject({ status: "accepted" })
-  expect(cal.count("refresh", calUserId)).toBe(1)
+  expect(await book(grace, eventTypeId)).toMatchObject({ status: "accepted" })
+  expect(cal.count("refresh")).toBe(1)
 })
 
 test("an outage is told as one", async () => {
   const { calUserId, eventTypeId } = await cal.connect(ada, { kind: "oauth2" })
   cal.inject(Fault.status(503, { kind: "api", calUserId, times: Infinity }))
-  expect(await calendar.book(ada, eventTypeId)).toEqual({ problem: "CalUnavailable" })
+  expect(await book(ada, eventTypeId)).toEqual({ problem: "CalUnavailable" })
   cal.clearFaults()
-  expect(await calendar.book(ada, eventTypeId)).toMatchObject({ status: "accepted" })
+  expect(await book(ada, eventTypeId)).toMatchObject({ status: "accepted" })
 })
 
-test("who took the access back has to reconnect", async () => {
-  await cal.connect(ada, { kind: "oauth2" })
-  await cal.revoke(ada)
-  expect(await actions.refreshUserCalTokens(ada, true)).toMatchObject({ code: "ReauthorizationRequired" })
+test("who took the access back has to reconnect, and books again after that", async () => {
+  const { eventTypeId } = await cal.connect(cem, { kind: "oauth2", email: "cem@example.com" })
+  await cal.revoke(cem)
+  await cal.expire(cem)
+  expect(await book(cem, eventTypeId)).toEqual({ problem: "ReauthorizationRequired" })
+  await cal.connect(cem, { kind: "oauth2", email: "cem@example.com" })
+  expect(await book(cem, eventTypeId)).toMatchObject({ status: "accepted" })
+})
+
+test("a managed user whose tokens ended is given new ones, and has to reconnect only once deleted", async () => {
+  const { eventTypeId } = await cal.connect(grace)
+  await cal.revoke(grace)
+  await cal.expire(grace)
+  expect(await book(grace, eventTypeId)).toMatchObject({ status: "accepted" })
+  await cal.deleteUser(grace)
+  expect(await book(grace, eventTypeId)).toEqual({ problem: "ReauthorizationRequired" })
+  const again = await cal.connect(grace)
+  expect(await book(grace, again.eventTypeId)).toMatchObject({ status: "accepted" })
+})
+
+test("a token that has run out by the clock is replaced before it is used", async () => {
+  const { accessTokenExpiresAt } = await cal.connect(ada, { kind: "oauth2" })
+  const before = await actions.ensureValidCalToken(ada)
+  vi.useFakeTimers({ toFake: ["Date"] }) // the clock alone: what waits goes on waiting in real time
+  try {
+    vi.setSystemTime(accessTokenExpiresAt)
+    const after = await actions.ensureValidCalToken(ada)
+    expect(after).toMatchObject({ success: true })
+    expect(after).not.toMatchObject(before)
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test("a token that Cal.com has ended early is known to be dead when a request is refused", async () => {
+  const { eventTypeId } = await cal.connect(ada, { kind: "oauth2" })
+  const before = await actions.ensureValidCalToken(ada)
+  await cal.expire(ada)
+  expect(await actions.ensureValidCalToken(ada)).toEqual(before)
+  expect(await book(ada, eventTypeId)).toMatchObject({ status: "accepted" })
+  expect(await actions.ensureValidCalToken(ada)).not.toEqual(before)
 })
