@@ -3,6 +3,7 @@
  * type-checked there without mercy, and run.
  */
 import { randomBytes } from "node:crypto"
+import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { stripVTControlCharacters } from "node:util"
 import { assert, it } from "@effect/vitest"
@@ -157,6 +158,43 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
       assert.isBelow(others, 17)
     })
   }
+})
+
+describe("the README's own lines", () => {
+  const readme = Fs.readFileSync(Path.join(Project.root, "README.md"), "utf8")
+
+  /** What an `npm i` of the README installs, with the package that was just packed. */
+  const install = async (project: Project.Project, line: RegExp) => {
+    const [, wanted = ""] = line.exec(readme) ?? assert.fail(`the README has no ${line}`)
+    const { code, output } = await project.npm("install", "--no-package-lock", packed.tarball, ...wanted.split(" "))
+    assert.strictEqual(code, 0, output)
+  }
+
+  it("have its first script run with what they install", async () => {
+    const [, script = ""] = /^```js\n([^]*?)^```$/m.exec(readme) ?? []
+    const project = Project.make("first")
+    await install(project, /With the package, `npm i cal-tokens ([^`]+)`, and\s`node first\.mjs`/)
+    project.write("first.mjs", script)
+    const { code, output } = await project.node(["first.mjs"])
+    assert.strictEqual(output, "100 answers, 1 refresh\n")
+    assert.strictEqual(code, 0)
+  })
+
+  it("have promises start without any variable", async () => {
+    const [, user = ""] = /`(01JDEM0000\w+)` first/.exec(readme) ?? []
+    const project = Project.make("promises")
+    await install(project, /^Promises in, plain objects out[^]*?\nnpm i cal-tokens (.*)$/m)
+    await install(project, /^npm i (@electric-sql\/pglite) #/m)
+    project.write(
+      "promises.mjs",
+      `import * as Actions from "cal-tokens/actions"
+       const me = await Actions.make().makeCalApiRequest("/me", "GET", undefined, ${JSON.stringify(user)})
+       console.log(me.status)`
+    )
+    const { code, output } = await project.node(["promises.mjs"], { DATABASE_URL: "" })
+    assert.strictEqual(output.trim().split("\n").at(-1), "success", output)
+    assert.strictEqual(code, 0)
+  })
 })
 
 /** The newest that it was tried with. Nobody here needs it but this test. */
