@@ -2,6 +2,7 @@
 import { Either, Layer } from "effect"
 import * as Backing from "./Backing.js"
 import type { All } from "./FromEnvironment.js"
+import * as Missing from "./Missing.js"
 import * as Numbers from "./Numbers.js"
 
 export interface Options<R> {
@@ -10,8 +11,14 @@ export interface Options<R> {
 }
 
 /** Loaded when it is needed: with layers of one's own, no driver is. */
-const fromEnvironment = (numbers: Numbers.Numbers) => () =>
-  import("./FromEnvironment.js").then(({ open }) => open(numbers))
+const fromEnvironment = (numbers: Numbers.Numbers) => async (): Promise<Backing.Backing<All, unknown>> => {
+  const module = await import("./FromEnvironment.js").catch((error: unknown) => {
+    const missing = Missing.packageOf(error)
+    if (missing === undefined) throw error
+    return missing
+  })
+  return typeof module === "string" ? Backing.own(Layer.fail(module))() : module.open(numbers)
+}
 
 export const make = <R extends All>({ config, layer }: Options<R>): Backing.Open<R, unknown> => {
   const numbers = Numbers.decode(config)
