@@ -38,9 +38,11 @@ export class ListenError extends Data.TaggedError("ListenError")<{
   }
 }
 
+/** With `keepsProcess: false`, nothing of it keeps the process from ending: who waits for an answer does that. */
 export const listen = (
   app: HttpApp.Default,
-  { host = "127.0.0.1", port = 0 }: ListenOptions = {}
+  { host = "127.0.0.1", port = 0 }: ListenOptions = {},
+  { keepsProcess = true }: { readonly keepsProcess?: boolean } = {}
 ): Effect.Effect<string, ListenError, Scope.Scope> =>
   Effect.gen(function* () {
     const fork = Runtime.runFork(yield* Effect.runtime<never>())
@@ -61,6 +63,7 @@ export const listen = (
         )
       })
     })
+    if (!keepsProcess) server.unref().on("connection", (socket) => socket.unref())
     yield* Effect.acquireRelease(open(server, host, port), () => close(server))
     const address = server.address()
     const actual = typeof address === "object" && address !== null ? address.port : port

@@ -6,6 +6,8 @@ import * as KeepAlive from "../Fibers/KeepAlive.js"
 import * as Quiet from "../Fibers/Quiet.js"
 import * as Sandbox from "../Sandbox.js"
 import { toPlain } from "../Sandbox/Grants.js"
+import * as Listener from "../Sandbox/Listener.js"
+import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { connectManaged, connectOAuth2, layerTest, listOf, type TestOptions } from "./Product.js"
 
@@ -93,7 +95,7 @@ export interface LocalSandbox {
    */
   readonly count: (kind: Sandbox.Kind, calUserId?: number) => number
   readonly resetCalls: () => void
-  /** Ends everything; nothing of it keeps the process from ending. */
+  /** Ends everything. A script may end without it: nothing that only listens keeps it from ending. */
   readonly close: () => Promise<void>
 }
 
@@ -131,7 +133,10 @@ export const startSandbox = async ({
 }: StartOptions = {}): Promise<LocalSandbox> => {
   const quiet = Logger.minimumLogLevel(LogLevel.fromLiteral(logLevel))
   const runtime = ManagedRuntime.make(
-    Layer.scoped(Url, Sandbox.listen({ host, port })).pipe(
+    Layer.scoped(
+      Url,
+      Effect.flatMap(Sandbox.Sandbox, ({ app }) => Listener.listen(app, { host, port }, { keepsProcess: false }))
+    ).pipe(
       // This Cal.com has no replicas: what it refuses is refused, and a test does not wait until a token is old enough.
       Layer.provideMerge(layerTest({ ...options, config: { youngToken: Duration.zero, ...config } })),
       // Whatever still waits when a test is over keeps no test runner from ending.
@@ -152,8 +157,12 @@ export const startSandbox = async ({
   /** None of these waits for anything. */
   const now = <A>(effect: Effect.Effect<A>): A => runtime.runSync(effect)
 
-  const grant = ({ kind = "managed", scope, ...person }: LocalPerson = {}) =>
-    kind === "managed" ? sandbox.grantManaged(person) : sandbox.grantOAuth2({ ...person, scope })
+  const grant = ({ kind, scope, ...person }: LocalPerson = {}) =>
+    Effect.flatMap(kindOf(kind), (kind) =>
+      kind === "managed"
+        ? Effect.map(sandbox.grantManaged(person), toPlain)
+        : Effect.map(sandbox.grantOAuth2({ ...person, scope }), toPlain)
+    )
 
   const calUserIdOf = (user: LocalUser) =>
     typeof user === "number"
@@ -181,14 +190,15 @@ export const startSandbox = async ({
     },
     env: AtSandbox.variables(url, managed, oauth2),
     layer: Layer.merge(Layer.succeedContext(context), quiet),
-    connect: (userUlid, { kind = "managed", scope, ...person } = {}) =>
+    connect: (userUlid, { kind, scope, ...person } = {}) =>
       run(
-        Effect.map(
-          kind === "managed" ? connectManaged(userUlid, person) : connectOAuth2(userUlid, { ...person, scope }),
-          toPlain
+        Effect.flatMap(kindOf(kind), (kind) =>
+          kind === "managed"
+            ? Effect.map(connectManaged(userUlid, person), toPlain)
+            : Effect.map(connectOAuth2(userUlid, { ...person, scope }), toPlain)
         )
       ),
-    grant: (person) => run(Effect.map(grant(person), toPlain)),
+    grant: (person) => run(grant(person)),
     authorizationCode: (person) => run(sandbox.authorizationCode(person)),
     expire: toUser(sandbox.expireAccessTokens),
     revoke: toUser(sandbox.revokeRefreshTokens),
@@ -205,6 +215,12 @@ export const startSandbox = async ({
     }
   }
 }
+
+/** In tests that are JavaScript nobody has checked it. */
+const kindOf = (kind: LocalPerson["kind"] = "managed"): Effect.Effect<typeof kind, InvalidInput> =>
+  ["managed", "oauth2"].includes(kind)
+    ? Effect.succeed(kind)
+    : new InvalidInput({ field: "kind", expected: 'must be "managed" or "oauth2"' })
 
 const fromExit = <A, E>(exit: Exit.Exit<A, E>): A => {
   if (Exit.isSuccess(exit)) return exit.value

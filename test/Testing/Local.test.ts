@@ -1,7 +1,7 @@
 /** The simulator by a promise, for tests in which there is no Effect. */
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import * as Actions from "../../src/Actions.js"
-import { Fault, type LocalSandbox, startSandbox } from "../../src/Testing.js"
+import { Fault, type LocalPerson, type LocalSandbox, startSandbox } from "../../src/Testing.js"
 
 const ada = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 const cem = "01BX5ZZKBKACTAV9WEVGEMMVRZ"
@@ -134,6 +134,14 @@ describe("startSandbox", () => {
     assert.match(await fails(cal.connect("ada")), /^userUlid must be a ULID/)
     assert.match(await fails(cal.expire(ada)), /^User 01ARZ3NDEKTSV4RRFFQ69G5FAV has no/)
     assert.match(await fails(cal.connect(ada, { clientId: "nobody" })), /no client nobody/)
+    // From JavaScript.
+    for (const kind of ["oauth", "Managed", null] as ReadonlyArray<unknown>) {
+      const person = { kind } as LocalPerson
+      for (const promise of [cal.connect(ada, person), cal.grant(person)]) {
+        assert.strictEqual(await fails(promise), 'kind must be "managed" or "oauth2".')
+      }
+    }
+    assert.deepInclude(await actions.getCalTokenInfo(ada), { code: "TokensNotFound" })
     const port = Number(new URL(cal.url).port)
     assert.match(await fails(startSandbox({ port })), /cannot listen on 127\.0\.0\.1:\d+ \(EADDRINUSE\)/)
   })
