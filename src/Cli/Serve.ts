@@ -25,7 +25,7 @@ import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Heap from "./Heap.js"
-import * as Logging from "./Logging.js"
+import * as Logging from "../Environment/Logging.js"
 import * as Misspelt from "./Misspelt.js"
 import * as Wasm from "./Wasm.js"
 
