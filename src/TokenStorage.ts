@@ -215,7 +215,12 @@ export type ClaimResult = Data.TaggedEnum<{
   /** Another attempt holds the lease. */
   Busy: { readonly row: StoredRow; readonly retryAfter: Duration.Duration }
   /** A rejection already caused a refresh within the interval. */
-  RejectedRecently: { readonly row: StoredRow; readonly retryAfter: Duration.Duration }
+  RejectedRecently: {
+    readonly row: StoredRow
+    readonly retryAfter: Duration.Duration
+    /** Without a pair since: how the last refresh failed. */
+    readonly lastError: Option.Option<AttemptError>
+  }
   CoolingDown: {
     readonly row: StoredRow
     readonly retryAfter: Duration.Duration

@@ -15,7 +15,7 @@ import { AttemptFailure, ClaimResult, Purpose, type TokenStorage } from "../Toke
 import type { Attempt } from "./Attempt.js"
 import { type Circuit, errorOf } from "./Circuit.js"
 import type { Cooldown, Cooldowns } from "./Cooldowns.js"
-import { type Claimed, type Landed, type LookAgain, lookAgain, reauthorizationRequired } from "./Ending.js"
+import { type Claimed, type Landed, type LookAgain, lookAgain, reauthorizationRequired, waiting } from "./Ending.js"
 import { isSamePair, type Known } from "./Known.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Sealed } from "./Sealed.js"
@@ -42,6 +42,8 @@ export interface Progress {
   knownVersion: number
   waitedForHolder: boolean
   waitedForProbe: boolean
+  /** What Cal.com's rejection asked for has been tried: what is left to ask is how it stands. */
+  hasTried: boolean
 }
 
 export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry" | "purpose">): Progress => ({
@@ -49,7 +51,8 @@ export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry
   purpose,
   knownVersion: row.version,
   waitedForHolder: false,
-  waitedForProbe: false
+  waitedForProbe: false,
+  hasTried: false
 })
 
 /** What the flight does next. */
@@ -162,18 +165,23 @@ export const make = (deps: {
       return yield* Effect.fail(error)
     })
 
+  const tagOf = (lastError: Option.Option<AttemptError>) =>
+    Option.getOrUndefined(Option.map(lastError, (error) => error._tag))
+
   /** Who waited for the holder of the lease gets the holder's failure. */
-  const coolingDown = ({ waitedForHolder }: Progress, { lastError, retryAfter, row }: Verdict<"CoolingDown">) =>
-    Effect.gen(function* () {
-      const tag = Option.getOrUndefined(Option.map(lastError, (error) => error._tag))
-      yield* mirror(row, retryAfter, tag)
-      if (waitedForHolder && Option.isSome(lastError)) return yield* Effect.fail(lastError.value)
-      return yield* new RefreshCoolingDown({
-        userUlid: row.userUlid,
-        retryAfter,
-        ...(tag === undefined ? {} : { lastError: tag })
-      })
-    })
+  const resting = (
+    { waitedForHolder }: Progress,
+    { lastError, retryAfter, row: { userUlid } }: Verdict<"CoolingDown" | "RejectedRecently">
+  ): Effect.Effect<never, EnsureError> => {
+    if (waitedForHolder && Option.isSome(lastError)) return Effect.fail(lastError.value)
+    const tag = tagOf(lastError)
+    return Effect.fail(
+      new RefreshCoolingDown({ userUlid, retryAfter, ...(tag === undefined ? {} : { lastError: tag }) })
+    )
+  }
+
+  const coolingDown = (progress: Progress, verdict: Verdict<"CoolingDown">) =>
+    Effect.zipRight(mirror(verdict.row, verdict.retryAfter, tagOf(verdict.lastError)), resting(progress, verdict))
 
   /** Worth waiting for once, when nothing else can help the caller and it was the first failure. */
   const probeLater = (
@@ -182,11 +190,15 @@ export const make = (deps: {
     { consecutiveFailures, lastError, retryAfter, row }: Verdict<"ProbeLater">
   ): Effect.Effect<Turn, EnsureError> =>
     Effect.gen(function* () {
-      const error = Option.getOrElse(
-        lastError,
-        (): AttemptError =>
-          new CalUnavailable({ operation: "refresh", reason: "the outcome of the last refresh is unknown", retryAfter })
-      )
+      const error = Option.match(lastError, {
+        onNone: (): AttemptError =>
+          new CalUnavailable({
+            operation: "refresh",
+            reason: "the outcome of the last refresh is unknown",
+            retryAfter
+          }),
+        onSome: (error) => waiting(error, retryAfter)
+      })
       const isAlive = Option.isNone(yield* expiredFor(row)) && !entry.refused
       if (isAlive || waitedForProbe || consecutiveFailures > 1) {
         yield* mirror(row, retryAfter, error._tag)
@@ -216,6 +228,7 @@ export const make = (deps: {
         yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
         return lookAgain
       }
+      progress.hasTried = true
       const purpose = trial === "reissue" ? "reissue" : progress.purpose
       return yield* deps.attempt({
         attemptId,
@@ -243,7 +256,7 @@ export const make = (deps: {
             ? Purpose.Reissue({ account: connection, knownVersion: version })
             : Purpose.Refresh({
                 knownVersion: progress.knownVersion,
-                rejectedInterval: rejected ? config.rejectedInterval : undefined
+                rejectedInterval: rejected && !progress.hasTried ? config.rejectedInterval : undefined
               }),
         lease: config.lease,
         cooldownWindow: config.cooldownWindow,
@@ -263,7 +276,7 @@ export const make = (deps: {
         Moved: (verdict) => moved(request, progress, verdict),
         Terminal: terminal,
         Busy: (verdict) => busy(progress, verdict),
-        RejectedRecently: ({ retryAfter }) => new RefreshCoolingDown({ userUlid, retryAfter }),
+        RejectedRecently: (verdict) => resting(progress, verdict),
         CoolingDown: (verdict) => coolingDown(progress, verdict),
         ProbeLater: (verdict) => probeLater(request, progress, verdict),
         Held: held,

@@ -5,6 +5,7 @@ import { hash, isSamePair } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
   CalProtocolError,
+  CalUnavailable,
   type CallError,
   type ReauthorizationCause,
   ReauthorizationRequired,
@@ -70,6 +71,13 @@ export const reauthorizationRequired = (row: Known): ReauthorizationRequired | u
   row.status._tag === "Active"
     ? undefined
     : new ReauthorizationRequired({ userUlid: row.userUlid, cause: row.status.cause, since: row.status.since })
+
+/** Of an unknown outcome: nothing is sent before the probe is due, whatever was wished for at the time. */
+export const waiting = <E extends AttemptError>(error: E, left: Duration.Duration): E | CalUnavailable => {
+  if (error._tag !== "CalUnavailable") return error
+  const { operation, reason, status } = error
+  return new CalUnavailable({ operation, reason, retryAfter: left, ...(status === undefined ? {} : { status }) })
+}
 
 /** What became of the end: an error for whoever waits, a pair that came meanwhile, another look, or an untried token. */
 export type Ended = Effect.Effect<Landed | LookAgain | Outcome, EnsureError>
@@ -151,13 +159,10 @@ export const make = (deps: {
       const isFirst = claimed.consecutiveFailures === 0
       const left = Duration.millis(Math.max(0, claimed.row.pair.accessTokenExpiresAt - (yield* client.now)))
       const probeIn = Duration.max(config.probeDelayExpired, Duration.min(config.probeDelayValid, left))
-      const failure = AttemptFailure.Unknown({
-        error,
-        // The probe's own delay is pause enough after a first failure.
-        backoff: isFirst ? Duration.zero : yield* pause(claimed, error),
-        probeIn: Duration.max(probeIn, wish(error)),
-        ...kept
-      })
+      // The probe's own delay is pause enough after a first failure.
+      const rest = isFirst ? Duration.zero : yield* pause(claimed, error)
+      const due = Duration.max(probeIn, wish(error))
+      const failure = AttemptFailure.Unknown({ error, backoff: rest, probeIn: due, ...kept })
       const taken = yield* kept === undefined
         ? record(claimed, failure)
         : storage.fail({ userUlid, attemptId, failure, circuit: circuit.keyOf(row.connection.clientId) }).pipe(
@@ -165,7 +170,11 @@ export const make = (deps: {
             Effect.catchAll(() => Effect.as(sealed.offer(userUlid, kept), Option.none()))
           )
       // The next claim says when the token is probed, and whether that is worth waiting for.
-      return yield* unlessNewer(claimed, taken, isFirst ? Effect.succeed(lookAgain) : Effect.fail(error))
+      return yield* unlessNewer(
+        claimed,
+        taken,
+        isFirst ? Effect.succeed(lookAgain) : Effect.fail(waiting(error, Duration.max(rest, due)))
+      )
     })
 
   const release = (claimed: Claimed, probe: Option.Option<string>, error: AttemptError) =>

@@ -26,7 +26,7 @@ export interface Refusal {
 export type Advice = Data.TaggedEnum<{
   /** Send the request once more with this token, after the delay. */
   Retry: { readonly token: ValidToken; readonly delay: Duration.Duration }
-  /** No refresh can cure it: Cal.com's answer is the caller's. */
+  /** No refresh can cure it: the last one did not, or there were too many. Cal.com's answer is the caller's. */
   GiveUp: {}
 }>
 export const Advice = Data.taggedEnum<Advice>()
@@ -73,6 +73,10 @@ export const make = ({
     if (terminal !== undefined) return retry(yield* serving.giveUp(entry, terminal))
     return yield* serving.joinForNewer(entry, { rejected: true }).pipe(
       Effect.map((row) => retry(valid(row, true))),
-      Effect.catchTag("RefreshCoolingDown", () => Effect.succeed(Advice.GiveUp()))
+      // A refresh that failed has not shown that none can help.
+      Effect.catchIf(
+        (error) => error._tag === "RefreshCoolingDown" && error.lastError === undefined,
+        () => Effect.succeed(Advice.GiveUp())
+      )
     )
   })

@@ -253,7 +253,7 @@ export const make = (
             case "Busy":
               return ClaimResult.Busy({ row, retryAfter })
             case "RejectedRecently":
-              return ClaimResult.RejectedRecently({ row, retryAfter })
+              return ClaimResult.RejectedRecently({ row, retryAfter, lastError })
             case "CoolingDown":
               return ClaimResult.CoolingDown({ row, retryAfter, lastError })
             case "ProbeLater":

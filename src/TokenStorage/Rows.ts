@@ -152,7 +152,7 @@ export const claim = (row: Row, request: ClaimRequest, now: number): Transition<
   }
   if (rejectedInterval !== undefined && row.rejectedRefreshAt !== null) {
     const over = row.rejectedRefreshAt + millis(rejectedInterval)
-    if (over > now) return [ClaimResult.RejectedRecently({ row: stored, retryAfter: until(over) }), row]
+    if (over > now) return [ClaimResult.RejectedRecently({ row: stored, retryAfter: until(over), lastError }), row]
   }
   // The token has expired since the last attempt started: what failed before must not postpone the next one.
   const unheld =

@@ -4,7 +4,7 @@ import { Duration, Effect, Option, Redacted, TestClock } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
-import { StorageUnavailable } from "../../src/TokenError.js"
+import * as TokenError from "../../src/TokenError.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -52,7 +52,7 @@ describe("through CalApi", () => {
     "a refresh under way ends with the very token that was refused: it is not advised",
     Effect.gen(function* () {
       const { grant, sandbox, tap, tokens } = yield* World.expired("managed")
-      const lost = Effect.fail(new StorageUnavailable({ operation: "commit", reason: "broken by a test" }))
+      const lost = Effect.fail(new TokenError.StorageUnavailable({ operation: "commit", reason: "broken by a test" }))
       yield* tap.around("commit", { after: Effect.zipRight(Effect.sleep("4 seconds"), lost) })
       const first = yield* World.start(tokens.ensureValid(user()))
       const { accessToken } = (yield* World.stored()).pair
@@ -332,6 +332,66 @@ describe("reportRejected", () => {
       yield* TestClock.adjust("6 seconds")
       assert.isTrue((yield* tokens.ensureValid(user())).refreshed)
       assert.isFalse((yield* tokens.info(user())).isExpired)
+    })
+  )
+
+  // An access token that nobody but Cal.com knows to be dead, and the first refresh of it does not succeed.
+  for (const [what, fault, first, heldFor, calls] of [
+    ["without an answer", Fault.dropBefore({ kind: "oauth2Refresh" }), "CalUnavailable", 60_000, 1],
+    ["503", Fault.status(503, { kind: "oauth2Refresh" }), "CalUnavailable", 60_000, 1],
+    ["never sent", Fault.refuseConnection({ kind: "oauth2Refresh" }), "CalUnavailable", 30_000, 0],
+    ["429", Fault.status(429, { kind: "oauth2Refresh", headers: { "retry-after": "7" } }), "CalRateLimited", 30_000, 1]
+  ] as const) {
+    scenario(
+      `401 and the refresh is ${what}: who asks is told of that, here and elsewhere, until it is tried again`,
+      Effect.gen(function* () {
+        const { grant, sandbox, tokens } = yield* World.connected("oauth2")
+        const other = (yield* World.anotherNode()).tokens
+        yield* TestClock.adjust("1 minute")
+        yield* sandbox.expireAccessTokens(grant.calUserId)
+        yield* sandbox.inject(fault)
+        const failed = yield* Effect.flip(me)
+        assert.strictEqual(failed._tag, first)
+        if (heldFor === 60_000) assert.deepStrictEqual(TokenError.retryAfter(failed), Option.some(Duration.minutes(1)))
+        const refusal = { accessToken: grant.accessToken, status: 401 }
+        for (const process of [tokens, other]) {
+          const error = yield* Effect.flip(process.reportRejected(user(), refusal))
+          assert.isTrue(error._tag === "RefreshCoolingDown" && error.lastError === first)
+          assert.isTrue(Option.exists(TokenError.retryAfter(error), Duration.greaterThan(Duration.zero)))
+        }
+        assert.strictEqual((yield* Effect.flip(me))._tag, "RefreshCoolingDown")
+        yield* TestClock.adjust(heldFor - 1)
+        assert.include(["RefreshCoolingDown", "CalUnavailable"], (yield* Effect.flip(me))._tag)
+        assert.strictEqual(yield* sandbox.count("oauth2Refresh"), calls)
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* me).status, 200)
+      })
+    )
+  }
+
+  scenario(
+    "401 and the refresh brought a pair that is refused too: that is no matter of a refresh, and Cal.com's answer stands",
+    Effect.gen(function* () {
+      const { grant, sandbox, tokens } = yield* World.connected("oauth2")
+      yield* TestClock.adjust("1 minute")
+      yield* sandbox.expireAccessTokens(grant.calUserId)
+      assert.strictEqual((yield* me).status, 200)
+      yield* TestClock.adjust("11 seconds")
+      yield* sandbox.expireAccessTokens(grant.calUserId)
+      const { accessToken } = yield* tokens.ensureValid(user())
+      assert.strictEqual((yield* me).status, 401)
+      assert.strictEqual((yield* tokens.reportRejected(user(), { accessToken, status: 401 }))._tag, "GiveUp")
+    })
+  )
+
+  scenario(
+    "a probe that fails as well says when the next one is due",
+    Effect.gen(function* () {
+      const { sandbox, tokens } = yield* World.expired("oauth2")
+      yield* sandbox.inject(Fault.status(503, { kind: "oauth2Refresh", times: 2 }))
+      const error = yield* Effect.flip(World.passTime(tokens.ensureValid(user()), 20_000))
+      assert.strictEqual(error._tag, "CalUnavailable")
+      assert.isTrue(Option.exists(TokenError.retryAfter(error), Duration.greaterThanOrEqualTo("5 seconds")))
     })
   )
 
