@@ -36,13 +36,20 @@ const notTaken = ({ envelope, name }: Described, methods: ReadonlyArray<string>)
 const unavailable = ({ envelope }: Described, { httpStatus, ...failure }: Failure.Failure): Response =>
   Response.json({ ...envelope, ...failure }, { status: httpStatus, headers: noStore })
 
-/** `app` is asked for in the caller's own asynchronous context. */
+/**
+ * Next calls each `GET` once while it builds an app with `cacheComponents`, to see whether the answer can be kept, and breaks
+ * off by throwing from the first look at the request. Nothing may have been built or connected by then, nor may that be caught.
+ */
+const refusePrerender = ({ headers }: Request): void => void headers.has("host")
+
+/** `app` is asked for in the caller's own asynchronous context. Rejects only where a framework takes the request away. */
 export const answer = async (
   runner: Runner<All>,
   request: Request,
   described: Described,
   app: () => Promise<App>
 ): Promise<Response> => {
+  refusePrerender(request)
   const { envelope, methods, name } = described
   if (methods !== undefined && !methods.includes(request.method)) return notTaken(described, methods)
   const operation = { operation: name }
@@ -55,7 +62,9 @@ export const answer = async (
   const response = await runner.run(
     { name },
     Effect.flatMap(Effect.runtime<All>(), (runtime) =>
-      Effect.promise(() => HttpApp.toWebHandlerRuntime(runtime)(Edge.around(Edge.routedAs(`/${name}`, answered)))(request))
+      Effect.promise(() =>
+        HttpApp.toWebHandlerRuntime(runtime)(Edge.around(Edge.routedAs(`/${name}`, answered)))(request)
+      )
     )
   )
   return Failure.isFailure(response) ? unavailable(described, response) : response

@@ -444,6 +444,36 @@ it("a layer that cannot be built answers 503, and so does one that was disposed 
   console.mockRestore()
 })
 
+it.each(["atoms", "callback"] as const)("%s builds nothing where Next breaks off a prerender", async (name) => {
+  let builds = 0
+  let asked = 0
+  const layer = Layer.unwrapEffect(
+    Effect.sync(() => {
+      builds++
+      return Testing.layerTest()
+    })
+  )
+  const user = () => {
+    asked++
+    return ada
+  }
+  const routes = Next.make({ user, layer })
+  // As Next hands it to a route while it builds: what depends on the request throws.
+  const ended = new Error("couldn't be rendered statically because it used `request.headers`")
+  const request = new Proxy(new Request(`${app}/api/cal/${name}`), {
+    get: (target, key) => {
+      if (key === "headers" || key === "url") throw ended
+      return Reflect.get(target, key, target) as unknown
+    }
+  })
+  const outcome = await routes[name](request).catch((error: unknown) => error)
+  assert.strictEqual(outcome, ended)
+  assert.deepStrictEqual([builds, asked], [0, 0])
+  await routes[name](new Request(`${app}/api/cal/${name}`))
+  assert.deepStrictEqual([builds, asked], [1, 1])
+  await routes.dispose()
+})
+
 it.each([
   [{ origin: "app.example.com" }, "origin of Next.make must be an URL, such as https://app.example.com"],
   [{ returnUrls: ["/settings"] }, "returnUrls of Next.make must be an URL, such as https://app.example.com"]
