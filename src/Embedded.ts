@@ -40,7 +40,7 @@ export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("Embedded
  */
 export type Options =
   | {
-      /** Where the files are kept. Made if it is missing, readable by its owner only. */
+      /** Where the files are kept. Made if it is missing, readable by its owner only, and ignored by Git. */
       readonly directory: string
     }
   | {
@@ -68,7 +68,7 @@ export const make = (
     })
     const startParams = [...pglite.PGlite.defaultStartParams, ...settings.flatMap((setting) => ["-c", setting])]
     if ("directory" in options) {
-      yield* Effect.mapError(Private.directory(directory), failure)
+      yield* Effect.mapError(own(directory), failure)
       yield* Effect.mapError(Lock.acquire(directory), (error) =>
         failure(
           error instanceof Lock.Held
@@ -140,10 +140,13 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Embedd
 export const layerKeys = (directory: string): Layer.Layer<KeyRing.KeyRing, EmbeddedError | ConfigError.ConfigError> =>
   Layer.unwrapEffect(Effect.map(keysIn(directory), KeyRing.layer))
 
+/** What is in it are tokens and the key to them: a project's `git add .` must not take it along. */
+const own = (directory: string) => Effect.zipRight(Private.directory(directory), Private.ignore(directory))
+
 const keysIn = (directory: string): Effect.Effect<Redacted.Redacted, EmbeddedError> =>
   Effect.gen(function* () {
     const failure = (reason: string) => new EmbeddedError({ directory, reason: `its encryption key: ${reason}` })
-    yield* Effect.mapError(Private.directory(directory), failure)
+    yield* Effect.mapError(own(directory), failure)
     const path = join(directory, "encryption-keys")
     const keys = yield* KeyRing.generateKeys
     yield* Effect.tryPromise({

@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { Effect } from "effect"
 
 /** What this program keeps in a data directory, and what a file system of its own brings along. */
-const known = /^(encryption-keys|postgres|sandbox|cal\.com\.json|cal-tokens\.lock|lost\+found)(\.|$)/
+const known = /^(\.gitignore|encryption-keys|postgres|sandbox|cal\.com\.json|cal-tokens\.lock|lost\+found)(\.|$)/
 
 const sticky = 0o1000
 const others = 0o077
@@ -29,6 +29,14 @@ export const directory = (path: string, isOurs = (name: string) => known.test(na
     }
     await Fs.chmod(path, 0o700)
   })
+
+/** Keeps a directory out of Git's reach; who has written another `.gitignore` there meant it. */
+export const ignore = (path: string): Effect.Effect<void, string> =>
+  attempt(() =>
+    Fs.writeFile(join(path, ".gitignore"), "*\n", { mode: 0o600, flag: "wx" }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error
+    })
+  )
 
 /** The text of a file that only its owner reads. */
 export const read = (path: string): Effect.Effect<string, string> =>

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -30,6 +31,22 @@ const open = (directory: string) =>
   })
 
 describe("a directory", () => {
+  it.scopedLive("is not seen by Git, unless its owner wrote another .gitignore", () =>
+    Effect.gen(function* () {
+      const root = yield* makeDirectory
+      const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { cwd: root, encoding: "utf8" })
+      git("init", "--quiet")
+      const directory = join(root, ".data")
+      const make = Effect.scoped(Layer.build(Embedded.layerKeys(directory)))
+      yield* make
+      assert.isTrue((yield* Effect.promise(() => Fs.readdir(directory))).includes("encryption-keys"))
+      assert.strictEqual(git("status", "--porcelain"), "")
+      yield* Effect.promise(() => Fs.writeFile(join(directory, ".gitignore"), "postgres\n"))
+      yield* make
+      assert.strictEqual(git("status", "--porcelain"), "?? .data/\n")
+    })
+  )
+
   it.scopedLive(
     "keeps everything from one start to the next, for its owner only, and one process at a time",
     () =>
@@ -58,6 +75,7 @@ describe("a directory", () => {
           })
         )
         assert.deepStrictEqual((yield* Effect.promise(() => Fs.readdir(directory))).sort(), [
+          ".gitignore",
           "encryption-keys",
           "postgres"
         ])
@@ -93,7 +111,7 @@ describe("a directory", () => {
         assert.strictEqual(error._tag, "EmbeddedError")
         assert.include(error.message, directory)
         assert.notInclude(error.message, "\n")
-        assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(directory)), ["postgres"])
+        assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(directory)), [".gitignore", "postgres"])
       }),
     300_000
   )
@@ -175,7 +193,10 @@ describe("a directory", () => {
       for (const other of others) {
         assert.strictEqual(Redacted.value(yield* other.open(binding, envelope)), "text")
       }
-      assert.strictEqual((yield* Effect.promise(() => Fs.readdir(directory))).length, 1)
+      assert.deepStrictEqual((yield* Effect.promise(() => Fs.readdir(directory))).sort(), [
+        ".gitignore",
+        "encryption-keys"
+      ])
     })
   )
 })
