@@ -15,6 +15,7 @@ import * as Postgres from "../TokenStorage/Postgres.js"
 import * as Demo from "./Demo.js"
 import * as Plaintext from "./Plaintext.js"
 import * as SandboxFile from "./SandboxFile.js"
+import * as Trial from "./Trial.js"
 import { all } from "./Variables.js"
 
 /** Foreseen failures of a start, as their messages. */
@@ -65,7 +66,7 @@ export const layerCal = (database: Database, options: CalClient.Options, startWi
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(Layer.provide(CalClient.layer(options), NodeHttp.layerTokenHttp)),
     Layer.provideMerge(storage(database, startWithin)),
-    Layer.merge(Plaintext.layer(database, options))
+    Layer.merge(Layer.merge(Plaintext.layer(database, options), Trial.layer(database)))
   )
 
 /**

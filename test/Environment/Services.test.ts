@@ -6,6 +6,7 @@ import { ConfigProvider, Context, Effect, Layer, Option, Redacted } from "effect
 import { Database } from "../../src/Environment.js"
 import * as Services from "../../src/Environment/Services.js"
 import { KeyRing } from "../../src/KeyRing.js"
+import { recorder } from "../support/ActionsFakes.js"
 import { keyOf } from "../support/Keys.js"
 
 const makeDirectory = Effect.acquireRelease(
@@ -40,5 +41,21 @@ describe("an embedded database", () => {
       assert.match(own.ids.join(), /^k[0-9a-f]{8}$/)
       assert.isTrue(own.made)
     })
+  )
+
+  it.live.each([
+    ["production", 1],
+    ["development", 0]
+  ] as const)("in %s is warned of %i times", ([stage, times]) =>
+    Effect.gen(function* () {
+      const log = recorder()
+      const database = Database.Embedded({ directory: yield* makeDirectory, encryptionKeys: Option.none() })
+      yield* Layer.build(Layer.provide(Services.layerCal(database, { apiUrl: "https://cal.invalid/v2" }), log.layer))
+      const warned = log.lines.filter(({ level }) => level === "WARN").map(({ message }) => message)
+      assert.strictEqual(warned.length, times, warned.join("\n"))
+      for (const line of warned) {
+        assert.match(line, /^NODE_ENV=production with the embedded database, .* Set DATABASE_URL$/)
+      }
+    }).pipe(Effect.scoped, Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["NODE_ENV", stage]]))))
   )
 })
