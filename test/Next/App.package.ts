@@ -60,9 +60,21 @@ describe.skipIf(executable === undefined)("an app of Next's", () => {
     Fs.cpSync(source, project.directory, { recursive: true })
     const { code, output } = await project.npm("install", "--no-package-lock", tarball, ...needs.map(Project.tested))
     assert.strictEqual(code, 0, output)
+    // What somebody sees renewed has to be a page that is kept.
+    const kept = Fs.readFileSync(Path.join(source, "lib/cal.ts"), "utf8").replace(`["/"]`, `["/", "/stamp"]`)
+    assert.include(kept, "/stamp")
+    project.write("lib/cal.ts", kept)
     const next = Path.join(project.directory, "node_modules/next/dist/bin/next")
-    // Nothing is set: what is missing must not stop a build.
-    const build = await project.node([next, "build"], { NEXT_TELEMETRY_DISABLED: "1", NODE_ENV: "production" })
+    // Nothing that is needed is set: what is missing must not stop a build. With a client, and without DATABASE_URL, whoever
+    // built the services would leave a directory.
+    const build = await project.node([next, "build"], {
+      CAL_OAUTH_CLIENT_ID: "client",
+      CAL_OAUTH_CLIENT_SECRET: "client-secret",
+      CAL_OAUTH_SCOPES: "BOOKING_READ",
+      CAL_OAUTH_REDIRECT_URL: "http://localhost:3000/api/cal/callback",
+      NEXT_TELEMETRY_DISABLED: "1",
+      NODE_ENV: "production"
+    })
     assert.strictEqual(build.code, 0, build.output)
     built = build.output
 
@@ -134,8 +146,12 @@ describe.skipIf(executable === undefined)("an app of Next's", () => {
   /** Of Cal.com's tokens, each is one. */
   const jwt = /eyJ[\w-]+\.[\w-]+\.[\w-]+/
 
-  it("is built without a setting, and without the database that is not installed", () => {
+  it("is built without asking a handler, and without the database that is not installed", () => {
+    assert.include(built, "Cache Components enabled")
     assert.match(built, /ƒ \/api\/cal\/callback/)
+    assert.match(built, /ƒ \/api\/cal\/atoms\/refresh/)
+    assert.notMatch(built, /StartFailed|level=/)
+    assert.isFalse(Fs.existsSync(Path.join(project.directory, ".data")))
     assert.isFalse(Fs.existsSync(Path.join(project.directory, "node_modules/@electric-sql")))
   })
 
@@ -156,6 +172,34 @@ describe.skipIf(executable === undefined)("an app of Next's", () => {
     assert.deepStrictEqual(person.strays(), [])
   })
 
+  it("asks Cal.com once for each view of the page", async () => {
+    const { page } = await open(ada)
+    const asked = async () => {
+      const calls = await Effect.runPromise(sandbox.calls)
+      return calls.filter(({ method, path }) => method === "GET" && path.endsWith("/bookings")).length
+    }
+    for (const _ of ["first", "second"]) {
+      const before = await asked()
+      await page.goto(site)
+      assert.strictEqual(await page.locator("li").count(), 1)
+      assert.strictEqual((await asked()) - before, 1)
+    }
+    assert.notInclude(program.stdout() + program.stderr(), "Date.now")
+  })
+
+  it("says why nobody was connected, and why nothing was booked", async () => {
+    const { page, person } = await open(ada)
+    const said = () => page.locator("[role=alert]").allTextContents()
+    assert.notInclude((await said()).join(), "Cal.com")
+    await page.goto(`${site}/?calError=CalAccountInUse`)
+    assert.include(await said(), "This Cal.com account is connected to somebody else.")
+    await page.goto(`${site}/?calError=StorageUnavailable`)
+    assert.include(await said(), "Cal.com could not be connected. Please try again.")
+    await person.context.clearCookies()
+    await page.click("text=Book")
+    await page.waitForSelector("text=Please sign in.")
+  })
+
   // A token of less than ten seconds is tried again first, in case that a part of Cal.com does not know it yet. Until it is
   // older, the next two load their page again.
 
@@ -173,7 +217,8 @@ describe.skipIf(executable === undefined)("an app of Next's", () => {
       { timeout: 60_000 }
     )
     await consent(page, "Connect Cal.com again", "ben@example.com")
-    assert.strictEqual(await page.locator("text=Book").count(), 1)
+    // What needs the user follows the page.
+    await page.waitForSelector("text=Book")
   })
 
   it("has one runtime for pages, routes and server actions, each in a bundle of its own", async () => {

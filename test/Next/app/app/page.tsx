@@ -1,12 +1,18 @@
 // app/page.tsx
 import { isFailure } from "cal-tokens/actions"
+import { connection } from "next/server"
+import { Suspense } from "react"
 import { cal } from "@/lib/cal"
 import { currentUser } from "@/lib/session"
-import { book } from "./actions"
+import { Booking } from "./booking"
 import { Profile } from "./profile"
 
 interface Bookings {
   data: Array<{ uid: string; title: string }>
+}
+
+interface Props {
+  searchParams: Promise<{ calError?: string | Array<string> }>
 }
 
 const Connect = ({ label }: { label: string }) => (
@@ -15,7 +21,15 @@ const Connect = ({ label }: { label: string }) => (
   </form>
 )
 
-export default async function Page() {
+const Problem = async ({ searchParams }: Props) => {
+  const { calError } = await searchParams
+  if (calError === undefined) return null
+  if (calError === "CalAccountInUse") return <p role="alert">This Cal.com account is connected to somebody else.</p>
+  return <p role="alert">Cal.com could not be connected. Please try again.</p>
+}
+
+const Calendar = async () => {
+  await connection()
   const user = await currentUser()
   if (user === undefined) return <p id="state">Signed out</p>
   const bookings = await cal.makeCalApiRequest<Bookings>("/bookings", "GET", undefined, user)
@@ -31,11 +45,17 @@ export default async function Page() {
           <li key={uid}>{title}</li>
         ))}
       </ul>
-      <form action={book}>
-        <input name="name" defaultValue="Grace" />
-        <button>Book</button>
-      </form>
+      <Booking />
       <Profile />
     </main>
+  )
+}
+
+export default function Page({ searchParams }: Props) {
+  return (
+    <Suspense fallback={<p>Loading</p>}>
+      <Problem searchParams={searchParams} />
+      <Calendar />
+    </Suspense>
   )
 }

@@ -9,5 +9,5 @@ import { currentUser } from "./session"
 export const cal = Actions.make({
   authorize: async (userUlid) => (await currentUser()) === userUlid,
   revalidate: revalidating({ after, revalidatePath }),
-  revalidatePaths: ["/stamp"]
+  revalidatePaths: ["/"]
 })

@@ -1,6 +1,5 @@
 /** Rendered once, and again when it is revalidated. */
-export const dynamic = "force-static"
-
-export default function Stamp() {
-  return <p id="stamp">{crypto.randomUUID()}</p>
+export default async function Stamp() {
+  "use cache"
+  return <p id="stamp">{await Promise.resolve(crypto.randomUUID())}</p>
 }
