@@ -130,7 +130,9 @@ export class Judge {
   private mayReconnect({ node, process: own, user }: OpenCall): boolean {
     const { now } = this.world.driver
     const isDrowsy = (holder: Process) => holder.isPaused || (holder.wokeAt > 0 && now - holder.wokeAt < 20_000)
-    const isAway = ({ holder, state, writtenBy }: Grant) => {
+    const isAway = ({ heldAt = -Infinity, holder, state, writtenBy }: Grant) => {
+      // It was on its way when the user was given up, and came before everybody had been told.
+      if (heldAt > this.world.oracle.markedAt(user.userUlid) && now - heldAt <= statementTimeout) return true
       if (state === "held") return holder !== undefined && isDrowsy(holder)
       // Whoever woke had it written after somebody else was told the row. To its own callers it knows better.
       if (state !== "stored" || writtenBy === undefined || writtenBy.process === own) return false

@@ -27,6 +27,8 @@ export interface Grant {
   state: "flying" | "held" | "stored" | "sealed" | "lost" | "discarded"
   why: string
   holder: Process | undefined
+  /** When it came to that process from Cal.com. */
+  heldAt: number | undefined
   /** Who had it in hand before it was written, and when that was over. */
   writtenBy: { readonly process: Process; readonly at: number } | undefined
   /** Of the row, once it was written as the row's pair. */
@@ -63,6 +65,7 @@ export class Oracle {
   private readonly rejectedClaims = new Map<string, number>()
   /** Every version stored for a user, with its instant. */
   private readonly versions = new Map<string, Array<{ readonly version: number; readonly at: number }>>()
+  private readonly marks = new Map<string, number>()
   private grantCount = 0
 
   constructor(
@@ -90,6 +93,7 @@ export class Oracle {
       state: "flying",
       why: "",
       holder: undefined,
+      heldAt: undefined,
       writtenBy: undefined,
       version: undefined,
       sealedFor: undefined
@@ -107,6 +111,15 @@ export class Oracle {
     this.byAccess.set(grant.accessToken, [...(this.byAccess.get(grant.accessToken) ?? []), grant])
   }
 
+  /** The user was given up. */
+  marked(userUlid: string): void {
+    this.marks.set(userUlid, this.driver.now)
+  }
+
+  markedAt(userUlid: string): number {
+    return this.marks.get(userUlid) ?? Infinity
+  }
+
   nameOf(hash: string | undefined): string {
     return hash === undefined ? "nothing" : (this.grants.get(hash)?.name ?? "an unknown pair")
   }
@@ -115,6 +128,7 @@ export class Oracle {
     if (grant.state !== "flying") return
     grant.state = "held"
     grant.holder = holder
+    grant.heldAt = this.driver.now
   }
 
   lost(grant: Grant, why: string): void {

@@ -303,6 +303,7 @@ export const connect = (
           const { failure } = request
           if (result._tag === "Recorded" && failure._tag === "Released") oracle.released(request.userUlid)
           const isThere = result._tag !== "NotRecorded" || Option.isSome(result.row)
+          if (failure._tag === "Terminal" && result._tag === "Recorded") oracle.marked(request.userUlid)
           if (failure._tag === "Unknown") sealed(request.userUlid, failure.sealed, isThere)
           if (failure._tag === "Unknown" && failure.sealed !== undefined && isThere) {
             drifted(request.userUlid, failure.sealed, failure.drift)
