@@ -78,8 +78,13 @@ const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings,
     },
     refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
     returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS, cal._tag === "Sandbox" ? [`${demoApp}/`] : []),
-    log: { level: Form.logLevels[it.LOG_LEVEL], format: it.LOG_FORMAT }
+    log: logOf(it)
   }))
+
+const logOf = (it: Pick<Variables.Values, "LOG_FORMAT" | "LOG_LEVEL">): Settings["log"] => ({
+  level: Form.logLevels[it.LOG_LEVEL],
+  format: it.LOG_FORMAT
+})
 
 const configOf = (it: Variables.Values): Either.Either<Settings["config"], ConfigError.ConfigError> => {
   const [soon, due] = [it.CAL_TOKENS_REFRESH_SOON, it.CAL_TOKENS_REFRESH_DUE]
@@ -134,6 +139,12 @@ export const load: Effect.Effect<Settings, StartError> = loading(config)
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
 export const loadServices: Effect.Effect<ServiceSettings, StartError> = loading(
   Config.mapOrFail(Variables.config, serviceSettingsOf)
+)
+
+/** How log lines are written, whatever else is wrong; where these are wrong themselves, as if they were not set. */
+export const loadLog: Effect.Effect<Settings["log"]> = Effect.orElseSucceed(
+  Config.map(Variable.all(Variables.logs), logOf),
+  () => logOf({ LOG_LEVEL: Variables.all.LOG_LEVEL.default, LOG_FORMAT: Option.none() })
 )
 
 /** Tells whether settings are the same, and nothing of them. */

@@ -10,6 +10,8 @@ import * as Quiet from "../Fibers/Quiet.js"
 export interface Backing<R, E> {
   /** The services, or why they could not be built. */
   readonly runtime: Promise<Exit.Exit<Runtime.Runtime<R>, E>>
+  /** What tells why they could not be built, where the services log in a way of their own. */
+  readonly logging?: Promise<Runtime.Runtime<never>> | undefined
   /** Gives the share back. Where nobody else has one, the services are closed when this resolves. */
   readonly leave: () => Promise<Exit.Exit<void>>
 }

@@ -6,6 +6,7 @@ import type { CalClient } from "../CalClient.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import * as Environment from "../Environment.js"
+import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
 import * as ManagedUsers from "../ManagedUsers.js"
 import * as Sessions from "../Sessions.js"
@@ -46,14 +47,18 @@ const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartErro
     Layer.unwrapEffect
   )
 
+/** As the service logs. */
+const logging: Layer.Layer<never> = Layer.unwrapEffect(Effect.map(Environment.loadLog, Logging.layer))
+
 /** Goes up when services of the release before cannot be shared with those of this one. */
-const format = 2
+const format = 3
 
 /** One pool, one listener, one lock for all instances of a process, as long as variables and numbers are the same. */
 export const open = (numbers: Numbers.Numbers): Promise<Backing.Backing<All, Environment.StartError | string>> =>
-  Promise.resolve(
-    Backing.shared(
+  Promise.resolve({
+    ...Backing.shared(
       `${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()} ${Numbers.keyOf(numbers)}`,
-      Backing.own(layer(numbers))
-    )
-  )
+      Backing.own(Layer.provideMerge(layer(numbers), logging))
+    ),
+    logging: Effect.runPromise(Effect.scoped(Layer.toRuntime(logging)))
+  })

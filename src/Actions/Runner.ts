@@ -52,6 +52,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined =>
 export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, R> = Effect.void): Runner<R> => {
   let opened: Promise<Backing<R, E>> | undefined
   let built: Runtime.Runtime<R> | undefined
+  let logging = Runtime.defaultRuntime
   let running: Fiber.RuntimeFiber<void> | undefined
   let closed = Promise.resolve()
   let disposed = false
@@ -60,7 +61,7 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
   // caller's: its request store would live as long as the service.
   const outside = new AsyncResource("cal-tokens/Actions")
 
-  const log = (effect: Effect.Effect<void>) => void Runtime.runFork(built ?? Runtime.defaultRuntime)(effect)
+  const log = (effect: Effect.Effect<void>) => void Runtime.runFork(built ?? logging)(effect)
 
   const refuse = (operation: Operation, failure: Failure.Failure, reason?: string) => {
     const { code, status } = failure
@@ -90,7 +91,9 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
     await closed
     if (disposed) return Exit.interrupt(FiberId.none)
     const backing = (opened ??= outside.runInAsyncScope(open).catch((error: unknown) => broken<R, E>(error)))
-    const exit = await (await backing).runtime
+    const present = await backing
+    if (present.logging !== undefined) logging = await present.logging
+    const exit = await present.runtime
     if (opened !== backing) return exit
     if (Exit.isFailure(exit)) {
       opened = undefined

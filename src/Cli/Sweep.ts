@@ -2,10 +2,10 @@
 import { Console, Duration, Effect, Layer } from "effect"
 import { Proxies } from "../CalHttp/Proxies.js"
 import * as Environment from "../Environment.js"
+import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
 import * as RefreshAhead from "../RefreshAhead.js"
 import * as TokenConfig from "../TokenConfig.js"
-import * as Logging from "../Environment/Logging.js"
 
 export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
   const { cal, config, log, proxies } = yield* Environment.loadServices

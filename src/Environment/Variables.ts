@@ -201,7 +201,7 @@ const network = {
   )
 }
 
-const logs = {
+export const logs = {
   LOG_LEVEL: Variable.defaulted("LOG_LEVEL", Form.logLevel, {
     default: "info",
     description: "The least that is logged. Audit lines are written at any level."

@@ -53,7 +53,7 @@ export type All = Services | Layer.Layer.Success<ReturnType<typeof layerDoor>>
 export const open =
   <E>(base: Open<Services, E>, options: Site.Options): Open<All, E | string> =>
   async (): Promise<Backing<All, E | string>> => {
-    const { leave, runtime } = await base()
+    const { leave, logging, runtime } = await base()
     const scope = Effect.runSync(Scope.make())
     // What the services have of the same kind is not ours: whoever builds them says nothing of this app.
     const build = Layer.merge(Layer.context<Services>(), layerDoor(options)).pipe(
@@ -63,6 +63,7 @@ export const open =
       Effect.locally(HttpMiddleware.currentTracerDisabledWhen, () => true)
     )
     return {
+      logging,
       runtime: runtime.then((exit) =>
         Exit.isSuccess(exit)
           ? Runtime.runPromiseExit(exit.value)(build)

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import * as Actions from "../../src/Actions.js"
+import * as Next from "../../src/Next.js"
 import { ada } from "../../src/Environment/Demo.js"
 import { user } from "../support/ActionsFakes.js"
 
@@ -80,6 +81,37 @@ describe("actions from the environment", { timeout: 120_000 }, () => {
       await cal.disconnectCalUser(user)
       await cal.dispose()
     }
+  })
+
+  it("log as LOG_LEVEL and LOG_FORMAT say, also of a start that failed", async () => {
+    vi.stubEnv("LOG_FORMAT", "logfmt")
+    vi.stubEnv("CAL_CLIENT_ID", "client")
+    const cal = Actions.make()
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "StartFailed" })
+    assert.match(logged.join("\n"), /^timestamp=\S+ level=ERROR .*CAL_CLIENT_SECRET is required/)
+    logged.length = 0
+    vi.stubEnv("LOG_FORMAT", undefined)
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "StartFailed" })
+    assert.deepInclude(JSON.parse(logged.join("\n")), { logLevel: "ERROR" })
+    logged.length = 0
+    vi.stubEnv("CAL_CLIENT_ID", undefined)
+    vi.stubEnv("LOG_LEVEL", "error")
+    // Neither the demo's warning nor the caller's mistake.
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "TokensNotFound" })
+    assert.deepStrictEqual(logged, [])
+    await cal.dispose()
+
+    vi.stubEnv("LOG_LEVEL", "info")
+    vi.stubEnv("LOG_FORMAT", "logfmt")
+    const headers = { "sec-fetch-site": "cross-site" }
+    const foreign = new Request("https://app.example/api/cal/atoms", { headers })
+    const door = Next.make({ user: () => user, origin: "https://app.example" })
+    assert.strictEqual((await door.atoms(foreign)).status, 403)
+    assert.match(
+      logged.join("\n"),
+      /^timestamp=\S+ level=WARN .*Cal\.com is simulated[^]*\ntimestamp=\S+ level=INFO .*operation=atoms/
+    )
+    await door.dispose()
   })
 
   it("that make no sense are told in one line", async () => {
