@@ -62,7 +62,7 @@ export const layer = Group.make("atoms", (handlers) =>
     const refresh = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
       if (origins.length === 0) return yield* Effect.fail(yield* Edge.noEndpoint)
-      if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
+      if (!Origins.isAllowed(origins, request)) return yield* Origins.refuse(origins, request)
       yield* Effect.catchAll(limits.atoms, Edge.decline)
       return yield* renew(yield* session(request))
     })

@@ -80,7 +80,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       yield* Spans.annotate({ operation: "me" })
       const request = yield* HttpServerRequest.HttpServerRequest
       const { url } = request
-      if (!Origins.isAllowed(origins, request)) return yield* Edge.decline(Origins.wrongOrigin)
+      if (!Origins.isAllowed(origins, request)) return yield* Origins.refuse(origins, request)
       // Of the raw target: what a router decoded could hide a way to another path.
       return yield* withSession(url.startsWith(mePath) ? url.slice(mePath.length - 1) : "")
     }).pipe(Effect.annotateLogs({ operation: "me" }))

@@ -17,7 +17,7 @@ export class AllowedOrigins extends Context.Reference<AllowedOrigins>()("cal-tok
   defaultValue: (): ReadonlyArray<string> => []
 }) {}
 
-export const wrongOrigin = Failure.service("Forbidden", "This page's origin is not allowed here.")
+const wrongOrigin = Failure.service("Forbidden", "This page's origin is not allowed here.")
 
 /**
  * Browsers name the origin of whatever page asks another one. A page of this very origin they leave unnamed, and say so
@@ -32,6 +32,18 @@ export const isAllowed = (
     ? ["same-origin", "none", undefined].includes(headers["sec-fetch-site"])
     : origins.includes(origin)
 }
+
+/** Who asked, and who may, is for the log alone. `none` is said where there is nobody who may. */
+export const refuse = (
+  origins: ReadonlyArray<string>,
+  { headers }: HttpServerRequest.HttpServerRequest,
+  none = "none"
+) =>
+  Effect.annotateLogs(Edge.decline(wrongOrigin), {
+    // Whoever is no browser writes there what they like.
+    origin: (headers.origin ?? headers["sec-fetch-site"] ?? "none").slice(0, 200),
+    expected: origins.length === 0 ? none : origins.join(", ")
+  })
 
 /** What pages may send to a path and read of its answers, besides what every page may. */
 interface Rules {

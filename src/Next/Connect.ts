@@ -39,6 +39,7 @@ const attributes = (secure: boolean) => ({ httpOnly: true, path: "/", sameSite: 
 export const begin = (asker: Asker.Asker, replace: boolean) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
+    yield* Edge.refuseAll(Site.connectable)
     yield* Site.own(request)
     const userUlid = yield* Asker.userOf(asker)
     yield* Effect.catchAll((yield* CallerLimits).session(userUlid), Edge.decline)

@@ -3,8 +3,7 @@ import { type HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Layer, Option } from "effect"
 import * as ReturnUrls from "../ConnectFlow/ReturnUrls.js"
 import { CalClient } from "../CalClient.js"
-import type { InvalidInput } from "../TokenError.js"
-import * as Edge from "../Http/Edge.js"
+import { CalClientMisconfigured, type InvalidInput, noClient } from "../TokenError.js"
 import * as Origins from "../Http/Origins.js"
 
 export interface Options {
@@ -47,11 +46,28 @@ export const layer = ({ origin, returnUrls }: Options): Layer.Layer<Site, string
  * (`Sec-Fetch-Site`), and where they are too old for that, by `Origin`.
  */
 export const own = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
-  const { origin } = yield* Site
-  const isOwn =
-    request.headers["sec-fetch-site"] === "same-origin" || Origins.isAllowed(Option.toArray(origin), request)
-  if (!isOwn) return yield* Edge.decline(Origins.wrongOrigin)
+  const origins = Option.toArray((yield* Site).origin)
+  const isOwn = request.headers["sec-fetch-site"] === "same-origin" || Origins.isAllowed(origins, request)
+  if (!isOwn) return yield* Origins.refuse(origins, request, unknownOrigin)
 })
+
+const unknownOrigin = "none is known: CAL_OAUTH_REDIRECT_URL is not set, and Next.make was given no origin"
+
+const unset = (variable: string, inCode: string) =>
+  new CalClientMisconfigured({
+    clientId: noClient,
+    reason: `nobody can be sent to Cal.com: ${variable} is not set (in a layer of your own, ${inCode})`
+  })
+
+/** Whether there is a way to Cal.com and back. Without it the app's own pages would not be known for what they are. */
+export const connectable: Effect.Effect<void, CalClientMisconfigured | InvalidInput, CalClient> = Effect.gen(
+  function* () {
+    const { clients } = yield* CalClient
+    const client = yield* clients.oauth2.choose(undefined)
+    if (Option.isNone(client)) return yield* unset("CAL_OAUTH_CLIENT_ID", "oauth2")
+    if (client.value.redirectUrl === undefined) return yield* unset("CAL_OAUTH_REDIRECT_URL", "oauth2.redirectUrl")
+  }
+)
 
 /** Where a browser may go, from a path of the app or a whole URL. */
 export const returnUrl = (returnTo: string): Effect.Effect<string, InvalidInput, Site> =>

@@ -387,7 +387,13 @@ describe("every failure", () => {
         [
           { operation, userUlid: World.user(), code: "ReauthorizationRequired", status: 409 },
           { operation, address: "127.0.0.1", code: "Unauthorized", status: 401 },
-          { operation, code: "Forbidden", status: 403 }
+          {
+            operation,
+            code: "Forbidden",
+            status: 403,
+            origin: "https://evil.example",
+            expected: "https://app.example.com"
+          }
         ]
       )
       assert.notInclude(JSON.stringify(lines), Redacted.value(accessToken))

@@ -23,11 +23,11 @@ const redirectUrl = `${app}/api/cal/callback`
 type Services = Layer.Layer.Success<ReturnType<typeof Testing.layerTest>>
 
 /** An app whose session is a header, and a browser that keeps cookies. */
-const start = async (options: Partial<Next.Options> = {}) => {
+const start = async (options: Partial<Next.Options> = {}, redirectUris: ReadonlyArray<string> = [redirectUrl]) => {
   const log = recorder()
   const scope = Effect.runSync(Scope.make())
   const services = await Testing.layerTest({
-    oauth2: { ...Testing.demoOAuth2, redirectUris: [redirectUrl] }
+    oauth2: { ...Testing.demoOAuth2, redirectUris }
   }).pipe(Layer.provide(log.layer), Layer.build, Scope.extend(scope), Effect.runPromise)
   const routes = Next.make({
     layer: Layer.merge(Layer.succeedContext(services), log.layer),
@@ -220,6 +220,51 @@ describe("connect and callback", () => {
   })
 })
 
+describe("an OAuth2 client without a redirect URL", () => {
+  it("is told to whoever wants to connect, and in the log, whatever the browser says of itself", async () => {
+    const { connect, lines, stop } = await start({}, [])
+    for (const headers of [{}, { origin: app, "sec-fetch-site": "" }]) {
+      const answer = await connect(ada, "", { headers })
+      assert.deepStrictEqual([answer.status, answer.json()["code"]], [502, "CalClientMisconfigured"])
+      assert.include(String(answer.json()["error"]), "CAL_OAUTH_REDIRECT_URL is not set")
+      assert.match(lines.at(-1)?.message ?? "", /CAL_OAUTH_REDIRECT_URL is not set/)
+    }
+    await stop()
+  })
+
+  it("is named in the log where no page can be told from others", async () => {
+    const { ask, lines, stop } = await start({}, [])
+    const answer = await ask("signOut", "sign-out", {
+      as: ada,
+      method: "POST",
+      headers: { origin: app, "sec-fetch-site": "" }
+    })
+    assert.strictEqual(answer.status, 403)
+    const { expected, origin } = lines.at(-1)?.annotations ?? {}
+    assert.strictEqual(origin, app)
+    assert.match(String(expected), /^none is known: CAL_OAUTH_REDIRECT_URL is not set, and Next\.make/)
+    await stop()
+  })
+
+  it("is another thing than none at all", async () => {
+    const { layer } = fakes({})
+    const services = Layer.mergeAll(
+      layer,
+      Layer.orDie(CalClient.layer({ apiUrl: "https://api.cal.com/v2" })).pipe(
+        Layer.provide(HttpClients.layerBoth(FetchHttpClient.layer))
+      ),
+      FlowStorage.layerMemory,
+      KeyRing.layerEphemeral,
+      layerMemory
+    )
+    const routes = Next.make({ layer: services, user: () => ada })
+    const headers = { "sec-fetch-site": "same-origin" }
+    const answer = await routes.connect(new Request(`${app}/api/cal/connect`, { method: "POST", headers }))
+    assert.include(await answer.text(), "CAL_OAUTH_CLIENT_ID is not set")
+    await routes.dispose()
+  })
+})
+
 describe("requests of other sites", () => {
   it.each([
     ["names its origin", { origin: "https://evil.example", "sec-fetch-site": "cross-site" }],
@@ -227,7 +272,7 @@ describe("requests of other sites", () => {
     ["comes from an old browser", { origin: "https://evil.example", "sec-fetch-site": "" }],
     ["names none", { "sec-fetch-site": "cross-site" }]
   ])("are refused where the page %s", async (_, headers) => {
-    const { ask, run, sandbox, stop } = await start()
+    const { ask, lines, run, sandbox, stop } = await start()
     await run(Testing.connectOAuth2(ada))
     const before = (await Effect.runPromise(sandbox.calls)).length
     for (const [name, path, method] of [
@@ -244,6 +289,11 @@ describe("requests of other sites", () => {
         headers: { "sec-fetch-site": "none", ...sent }
       })
       assert.deepStrictEqual([name, status, json()["code"]], [name, 403, "Forbidden"])
+      assert.deepInclude(lines.at(-1)?.annotations, {
+        code: "Forbidden",
+        origin: sent.origin ?? "cross-site",
+        expected: app
+      })
     }
     assert.strictEqual((await Effect.runPromise(sandbox.calls)).length, before)
     await stop()
