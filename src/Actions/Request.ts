@@ -5,7 +5,7 @@ import * as HttpMethod from "@effect/platform/HttpMethod"
 import { Effect, Predicate, Schema } from "effect"
 import { CalApi, type RequestError } from "../CalApi.js"
 import type { UserUlid } from "../Token.js"
-import { InvalidInput } from "../TokenError.js"
+import { CalRequestRejected, InvalidInput } from "../TokenError.js"
 import * as Body from "./Body.js"
 
 export interface RequestOptions {
@@ -56,5 +56,12 @@ export const send = (userUlid: UserUlid | undefined, input: Arguments): Effect.E
     const body = yield* toBody(input.body, method)
     const apiVersion = yield* toApiVersion(input.options)
     const api = yield* CalApi
-    return yield* api.request(userUlid, { method, path, body, apiVersion, schema: Schema.Unknown })
+    const answer = api.request(userUlid, { method, path, body, apiVersion, schema: Schema.Unknown })
+    return yield* userUlid === undefined ? Effect.mapError(answer, sayNobody) : answer
   })
+
+/** Somebody forgot the user, or had none: Cal.com's own words are about a token that nobody sent. */
+const sayNobody = (error: RequestError): RequestError =>
+  error._tag === "CalRequestRejected" && (error.status === 401 || error.status === 403)
+    ? new CalRequestRejected({ ...error, reason: `${error.reason} (no \`userUlid\` was given, so no token was sent)` })
+    : error

@@ -255,6 +255,27 @@ describe("makeCalApiRequest", () => {
     assert.strictEqual(actions.sent.length, 1)
   })
 
+  it("says that no user was named where Cal.com refuses nobody", async () => {
+    const refuse = (status: number) => () => Response.json({ error: { message: "Invalid Access Token" } }, { status })
+    const said = "Invalid Access Token (no `userUlid` was given, so no token was sent)"
+    for (const status of [401, 403]) {
+      const nobody = make({}, refuse(status))
+      const failure = await nobody.makeCalApiRequest("/bookings", "GET", undefined, undefined)
+      assert.deepInclude(failure, {
+        code: "CalRequestRejected",
+        status,
+        error: `Cal.com refused GET /bookings with status ${status}: ${said}`
+      })
+    }
+    for (const [actions, userUlid] of [
+      [make({}, refuse(404)), undefined],
+      [make(tokens, refuse(403)), user]
+    ] as const) {
+      const failure = await actions.makeCalApiRequest("/bookings", "GET", undefined, userUlid)
+      assert.notInclude(Actions.isFailure(failure) ? failure.error : assert.fail(), "userUlid")
+    }
+  })
+
   it("answers null where there is no body", async () => {
     const actions = make(tokens, () => new Response(null, { status: 204 }))
     assert.isNull(await actions.makeCalApiRequest("/schedules/1", "DELETE", undefined, user))
