@@ -85,8 +85,8 @@ export interface Options {
 export type Handler = (request: Request) => Promise<Response>
 
 /**
- * The handlers; each can be taken out of the object. None rejects, but to let Next break off a prerender. Requests of other sites' pages are refused (403), and
- * whatever fails is JSON: `{ success: false, error, code, retryAfter? }`.
+ * The handlers; each can be taken out of the object. None rejects, but to let Next break off a prerender. Requests of other
+ * sites' pages are refused (403), and whatever fails is JSON: `{ success: false, error, code, retryAfter? }`.
  *
  * @since 0.1.0
  * @category models

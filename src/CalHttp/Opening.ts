@@ -3,15 +3,12 @@
  * the signals, fibers and streams that a client for all purposes makes for each request. A short body comes whole by itself;
  * of a long one no more is in memory than somebody is about to take.
  */
-import * as Headers from "@effect/platform/Headers"
-import * as UrlParams from "@effect/platform/UrlParams"
+import type * as Headers from "@effect/platform/Headers"
 import type * as Undici from "@effect/platform-node/Undici"
-import { Chunk, Effect, Either, Option, Stream } from "effect"
+import { Chunk, Effect, Option, Stream } from "effect"
+import * as Dispatch from "./Dispatch.js"
 import * as Reading from "./Reading.js"
 import * as Transport from "./Transport.js"
-
-/** How long an answer is worth having is for whoever asks to say. */
-const timeouts = { headersTimeout: 60 * 60 * 1000, bodyTimeout: 0 } as const
 
 /** So much of a body is there before anybody asks for it. */
 const maxAhead = 64 * 1024
@@ -140,51 +137,17 @@ const opened = (status: number, headers: Headers.Headers, body: Arriving): Trans
 
 export const make =
   (dispatcher: Undici.Dispatcher): Transport.Opening =>
-  (request) => {
-    const body = request.body._tag === "Uint8Array" ? request.body.body : null
-    if (body === null && request.body._tag !== "Empty") return undefined
-    const url = UrlParams.makeUrl(request.url, request.urlParams, request.hash)
-    if (Either.isLeft(url)) return Effect.fail(Transport.invalid)
-    const { hash, origin, pathname, search } = url.right
-    return Effect.async<Transport.Opened, Transport.NoReply>((resume) => {
+  (request) =>
+    Dispatch.send<Transport.Opened>(dispatcher, request, ({ resume }) => {
       let arriving: Arriving | undefined
-      let sending: Undici.Dispatcher.DispatchController | undefined
-      let isLeft = false
-      const fail = (error: unknown) =>
-        arriving === undefined ? resume(Effect.fail(Transport.noReply(error))) : arriving.finish("cut")
-      const leave = () => sending?.abort(new Error("not awaited"))
-      try {
-        dispatcher.dispatch(
-          {
-            ...timeouts,
-            origin,
-            path: pathname + search + hash,
-            method: request.method,
-            headers: request.headers,
-            body
-          },
-          {
-            onRequestStart: (controller) => {
-              sending = controller
-              if (isLeft) leave()
-            },
-            onResponseStart: (controller, status, headers) => {
-              // What is only in between says nothing yet.
-              if (isLeft || status < 200) return
-              arriving = new Arriving(controller)
-              resume(Effect.succeed(opened(status, Headers.fromInput(headers), arriving)))
-            },
-            onResponseData: (_, chunk) => arriving?.push(chunk),
-            onResponseEnd: () => arriving?.finish("whole"),
-            onResponseError: (_, error) => fail(error)
-          }
-        )
-      } catch (error) {
-        fail(error)
+      return {
+        begins: (status, headers, controller) => {
+          arriving = new Arriving(controller)
+          resume(Effect.succeed(opened(status, headers, arriving)))
+        },
+        comes: (chunk) => arriving?.push(chunk),
+        ends: () => arriving?.finish("whole"),
+        fails: (error) =>
+          arriving === undefined ? resume(Effect.fail(Transport.noReply(error))) : arriving.finish("cut")
       }
-      return Effect.sync(() => {
-        isLeft = true
-        leave()
-      })
     })
-  }

@@ -81,6 +81,12 @@ const serve = ([end, ...pieces]: readonly [End, ...ReadonlyArray<string>], isEar
     return yield* portOf(server)
   })
 
+const agentWith = (pipelining: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Undici.Agent({ pipelining })),
+    (agent) => Effect.promise(() => agent.destroy())
+  )
+
 const shown = (exit: Exit.Exit<Transport.Reply, unknown>): unknown =>
   Exit.match(exit, {
     onSuccess: ({ body, headers, isWhole, status }) => ({
@@ -104,10 +110,7 @@ describe.each([
   it.scopedLive.each(Object.keys(servers))("%s", (name) =>
     Effect.gen(function* () {
       const port = yield* serve(servers[name] ?? ["stays"], isEarly)
-      const agent = yield* Effect.acquireRelease(
-        Effect.sync(() => new Undici.Agent({ pipelining: 0 })),
-        (agent) => Effect.promise(() => agent.destroy())
-      )
+      const agent = yield* agentWith(0)
       const request = HttpClientRequest.post(`http://127.0.0.1:${port}/x?y=1#z`).pipe(
         HttpClientRequest.bodyUnsafeJson({ refreshToken: "r".repeat(300) })
       )
@@ -122,10 +125,7 @@ describe.each([
   it.scopedLive.each(Object.keys(servers))("%s, handed on while it arrives", (name) =>
     Effect.gen(function* () {
       const port = yield* serve(servers[name] ?? ["stays"], isEarly)
-      const agent = yield* Effect.acquireRelease(
-        Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
-        (agent) => Effect.promise(() => agent.destroy())
-      )
+      const agent = yield* agentWith(1)
       const request = HttpClientRequest.post(`http://127.0.0.1:${port}/x?y=1#z`).pipe(
         HttpClientRequest.bodyUnsafeJson({ bookingUid: "b".repeat(300) })
       )
@@ -182,10 +182,7 @@ describe("an answer that is handed on", () => {
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => (server.closeAllConnections(), server.close())))
     const port = yield* portOf(server)
-    const agent = yield* Effect.acquireRelease(
-      Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
-      (agent) => Effect.promise(() => agent.destroy())
-    )
+    const agent = yield* agentWith(1)
     const client = Object.assign(NodeHttpClient.makeUndici(agent), { [Transport.opening]: Opening.make(agent) })
     const open = Transport.open(client, HttpClientRequest.get(`http://127.0.0.1:${port}/`))
     return { open, closed: Deferred.await(closed), written: () => written }
@@ -298,10 +295,7 @@ describe("an answer that is handed on", () => {
       })
       yield* Effect.addFinalizer(() => Effect.sync(() => (server.closeAllConnections(), server.close())))
       const port = yield* portOf(server)
-      const agent = yield* Effect.acquireRelease(
-        Effect.sync(() => new Undici.Agent({ pipelining: 1 })),
-        (agent) => Effect.promise(() => agent.destroy())
-      )
+      const agent = yield* agentWith(1)
       const client = Object.assign(NodeHttpClient.makeUndici(agent), { [Transport.opening]: Opening.make(agent) })
       const open = Transport.open(client, HttpClientRequest.get(`http://127.0.0.1:${port}/`))
       return { open, more: (piece: string) => more(piece) }
