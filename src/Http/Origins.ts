@@ -1,9 +1,10 @@
 /** Which pages may ask, where pages ask at all: the Atoms endpoint, and the proxy for user sessions. */
-import { type HttpApp, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { type Headers, type HttpApp, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Context, Effect } from "effect"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import { mePath } from "../Api/Sessions.js"
+import { scrub } from "../CalHttp/Scrub.js"
 import { methods } from "../Sessions.js"
 import * as Edge from "./Edge.js"
 
@@ -40,10 +41,15 @@ export const refuse = (
   none = "none"
 ) =>
   Effect.annotateLogs(Edge.decline(wrongOrigin), {
-    // Whoever is no browser writes there what they like.
-    origin: (headers.origin ?? headers["sec-fetch-site"] ?? "none").slice(0, 200),
+    origin: shown(headers),
     expected: origins.length === 0 ? none : origins.join(", ")
   })
+
+/** Whoever is no browser writes what they like there, secrets too: only an origin as browsers write it goes into the log. */
+const shown = ({ origin, "sec-fetch-site": site }: Headers.Headers): string => {
+  if (origin === undefined) return site === "cross-site" || site === "same-site" ? site : "none"
+  return URL.canParse(origin) && new URL(origin).origin === origin ? scrub(origin) : "no origin"
+}
 
 /** What pages may send to a path and read of its answers, besides what every page may. */
 interface Rules {
