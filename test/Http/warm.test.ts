@@ -119,7 +119,9 @@ describe("the short way and the router's", () => {
         const [short, long] = yield* Effect.all(
           ["", "?"].map((query) => call({ ...each, headers, path: `${ensure.path}${query}` }))
         )
-        assert.deepStrictEqual(short, long)
+        // The one header that Node takes from the machine's clock, which may turn between the two.
+        const dateless = (answer: typeof short) => ({ ...answer, headers: { ...answer?.headers, date: undefined } })
+        assert.deepStrictEqual(dateless(short), dateless(long))
         assert.strictEqual(short?.headers["x-request-id"], "mine")
       }
     }).pipe(Effect.provide(layerOn(World.layer())))
