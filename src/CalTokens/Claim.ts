@@ -185,7 +185,7 @@ export const make = (deps: {
 
   /** Worth waiting for once, when nothing else can help the caller and it was the first failure. */
   const probeLater = (
-    { entry }: Request<unknown>,
+    { entry, rejected }: Request<unknown>,
     { waitedForProbe }: Progress,
     { consecutiveFailures, lastError, retryAfter, row }: Verdict<"ProbeLater">
   ): Effect.Effect<Turn, EnsureError> =>
@@ -199,7 +199,7 @@ export const make = (deps: {
           }),
         onSome: (error) => waiting(error, retryAfter)
       })
-      const isAlive = Option.isNone(yield* expiredFor(row)) && !entry.refused
+      const isAlive = Option.isNone(yield* expiredFor(row)) && !entry.refused && !rejected
       if (isAlive || waitedForProbe || consecutiveFailures > 1) {
         yield* mirror(row, retryAfter, error._tag)
         return yield* Effect.fail(error)
@@ -208,11 +208,7 @@ export const make = (deps: {
     })
 
   const granted = (
-    {
-      entry: {
-        row: { userUlid }
-      }
-    }: Request<unknown>,
+    { entry, rejected }: Request<unknown>,
     progress: Progress,
     { attemptId, consecutiveFailures, probe, row, sealed: answers, startedAt, trial, isAhead }: Grant
   ): Effect.Effect<Turn, EnsureError> =>
@@ -225,7 +221,7 @@ export const make = (deps: {
         }
         // It is kept beside the row's: the next claim sees it.
         const failure = AttemptFailure.Released({ probe })
-        yield* Effect.ignore(storage.fail({ userUlid, attemptId, failure }))
+        yield* Effect.ignore(storage.fail({ userUlid: row.userUlid, attemptId, failure }))
         return lookAgain
       }
       progress.hasTried = true
@@ -238,6 +234,7 @@ export const make = (deps: {
         probe,
         consecutiveFailures,
         purpose,
+        isRefused: (rejected || entry.refused) && row.version === entry.row.version,
         isYoung: isYoung(row.pair, yield* client.now, config.youngToken)
       })
     })

@@ -37,6 +37,8 @@ export interface Claimed extends Pick<State, "purpose" | "row" | "probe" | "isYo
   readonly consecutiveFailures: number
   /** Nobody asked for it. */
   readonly isAhead?: boolean | undefined
+  /** Cal.com refused the access token, whatever its expiry says. */
+  readonly isRefused: boolean
 }
 
 /** Somebody else changed the row meanwhile, or the outcome is for the next claim to judge: claim again. */
@@ -157,7 +159,8 @@ export const make = (deps: {
           ? new CalProtocolError({ operation: failed.operation, issue: kept.drift.reason })
           : failed
       const isFirst = claimed.consecutiveFailures === 0
-      const left = Duration.millis(Math.max(0, claimed.row.pair.accessTokenExpiresAt - (yield* client.now)))
+      const serves = claimed.isRefused ? 0 : Math.max(0, claimed.row.pair.accessTokenExpiresAt - (yield* client.now))
+      const left = Duration.millis(serves)
       const probeIn = Duration.max(config.probeDelayExpired, Duration.min(config.probeDelayValid, left))
       // The probe's own delay is pause enough after a first failure.
       const rest = isFirst ? Duration.zero : yield* pause(claimed, error)

@@ -110,6 +110,30 @@ for (const kind of World.kinds) {
         )
       }
 
+      scenario(
+        "P4: a token that Cal.com has refused is dead as well: whoever met that waits 5 s for the probe, and not 60",
+        Effect.gen(function* () {
+          const { grant, refresh, sandbox, tokens } = yield* World.connected(kind)
+          yield* TestClock.adjust("11 seconds")
+          yield* sandbox.expireAccessTokens(grant.calUserId)
+          yield* sandbox.inject(Fault.dropAfter(refresh))
+          const refusal = { accessToken: grant.accessToken, status: kind === "managed" ? 498 : 401 }
+          const { result, took } = yield* World.passTime(
+            World.timed(Effect.either(tokens.reportRejected(user(), refusal))),
+            30_000
+          )
+          assert.strictEqual(took, kind === "managed" ? 5000 : 13_000)
+          if (kind === "oauth2") {
+            assert.strictEqual(result._tag === "Left" && result.left._tag, "ReauthorizationRequired")
+          } else {
+            assert.strictEqual(result._tag === "Right" && result.right._tag, "Retry")
+            assert.isTrue(yield* World.isStoredPairLive())
+          }
+          const old = World.hashOf(grant.refreshToken)
+          assert.deepStrictEqual(yield* World.presented, [old, old])
+        })
+      )
+
       for (const again of [500, 429]) {
         scenario(
           `P4: a probe answered ${again} leaves the outcome unknown; the next probe settles it`,
