@@ -119,8 +119,8 @@ export const facts = {
     fault: "cal",
     what: "Cal.com answered 4xx; `status` and `error` say which.",
     advice:
-      "It depends on the words: permission, wrong id. With `insufficient_scope` they name the scope: add it to " +
-      "`CAL_OAUTH_SCOPES` and have the user connect again."
+      "It depends on the words: permission, wrong id. `missingScopes` names what the user has not allowed: add it to " +
+      "`CAL_OAUTH_SCOPES` and have them connect again."
   },
   CalProtocolError: {
     status: 502,

@@ -165,8 +165,8 @@ export class CalRequestRejected extends Schema.TaggedError<CalRequestRejected>()
   status: Schema.Int,
   /** Cal.com's own words, tokens removed. */
   reason: Schema.String,
-  /** What the user has to be asked to allow before Cal.com takes this; several are separated by spaces. */
-  missingScope: Schema.optional(Schema.String),
+  /** What the user has to be asked to allow before Cal.com takes this, where Cal.com names it. */
+  missingScopes: Schema.optional(Schema.Array(Schema.String)),
   /** Where time can help. */
   retryAfter: Schema.optional(Schema.DurationFromMillis)
 }) {
@@ -349,6 +349,8 @@ export interface Failure {
   readonly retryAfter?: number
   /** Cal.com's HTTP status, where Cal.com answered. */
   readonly status?: number
+  /** `CalRequestRejected`: what the user has not allowed, where Cal.com names it. Ask for consent again with these scopes. */
+  readonly missingScopes?: ReadonlyArray<string>
 }
 
 /** What an error has to have to leave through an edge. */
@@ -357,6 +359,7 @@ interface Leaving {
   readonly message: string
   readonly retryAfter?: Duration.Duration | undefined
   readonly status?: number | undefined
+  readonly missingScopes?: ReadonlyArray<string> | undefined
 }
 
 /**
@@ -373,10 +376,11 @@ export const retryAfter = (error: Leaving): Option.Option<Duration.Duration> => 
  * @since 0.1.0
  * @category conversions
  */
-export const toFailure = ({ _tag, message, retryAfter, status }: Leaving): Failure => ({
+export const toFailure = ({ _tag, message, missingScopes, retryAfter, status }: Leaving): Failure => ({
   success: false,
   error: message,
   code: _tag,
   ...(retryAfter === undefined ? {} : { retryAfter: toSeconds(retryAfter) }),
-  ...(status === undefined ? {} : { status })
+  ...(status === undefined ? {} : { status }),
+  ...(missingScopes === undefined ? {} : { missingScopes })
 })

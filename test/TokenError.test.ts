@@ -56,9 +56,14 @@ const examples: { readonly [Tag in TokenError.TokenError["_tag"]]: readonly [Tok
       { retryAfter: 3, status: 503 }
     ],
     CalRequestRejected: [
-      new TokenError.CalRequestRejected({ operation: "GET /bookings", status: 404, reason: "Not found" }),
-      "Cal.com refused GET /bookings with status 404: Not found",
-      { status: 404 }
+      new TokenError.CalRequestRejected({
+        operation: "GET /me",
+        status: 403,
+        reason: "insufficient_scope",
+        missingScopes: ["PROFILE_READ"]
+      }),
+      "Cal.com refused GET /me with status 403: insufficient_scope",
+      { status: 403, missingScopes: ["PROFILE_READ"] }
     ],
     CalProtocolError: [
       new TokenError.CalProtocolError({ operation: "refresh", issue: "data.accessToken is missing" }),
@@ -96,6 +101,7 @@ const arbitrary = (member: (typeof TokenError.TokenError.members)[number]): fc.A
     ),
     since: fc.integer(),
     status: fc.integer({ min: 400, max: 599 }),
+    missingScopes: fc.array(fc.constantFrom("BOOKING_READ", "PROFILE_READ")),
     tooLarge: fc.boolean(),
     cause: fc.constantFrom(...TokenError.ReauthorizationCause.literals)
   }

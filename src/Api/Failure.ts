@@ -1,6 +1,6 @@
 /**
  * Failures as they travel over HTTP: `{ "success": false, "error": "<message>", "code": "<Tag>" }`, with `retryAfter` in
- * seconds and Cal.com's `status` where they are known. A derived client gets each of them with its `_tag`, so
+ * seconds, Cal.com's `status` and `missingScopes` where they are known. A derived client gets each of them with its `_tag`, so
  * `Effect.catchTag` works on both sides although no `_tag` is sent.
  */
 import { HttpApiSchema } from "@effect/platform"
@@ -45,17 +45,22 @@ export const documented = (tag: Tag, description: string = facts[tag].what, iden
   description
 })
 
-const withCode = <Name extends Tag, Code extends string>(tag: Name, code: Code) =>
-  Schema.Struct(fields(code)).pipe(
+/** `more`: fields that it has besides. */
+const withCode = <Name extends Tag, Code extends string, More extends Schema.Struct.Fields>(
+  tag: Name,
+  code: Code,
+  more: More
+) =>
+  Schema.Struct({ ...fields(code), ...more }).pipe(
     Schema.attachPropertySignature("_tag", tag),
     Schema.annotations(HttpApiSchema.annotations(documented(tag)))
   )
 
-const failure = <Name extends Tag>(tag: Name) => withCode(tag, tag)
+const failure = <Name extends Tag>(tag: Name) => withCode(tag, tag, {})
 
 const InvalidInput = failure("InvalidInput")
 /** `InvalidInput` with the status of a size limit. */
-const PayloadTooLarge = withCode("PayloadTooLarge", "InvalidInput")
+const PayloadTooLarge = withCode("PayloadTooLarge", "InvalidInput", {})
 const Unauthorized = failure("Unauthorized")
 const Forbidden = failure("Forbidden")
 export const TokensNotFound = failure("TokensNotFound")
@@ -66,7 +71,14 @@ const RefreshCoolingDown = failure("RefreshCoolingDown")
 const CalRateLimited = failure("CalRateLimited")
 export const RateLimited = failure("RateLimited")
 const CalUnavailable = failure("CalUnavailable")
-const CalRequestRejected = failure("CalRequestRejected")
+const CalRequestRejected = withCode("CalRequestRejected", "CalRequestRejected", {
+  missingScopes: Schema.optional(
+    Schema.Array(Schema.String).annotations({
+      description:
+        "The scopes that the user has not allowed, where Cal.com names them: ask for consent again with these."
+    })
+  )
+})
 const CalProtocolError = failure("CalProtocolError")
 export const CalClientMisconfigured = failure("CalClientMisconfigured")
 const StorageUnavailable = failure("StorageUnavailable")

@@ -235,12 +235,12 @@ export const toError = (
   const missing = body._tag === "Platform" && status === 403 ? Refusal.missingScopesIn(body.message) : Option.none()
   const advice = Option.match(missing, {
     onNone: () => "",
-    onSome: (scopes) => `; ask for consent again with ${scopes}`
+    onSome: (scopes) => `; ask for consent again with ${scopes.join(" ")}`
   })
   return new CalRequestRejected({
     operation,
     status,
     reason: `${scrub(errorText(body), call.secrets)}${advice}`,
-    ...(Option.isNone(missing) ? {} : { missingScope: missing.value })
+    ...(Option.isNone(missing) ? {} : { missingScopes: missing.value })
   })
 }

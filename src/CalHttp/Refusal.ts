@@ -40,12 +40,12 @@ export const isTokenRefusal = (status: number, bodyText: string): boolean => {
 /** The words of a 403 for a token without a scope that the endpoint asks for (API v2, OAuth2 scope guard). */
 const missingScopes = /^insufficient_scope: .{0,200}?Required: ([A-Z][A-Z0-9_]{0,63}(?:, ?[A-Z][A-Z0-9_]{0,63}){0,9})\./
 
-/** The scopes that an error message of Cal.com's says are missing, separated by spaces. */
-export const missingScopesIn = (message: string): Option.Option<string> =>
-  Option.map(Option.fromNullable(missingScopes.exec(message)?.[1]), (scopes) => scopes.replace(/, ?/g, " "))
+/** The scopes that an error message of Cal.com's says are missing. */
+export const missingScopesIn = (message: string): Option.Option<ReadonlyArray<string>> =>
+  Option.map(Option.fromNullable(missingScopes.exec(message)?.[1]), (scopes) => scopes.split(/, ?/))
 
 /** The same of a whole answer. */
-export const missingScopesOf = (status: number, bodyText: string): Option.Option<string> =>
+export const missingScopesOf = (status: number, bodyText: string): Option.Option<ReadonlyArray<string>> =>
   status === 403
     ? Option.flatMap(decodeEnvelope(bodyText), ({ error }) => missingScopesIn(error.message))
     : Option.none()

@@ -22,7 +22,8 @@ const server = {
     description: "With `1`, the demo on a simulated Cal.com starts even where something looks like a deployment."
   }),
   NODE_ENV: Variable.optional("NODE_ENV", Form.text, {
-    description: "With `development`, the log has stack traces; with `production`, no demo starts by mistake."
+    description:
+      "`development`: the log has stack traces. `production`: no demo starts by mistake, and the embedded database warns at each start."
   })
 }
 

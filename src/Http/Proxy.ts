@@ -174,8 +174,10 @@ const passOn = (
   })
 
 /** What a token lacks, as RFC 6750 has it; Cal.com says so in words only, which stay as they are. */
-const challenge = (scopes: string): string =>
-  `Bearer realm="Cal.com", error="insufficient_scope", error_description="ask for consent again with ${scopes}", scope="${scopes}"`
+const challenge = (missing: ReadonlyArray<string>): string => {
+  const scopes = missing.join(" ")
+  return `Bearer realm="Cal.com", error="insufficient_scope", error_description="ask for consent again with ${scopes}", scope="${scopes}"`
+}
 
 /** Whether a redirect stays at Cal.com. */
 const isBelow = (location: string, apiUrl: string): boolean =>

@@ -300,6 +300,11 @@ describe("makeCalApiRequest", () => {
       { code: "CalRequestRejected", status: 401 }
     ],
     [
+      "a scope that the user has not allowed",
+      () => envelope(403, "insufficient_scope: words. Required: BOOKING_WRITE, PROFILE_READ. Token has: BOOKING_READ"),
+      { code: "CalRequestRejected", status: 403, httpStatus: 502, missingScopes: ["BOOKING_WRITE", "PROFILE_READ"] }
+    ],
+    [
       "a refusal that quotes the token",
       () => envelope(403, `PermissionsGuard - no oAuth client found for access token=${accessToken}`),
       { code: "CalRequestRejected", status: 403 }

@@ -176,6 +176,10 @@ const failures: ReadonlyArray<readonly [TokenError.TokenError, number]> = [
   [new TokenError.CalUnavailable({ operation: "refresh", reason: "timeout", retryAfter: Duration.seconds(2) }), 503],
   [new TokenError.CalUnavailable({ operation: "refresh", reason: "status 503", status: 503 }), 503],
   [new TokenError.CalRequestRejected({ operation: "refresh", status: 400, reason: "no" }), 502],
+  [
+    new TokenError.CalRequestRejected({ operation: "x", status: 403, reason: "no", missingScopes: ["PROFILE_READ"] }),
+    502
+  ],
   [new TokenError.CalProtocolError({ operation: "refresh", issue: "data.accessToken is missing" }), 502],
   [new TokenError.CalClientMisconfigured({ clientId: "c", reason: "secret", retryAfter: Duration.seconds(30) }), 502],
   [new TokenError.StorageUnavailable({ operation: "find", reason: "no connection" }), 503],
