@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto"
 import { Effect, Option } from "effect"
 import { eventTypesOf } from "./ApiRoutes.js"
 import { allow, authenticateOptional, guardedLate } from "./Auth.js"
-import { invalid, json, notFound, success } from "./Errors.js"
+import { badRequest, invalid, json, notFound, success } from "./Errors.js"
 import { param, route, version, type Params } from "./Route.js"
 import { type Booking, type User } from "./Store.js"
 import * as Validation from "./Validation.js"
@@ -76,18 +76,29 @@ const createBooking = (request: Incoming) =>
     if (host === undefined) {
       return yield* Effect.fail(notFound(`Event type with id ${String(body.eventTypeId)} not found.`))
     }
+    const start = Date.parse(String(body.start))
+    if (isTaken(request, host, start)) return yield* Effect.fail(badRequest(taken))
     const booking: Booking = {
       id: request.world.store.nextId(),
       uid: randomUUID().replaceAll("-", "").slice(0, 22),
       userId: host.id,
       eventTypeId: Number(body.eventTypeId),
-      start: Date.parse(String(body.start)),
+      start,
       attendee: { name: String(attendee.name), email: String(attendee.email), timeZone: String(attendee.timeZone) },
       createdAt: request.now
     }
     request.world.store.bookings.push(booking)
     return success(toBooking(booking, host), 201)
   })
+
+/** Whatever it is for: nobody is at two meetings. They may touch. */
+const isTaken = ({ world }: Incoming, host: User, start: number): boolean =>
+  world.store.bookings.some(
+    (booking) => booking.userId === host.id && booking.start < start + minutes * 60_000 && start < endOf(booking)
+  )
+
+/** What API v2 makes of `no_available_users_found_error`: a 400, not a 409 (`handleBookingError` of its bookings, 2024-08-13). */
+const taken = "User either already has booking at this time or is not available"
 
 const getBooking = (request: Incoming, params: Params) =>
   Effect.gen(function* () {

@@ -283,6 +283,28 @@ describe("bookings, event types, schedules", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("book nobody twice at a time, as Cal.com says it", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const [ada, ben] = [yield* sandbox.grantManaged(), yield* sandbox.grantManaged()]
+      const attendee = { name: "Grace", email: "grace@example.com", timeZone: "Europe/Rome" }
+      const book = (time: string, eventTypeId = ada.eventTypeId) =>
+        send("POST", "/v2/bookings", {
+          headers: version("2024-08-13"),
+          json: { start: `2026-01-01T${time}:00Z`, eventTypeId, attendee }
+        })
+      assert.strictEqual((yield* book("10:00")).status, 201)
+      for (const time of ["10:00", "09:31", "10:29"]) {
+        refused(yield* book(time), 400, "User either already has booking at this time or is not available")
+      }
+      // What touches does not overlap, and others have time.
+      assert.strictEqual((yield* book("09:30")).status, 201)
+      assert.strictEqual((yield* book("10:30")).status, 201)
+      assert.strictEqual((yield* book("10:00", ben.eventTypeId)).status, 201)
+      assert.lengthOf((yield* sandbox.snapshot).bookings, 4)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("selects and sorts what it lists", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(Date.UTC(2026, 0, 2))
