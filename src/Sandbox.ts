@@ -4,7 +4,7 @@
  * and inside the process (`layerHttpClient`).
  */
 import { HttpClient, type HttpApp } from "@effect/platform"
-import { Clock, Context, Duration, Effect, Layer, Redacted, Ref, type Scope } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Option, Redacted, Ref, type Scope } from "effect"
 import * as HttpClients from "./CalHttp/HttpClients.js"
 import { eventTypeIdOf } from "./Sandbox/ApiRoutes.js"
 import { type Call, make as makeCalls } from "./Sandbox/Calls.js"
@@ -87,6 +87,8 @@ export class Sandbox extends Context.Tag("cal-tokens/Sandbox")<
     readonly authorizationCode: (
       person?: Person & { readonly scope?: string | undefined; readonly codeChallenge?: string | undefined }
     ) => Effect.Effect<string>
+    /** The number of whoever is named by it, or by the address that they were made with. None: nobody here is. */
+    readonly find: (name: number | string) => Effect.Effect<Option.Option<number>>
     /** Managed access tokens become expired rows (498); OAuth2 ones are treated as expired JWTs (401). */
     readonly expireAccessTokens: (calUserId: number) => Effect.Effect<void>
     readonly revokeRefreshTokens: (calUserId: number) => Effect.Effect<void>
@@ -220,6 +222,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
     return Sandbox.of({
       ...handle,
       app,
+      find: (name) => Effect.sync(() => Option.map(Option.fromNullable(Users.find(world, name)), ({ id }) => id)),
       isLive: (refreshToken) =>
         Effect.map(context, (context) => {
           const token = plain(refreshToken)

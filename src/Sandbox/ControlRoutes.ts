@@ -14,7 +14,6 @@ import { type ManagedGrant, type OAuth2Grant, type Person, toPlain } from "./Gra
 import { queryOf } from "./Incoming.js"
 import { Kind } from "./Kind.js"
 import { names, oddAnswers } from "./OddAnswers.js"
-import { type User } from "./Store.js"
 import { type Switches } from "./Switches.js"
 import * as Users from "./Users.js"
 import { type World } from "./World.js"
@@ -100,19 +99,11 @@ export const make = (controls: Controls): Effect.Effect<Response, never, HttpSer
 
   // --- people ---------------------------------------------------------------------------------------------------------
 
-  /** By id or by the address that somebody was made with, which a managed user has with the client's id in it. */
-  const find = (name: string): User | undefined =>
-    /^\d+$/.test(name)
-      ? store.users.get(Number(name))
-      : [name, ...[...clients.managed.keys()].map((clientId) => Users.managedEmail(name, clientId))]
-          .map(store.userByEmail)
-          .find((user) => user !== undefined)
-
   const toUser =
     (act: (calUserId: number) => Effect.Effect<void>): Handler =>
     ({ user = "" }) => {
-      const found = find(user)
-      return found === undefined || found.id === ownerId
+      const found = Users.find(world, user)
+      return found === undefined
         ? Effect.fail(refuse(404, "This sandbox has no such Cal.com user: GET /_control/state lists them"))
         : Effect.as(act(found.id), success({ calUserId: found.id }))
     }

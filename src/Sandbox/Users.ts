@@ -48,6 +48,24 @@ export const create = (world: World, profile: Profile, managedBy: string | null,
 export const people = (world: World, managedBy: string | null): ReadonlyArray<User> =>
   [...world.store.users.values()].filter((user) => user.managedBy === managedBy && user.id !== ownerId)
 
+/**
+ * Whoever is named by Cal.com's number, or by the address that they were made with, which a managed user has with the
+ * client's id in it; never the admin.
+ */
+export const find = ({ clients, store }: World, name: number | string): User | undefined => {
+  const addresses = (email: string) => [
+    email,
+    ...[...clients.managed.keys()].map((clientId) => managedEmail(email, clientId))
+  ]
+  const found =
+    typeof name === "number" || /^\d+$/.test(name)
+      ? store.users.get(Number(name))
+      : addresses(name)
+          .map(store.userByEmail)
+          .find((user) => user !== undefined)
+  return found?.id === ownerId ? undefined : found
+}
+
 /** Who somebody may be whom nobody has met here. */
 export const somebodyNew = (world: World, managedBy: string | null): Profile => {
   for (let visitor = 0; ; visitor++) {

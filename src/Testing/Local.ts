@@ -1,5 +1,5 @@
 /** The simulator for tests of programs that know promises and not Effect: on a port, with the product beside it. */
-import { Cause, Context, Duration, Effect, Exit, Layer, Logger, LogLevel, ManagedRuntime, Ref } from "effect"
+import { Cause, Context, Duration, Effect, Either, Exit, Layer, Logger, LogLevel, ManagedRuntime, Ref } from "effect"
 import { CalTokens } from "../CalTokens.js"
 import * as AtSandbox from "../Environment/AtSandbox.js"
 import * as KeepAlive from "../Fibers/KeepAlive.js"
@@ -36,8 +36,8 @@ export interface LocalPerson extends Sandbox.Person {
 }
 
 /**
- * A user: your own ULID of somebody whom `connect` connected, Cal.com's number of anybody, or what `grant` and `connect`
- * answered.
+ * A user, named as `/_control` names them: by Cal.com's number, or by the address that they were made with. Or by what `grant`
+ * and `connect` answered, or your own ULID of somebody whom `connect` connected.
  *
  * @since 0.1.0
  * @category models
@@ -164,16 +164,22 @@ export const startSandbox = async ({
         : Effect.map(sandbox.grantOAuth2({ ...person, scope }), toPlain)
     )
 
-  const calUserIdOf = (user: LocalUser) =>
-    typeof user === "number"
-      ? Effect.succeed(user)
-      : typeof user === "object"
-        ? Effect.succeed(user.calUserId)
+  /** An own ULID has a name of Cal.com's, which the simulator does not know by itself. */
+  const nameOf = (user: LocalUser) =>
+    typeof user === "object"
+      ? Effect.succeed(user.calUserId)
+      : typeof user === "number" || isCals(user)
+        ? Effect.succeed(user)
         : Effect.gen(function* () {
             const tokens = yield* CalTokens
             const { connection } = yield* tokens.info(yield* TokenInput.userUlid(user))
             return connection.calUserId ?? 0
           })
+  const calUserIdOf = (user: LocalUser) =>
+    Effect.flatMap(
+      Effect.flatMap(nameOf(user), sandbox.find),
+      Either.fromOption(() => noSuchUser)
+    )
   const toUser = (act: (calUserId: number) => Effect.Effect<void>) => (user: LocalUser) =>
     run(Effect.flatMap(calUserIdOf(user), act))
 
@@ -215,6 +221,14 @@ export const startSandbox = async ({
     }
   }
 }
+
+/** Whether it is a number or an address, and no ULID of the caller's own. */
+const isCals = (name: string) => name.includes("@") || /^\d{1,16}$/.test(name)
+
+const noSuchUser = new InvalidInput({
+  field: "user",
+  expected: "must be Cal.com's number of a user of this sandbox, or the address that they were made with"
+})
 
 /** In tests that are JavaScript nobody has checked it. */
 const kindOf = (kind: LocalPerson["kind"] = "managed"): Effect.Effect<typeof kind, InvalidInput> =>

@@ -59,9 +59,9 @@ describe("startSandbox", () => {
   })
 
   it("expires, revokes and deletes whoever is named, as one likes to name them", async () => {
-    const managed = await cal.connect(ada)
+    const managed = await cal.connect(ada, { email: "ada@example.com" })
     const oauth2 = await cal.connect(cem, { kind: "oauth2" })
-    for (const user of [ada, managed, managed.calUserId]) {
+    for (const user of [ada, managed.calUserId, "ada@example.com"]) {
       cal.resetCalls()
       await cal.expire(user)
       assert.deepInclude(await me(ada), { status: "success" })
@@ -72,8 +72,8 @@ describe("startSandbox", () => {
     assert.strictEqual(cal.count("oauth2Refresh"), 1)
     await cal.revoke(oauth2)
     assert.deepInclude(await actions.refreshUserCalTokens(cem, true), { code: "ReauthorizationRequired" })
-    await cal.connect(eve)
-    await cal.deleteUser(eve)
+    const { calUserId } = await cal.connect(eve)
+    await cal.deleteUser(String(calUserId))
     assert.deepInclude(await actions.refreshUserCalTokens(eve, true), { code: "ReauthorizationRequired" })
   })
 
@@ -132,6 +132,9 @@ describe("startSandbox", () => {
       return error instanceof Error ? error.message : assert.fail(String(error))
     }
     assert.match(await fails(cal.connect("ada")), /^userUlid must be a ULID/)
+    for (const nobody of ["nobody@example.com", 4, "4", { calUserId: 4 }]) {
+      assert.match(await fails(cal.expire(nobody)), /^user must be Cal\.com's number of a user of this sandbox/)
+    }
     assert.match(await fails(cal.expire(ada)), /^User 01ARZ3NDEKTSV4RRFFQ69G5FAV has no/)
     assert.match(await fails(cal.connect(ada, { clientId: "nobody" })), /no client nobody/)
     // From JavaScript.
