@@ -10,14 +10,16 @@ import * as Quiet from "../Fibers/Quiet.js"
 export interface Backing<R, E> {
   /** The services, or why they could not be built. */
   readonly runtime: Promise<Exit.Exit<Runtime.Runtime<R>, E>>
-  /** What tells why they could not be built, where the services log in a way of their own. */
-  readonly logging?: Promise<Runtime.Runtime<never>> | undefined
   /** Gives the share back. Where nobody else has one, the services are closed when this resolves. */
   readonly leave: () => Promise<Exit.Exit<void>>
 }
 
-/** Begins to build, or joins. */
-export type Open<R, E> = () => Promise<Backing<R, E>>
+export interface Open<R, E> {
+  /** Begins to build, or joins. */
+  (): Promise<Backing<R, E>>
+  /** What writes log lines while there are no services, where those log in a way of their own. Builds none. */
+  readonly logging?: (() => Promise<Runtime.Runtime<never>>) | undefined
+}
 
 /** Services of one's own. */
 export const own =

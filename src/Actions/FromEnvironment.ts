@@ -1,5 +1,5 @@
 /** The services of actions by the environment variables of the service. A module of its own, because it needs drivers. */
-import { Effect, Layer, ModuleVersion } from "effect"
+import { Effect, Layer, ModuleVersion, type Runtime } from "effect"
 import type { CalApi } from "../CalApi.js"
 import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalClient } from "../CalClient.js"
@@ -48,17 +48,19 @@ const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartErro
   )
 
 /** As the service logs. */
-const logging: Layer.Layer<never> = Layer.unwrapEffect(Effect.map(Environment.loadLog, Logging.layer))
+const layerLogging: Layer.Layer<never> = Layer.unwrapEffect(Effect.map(Environment.loadLog, Logging.layer))
+
+export const logging = (): Promise<Runtime.Runtime<never>> =>
+  Effect.runPromise(Effect.scoped(Layer.toRuntime(layerLogging)))
 
 /** Goes up when services of the release before cannot be shared with those of this one. */
 const format = 3
 
 /** One pool, one listener, one lock for all instances of a process, as long as variables and numbers are the same. */
 export const open = (numbers: Numbers.Numbers): Promise<Backing.Backing<All, Environment.StartError | string>> =>
-  Promise.resolve({
-    ...Backing.shared(
+  Promise.resolve(
+    Backing.shared(
       `${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()} ${Numbers.keyOf(numbers)}`,
-      Backing.own(Layer.provideMerge(layer(numbers), logging))
-    ),
-    logging: Effect.runPromise(Effect.scoped(Layer.toRuntime(logging)))
-  })
+      Backing.own(Layer.provideMerge(layer(numbers), layerLogging))
+    )
+  )

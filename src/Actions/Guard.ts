@@ -121,7 +121,7 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       if (hasSaidWhy) return
       hasSaidWhy = true
     }
-    runner.note(operation, `revalidate failed: ${outcome.left}`)
+    await runner.note(operation, `revalidate failed: ${outcome.left}`)
   }
 
   return {

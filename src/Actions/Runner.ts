@@ -25,9 +25,9 @@ export interface Runner<R> {
     effect: Effect.Effect<A, TokenError | Failure.Lacking, R>
   ) => Promise<A | Failure.Failure>
   /** Logs a failure that arose outside of an effect, for a reason that only the log is told, and hands it back. */
-  readonly refuse: (operation: Operation, failure: Failure.Failure, reason?: string) => Failure.Failure
+  readonly refuse: (operation: Operation, failure: Failure.Failure, reason?: string) => Promise<Failure.Failure>
   /** Logs something that went wrong beside an operation and does not change its answer. */
-  readonly note: (operation: Operation, message: string) => void
+  readonly note: (operation: Operation, message: string) => Promise<void>
   /** Gives the services back, which closes them unless somebody shares them. Later calls answer `ShuttingDown`. */
   readonly dispose: () => Promise<void>
 }
@@ -52,7 +52,6 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined =>
 export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, R> = Effect.void): Runner<R> => {
   let opened: Promise<Backing<R, E>> | undefined
   let built: Runtime.Runtime<R> | undefined
-  let logging = Runtime.defaultRuntime
   let running: Fiber.RuntimeFiber<void> | undefined
   let closed = Promise.resolve()
   let disposed = false
@@ -61,11 +60,15 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
   // caller's: its request store would live as long as the service.
   const outside = new AsyncResource("cal-tokens/Actions")
 
-  const log = (effect: Effect.Effect<void>) => void Runtime.runFork(built ?? logging)(effect)
+  const log = async (effect: Effect.Effect<void>): Promise<void> => {
+    const { logging } = open
+    const before = async () => (logging === undefined ? Runtime.defaultRuntime : outside.runInAsyncScope(logging))
+    Runtime.runFork(built ?? (await before()))(effect)
+  }
 
-  const refuse = (operation: Operation, failure: Failure.Failure, reason?: string) => {
+  const refuse = async (operation: Operation, failure: Failure.Failure, reason?: string) => {
     const { code, status } = failure
-    log(
+    await log(
       Effect.logWithLevel(
         LogLevel.fromLiteral(levelOf(code)),
         `${operation.name} failed: ${reason ?? failure.error}`
@@ -82,7 +85,7 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
     if (running !== undefined) await Effect.runPromise(Fiber.interrupt(running))
     running = undefined
     const exit = await backing.then((it) => it.leave())
-    if (Exit.isFailure(exit)) fail({ name: "dispose" }, exit.cause, Failure.internalError)
+    if (Exit.isFailure(exit)) await fail({ name: "dispose" }, exit.cause, Failure.internalError)
     release()
   }
 
@@ -91,9 +94,7 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
     await closed
     if (disposed) return Exit.interrupt(FiberId.none)
     const backing = (opened ??= outside.runInAsyncScope(open).catch((error: unknown) => broken<R, E>(error)))
-    const present = await backing
-    if (present.logging !== undefined) logging = await present.logging
-    const exit = await present.runtime
+    const exit = await (await backing).runtime
     if (opened !== backing) return exit
     if (Exit.isFailure(exit)) {
       opened = undefined
@@ -111,10 +112,10 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
       const release = KeepAlive.hold()
       try {
         const runtime = built === undefined ? await acquire() : Exit.succeed(built)
-        if (Exit.isFailure(runtime)) return fail(operation, runtime.cause, Failure.startFailed)
-        if (disposed) return refuse(operation, Failure.shuttingDown)
+        if (Exit.isFailure(runtime)) return await fail(operation, runtime.cause, Failure.startFailed)
+        if (disposed) return await refuse(operation, Failure.shuttingDown)
         const exit = await outside.runInAsyncScope(() => Runtime.runPromiseExit(runtime.value)(effect))
-        return Exit.isSuccess(exit) ? exit.value : fail(operation, exit.cause, Failure.internalError)
+        return Exit.isSuccess(exit) ? exit.value : await fail(operation, exit.cause, Failure.internalError)
       } finally {
         release()
       }

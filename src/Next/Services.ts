@@ -50,28 +50,29 @@ const layerDoor = (options: Site.Options) =>
 export type All = Services | Layer.Layer.Success<ReturnType<typeof layerDoor>>
 
 /** The services, shared as they are, with a door of one's own before them. */
-export const open =
-  <E>(base: Open<Services, E>, options: Site.Options): Open<All, E | string> =>
-  async (): Promise<Backing<All, E | string>> => {
-    const { leave, logging, runtime } = await base()
-    const scope = Effect.runSync(Scope.make())
-    // What the services have of the same kind is not ours: whoever builds them says nothing of this app.
-    const build = Layer.merge(Layer.context<Services>(), layerDoor(options)).pipe(
-      Layer.toRuntime,
-      Scope.extend(scope),
-      // The platform's span would tell the whole URL, with code and state.
-      Effect.locally(HttpMiddleware.currentTracerDisabledWhen, () => true)
-    )
-    return {
-      logging,
-      runtime: runtime.then((exit) =>
-        Exit.isSuccess(exit)
-          ? Runtime.runPromiseExit(exit.value)(build)
-          : Promise.resolve<Exit.Exit<Runtime.Runtime<All>, E | string>>(Exit.failCause(exit.cause))
-      ),
-      leave: async () => {
-        await Effect.runPromise(Scope.close(scope, Exit.void))
-        return leave()
+export const open = <E>(base: Open<Services, E>, options: Site.Options): Open<All, E | string> =>
+  Object.assign(
+    async (): Promise<Backing<All, E | string>> => {
+      const { leave, runtime } = await base()
+      const scope = Effect.runSync(Scope.make())
+      // What the services have of the same kind is not ours: whoever builds them says nothing of this app.
+      const build = Layer.merge(Layer.context<Services>(), layerDoor(options)).pipe(
+        Layer.toRuntime,
+        Scope.extend(scope),
+        // The platform's span would tell the whole URL, with code and state.
+        Effect.locally(HttpMiddleware.currentTracerDisabledWhen, () => true)
+      )
+      return {
+        runtime: runtime.then((exit) =>
+          Exit.isSuccess(exit)
+            ? Runtime.runPromiseExit(exit.value)(build)
+            : Promise.resolve<Exit.Exit<Runtime.Runtime<All>, E | string>>(Exit.failCause(exit.cause))
+        ),
+        leave: async () => {
+          await Effect.runPromise(Scope.close(scope, Exit.void))
+          return leave()
+        }
       }
-    }
-  }
+    },
+    { logging: base.logging }
+  )

@@ -1,5 +1,5 @@
 /** Actions without layers of one's own: the environment variables of the service decide. */
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
@@ -112,6 +112,26 @@ describe("actions from the environment", { timeout: 120_000 }, () => {
       /^timestamp=\S+ level=WARN .*Cal\.com is simulated[^]*\ntimestamp=\S+ level=INFO .*operation=atoms/
     )
     await door.dispose()
+  })
+
+  it("log so what they refuse before anything is built, and build nothing for it", async () => {
+    vi.stubEnv("LOG_FORMAT", "json")
+    const authorize = () => Promise.resolve(false)
+    const cal = Actions.make({ authorize })
+    assert.deepInclude(await cal.ensureValidCalToken("nobody"), { code: "InvalidInput" })
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "Forbidden" })
+    assert.deepStrictEqual(
+      logged.map((line) => (JSON.parse(line) as { readonly annotations: object }).annotations),
+      [
+        { code: "InvalidInput", operation: "ensureValidCalToken" },
+        { code: "Forbidden", operation: "ensureValidCalToken", userUlid: user }
+      ]
+    )
+    vi.stubEnv("LOG_LEVEL", "error")
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "Forbidden" })
+    assert.lengthOf(logged, 2)
+    assert.deepStrictEqual(await readdir(directory), [])
+    await cal.dispose()
   })
 
   it("that make no sense are told in one line", async () => {
