@@ -146,16 +146,16 @@ ${lines.join("\n")}
 export const stopped = (problem: Problem, backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
   page(texts[problem], backTo)
 
+const notSignedIn = (what: string, backTo: Option.Option<string>) =>
+  page({ status: 401, title: "You are not signed in", paragraphs: [what] }, backTo)
+
 /** Nobody is signed in to the app, or somebody whom it cannot name. Nothing was used up: the same address works afterwards. */
 export const signedOut = (backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
-  page(
-    {
-      status: 401,
-      title: "You are not signed in",
-      paragraphs: ["Sign in to the app you came from, then load this page again."]
-    },
-    backTo
-  )
+  notSignedIn("Sign in to the app you came from, then load this page again.", backTo)
+
+/** Nobody is signed in who could be sent to Cal.com. To send the form again is no use: the app shows it to whoever signs in. */
+export const signIn = (backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
+  notSignedIn("Sign in to the app you came from, then connect again.", backTo)
 
 /** Nothing is lost: the same address works once the service does. */
 export const unavailable: HttpServerResponse.HttpServerResponse = page(

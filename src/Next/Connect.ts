@@ -35,12 +35,19 @@ const cookieOf = (state: Redacted.Redacted, secure: boolean) =>
 
 const attributes = (secure: boolean) => ({ httpOnly: true, path: "/", sameSite: "lax", secure }) as const
 
+const origin = Effect.map(Site.Site, ({ origin }) => origin)
+
+/** Whether somebody reads what is answered, and not a program: a plain form was sent, or a link followed. */
+const isForPeople = ({ headers }: HttpServerRequest.HttpServerRequest) =>
+  headers["sec-fetch-dest"] === "document" || /\btext\/html\b/i.test(headers["accept"] ?? "")
+
 /** Sends a browser to Cal.com. */
 export const begin = (asker: Asker.Asker, replace: boolean) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     yield* Edge.refuseAll(Site.connectable)
     yield* Site.own(request)
+    if (Asker.isNobody(asker) && isForPeople(request)) return OAuthPages.signIn(yield* origin)
     const userUlid = yield* Asker.userOf(asker)
     yield* Effect.catchAll((yield* CallerLimits).session(userUlid), Edge.decline)
     const flow = yield* ConnectFlow
@@ -56,8 +63,6 @@ export const begin = (asker: Asker.Asker, replace: boolean) =>
       { ...attributes(secure), maxAge: Duration.minutes(10) }
     )
   })
-
-const origin = Effect.map(Site.Site, ({ origin }) => origin)
 
 const otherBrowser =
   "Somebody came back from Cal.com in a browser that did not leave from here. If it was the same one, the app was open under " +

@@ -220,6 +220,38 @@ describe("connect and callback", () => {
   })
 })
 
+describe("somebody whose session is over", () => {
+  it.each([
+    ["sent a plain form", { "sec-fetch-dest": "document" }],
+    [
+      "has an old browser",
+      { accept: "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "sec-fetch-site": "same-origin" }
+    ]
+  ])("reads on a page what to do who %s", async (_, headers) => {
+    const { ask, connect, stop } = await start()
+    const out = await connect(undefined, "?returnTo=/settings", { headers })
+    assert.deepStrictEqual([out.status, out.headers.get("content-type")], [401, "text/html; charset=utf-8"])
+    assert.include(out.text, "Sign in to the app you came from, then connect again.")
+    assert.include(out.text, `<a href="${app}">`)
+    assert.isNull(out.headers.get("set-cookie"))
+    assert.strictEqual((await connect(ada, "", { headers })).status, 303)
+    // Not on the way from another site.
+    const foreign = { headers: { ...headers, origin: "https://evil.example", "sec-fetch-site": "cross-site" } }
+    assert.deepInclude((await ask("connect", "connect", { method: "POST", ...foreign })).json(), { code: "Forbidden" })
+    await stop()
+  })
+
+  it.each([{}, { accept: "*/*", "sec-fetch-dest": "empty" }, { accept: "application/json" }])(
+    "is told in JSON, by a program: %o",
+    async (headers) => {
+      const { connect, stop } = await start()
+      const out = await connect(undefined, "", { headers })
+      assert.deepStrictEqual([out.status, out.json()["code"]], [401, "Unauthorized"])
+      await stop()
+    }
+  )
+})
+
 describe("an OAuth2 client without a redirect URL", () => {
   it("is told to whoever wants to connect, and in the log, whatever the browser says of itself", async () => {
     const { connect, lines, stop } = await start({}, [])
