@@ -62,6 +62,12 @@ export interface Options {
   readonly returnUrls?: ReadonlyArray<string> | undefined
   /** Whether connecting takes the Cal.com account from another of your users, instead of failing. Default: no. */
   readonly replace?: boolean | undefined
+  /**
+   * The IP address that a request comes from, as the server or the proxy before your app tells it, for the audit trail and for
+   * limits by address: the Web's `Request` has none. Runs in the caller's asynchronous context. Never take it from a header that
+   * browsers can send as well. Default: no line names an address, and all are counted as one.
+   */
+  readonly address?: ((request: Request) => string | null | undefined) | undefined
   /** Where {@link Routes}`.me` is in your app. Default: `/api/cal/me`. */
   readonly mePath?: string | undefined
   /**
@@ -127,21 +133,22 @@ export interface Routes {
  * @category constructors
  */
 export const make = (options: Options): Routes => {
-  const { me: rules = {}, mePath = "/api/cal/me", replace = false, user } = options
+  const { address, me: rules = {}, mePath = "/api/cal/me", replace = false, user } = options
   const runner = Runner.make(Services.open(Opening.make<Services.Services>(options), options))
   const mount = mePath.endsWith("/") ? mePath : `${mePath}/`
 
+  const answer = Answering.make(runner, address)
   const handler =
     (described: Answering.Described, app: (asker: Asker.Asker) => Answering.App): Handler =>
     (request) =>
-      Answering.answer(runner, request, described, async () => app(await Asker.ask(user, request)))
+      answer(request, described, async () => app(await Asker.ask(user, request)))
 
   return {
     connect: handler({ name: "connect", methods: ["POST"] }, (asker) => Connect.begin(asker, replace)),
     callback: handler({ name: "callback", methods: ["GET", "HEAD"] }, Connect.comeBack),
     atoms: handler({ name: "atoms", methods: ["GET"], envelope: AtomsApi.envelope }, Handlers.atoms),
     me: (request) =>
-      Answering.answer(runner, request, { name: "me" }, async () =>
+      answer(request, { name: "me" }, async () =>
         Handlers.me(request.headers.has("authorization") ? undefined : await Asker.ask(user, request), mount, rules)
       ),
     signOut: handler({ name: "signOut", methods: ["POST"] }, Handlers.signOut),

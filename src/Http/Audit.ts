@@ -155,7 +155,7 @@ const line = (event: Event, fields: Readonly<Record<string, string | number | un
 
 interface Counted {
   /** The first one, of a network. */
-  readonly address: string
+  readonly address: string | undefined
   count: number
 }
 
@@ -205,7 +205,7 @@ export const layer: Layer.Layer<Audit> = Layer.scoped(
             windowEnd = now + Duration.toMillis(window)
           }
           const address = addressOf(request)
-          const network = ClientAddress.network(address)
+          const network = ClientAddress.network(address ?? "unknown")
           const who = refusals.has(network) || refusals.size < maxAddresses ? network : "others"
           const counted = refusals.get(who) ?? { address: who === "others" ? who : address, count: 0 }
           refusals.set(who, counted)

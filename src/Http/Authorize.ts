@@ -31,11 +31,13 @@ export const refusing = Effect.zipWith(
   ClientAddress.exact,
   (limits, addressOf) =>
     <A, E, R>(refusal: Effect.Effect<A, E, R>) =>
-      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-        Effect.annotateLogs(Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), refusal), {
-          address: addressOf(request)
-        })
-      )
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        const address = addressOf(request)
+        return Effect.annotateLogs(
+          Effect.zipRight(Effect.catchAll(limits.failure, Edge.decline), refusal),
+          address === undefined ? {} : { address }
+        )
+      })
 )
 
 /**

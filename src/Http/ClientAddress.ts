@@ -16,15 +16,15 @@ export class TrustedProxies extends Context.Reference<TrustedProxies>()("cal-tok
   defaultValue: (): ReadonlyArray<string> => []
 }) {}
 
-/** The address of a request. */
-export type ClientAddress = (request: HttpServerRequest.HttpServerRequest) => string
+type Request = HttpServerRequest.HttpServerRequest
 
-/** The whole address, for records. */
-export const exact: Effect.Effect<ClientAddress> = Effect.map(TrustedProxies, (proxies) => {
+/** The whole address, for records. None: whoever took the request did not say. */
+export const exact: Effect.Effect<(request: Request) => string | undefined> = Effect.map(TrustedProxies, (proxies) => {
   const isTrusted = proxyAddr.compile([...proxies])
   return (request) => {
     const source: Partial<IncomingMessage> = NodeHttpServerRequest.toIncomingMessage(request)
-    const nearest = plain(source.socket?.remoteAddress ?? Option.getOrElse(request.remoteAddress, () => "unknown"))
+    const said = source.socket?.remoteAddress ?? Option.getOrUndefined(request.remoteAddress)
+    const nearest = said === undefined ? said : plain(said)
     if (source.socket === undefined || proxies.length === 0) return nearest
     const forwarded = source.headers?.["x-forwarded-for"]
     const headers = {
@@ -45,8 +45,15 @@ const withoutPort = (hop: string): string => {
   return bracketed ?? dotted ?? hop
 }
 
-/** The address to count requests by. */
-export const make: Effect.Effect<ClientAddress> = Effect.map(exact, (exact) => (request) => network(exact(request)))
+/** The address to count requests by. All that have none are counted together. */
+export const make: Effect.Effect<(request: Request) => string> = Effect.map(
+  exact,
+  (exact) => (request) => network(exact(request) ?? "unknown")
+)
+
+/** An address from a text of somebody's making, which may be nothing of the kind. */
+export const read = (text: string): Option.Option<string> =>
+  Option.filter(Option.some(plain(withoutPort(text).trim())), (address) => isIP(address) !== 0)
 
 /** An IPv4 address as such, also where IPv6 carries it. */
 const plain = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address

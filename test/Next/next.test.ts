@@ -1,4 +1,5 @@
 /** The handlers of `cal-tokens/next`, as a framework calls them: a Web request in, a Web response out. */
+import { AsyncLocalStorage } from "node:async_hooks"
 import { FetchHttpClient } from "@effect/platform"
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Option, Redacted, Scope } from "effect"
@@ -250,6 +251,68 @@ describe("somebody whose session is over", () => {
       await stop()
     }
   )
+})
+
+describe("the address of who asks", () => {
+  const trail = async (options: Partial<Next.Options>, headers: Readonly<Record<string, string>> = {}) => {
+    const { ask, lines, run, stop } = await start(options)
+    await run(Testing.connectOAuth2(ada))
+    const { status } = await ask("signOut", "sign-out", { as: ada, method: "POST", headers })
+    assert.strictEqual(status, 200)
+    const line = lines.find(({ annotations }) => annotations["event.name"] === "sessions.ended")
+    await stop()
+    return { annotations: line?.annotations ?? assert.fail("no line"), lines }
+  }
+  const address = (request: Request) => request.headers.get("x-real-ip")
+
+  it("is no part of the audit trail unless the app tells it", async () => {
+    assert.notProperty((await trail({})).annotations, "client.address")
+    const { annotations } = await trail({ address }, { "x-forwarded-for": "192.0.2.1" })
+    assert.notProperty(annotations, "client.address")
+  })
+
+  it.each([
+    ["192.0.2.1", "192.0.2.1"],
+    ["::ffff:192.0.2.1", "192.0.2.1"],
+    ["[2001:db8::1]:443", "2001:db8::1"]
+  ])("is as the app tells it: %s", async (told, expected) => {
+    const { annotations } = await trail({ address }, { "x-real-ip": told })
+    assert.strictEqual(annotations["client.address"], expected)
+  })
+
+  it("is nothing that is no address", async () => {
+    for (const told of ["", "secret", "192.0.2.1, 192.0.2.2", "192.0.2.1 x"]) {
+      const { annotations, lines } = await trail({ address }, { "x-real-ip": told })
+      assert.notProperty(annotations, "client.address")
+      assert.notInclude(JSON.stringify(lines), "secret")
+    }
+  })
+
+  it("is asked for where the app's own context is, and what that fails with is logged", async () => {
+    const context = new AsyncLocalStorage<string>()
+    const { annotations } = await context.run("192.0.2.7", () => trail({ address: () => context.getStore() }))
+    assert.strictEqual(annotations["client.address"], "192.0.2.7")
+    const failed = await trail({
+      address: () => {
+        throw new Error("secret")
+      }
+    })
+    assert.notProperty(failed.annotations, "client.address")
+    const words = failed.lines.map(({ message }) => message).join("\n")
+    assert.match(words, /^address failed: Error/m)
+    assert.notInclude(words, "secret")
+  })
+
+  it("has limits of its own", async () => {
+    const { ask, stop } = await start({ address })
+    const once = async (address: string) =>
+      (await ask("me", "me/me", { headers: { authorization: "Bearer unknown", "x-real-ip": address } })).status
+    const codes = new Set<number>()
+    for (let i = 0; i <= 60; i++) codes.add(await once("192.0.2.1"))
+    assert.deepStrictEqual([...codes], [401, 429])
+    assert.strictEqual(await once("192.0.2.2"), 401)
+    await stop()
+  })
 })
 
 describe("an OAuth2 client without a redirect URL", () => {
