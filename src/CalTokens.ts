@@ -17,6 +17,7 @@ import * as Flight from "./CalTokens/Flight.js"
 import { type DueRound, make as makeAhead } from "./CalTokens/Ahead.js"
 import * as Plan from "./CalTokens/Plan.js"
 import * as Connecting from "./CalTokens/Connecting.js"
+import * as Importing from "./CalTokens/Importing.js"
 import * as SingleFlight from "./Fibers/SingleFlight.js"
 import type { Known } from "./CalTokens/Known.js"
 import * as Memory from "./CalTokens/Memory.js"
@@ -49,6 +50,7 @@ import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 export type { NewConnection } from "./CalTokens/Account.js"
 export type { DueRound }
 export type { Obtained } from "./CalTokens/Connecting.js"
+export type { ImportedRow, ImportRow } from "./CalTokens/Importing.js"
 export type { ValidToken } from "./CalTokens/ValidToken.js"
 export type { TokenChange } from "./Revalidation.js"
 
@@ -179,6 +181,14 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
       obtain: Effect.Effect<Connecting.Obtained, E>,
       options?: { readonly replace?: boolean | undefined; readonly onStored?: OnStored | undefined }
     ) => Effect.Effect<ConnectionInfo, ConnectError | CalUnavailable | E>
+    /**
+     * Takes over connections of another system, at most 500 at once; each row has its answer, in the order of the rows, and
+     * one that is refused keeps no other back. May be repeated while that system runs: a user whose pair this one replaced, or
+     * who connected here, is left alone. Nothing is refreshed for it before somebody asks for the user's token.
+     */
+    readonly importConnections: (
+      rows: ReadonlyArray<Importing.ImportRow>
+    ) => Effect.Effect<ReadonlyArray<Importing.ImportedRow>, InvalidInput | StorageUnavailable>
     /** Stores a new pair of the same Cal.com account. */
     readonly update: (
       userUlid: UserUlid,
@@ -327,6 +337,8 @@ export const makeWith = (
         return entry
       })
 
+    const importConnections = Importing.make({ config, client, storage, adopt })
+
     const connect = (
       userUlid: UserUlid,
       wanted: Account.NewConnection,
@@ -395,6 +407,8 @@ export const makeWith = (
         const row = yield* flights.alone(userUlid, work)
         return yield* info(yield* memory.put(row))
       }),
+
+      importConnections: Effect.fn("CalTokens.importConnections")(importConnections, Effect.uninterruptible),
 
       update: Effect.fn("CalTokens.update")(function* (userUlid, input) {
         const now = yield* client.now

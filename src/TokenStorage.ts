@@ -30,6 +30,10 @@
  * | `fail` Released              | none              | → as before the claim    | none               | mine: → as before    | none                             | none                  |
  * | `claimDue`                   | → claimed if due  | none                     | none               | → claimed, probe     | none before its time, then → claimed, probe | none       |
  * | `connect`, `update`          | → idle with the given pair in every state; cooldown cleared, and attempt, lease and journal unless the given token is the journal's, which may be spent; a displaced pair of the same account becomes a fallback, of another or a nameless one it is dropped | | | | | |
+ * | `import`, account of another user, or the row's is another | none, and the answer says which, in every state | | | | | |
+ * | `import`, same refresh token as the row's, or older than its pair | none in every state     |                      |                                  |                       |
+ * | `import`, row's pair is the one that an import stored | as `update` in every state                |                      |                                  |                       |
+ * | `import`, any other row      | none in every state: it was refreshed here, or connected otherwise | | | | | |
  * | `disconnect`                 | row gone in every state, its sealed answers too; an open attempt then commits nothing | | | | | |
  * | `endSessions`                | user sessions made so far are over and no access token names the user any more, in every state; nothing else changes | | | | | |
  *
@@ -37,8 +41,12 @@
  * Cal.com's answers are not understood, for a user of whom one is sealed. The circuit is the client's, see
  * `TokenStorage/Circuits.ts`; claim, commit and fail read and write it in the same step, the user's row first.
  *
- * A sealed answer ends with `connect`, `update` and `disconnect`, with a pair of an attempt that was claimed after it, with
- * the commit of what was read in it, and after 30 days.
+ * A sealed answer ends with `connect`, `update`, an `import` that stores a pair and `disconnect`, with a pair of an attempt
+ * that was claimed after it, with the commit of what was read in it, and after 30 days.
+ *
+ * `import` is for moving over from another system, again and again while that still runs. Where there is no row, it is as
+ * `connect`. The row remembers the hash of the refresh token that an import stored until anything else stores a pair, and
+ * when that was until somebody connects or updates: a second system that still refreshes a user is why that one is lost.
  *
  * `claim` checks, in this order: no row; what answers its purpose (refresh: a newer pair than the caller knows, terminal;
  * reissue: another account, a pair that was reissued since); busy; a rejection reported recently, back-off, attempts per
@@ -47,7 +55,7 @@
  *
  * "None" means: nothing written, and the answer says so.
  *
- * `connect`, `update` and a commit of a reissue end whatever found the user by an access token (`Lookups`); a commit of a
+ * `connect`, `update`, an `import` that stores a pair and a commit of a reissue end whatever found the user by an access token (`Lookups`); a commit of a
  * refresh adds its own to what the row had when it was claimed.
  *
  * Changes of what readers see are entered into `log`, in the same step. A row that becomes terminal, and one that no
@@ -83,6 +91,8 @@ export type Status =
       readonly cause: ReauthorizationCause
       /** Milliseconds since the epoch, by the storage's clock. */
       readonly since: number
+      /** When the connection was imported, by the same clock: whoever kept it before may refresh it, too. */
+      readonly importedAt?: number | undefined
     }
 
 /**
@@ -506,6 +516,49 @@ export interface UpdateRequest {
 }
 
 /**
+ * A connection that another system kept until now, with the pair that it had last.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ImportRequest {
+  readonly userUlid: UserUlid
+  readonly connection: Connection
+  readonly pair: TokenPair
+  readonly schedule?: Schedule | undefined
+}
+
+/**
+ * So many are imported by one call: their rows stay locked until its end.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxImports = 500
+
+/**
+ * What became of it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ImportResult = Data.TaggedEnum<{
+  /** Nothing was known of the user. */
+  Imported: { readonly row: StoredConnection }
+  /** The pair that an import stored was still there, and is replaced. */
+  Updated: { readonly row: StoredConnection }
+  /** The pair that is there already, or one from before it. */
+  Unchanged: {}
+  /** A pair came by any other way since, or the user was connected otherwise. */
+  RefreshedHere: {}
+  /** Another user has the Cal.com account. */
+  AccountInUse: {}
+  /** The user is connected to another Cal.com account, or through another client. */
+  OtherAccount: {}
+}>
+export const ImportResult = Data.taggedEnum<ImportResult>()
+
+/**
  * When a pair is to be refreshed before anybody waits, as far as the storage has to know. Instants are milliseconds since
  * the epoch, in Cal.com's time.
  *
@@ -692,6 +745,13 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     ) => Effect.Effect<Connected, CalAccountInUse | StorageUnavailable | TokenUnreadable>
     /** Stores a new pair of the same account; `None` when there is no connection, or of another account by now. */
     readonly update: (request: UpdateRequest) => Read<Option.Option<StoredConnection>>
+    /**
+     * Takes over connections of another system, at most {@link maxImports}, user by user in the order of their ULIDs, in one
+     * step. The answers are in the order of the requests.
+     */
+    readonly import: (
+      requests: ReadonlyArray<ImportRequest>
+    ) => Effect.Effect<ReadonlyArray<ImportResult>, StorageUnavailable>
     /** Removes a connection with everything about it; `false` when there was none. */
     readonly disconnect: (userUlid: UserUlid) => Effect.Effect<boolean, StorageUnavailable>
     /** Ends the user's sessions and forgets which access tokens name the user; `false` when there is no connection. */

@@ -16,6 +16,7 @@ import {
   FailResult,
   type FailRequest,
   hashAnswer,
+  type ImportResult,
   maxSealed,
   maxPutOff,
   maxVisits,
@@ -341,6 +342,23 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const { sessionsAfter } = before
         const next = { ...connect(Option.some(before), request, now, lastVersion + 1), sessionsAfter }
         return Effect.succeed(Option.some(store(next, "updated", now)))
+      }),
+    import: (requests) =>
+      step((now) => {
+        const results = new Array<ImportResult>(requests.length)
+        const places = [...requests.entries()].sort(([, a], [, b]) =>
+          a.userUlid < b.userUlid ? -1 : a.userUlid > b.userUlid ? 1 : 0
+        )
+        for (const [place, request] of places) {
+          const { userUlid } = request
+          const before = Option.fromNullable(rows.get(userUlid))
+          const [result, next] = Rows.takeOver(before, request, now, lastVersion + 1, isFreeFor(userUlid))
+          results[place] = result
+          if (Option.isNone(next) || next === before) continue
+          sealed.delete(userUlid)
+          store(next.value, result._tag === "Imported" ? "connected" : "updated", now)
+        }
+        return Effect.succeed(results)
       }),
     disconnect: (userUlid) => step((now) => Effect.succeed(remove(userUlid, now))),
     endSessions: (userUlid) =>

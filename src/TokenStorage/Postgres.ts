@@ -16,6 +16,8 @@ import {
   FailResult,
   type FailRequest,
   hashAnswer,
+  type ImportRequest,
+  ImportResult,
   maxVisits,
   type NewSealedAnswer,
   type Schedule,
@@ -87,6 +89,12 @@ interface FailColumns extends Sealing.Columns {
 /** What is new in a row that was written. */
 type Written = Pick<Sealing.Columns, "version" | "sessions_after" | "updated_at" | "handed_out_at" | "handed_out_code">
 
+interface ImportColumns extends Written {
+  readonly verdict: ImportResult["_tag"]
+  /** Of which request, from 1 on. */
+  readonly n: number
+}
+
 /**
  * The storage without a layer. Its schema has to be up to date.
  *
@@ -111,6 +119,7 @@ export const make = (
     const fail = call<FailColumns>("fail", "fail_1")
     const connect = call<Written & { readonly displaced: UserUlid | null }>("connect", "connect_1")
     const update = call<Written & Sealing.Account>("update", "update_1")
+    const importMany = call<ImportColumns>("import", "import_many_1")
     const disconnect = call<{ readonly disconnect_1: boolean }>("disconnect", "disconnect_1")
     const endSessions = call<{ readonly end_sessions_1: number | null }>("endSessions", "end_sessions_1")
     const findByAccessToken = call<Sealing.Columns>("findByAccessToken", "find_by_access_token_1")
@@ -195,6 +204,23 @@ export const make = (
       updatedAt: row.updated_at,
       ...Sealing.handedOutOf(keys, { ...row, user_ulid: userUlid })
     })
+
+    const imported = ({ connection, pair, userUlid }: ImportRequest, row: ImportColumns): ImportResult => {
+      switch (row.verdict) {
+        case "Imported":
+          return ImportResult.Imported({ row: written(userUlid, connection, pair, row) })
+        case "Updated":
+          return ImportResult.Updated({ row: written(userUlid, connection, pair, row) })
+        case "Unchanged":
+          return ImportResult.Unchanged()
+        case "RefreshedHere":
+          return ImportResult.RefreshedHere()
+        case "AccountInUse":
+          return ImportResult.AccountInUse()
+        case "OtherAccount":
+          return ImportResult.OtherAccount()
+      }
+    }
 
     const openClaimed = (answer: Omit<ClaimColumns, "verdict">, row: StoredRow) =>
       Effect.map(openAnswers(row.userUlid, answer.sealed), (sealed) =>
@@ -439,6 +465,27 @@ export const make = (
           if (row === undefined) return Option.none()
           yield* tell({ userUlid, version: row.version })
           return Option.some(written(userUlid, Sealing.connectionOf(row), pair, row))
+        }),
+
+      import: (requests) =>
+        Effect.gen(function* () {
+          const calls = yield* Effect.forEach(requests, ({ connection, pair, schedule, userUlid }) =>
+            Effect.map(Sealing.seal(keys, userUlid, connection, pair), (sealed) => [
+              ...[userUlid, ...accountOf(connection), ...sealed],
+              pair.issuedAt === undefined ? null : Math.floor(pair.issuedAt),
+              ...scheduleOf(schedule)
+            ])
+          )
+          const rows = yield* importMany([JSON.stringify(calls)], "now")
+          const results = [...rows]
+            .sort((a, b) => a.n - b.n)
+            .flatMap((row) => {
+              const request = requests[row.n - 1]
+              return request === undefined ? [] : [imported(request, row)]
+            })
+          const stored = results.flatMap((result) => ("row" in result ? [result.row] : []))
+          if (stored.length > 0) yield* tell(...stored)
+          return results
         }),
 
       disconnect: (userUlid) =>

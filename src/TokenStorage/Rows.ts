@@ -13,6 +13,7 @@ import {
   ClaimResult,
   CommitResult,
   FailResult,
+  ImportResult,
   maxDoublings,
   maxFallbacks,
   type ClaimDueRequest,
@@ -21,6 +22,7 @@ import {
   type ConnectionSummary,
   type ConnectRequest,
   type FailRequest,
+  type ImportRequest,
   type Schedule,
   type SpendRequest,
   type Status,
@@ -51,6 +53,9 @@ export interface Row extends StoredRow {
   readonly aheadAt: number | null
   readonly keepAt: number | null
   readonly usedAt: number | null
+  /** Hash of the refresh token that an import stored, as long as nothing else stored a pair. */
+  readonly importedHash: string | null
+  readonly importedAt: number | null
   /** What the open attempt's claim overwrote, for a release that leaves no trace. */
   readonly priorStartedAt: number | null
   readonly priorRejectedAt: number | null
@@ -76,6 +81,8 @@ const blank = {
   priorStartedAt: null,
   priorRejectedAt: null
 } as const
+
+const unimported = { importedHash: null, importedAt: null } as const
 
 const unscheduled = { visitAt: null, aheadAt: null, keepAt: null, usedAt: null } as const
 
@@ -244,6 +251,7 @@ export const commit = (
       lookups: isSame(request.lookups?.before, row.lookups) ? (request.lookups?.after ?? []) : [],
       version,
       reissuedVersion: request.reissued === true ? version : row.reissuedVersion,
+      importedHash: null,
       ...(request.unread === undefined
         ? {}
         : { journal: committed, probeNotBefore: now + millis(request.unread.probeIn) }),
@@ -284,7 +292,8 @@ export const fail = (row: Row, request: FailRequest, now: number): Transition<Fa
     Terminal: ({ cause, dead }): Row => {
       const fallbacks = without(row.fallbacks, dead)
       if (fallbacks.length > 0) return row
-      const status: Status = { _tag: "ReauthorizationRequired", cause, since: now }
+      const imported = row.importedAt === null ? {} : { importedAt: row.importedAt }
+      const status: Status = { _tag: "ReauthorizationRequired", cause, since: now, ...imported }
       return { ...row, ...closed, fallbacks, status, nextAttemptAt: null, lastError: null, updatedAt: now }
     },
     Released: ({ probe }) => released(row, probe)
@@ -322,11 +331,59 @@ export const connect = (row: Option.Option<Row>, request: ConnectRequest, now: n
     request.schedule
   ),
   handedOutAt: request.handedOutAt ?? Option.getOrUndefined(row)?.handedOutAt,
+  ...unimported,
   version,
   sessionsAfter: version,
   status: active,
   updatedAt: now
 })
+
+/** The same for a connection that another system kept until now; `isFree` as for a commit. */
+export const takeOver = (
+  row: Option.Option<Row>,
+  request: ImportRequest,
+  now: number,
+  version: number,
+  isFree: (connection: Connection) => boolean
+): readonly [result: ImportResult, next: Option.Option<Row>] => {
+  const { connection, pair } = request
+  const refreshHash = hash(pair.refreshToken)
+  if (Option.isSome(row)) {
+    const known = row.value
+    const current = hash(known.pair.refreshToken)
+    if (isElsewhere(known.connection, connection)) return [ImportResult.OtherAccount(), row]
+    if (current === refreshHash) return [ImportResult.Unchanged(), row]
+    if (current !== known.importedHash) return [ImportResult.RefreshedHere(), row]
+    if (isOlder(pair, known.pair)) return [ImportResult.Unchanged(), row]
+  }
+  if (!isFree(connection)) return [ImportResult.AccountInUse(), row]
+  const sessionsAfter = Option.match(Option.filter(row, keepsAccount(connection)), {
+    onNone: () => version,
+    onSome: ({ sessionsAfter }) => sessionsAfter
+  })
+  const next: Row = {
+    ...connect(row, request, now, version),
+    sessionsAfter,
+    importedHash: refreshHash,
+    importedAt: now
+  }
+  const stored = { row: toConnection(next) }
+  return [Option.isNone(row) ? ImportResult.Imported(stored) : ImportResult.Updated(stored), Option.some(next)]
+}
+
+/** Certainly another account, or another client's. */
+const isElsewhere = (stored: Connection, given: Connection): boolean =>
+  stored._tag !== given._tag ||
+  stored.clientId !== given.clientId ||
+  (stored.calUserId !== undefined && given.calUserId !== undefined && stored.calUserId !== given.calUserId)
+
+/** By when they were issued, where that is known of both and tells them apart; else by when they expire. */
+const isOlder = (given: TokenPair, stored: TokenPair): boolean =>
+  given.issuedAt !== undefined &&
+  stored.issuedAt !== undefined &&
+  Math.floor(given.issuedAt) !== Math.floor(stored.issuedAt)
+    ? given.issuedAt < stored.issuedAt
+    : Math.floor(given.accessTokenExpiresAt) < Math.floor(stored.accessTokenExpiresAt)
 
 /** Whether the pair's refresh token is being spent, or may have been: then it is no news that it is handed in again. */
 const isSpending =

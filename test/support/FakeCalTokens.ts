@@ -64,6 +64,7 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         refresh: unused,
         connect: unused,
         connectWith: unused,
+        importConnections: unused,
         update: unused,
         disconnect: unused,
         beginSession: unused,

@@ -75,7 +75,11 @@ export const migrations: Migrations = {
         lookups text not null default '[]',
         lookups_code text,
         handed_out_at bigint,
-        handed_out_code text
+        handed_out_code text,
+        -- Which pair an import stored, until anything else stores one, and when that was, until somebody connects.
+        imported_hash text,
+        imported_issued_at bigint,
+        imported_at bigint
       ) with (fillfactor = 80, toast_tuple_target = 4080)`
     yield* sql`
       create unique index connection_cal_account on cal_tokens.connection (user_ulid, kind, client_id, cal_user_id)`

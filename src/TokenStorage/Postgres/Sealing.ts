@@ -55,6 +55,7 @@ export interface Columns {
   readonly lookups_code: string | null
   readonly handed_out_at: number | null
   readonly handed_out_code: string | null
+  readonly imported_at: number | null
 }
 
 /**
@@ -325,7 +326,8 @@ const statusOf = (row: Columns): Status =>
     : {
         _tag: "ReauthorizationRequired",
         cause: isCause(row.cause) ? row.cause : "revoked",
-        since: instant(row.since ?? row.updated_at)
+        since: instant(row.since ?? row.updated_at),
+        ...(row.imported_at === null ? {} : { importedAt: instant(row.imported_at) })
       }
 
 /** What no calendar shows is the last instant that one does: of a row that somebody made up, lists and answers go on. */

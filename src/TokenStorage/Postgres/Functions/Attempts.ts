@@ -252,7 +252,7 @@ const commit: Parts.Definition = {
       ${Parts.newPair}, cal_user_id = coalesce(c.cal_user_id, v_cal_user_id),
       scope = coalesce(p_scope, c.scope),
       fallbacks = ${withoutDead("c.fallbacks", "p_dead || to_jsonb(p_refresh_hash)")},
-      version = v_version, updated_at = v_now,
+      version = v_version, updated_at = v_now, imported_hash = null, imported_issued_at = null,
       reissued_version = case when p_reissued then v_version else c.reissued_version end,
       lookups = case when v_finds then p_lookups else '[]' end,
       lookups_code = case when v_finds then p_lookups_code end,

@@ -1,4 +1,4 @@
-/** What people and programs do to a user's row: connect, update, disconnect, end its sessions. */
+/** What people and programs do to a user's row: connect, update, import, disconnect, end its sessions. */
 import { withoutDead } from "./Beside.js"
 import { close } from "./Circuits.js"
 import * as Parts from "./Parts.js"
@@ -104,7 +104,7 @@ const connect: Parts.Definition = {
       scope = p_scope, lookups = p_lookups, lookups_code = p_lookups_code,
       handed_out_at = coalesce(p_handed_out_at, c.handed_out_at),
       handed_out_code = case when p_handed_out_at is null then c.handed_out_code else p_handed_out_code end,
-      sessions_after = v_version, ${replaced("v_version")}
+      sessions_after = v_version, ${Parts.unimported}, ${replaced("v_version")}
     where c.user_ulid = p_user
     returning * into r;
   end if;
@@ -145,7 +145,7 @@ const update: Parts.Definition = {
   v_keeps := r.cal_user_id is not null;
   v_cause := r.cause;
   v_since := r.since;
-  update cal_tokens.connection c set lookups = '[]', lookups_code = null, ${replaced(nextVersion)}
+  update cal_tokens.connection c set lookups = '[]', lookups_code = null, ${Parts.unimported}, ${replaced(nextVersion)}
   where c.user_ulid = p_user
   returning * into r;
   perform cal_tokens.look_up_1(p_user, '[]');
@@ -156,6 +156,92 @@ const update: Parts.Definition = {
   client_id := r.client_id;
   cal_user_id := r.cal_user_id;
   scope := r.scope;
+  ${written}`
+}
+
+/** Is told nothing of the tokens' owner that the row does not say: it changes accounts as a connection does. */
+const takeOver: Parts.Definition = {
+  name: "import_1",
+  parameters: [
+    ["user", "text"],
+    ["kind", "text"],
+    ["client_id", "text"],
+    ["cal_user_id", "bigint"],
+    ["scope", "text"],
+    ...Parts.pairParameters,
+    ["issued_at", "bigint"],
+    ...Parts.scheduleParameters,
+    ["now", "bigint"]
+  ],
+  returns: `table (verdict text, ${writtenFields})`,
+  declare: [
+    row,
+    instant,
+    ["v_is_new", "boolean"],
+    ["v_keeps", "boolean"],
+    ["v_version", "bigint"],
+    ["v_cause", "text"],
+    ["v_since", "bigint"]
+  ],
+  body: `
+  select * into r from cal_tokens.connection c where c.user_ulid = p_user for no key update;
+  v_is_new := not found;
+  v_now := ${Parts.now};
+  if not v_is_new and (r.kind <> p_kind or r.client_id <> p_client_id or coalesce(r.cal_user_id <> p_cal_user_id, false)) then
+    verdict := 'OtherAccount';
+  elsif r.refresh_hash = p_refresh_hash then
+    verdict := 'Unchanged';
+  elsif r.refresh_hash is distinct from r.imported_hash then
+    verdict := 'RefreshedHere';
+  elsif case when r.imported_issued_at <> p_issued_at then p_issued_at < r.imported_issued_at
+    else p_access_token_expires_at < r.access_token_expires_at end then
+    verdict := 'Unchanged';
+  elsif exists (
+    select from cal_tokens.cal_account a
+    where a.kind = p_kind and a.client_id = p_client_id and a.cal_user_id = p_cal_user_id and a.user_ulid <> p_user
+  ) then
+    verdict := 'AccountInUse';
+  elsif v_is_new then
+    verdict := 'Imported';
+  else
+    verdict := 'Updated';
+  end if;
+  if verdict not in ('Imported', 'Updated') then
+    return next;
+    return;
+  end if;
+  ${Parts.durable}
+  v_version := ${nextVersion};
+  if v_is_new then
+    insert into cal_tokens.connection as c (user_ulid, kind, client_id, cal_user_id, scope, pair, refresh_hash,
+      access_token_expires_at, refresh_token_expires_at, imported_hash, imported_issued_at, imported_at, version,
+      sessions_after, updated_at)
+    values (p_user, p_kind, p_client_id, p_cal_user_id, p_scope, p_pair, p_refresh_hash,
+      p_access_token_expires_at, p_refresh_token_expires_at, p_refresh_hash, p_issued_at, v_now, v_version,
+      v_version, v_now)
+    returning * into r;
+  else
+    v_keeps := coalesce(r.cal_user_id = p_cal_user_id, false);
+    v_cause := r.cause;
+    v_since := r.since;
+    if not v_keeps then
+      delete from cal_tokens.cal_account a where a.user_ulid = p_user;
+    end if;
+    update cal_tokens.connection c set cal_user_id = p_cal_user_id, scope = p_scope, lookups = '[]',
+      lookups_code = null, imported_hash = p_refresh_hash, imported_issued_at = p_issued_at, imported_at = v_now,
+      sessions_after = case when v_keeps then c.sessions_after else v_version end, ${replaced("v_version")}
+    where c.user_ulid = p_user
+    returning * into r;
+    perform cal_tokens.look_up_1(p_user, '[]');
+    delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
+  end if;
+  if p_cal_user_id is not null and v_keeps is not true then
+    insert into cal_tokens.cal_account (kind, client_id, cal_user_id, user_ulid)
+    values (p_kind, p_client_id, p_cal_user_id, p_user);
+  end if;
+  ${Parts.schedule}
+  perform cal_tokens.log_1(v_now, p_user, case when v_is_new then 'connected' else 'updated' end, r.version, null, null,
+    v_cause, v_since);
   ${written}`
 }
 
@@ -210,4 +296,12 @@ const handedOut: Parts.Definition = {
   end loop;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [connect, update, disconnect, endSessions, handedOut]
+export const definitions: ReadonlyArray<Parts.Definition> = [
+  connect,
+  update,
+  takeOver,
+  Parts.all(takeOver),
+  disconnect,
+  endSessions,
+  handedOut
+]

@@ -30,7 +30,8 @@ export const stored: ReadonlyArray<Field> = [
   ["lookups", "text"],
   ["lookups_code", "text"],
   ["handed_out_at", "float8"],
-  ["handed_out_code", "text"]
+  ["handed_out_code", "text"],
+  ["imported_at", "float8"]
 ]
 
 /** The columns of {@link stored}, as a result's or as a row's. */
@@ -83,6 +84,9 @@ const attempt = ["attempt_id", "lease_until", "journal", "probe_not_before", "at
 /** A row as new, but for an attempt at the very token in the parameters: it may be spent. */
 export const blank = `${attempt}, ${unharmed}, window_started_at = null, attempts = 0,
   rejected_refresh_at = null, reissued_version = null, prior_started_at = null, prior_rejected_at = null`
+
+/** No import is known of. */
+export const unimported = "imported_hash = null, imported_issued_at = null, imported_at = null"
 
 export const active = "status = 'active', cause = null, since = null"
 
@@ -148,16 +152,8 @@ export const many = (
   { alone = "false" }: { readonly alone?: string } = {}
 ): Definition => {
   const place = (wanted: string) => parameters.findIndex(([each]) => each === wanted)
-  const argument = ([parameter, type]: Field, index: number) =>
-    parameter === "now" ? "p_now" : type === "text" ? `v_each.p ->> ${index}` : `(v_each.p ->> ${index})::${type}`
   return {
-    name: name.replace("_", "_many_"),
-    parameters: [
-      ["calls", "jsonb"],
-      ["now", "bigint"]
-    ],
-    returns: returns.replace("table (", "table (n float8, "),
-    declare: [["v_each", "record"]],
+    ...ofMany({ name, returns }),
     body: `
   for v_each in
     select e.n, e.p from jsonb_array_elements(p_calls) with ordinality as e (p, n) join (
@@ -167,8 +163,40 @@ export const many = (
     ) c on c.user_ulid = e.p ->> 0
     where not (${alone}) order by e.p ->> ${place("client_id")}, e.p ->> ${place("fingerprint")}, e.n
   loop
-    return query select v_each.n::float8, g.* from cal_tokens.${name}(
-      ${parameters.map(argument).join(", ")}) g;
+    return query select v_each.n::float8, g.* from cal_tokens.${name}(${argumentsOf(parameters)}) g;
   end loop;`
   }
 }
+
+/** Another function for many calls, which makes them all: it waits for whoever has their rows, in the order of the users. */
+export const all = ({ name, parameters, returns }: Definition): Definition => ({
+  ...ofMany({ name, returns }),
+  body: `
+  perform from cal_tokens.connection o
+  where o.user_ulid = any (array(select a.p ->> 0 from jsonb_array_elements(p_calls) as a (p)))
+  order by o.user_ulid for no key update;
+  for v_each in
+    select e.n, e.p from jsonb_array_elements(p_calls) with ordinality as e (p, n)
+    order by (e.p ->> 0) collate "C", e.n
+  loop
+    return query select v_each.n::float8, g.* from cal_tokens.${name}(${argumentsOf(parameters)}) g;
+  end loop;`
+})
+
+const ofMany = ({ name, returns }: Pick<Definition, "name" | "returns">) => ({
+  name: name.replace("_", "_many_"),
+  parameters: [
+    ["calls", "jsonb"],
+    ["now", "bigint"]
+  ] as const,
+  returns: returns.replace("table (", "table (n float8, "),
+  declare: [["v_each", "record"]] as const
+})
+
+/** The parameters of a call, from the list of them that is at hand. */
+const argumentsOf = (parameters: ReadonlyArray<Field>) =>
+  parameters
+    .map(([parameter, type], index) =>
+      parameter === "now" ? "p_now" : type === "text" ? `v_each.p ->> ${index}` : `(v_each.p ->> ${index})::${type}`
+    )
+    .join(", ")
