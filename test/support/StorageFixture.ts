@@ -155,6 +155,10 @@ const stateOf = (result: ClaimResult): string => {
   }
 }
 
+/** An import of one user's pair: its result's name. */
+export const takeOver = (storage: Storage, userUlid: UserUlid, connection: Connection, pair: TokenPair) =>
+  Effect.map(storage.import([{ userUlid, connection, pair }]), (results) => results.map(({ _tag }) => _tag).join())
+
 /** A new pair of whatever account the user has. */
 export const update = (storage: Storage, userUlid: UserUlid, pair: TokenPair) =>
   Effect.flatMap(storage.find(userUlid), (row) =>

@@ -170,6 +170,33 @@ const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(
     })
 }))
 
+/** Several at once, among them rows of one user. */
+const takeOver: FastCheck.Arbitrary<Named> = FastCheck.array(
+  FastCheck.record({
+    user: index,
+    connection: index,
+    pair: index,
+    expiresAt: FastCheck.constantFrom(3_599_999, 3_600_000),
+    issuedAt: optional([1000, 2000]),
+    schedule
+  }),
+  { maxLength: 4 }
+).map((rows) => ({
+  name: `import ${JSON.stringify(rows)}`,
+  run: (world: World) => (storage: Fixture.Storage) =>
+    storage.import(
+      rows.map(({ connection, expiresAt, issuedAt, pair, schedule, user }) => ({
+        userUlid: at(world.users, user),
+        connection: at(world.connections, connection),
+        pair: Fixture.pair(world.token(user, pair), {
+          accessTokenExpiresAt: expiresAt,
+          ...(issuedAt === undefined ? {} : { issuedAt })
+        }),
+        schedule
+      }))
+    )
+}))
+
 const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
   {
     weight: 4,
@@ -269,6 +296,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
     )
   },
   { weight: 3, arbitrary: connect },
+  { weight: 3, arbitrary: takeOver },
   {
     weight: 3,
     arbitrary: FastCheck.record({
@@ -341,7 +369,7 @@ const plain = (value: unknown): unknown => {
 
 /** Most begin with users who are connected: without, there is little to see. */
 const sequences = FastCheck.tuple(
-  FastCheck.array(FastCheck.tuple(connect, pause), { maxLength: 5, size: "max" }),
+  FastCheck.array(FastCheck.tuple(FastCheck.oneof(connect, connect, takeOver), pause), { maxLength: 5, size: "max" }),
   FastCheck.array(FastCheck.tuple(steps, pause), { minLength: 1, maxLength: 20, size: "max" })
 ).map((parts) => parts.flat())
 

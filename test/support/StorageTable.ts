@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, TestClock } from "effect"
-import type { UserUlid } from "../../src/Token.js"
+import type { Connection, TokenPair, UserUlid } from "../../src/Token.js"
 import type { StorageUnavailable, TokenUnreadable } from "../../src/TokenError.js"
 import type { AttemptFailure } from "../../src/TokenStorage.js"
 import * as Fixture from "./StorageFixture.js"
@@ -84,7 +84,22 @@ const mine = (after: string): Cells => ({
   "lapsed, mine": ["Recorded", after, "one"]
 })
 
-const events: Record<string, { readonly run: Step<string>; readonly cells: Cells }> = {
+const takeOver =
+  (
+    name: string,
+    { connection, ...extra }: Partial<TokenPair> & { readonly connection?: Connection } = {}
+  ): Step<string> =>
+  (storage, userUlid, calUserId) =>
+    Fixture.takeOver(storage, userUlid, connection ?? Fixture.managed(calUserId), Fixture.pair(name, extra))
+
+interface Event {
+  readonly run: Step<string>
+  readonly cells: Cells
+  /** How the row came to be; otherwise it was connected. */
+  readonly given?: Step
+}
+
+const events: Record<string, Event> = {
   claim: {
     run: (storage, user) =>
       Effect.map(storage.claim(Fixture.claimOf(user, { attemptId: "next" })), (result) =>
@@ -149,6 +164,37 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
     run: (storage, userUlid) => Effect.map(Fixture.update(storage, userUlid, Fixture.pair("two")), (row) => row._tag),
     cells: same("Some", "idle", "two", "one")
   },
+  "import, where the user was connected": { run: takeOver("two"), cells: unchanged("RefreshedHere") },
+  "import, with the pair that is there": { run: takeOver("one"), cells: unchanged("Unchanged") },
+  "import of another account": {
+    run: (storage, user, calUserId) => takeOver("two", { connection: Fixture.managed(-calUserId) })(storage, user, 0),
+    cells: unchanged("OtherAccount")
+  },
+  "import of another client's account": {
+    run: (storage, user, calUserId) =>
+      takeOver("one", { connection: { ...Fixture.managed(calUserId), clientId: "another" } })(storage, user, 0),
+    cells: unchanged("OtherAccount")
+  },
+  "import, where an import was": {
+    given: takeOver("one"),
+    run: takeOver("two"),
+    cells: same("Updated", "idle", "two", "one")
+  },
+  "import, with the pair that an import stored": {
+    given: takeOver("one"),
+    run: takeOver("one"),
+    cells: unchanged("Unchanged")
+  },
+  "import of a pair that expires before the one that an import stored": {
+    given: takeOver("one"),
+    run: takeOver("zero", { accessTokenExpiresAt: 3_599_999 }),
+    cells: unchanged("Unchanged")
+  },
+  "import of a pair that was issued before the one that an import stored": {
+    given: takeOver("one", { issuedAt: 1001 }),
+    run: takeOver("zero", { accessTokenExpiresAt: 3_600_001, issuedAt: 1000 }),
+    cells: unchanged("Unchanged")
+  },
   endSessions: {
     run: (storage, userUlid) => Effect.map(storage.endSessions(userUlid), String),
     cells: unchanged("true")
@@ -165,18 +211,14 @@ const events: Record<string, { readonly run: Step<string>; readonly cells: Cells
 }
 
 export const table = (storage: () => Fixture.Storage) => {
-  for (const [event, { cells, run }] of Object.entries(events)) {
+  for (const [event, { cells, given = connect("one"), run }] of Object.entries(events)) {
     describe(event, () => {
       for (const state of Object.keys(states) as ReadonlyArray<State>) {
         it.effect(state, () =>
           Effect.gen(function* () {
             const { calUserId, userUlid } = Fixture.newUser()
             yield* TestClock.adjust(Duration.days(1))
-            yield* storage().connect({
-              userUlid,
-              connection: Fixture.managed(calUserId),
-              pair: Fixture.pair("one")
-            })
+            yield* given(storage(), userUlid, calUserId)
             yield* states[state](storage(), userUlid)
             const answer = yield* run(storage(), userUlid, calUserId)
             const row = yield* storage().find(userUlid)

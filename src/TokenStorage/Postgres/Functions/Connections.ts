@@ -159,7 +159,7 @@ const update: Parts.Definition = {
   ${written}`
 }
 
-/** Is told nothing of the tokens' owner that the row does not say: it changes accounts as a connection does. */
+/** One row of many: see {@link Parts.all}. */
 const takeOver: Parts.Definition = {
   name: "import_1",
   parameters: [
@@ -193,8 +193,8 @@ const takeOver: Parts.Definition = {
     verdict := 'Unchanged';
   elsif r.refresh_hash is distinct from r.imported_hash then
     verdict := 'RefreshedHere';
-  elsif case when r.imported_issued_at <> p_issued_at then p_issued_at < r.imported_issued_at
-    else p_access_token_expires_at < r.access_token_expires_at end then
+  elsif (case when r.imported_issued_at <> p_issued_at then p_issued_at < r.imported_issued_at
+    else p_access_token_expires_at < r.access_token_expires_at end) then
     verdict := 'Unchanged';
   elsif exists (
     select from cal_tokens.cal_account a
