@@ -80,6 +80,30 @@ export class CalAccountInUse extends Schema.TaggedError<CalAccountInUse>()("CalA
 export const ReauthorizationCause = Schema.Literal("revoked", "rotationLost", "calUserGone")
 export type ReauthorizationCause = typeof ReauthorizationCause.Type
 
+/** Why, since when, and when the user was imported, if so; in milliseconds since the epoch. */
+interface Lost {
+  readonly cause: ReauthorizationCause
+  readonly since: number
+  readonly importedAt?: number | undefined
+}
+
+/** For so long after an import another system is the likely cause, in milliseconds. */
+const suspected = Duration.toMillis("24 hours")
+
+/**
+ * What probably became of a user who has to reconnect, for people; nothing where that does not show.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const likelyCause = ({ cause, importedAt, since }: Lost): string | undefined => {
+  const passed = importedAt === undefined ? -1 : since - importedAt
+  if (cause === "calUserGone" || passed < 0 || passed > suspected) return undefined
+  const minutes = Math.floor(passed / 60_000)
+  const ago = minutes < 1 ? "less than a minute" : minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h`
+  return `The user was imported ${ago} before that: a second system may still refresh this user.`
+}
+
 /**
  * The user has to connect again; nothing the server does can help.
  *
@@ -90,7 +114,9 @@ export class ReauthorizationRequired extends Schema.TaggedError<ReauthorizationR
   userUlid: UserUlid,
   cause: ReauthorizationCause,
   /** Milliseconds since the epoch. */
-  since: Schema.Number
+  since: Schema.Number,
+  /** When the user was imported, if so; milliseconds since the epoch. */
+  importedAt: Schema.optional(Schema.Number)
 }) {
   override get message() {
     const why = {
@@ -98,7 +124,8 @@ export class ReauthorizationRequired extends Schema.TaggedError<ReauthorizationR
       rotationLost: "Cal.com's answer with the new tokens was lost",
       calUserGone: "the managed user no longer exists at Cal.com"
     }[this.cause]
-    return `User ${this.userUlid} has to reconnect Cal.com: ${why}.`
+    const hint = likelyCause(this)
+    return `User ${this.userUlid} has to reconnect Cal.com: ${why}.${hint === undefined ? "" : ` ${hint}`}`
   }
 }
 

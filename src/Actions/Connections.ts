@@ -132,6 +132,8 @@ export interface ListedCalConnection {
   /** Why the user has to reconnect, and since when. */
   readonly cause?: ReauthorizationCause
   readonly since?: string
+  /** What probably became of the user, for people; absent where that does not show. */
+  readonly hint?: string
   /** The user at Cal.com, where that is known. */
   readonly calUserId: number | null
   /** OAuth2: the scopes that were granted, where that is known. */

@@ -53,6 +53,44 @@ export const PutConnection = Schema.Struct({
   )
 })
 
+/** How many connections are taken over at once. */
+export const maxImports = 500
+
+export const ConnectionToImport = Schema.Struct({ userUlid: UserUlidInput, ...PutConnection.fields }).annotations({
+  identifier: "ConnectionToImport"
+})
+
+const ImportConnections = Schema.Struct({
+  connections: Schema.Array(ConnectionToImport).pipe(
+    Schema.maxItems(maxImports),
+    Schema.annotations({ description: "Each is looked at by itself: one that is refused keeps no other back." })
+  )
+})
+
+/**
+ * What became of a connection that was to be taken over.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const ImportedConnection = Schema.Struct({
+  userUlid: Schema.optional(
+    Schema.String.annotations({ description: "The ULID of your user; absent where what was given names none." })
+  ),
+  outcome: Schema.Literal("imported", "updated", "unchanged", "refreshedHere", "rejected").annotations({
+    description:
+      "`unchanged`: this pair, or a newer one, is there already. `refreshedHere`: this service refreshed the user since, or " +
+      "the user connected otherwise, and is left alone. `rejected`: nothing was stored, see `reason`."
+  }),
+  reason: Schema.optional(Schema.String.annotations({ description: "Why it is rejected, for people. Never a token." }))
+}).annotations({ identifier: "ImportedConnection" })
+export type ImportedConnection = typeof ImportedConnection.Type
+
+const ConnectionsImported = Schema.Struct({
+  success: Success,
+  results: Schema.Array(ImportedConnection).annotations({ description: "In the order of the connections." })
+})
+
 const account = {
   kind: Kind,
   clientId: Schema.String.annotations({ description: "The client at Cal.com that the user is connected through." }),
@@ -65,6 +103,11 @@ const account = {
     })
   ),
   since: Schema.optional(Instant),
+  hint: Schema.optional(
+    Schema.String.annotations({
+      description: "What probably became of a user who has to reconnect, for people; absent where that does not show."
+    })
+  ),
   calUserId: Schema.NullOr(Schema.Int).annotations({ description: "The user at Cal.com, where that is known." }),
   scope: Schema.optional(
     Schema.String.annotations({ description: "OAuth2: the scopes that were granted, where that is known." })
@@ -162,6 +205,18 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
       .addError(ConnectFailure)
       .annotate(OpenApi.Summary, "Connect a user with tokens that you have")
       .annotate(OpenApi.Description, "Stores the tokens of a user that is connected, or reconnected, elsewhere.")
+  )
+  .add(
+    HttpApiEndpoint.put("importConnections", "/connections")
+      .setPayload(ImportConnections)
+      .addSuccess(ConnectionsImported)
+      .addError(QueryFailure)
+      .annotate(OpenApi.Summary, "Take over the connections of another system")
+      .annotate(
+        OpenApi.Description,
+        `Stores the tokens of up to ${maxImports} users, each with an answer of its own. May be repeated while the other ` +
+          "system still runs: users whom this service has refreshed since are left alone."
+      )
   )
   .add(
     HttpApiEndpoint.del("deleteConnection", "/connections/:userUlid")

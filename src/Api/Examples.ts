@@ -37,6 +37,21 @@ export const examples: Readonly<Record<string, Example>> = {
     },
     answer: { success: true }
   },
+  importConnections: {
+    request: {
+      connections: [
+        {
+          userUlid,
+          kind: "managed",
+          calUserId: 42,
+          accessToken: "<access token>",
+          refreshToken: "<refresh token>",
+          accessTokenExpiresAt: 1768482000000
+        }
+      ]
+    },
+    answer: { success: true, results: [{ userUlid, outcome: "imported" }] }
+  },
   deleteConnection: { answer: { success: true } },
   listConnections: { answer: { success: true, connections: [{ userUlid, ...connection }], cursor: userUlid } },
   getAccessToken: { answer: { success: true, accessToken: "<access token>", expiresAt } },

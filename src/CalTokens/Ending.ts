@@ -69,10 +69,13 @@ export const backoff = (
 }
 
 /** A user's terminal state as an error; `undefined` while there is none. */
-export const reauthorizationRequired = (row: Known): ReauthorizationRequired | undefined =>
-  row.status._tag === "Active"
+export const reauthorizationRequired = ({ status, userUlid }: Known): ReauthorizationRequired | undefined =>
+  status._tag === "Active"
     ? undefined
-    : new ReauthorizationRequired({ userUlid: row.userUlid, cause: row.status.cause, since: row.status.since })
+    : new ReauthorizationRequired({ userUlid, cause: status.cause, since: status.since, ...importOf(status) })
+
+const importOf = ({ importedAt }: { readonly importedAt?: number | undefined }) =>
+  importedAt === undefined ? {} : { importedAt }
 
 /** Of an unknown outcome: nothing is sent before the probe is due, whatever was wished for at the time. */
 export const waiting = <E extends AttemptError>(error: E, left: Duration.Duration): E | CalUnavailable => {

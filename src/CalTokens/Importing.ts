@@ -2,9 +2,9 @@
  * Connections that another system kept until now, many at once and again and again while that still runs. Each row stands
  * for itself: what is refused of it stands in its place among the results, and the others go on.
  */
-import { Array, Effect, Either } from "effect"
+import { Array, Effect, Either, Option, Predicate, Schema } from "effect"
 import type { CalClient } from "../CalClient.js"
-import type { UserUlid } from "../Token.js"
+import { UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalAccountInUse, InvalidInput, type StorageUnavailable } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
@@ -46,39 +46,34 @@ export type ImportedRow =
     }
   | { readonly userUlid?: UserUlid; readonly outcome: "rejected"; readonly reason: string }
 
-/**
- * So many rows are taken at once.
- *
- * @since 0.1.0
- * @category constants
- */
-export const maxRows = maxImports
+const decodeUser = Schema.decodeUnknownOption(UserUlid)
 
-/** A row that nothing is done about. */
-export const rejected = ({ message }: { readonly message: string }, userUlid?: UserUlid): ImportedRow => ({
-  ...(userUlid === undefined ? {} : { userUlid }),
-  outcome: "rejected",
-  reason: message
-})
+/** A row that nothing is done about. Its user is named, if it names one. */
+const rejected = (row: unknown, { message }: { readonly message: string }): ImportedRow => {
+  const userUlid = Option.getOrUndefined(decodeUser(Predicate.hasProperty(row, "userUlid") ? row.userUlid : undefined))
+  return { ...(userUlid === undefined ? {} : { userUlid }), outcome: "rejected", reason: message }
+}
 
 /**
  * Looks at rows one by one, and does the work for those that are in order. Its results are as many; with what was refused they
- * are in the order of the rows.
+ * are in the order of the rows. `field` names the list.
  */
 export const eachOf = <Row, Good, E = never, R = never>(
   rows: ReadonlyArray<Row>,
-  look: (row: Row) => Effect.Effect<Good, ImportedRow>,
-  work: (good: ReadonlyArray<Good>) => Effect.Effect<ReadonlyArray<ImportedRow>, E, R>
+  look: (row: Row) => Effect.Effect<Good, { readonly message: string }>,
+  work: (good: ReadonlyArray<Good>) => Effect.Effect<ReadonlyArray<ImportedRow>, E, R>,
+  field = "rows"
 ): Effect.Effect<ReadonlyArray<ImportedRow>, E | InvalidInput, R> =>
   Effect.gen(function* () {
-    if (rows.length > maxRows) {
-      return yield* new InvalidInput({ field: "rows", expected: `must be at most ${maxRows}` })
+    if (rows.length > maxImports) {
+      return yield* new InvalidInput({ field, expected: `must be at most ${maxImports} at once` })
     }
-    const looks = yield* Effect.forEach(rows, (row) => Effect.either(look(row)))
+    const looks = yield* Effect.forEach(rows, (row) =>
+      Effect.either(Effect.mapError(look(row), (error) => rejected(row, error)))
+    )
     const good = looks.flatMap((look) => (Either.isRight(look) ? [look.right] : []))
-    const results = good.length === 0 ? [] : yield* work(good)
-    const left = results.values()
-    return looks.flatMap((look) => (Either.isLeft(look) ? [look.left] : (left.next().value ?? [])))
+    const results = (good.length === 0 ? [] : yield* work(good)).values()
+    return looks.flatMap((look) => (Either.isLeft(look) ? [look.left] : (results.next().value ?? [])))
   })
 
 export const make = (deps: {
@@ -92,29 +87,26 @@ export const make = (deps: {
 ) => Effect.Effect<ReadonlyArray<ImportedRow>, InvalidInput | StorageUnavailable>) => {
   const { client, config, storage } = deps
 
-  const requestOf =
-    (now: number) =>
-    (row: ImportRow): Effect.Effect<ImportRequest, ImportedRow> =>
-      Effect.flatMap(
-        Effect.mapError(TokenInput.userUlid(row.userUlid), (error) => rejected(error)),
-        (userUlid) =>
-          Effect.gen(function* () {
-            const { calUserId, pair } = yield* TokenInput.pair(row.tokens, now)
-            const connection = yield* Account.resolve(client, row.connection, calUserId)
-            // Nobody has asked for the user's token here: it is left to whoever keeps it until somebody does.
-            return { userUlid, connection, pair, schedule: Schedule.of(config, userUlid, connection, pair, now) }
-          }).pipe(Effect.mapError((error) => rejected(error, userUlid)))
-      )
+  const requestOf = (now: number) => (row: ImportRow) =>
+    Effect.gen(function* () {
+      const userUlid = yield* TokenInput.userUlid(row.userUlid)
+      const { calUserId, pair } = yield* TokenInput.pair(row.tokens, now)
+      const connection = yield* Account.resolve(client, row.connection, calUserId)
+      // Nobody has asked for the user's token here: it is left to whoever keeps it until somebody does.
+      return { userUlid, connection, pair, schedule: Schedule.of(config, userUlid, connection, pair, now) }
+    })
 
-  const resultOf = ({ userUlid }: ImportRequest, result: ImportResult): Effect.Effect<ImportedRow> =>
-    ImportResult.$match(result, {
+  const resultOf = (request: ImportRequest, result: ImportResult): Effect.Effect<ImportedRow> => {
+    const { userUlid } = request
+    return ImportResult.$match(result, {
       Imported: ({ row }) => Effect.as(deps.adopt(row, "connected"), { userUlid, outcome: "imported" } as const),
       Updated: ({ row }) => Effect.as(deps.adopt(row, "updated"), { userUlid, outcome: "updated" } as const),
       Unchanged: () => Effect.succeed<ImportedRow>({ userUlid, outcome: "unchanged" }),
       RefreshedHere: () => Effect.succeed<ImportedRow>({ userUlid, outcome: "refreshedHere" }),
-      AccountInUse: () => Effect.succeed(rejected(new CalAccountInUse({ userUlid }), userUlid)),
-      OtherAccount: () => Effect.succeed(rejected({ message: otherAccount(userUlid) }, userUlid))
+      AccountInUse: () => Effect.succeed(rejected(request, new CalAccountInUse({ userUlid }))),
+      OtherAccount: () => Effect.succeed(rejected(request, { message: otherAccount(userUlid) }))
     })
+  }
 
   const store = (requests: ReadonlyArray<ImportRequest>) =>
     Effect.flatMap(storage.import(requests), (results) =>

@@ -96,7 +96,8 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
             new ReauthorizationRequired({
               userUlid: row.userUlid,
               cause: row.status.cause,
-              since: row.status.since
+              since: row.status.since,
+              ...(row.status.importedAt === undefined ? {} : { importedAt: row.status.importedAt })
             })
           )
         : Effect.succeed(row.pair.accessToken)

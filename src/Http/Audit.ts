@@ -110,6 +110,19 @@ export const changing = <A, E, R>(
     return yield* toTheEnd(userUlid, (existed) => Effect.tap(change, write(event(existed), { userUlid })))
   })
 
+/** The same for many users at once: each of those whose connection was changed has a line. */
+export const changingMany = <A, E, R>(
+  change: Effect.Effect<A, E, R>,
+  events: (changed: A) => ReadonlyArray<readonly [event: Event, userUlid: UserUlid]>
+): Effect.Effect<A, E, R | Audit | HttpServerRequest.HttpServerRequest> =>
+  Effect.gen(function* () {
+    const write = yield* Effect.flatMap(Audit, ({ trail }) => trail)
+    const told = Effect.tap(change, (changed) =>
+      Effect.forEach(events(changed), ([event, userUlid]) => write(event, { userUlid }), { discard: true })
+    )
+    return yield* Effect.flatten(Fiber.await(yield* Effect.forkDaemon(told)))
+  })
+
 /**
  * The same for what makes a connection on its way, and may fail after that. If it takes the Cal.com account of another user,
  * that one is told of too.

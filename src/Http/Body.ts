@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import { HttpServerRequest } from "@effect/platform"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import { Effect, Either, type Schema, Stream } from "effect"
+import { Effect, Either, Schema, Stream } from "effect"
 import { InvalidInput } from "../TokenError.js"
 import * as Shape from "../TokenInput/Shape.js"
 import * as Peer from "./Peer.js"
@@ -26,7 +26,23 @@ export const json = <A, I>(
   schema: Schema.Schema<A, I>,
   broadest: ReadonlyArray<keyof I & string> = []
 ): Effect.Effect<A, InvalidInput, HttpServerRequest.HttpServerRequest> => {
-  const decode = Shape.object(schema, { whole: "body", expected: "must be a JSON object", broadest })
+  return decoded(Shape.object(schema, { ...whole, broadest }))
+}
+
+/** A JSON body with a list in this field, whose items nobody has looked at yet. */
+export const items = (
+  field: string
+): Effect.Effect<ReadonlyArray<unknown>, InvalidInput, HttpServerRequest.HttpServerRequest> => {
+  const decode = Shape.decoder(
+    Schema.Struct({ [field]: Schema.Array(Schema.Unknown).annotations({ title: "an array" }) }),
+    whole
+  )
+  return decoded((body) => Either.map(decode(body), (items) => items[field] ?? []))
+}
+
+const whole = { whole: "body", expected: "must be a JSON object" }
+
+const decoded = <A>(decode: (body: unknown) => Either.Either<A, InvalidInput>) => {
   const read = Effect.map(bytes, (bytes) => Either.flatMap(parse(bytes), decode))
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const contentType = request.headers["content-type"]

@@ -1,11 +1,13 @@
 /** The endpoints of `Api/Connections`. */
 import { DateTime, Effect } from "effect"
-import type { Connection, PutConnection } from "../Api/Connections.js"
+import { type Connection, ConnectionToImport, type PutConnection } from "../Api/Connections.js"
 import { pageSize } from "../Api/Values.js"
 import { CalClient } from "../CalClient.js"
-import { CalTokens, type ConnectionInfo, type NewConnection } from "../CalTokens.js"
+import { CalTokens, type ConnectionInfo, type ImportedRow, type NewConnection } from "../CalTokens.js"
+import { eachOf } from "../CalTokens/Importing.js"
 import { InvalidInput } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
+import * as Shape from "../TokenInput/Shape.js"
 import { TokenStorage } from "../TokenStorage.js"
 import * as Listing from "../TokenStorage/Listing.js"
 import * as Audit from "./Audit.js"
@@ -29,6 +31,22 @@ const account = (input: typeof PutConnection.Type): Effect.Effect<NewConnection,
     return { _tag: "ManagedUser", clientId, calUserId }
   })
 
+const toRow = Shape.object(ConnectionToImport, { whole: "connection", expected: "must be a JSON object" })
+
+/** An item of the list, looked at as the body of a single one is. */
+const rowOf = (item: unknown) =>
+  Effect.gen(function* () {
+    const input = yield* toRow(item)
+    return { userUlid: input.userUlid, connection: yield* account(input), tokens: input }
+  })
+
+const eventsOf = (results: ReadonlyArray<ImportedRow>) =>
+  results.flatMap((result) =>
+    result.outcome === "imported" || result.outcome === "updated"
+      ? [[Audit.connected(result.outcome === "updated"), result.userUlid] as const]
+      : []
+  )
+
 const done = { success: true } as const
 
 export const layer = Group.make("connections", (handlers) =>
@@ -51,6 +69,15 @@ export const layer = Group.make("connections", (handlers) =>
             yield* Audit.changing(userUlid, connect, Audit.connected)
             return done
           })
+        )
+      )
+      .handleRaw(
+        "importConnections",
+        Edge.items("importConnections", "connections", (items) =>
+          Effect.map(
+            Audit.changingMany(eachOf(items, rowOf, tokens.importConnections, "connections"), eventsOf),
+            (results) => ({ success: true as const, results })
+          )
         )
       )
       .handleRaw(

@@ -202,6 +202,24 @@ export const endpoint = <
 }
 
 /**
+ * The same for a list in the body, whose items are looked at one by one where that is answered: one that is wrong keeps no
+ * other back.
+ */
+export const items = <
+  const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>,
+  A extends Success<Name>,
+  E extends Refused,
+  R
+>(
+  name: Name,
+  field: keyof Payload<Name> & string,
+  answer: (items: ReadonlyArray<unknown>) => Effect.Effect<A, E, R>
+) => {
+  const body = Body.items(field)
+  return () => Effect.zipRight(operation(name), Effect.flatMap(body, answer)).pipe(refuseAll)
+}
+
+/**
  * The endpoint in front of the router. That gives each request a context of its own, and the platform's handlers two more: most
  * of what an answer costs that is at hand. What is not written exactly as the endpoint's path takes the usual way.
  */

@@ -1,7 +1,7 @@
 /** Connections as the doors tell of them: a page of them, and what may be told of one. No tokens. */
 import { Effect } from "effect"
 import type { UserUlid } from "../Token.js"
-import { InvalidInput, type ReauthorizationCause, type StorageUnavailable } from "../TokenError.js"
+import { InvalidInput, likelyCause, type ReauthorizationCause, type StorageUnavailable } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { type ConnectionSummary, TokenStorage } from "../TokenStorage.js"
 
@@ -12,6 +12,8 @@ export interface Standing {
   readonly status: "active" | "reauthorizationRequired"
   readonly cause?: ReauthorizationCause
   readonly since?: number
+  /** What probably became of the user, for people. */
+  readonly hint?: string
   /** Null where nobody knows it. */
   readonly calUserId: number | null
   readonly scope?: string
@@ -30,7 +32,7 @@ export const standing = (
   clientId: connection.clientId,
   ...(status._tag === "Active"
     ? { status: "active" }
-    : { status: "reauthorizationRequired", cause: status.cause, since: status.since }),
+    : { status: "reauthorizationRequired", cause: status.cause, since: status.since, ...hintOf(status) }),
   calUserId: connection.calUserId ?? null,
   ...(connection._tag === "OAuth2" && connection.scope !== undefined ? { scope: connection.scope } : {}),
   isExpired,
@@ -39,6 +41,11 @@ export const standing = (
   version: row.version,
   updatedAt: row.updatedAt
 })
+
+const hintOf = (status: Parameters<typeof likelyCause>[0]) => {
+  const hint = likelyCause(status)
+  return hint === undefined ? {} : { hint }
+}
 
 /** The same with instants as a door writes them. */
 export const withInstants = <I>({ since, ...standing }: Standing, instant: (millis: number) => I) => ({
