@@ -46,7 +46,7 @@
  *
  * Users are named by ULIDs or UUIDs, and in answers by the ULID of the same 128 bits.
  */
-import { Clock, Effect, type Layer, Redacted } from "effect"
+import { Clock, Effect, type Layer, Predicate, Redacted } from "effect"
 import type { HttpMethod } from "@effect/platform"
 import type * as Connections from "./Actions/Connections.js"
 import * as Expiry from "./Actions/Expiry.js"
@@ -63,11 +63,13 @@ import * as RefreshAhead from "./RefreshAhead.js"
 import type { SessionOptions } from "./Sessions.js"
 import { iso, type UserUlid } from "./Token.js"
 import { type TokenError, toSeconds } from "./TokenError.js"
+import { maxImports } from "./TokenStorage.js"
 
 export type { Config } from "./Actions/Numbers.js"
 export type {
   CalAccount,
   CalConnected,
+  CalConnectionsImported,
   CalConnectionsPage,
   CalConnectUrl,
   CalSession,
@@ -175,6 +177,18 @@ export interface NewTokens {
 }
 
 /**
+ * A user whom another system kept until now, with the pair that it had last.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CalConnectionToImport {
+  readonly userUlid: string
+  readonly account: Connections.CalAccount
+  readonly tokens: NewTokens
+}
+
+/**
  * What is known about a connection.
  *
  * @since 0.1.0
@@ -263,6 +277,14 @@ export interface Actions {
     tokens: NewTokens,
     options?: { readonly replace?: boolean | undefined }
   ) => Promise<Connections.CalConnected | Failure>
+  /**
+   * Takes over users of another system, up to 500 at once. Each row has its outcome, in the order of the rows; one that is
+   * refused (`rejected`, with its `reason`) keeps no other back. May be repeated while that system still runs: users who were
+   * refreshed here since are left alone. `authorize` is asked for each user.
+   */
+  readonly importCalConnections: (
+    rows: ReadonlyArray<CalConnectionToImport>
+  ) => Promise<Connections.CalConnectionsImported | Failure>
   /** Forgets a user's tokens. Nothing changes at Cal.com. `TokensNotFound` where there is no connection. */
   readonly disconnectCalUser: (userUlid: string) => Promise<{ readonly success: true } | Failure>
   /**
@@ -402,6 +424,10 @@ export const make = (options: Options = {}): Actions => {
       Effect.runSync(Expiry.judge(expiresAt, bufferMinutes)),
     connectCalUser: (userUlid, account, tokens, options) =>
       connecting("connectCalUser", userUlid, ({ connect }, act) => connect(act, { account, tokens, options })),
+    importCalConnections: (rows: unknown) =>
+      guard.actForMany("importCalConnections", usersOf(rows), (many) =>
+        many.run(Effect.flatMap(connections, ({ takeOver }) => takeOver(many, rows)))
+      ),
     disconnectCalUser: (userUlid) =>
       guard.act("disconnectCalUser", userUlid, (act) =>
         act.run(
@@ -457,6 +483,14 @@ const toCalToken = (token: ValidToken): CalToken => {
   }
   return { ...answer }
 }
+
+/** Of more rows than are taken at once, none is. */
+const usersOf = (rows: unknown): ReadonlyArray<unknown> =>
+  Array.isArray(rows)
+    ? rows
+        .slice(0, maxImports)
+        .map((row: unknown) => (Predicate.hasProperty(row, "userUlid") ? row.userUlid : undefined))
+    : []
 
 const changedBy = (act: Guard.Act<never>) => (token: ValidToken) => {
   if (token.refreshed) act.changed()

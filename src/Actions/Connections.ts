@@ -2,21 +2,23 @@
  * Connecting people, and what else a backend does with connections. A module of its own, because most calls never need
  * it: it is loaded, with the services that it asks for, by those that do.
  */
-import { type Context, Effect, Option, Redacted, Schema } from "effect"
+import { type Context, Effect, Option, Predicate, Redacted, Schema } from "effect"
 import { person } from "../Api/Person.js"
 import { pageSize } from "../Api/Values.js"
 import { CalClient, type NewManagedUser } from "../CalClient.js"
-import { CalTokens, type NewConnection } from "../CalTokens.js"
+import { CalTokens, type ImportedRow, type NewConnection } from "../CalTokens.js"
+import { eachOf } from "../CalTokens/Importing.js"
 import { type Connected, ConnectFlow } from "../ConnectFlow.js"
 import { ManagedUsers } from "../ManagedUsers.js"
 import { Sessions, ttl } from "../Sessions.js"
 import { iso, type UserUlid } from "../Token.js"
-import type { InvalidInput, ReauthorizationCause, TokenError } from "../TokenError.js"
-import type { PairInput } from "../TokenInput.js"
+import { InvalidInput, type ReauthorizationCause, type TokenError } from "../TokenError.js"
+import * as TokenInput from "../TokenInput.js"
 import * as Shape from "../TokenInput/Shape.js"
 import { TokenStorage } from "../TokenStorage.js"
 import * as Listing from "../TokenStorage/Listing.js"
-import { Lacking } from "./Failure.js"
+import { forbidden, Lacking } from "./Failure.js"
+import type { Many } from "./Guard.js"
 
 /**
  * The Cal.com account that a pair belongs to. Several clients? `clientId` names the one it was granted to.
@@ -173,6 +175,17 @@ export interface CalSession {
   readonly expiresAt: string
 }
 
+/**
+ * What became of rows that were to be taken over, in their order.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface CalConnectionsImported {
+  readonly success: true
+  readonly results: ReadonlyArray<ImportedRow>
+}
+
 /** For whom, and whom to tell that something was stored. */
 interface For {
   readonly userUlid: UserUlid
@@ -248,24 +261,50 @@ const toSession = object(
   ["methods", "paths"]
 )
 
+/** Whether a managed user's id is there is looked at where all connections pass. */
+const toConnection = ({ kind, ...account }: { readonly kind: CalAccount["kind"] }) =>
+  ({ _tag: kind === "managed" ? "ManagedUser" : "OAuth2", ...account }) as NewConnection
+
 /** A new connection of a user, with a pair that was got elsewhere. */
 export const connect = (
   { changed, userUlid }: For,
   input: { readonly account: unknown; readonly tokens: unknown; readonly options: unknown }
 ): Effect.Effect<CalConnected, TokenError, CalTokens> =>
   Effect.gen(function* () {
-    const { kind, ...account } = yield* toAccount(input.account)
+    const account = yield* toAccount(input.account)
     const { replace } = yield* toReplace(input.options ?? {})
     const tokens = yield* CalTokens
     const { connection } = yield* tokens.connect(
       userUlid,
-      // Whether a managed user's id is there is looked at where all connections pass.
-      { _tag: kind === "managed" ? "ManagedUser" : "OAuth2", ...account } as NewConnection,
-      input.tokens as PairInput,
+      toConnection(account),
+      input.tokens as TokenInput.PairInput,
       { replace }
     )
     changed()
     return { success: true, calUserId: connection.calUserId ?? null }
+  })
+
+/** Connections of another system, each looked at by itself. */
+export const takeOver = (
+  { changed, mayAct }: Pick<Many<never>, "changed" | "mayAct">,
+  rows: unknown
+): Effect.Effect<CalConnectionsImported, TokenError, CalTokens> =>
+  Effect.gen(function* () {
+    if (!Array.isArray(rows)) return yield* new InvalidInput({ field: "rows", expected: "must be an array" })
+    const tokens = yield* CalTokens
+    const look = (row: unknown) =>
+      Effect.gen(function* () {
+        const input = Predicate.isRecord(row) ? row : {}
+        const userUlid = yield* TokenInput.userUlid(input["userUlid"])
+        if (!mayAct(userUlid)) return yield* Effect.fail({ message: forbidden.error })
+        const connection = toConnection(yield* toAccount(input["account"]))
+        return { userUlid, connection, tokens: input["tokens"] as TokenInput.PairInput }
+      })
+    const results = yield* eachOf(rows, look, tokens.importConnections)
+    for (const { outcome, userUlid } of results) {
+      if (userUlid !== undefined && (outcome === "imported" || outcome === "updated")) changed(userUlid)
+    }
+    return { success: true, results }
   })
 
 /** At Cal.com and here; may be repeated. */

@@ -28,6 +28,13 @@ export interface Act<R> {
   readonly changed: () => void
 }
 
+/** What concerns many users, of some of whom it was let through. */
+export interface Many<R> extends Pick<Act<R>, "run"> {
+  readonly mayAct: (userUlid: UserUlid) => boolean
+  /** Says that the user's tokens were changed. */
+  readonly changed: (userUlid: UserUlid) => void
+}
+
 export interface Guard<R> {
   /** Whether nobody has to be asked before an action, or told after it. */
   readonly isBare: boolean
@@ -35,6 +42,12 @@ export interface Guard<R> {
   readonly peek: (userUlid: string) => ValidToken | undefined
   /** Carries out an action for a user whose id is well-formed and for whom the caller may act. */
   readonly act: <A>(name: string, userUlid: unknown, body: (act: Act<R>) => Promise<A>) => Promise<A | Failure.Failure>
+  /** The same for many users, each of whom is asked about once. What is no user is nobody for whom the caller may act. */
+  readonly actForMany: <A>(
+    name: string,
+    users: ReadonlyArray<unknown>,
+    body: (many: Many<R>) => Promise<A>
+  ) => Promise<A | Failure.Failure>
   /** Runs an effect that concerns no user. */
   readonly anonymous: <A>(
     name: string,
@@ -154,6 +167,27 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       } finally {
         watches.delete(watch)
         if (watch.changed) await revalidate(operation, userUlid)
+      }
+    },
+    actForMany: async (name, values, body) => {
+      const users = new Set(
+        values.flatMap((value) => Option.toArray(Effect.runSync(Effect.option(TokenInput.userUlid(value)))))
+      )
+      const allowed = new Set<UserUlid>()
+      for (const userUlid of users) {
+        const isAllowed = await mayAct({ name, userUlid }, userUlid)
+        if (typeof isAllowed === "object") return isAllowed
+        if (isAllowed) allowed.add(userUlid)
+      }
+      const changed = new Set<UserUlid>()
+      try {
+        return await body({
+          run: (effect) => runner.run({ name }, effect),
+          mayAct: (userUlid) => allowed.has(userUlid),
+          changed: (userUlid) => void changed.add(userUlid)
+        })
+      } finally {
+        await Promise.all([...changed].map((userUlid) => revalidate({ name, userUlid }, userUlid)))
       }
     },
     anonymous: (name, effect) => runner.run({ name }, effect),
