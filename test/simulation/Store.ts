@@ -326,6 +326,7 @@ export const connect = (
         },
         tell: (result) => `${request.failure._tag} ${result._tag}`
       }),
+    import: () => Effect.dieMessage("nobody moves over in here"),
     connect: (request) =>
       call("connect", nameOf(request.userUlid), withRow(storage, request.userUlid, storage.connect(request)), {
         writes: request.userUlid,
