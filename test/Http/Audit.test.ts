@@ -35,6 +35,13 @@ const connection = `/api/cal/connections/${userUlid}`
 const audited: ReadonlyArray<readonly [string, Fakes.Call]> = [
   ["token.read", { method: "GET", path: `/api/cal/access-token/${userUlid}`, key: Fakes.keys.all }],
   ["connection.created", { ...post(connection, { kind: "managed", calUserId: 42, ...pair }), method: "PUT" as const }],
+  [
+    "connection.created",
+    {
+      ...post("/api/cal/connections", { connections: [{ userUlid, kind: "managed", calUserId: 42, ...pair }] }),
+      method: "PUT" as const
+    }
+  ],
   ["connection.created", post("/api/cal/oauth/exchange", { code: "code-secret", state: "state-secret" })],
   ["connection.created", post("/api/cal/oauth/confirm", { completion: "completion-secret" })],
   ["connection.created", post("/api/cal/managed-users", { email: "a@b.example", name: "A", timeZone: "Europe/Rome" })],

@@ -101,6 +101,23 @@ const told: Readonly<Record<string, Told>> = {
       ({ body }) => !/"(access|refresh)Token(ExpiresAt)?":("\\u0000|-1\.5)/.test(body ?? "")
     )
   },
+  importConnections: {
+    scope: "manage",
+    good: {
+      method: "PUT",
+      path: "/api/cal/connections",
+      body: JSON.stringify({ connections: [{ ...pair, userUlid }] })
+    },
+    others: [
+      { method: "PUT", path: "/api/cal/connections", body: JSON.stringify({ connections: ["SECRET", null, {}] }) }
+    ],
+    bad: [
+      ...wrongBodies("/api/cal/connections", { connections: [] }, "PUT").filter(
+        ({ body }) => body !== JSON.stringify({ connections: [] })
+      ),
+      { method: "PUT", path: "/api/cal/connections", body: JSON.stringify({ connections: Array(501).fill("SECRET") }) }
+    ]
+  },
   deleteConnection: {
     scope: "manage",
     good: { method: "DELETE", path: connection },

@@ -135,6 +135,23 @@ describe("the HTTP service tells no token", () => {
         assert.strictEqual(yield* put({ calUserId: grant.calUserId }, World.user(2)), 400)
         assert.strictEqual(yield* put({}, World.user(2)), 200)
         assert.strictEqual(yield* put({}), 409)
+
+        const rows = [
+          { ...tokens, userUlid: tokens.refreshToken },
+          { ...tokens, userUlid: user, accessToken: `${wrong} ${tokens.accessToken}` },
+          { ...tokens, userUlid: user, refreshToken: [tokens.refreshToken] },
+          { ...tokens, userUlid: user, kind: tokens.refreshToken },
+          { ...tokens, userUlid: user, clientId: tokens.refreshToken },
+          { ...tokens, userUlid: user, accessTokenExpiresAt: tokens.refreshToken },
+          { ...tokens, userUlid: user },
+          { ...tokens, userUlid: World.user(2) },
+          tokens.refreshToken
+        ]
+        const all = (body: unknown) => call({ method: "PUT", path: "/api/cal/connections", body })
+        assert.strictEqual(yield* all({ connections: rows }), 200)
+        assert.strictEqual(yield* all({ connections: tokens.refreshToken }), 400)
+        assert.strictEqual(yield* all({ connections: Array.from({ length: 501 }, () => tokens.refreshToken) }), 400)
+        assert.strictEqual(yield* all({ [tokens.refreshToken]: rows }), 400)
       })
     )
   )

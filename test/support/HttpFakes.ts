@@ -147,6 +147,12 @@ export const layerServices = Layer.unwrapEffect(
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
         connect: (...args) => answer("connect", args, Effect.succeed(info)),
         connectWith: (...args) => answer("connectWith", args, Effect.as(connected(args[2]?.onStored), info)),
+        importConnections: (...args) =>
+          answer(
+            "importConnections",
+            args,
+            Effect.succeed(args[0].map(() => ({ userUlid, outcome: "imported" as const })))
+          ),
         disconnect: (...args) => answer("disconnect", args, Effect.void),
         beginSession: (...args) => answer("beginSession", args, Effect.succeed(7)),
         sessionsAfter: (...args) => answer("sessionsAfter", args, Effect.succeed(7)),
