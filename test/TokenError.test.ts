@@ -100,6 +100,7 @@ const arbitrary = (member: (typeof TokenError.TokenError.members)[number]): fc.A
       fc.bigInt({ min: 0n, max: 10n ** 15n }).map(Duration.nanos)
     ),
     since: fc.integer(),
+    importedAt: fc.integer(),
     status: fc.integer({ min: 400, max: 599 }),
     missingScopes: fc.array(fc.constantFrom("BOOKING_READ", "PROFILE_READ")),
     tooLarge: fc.boolean(),
@@ -203,6 +204,23 @@ describe("every error", () => {
       assert.isNotObject(error.cause)
       assert.include(inspect(error, { depth: Infinity }), error._tag)
     }
+  })
+})
+
+describe("likelyCause", () => {
+  const day = 86_400_000
+  it("is a second system within a day of an import, whatever else is known, and not where the user is gone at Cal.com", () => {
+    const words = (cause: TokenError.ReauthorizationCause, passed: number) =>
+      TokenError.likelyCause({ cause, since: 5 * day + passed, importedAt: 5 * day })?.match(
+        /imported (.*) before/
+      )?.[1]
+    assert.deepStrictEqual(
+      [-1, 0, 59_999, 60_000, 3_599_999, 3_600_000, day, day + 1].map((passed) => words("rotationLost", passed)),
+      [undefined, "less than a minute", "less than a minute", "1 min", "59 min", "1 h", "24 h", undefined]
+    )
+    assert.strictEqual(words("revoked", 60_000), "1 min")
+    assert.isUndefined(words("calUserGone", 60_000))
+    assert.isUndefined(TokenError.likelyCause({ cause: "revoked", since: 5 * day }))
   })
 })
 

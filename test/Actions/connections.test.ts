@@ -143,6 +143,122 @@ describe("connectCalUser and disconnectCalUser", () => {
   })
 })
 
+describe("importCalConnections", () => {
+  it("takes over users of another system, each with an answer, and tells of those who changed", async () => {
+    const { cal, end, grant, revalidated } = await start()
+    const [ada, grace] = [await grant("ada@example.com"), await grant("grace@example.com")]
+    const rowOf = (userUlid: string, { calUserId, tokens }: typeof ada) => ({
+      userUlid,
+      account: { kind: "managed", calUserId } as const,
+      tokens
+    })
+    const rows = [rowOf(user, ada), rowOf("SECRET", ada), rowOf(uuidFromUlid(other as UserUlid), grace)]
+    const imported = await store.run("request 1", () => cal.importCalConnections(rows))
+    assert.deepStrictEqual(
+      succeeded(imported).results.map(({ outcome, userUlid }) => [userUlid, outcome]),
+      [
+        [user, "imported"],
+        [undefined, "rejected"],
+        [other, "imported"]
+      ]
+    )
+    assert.deepStrictEqual(revalidated, [
+      ["request 1", user],
+      ["request 1", other]
+    ])
+    const again = succeeded(await cal.importCalConnections([rowOf(user, ada), rowOf(user, grace)]))
+    assert.deepStrictEqual(
+      again.results.map((result) => (result.outcome === "rejected" ? result.reason : result.outcome)),
+      [
+        "unchanged",
+        `User ${user} is connected to another Cal.com account, or through another client: disconnect them first.`
+      ]
+    )
+    assert.strictEqual(revalidated.length, 2)
+    assert.deepInclude(await cal.ensureValidCalToken(user), { accessToken: ada.tokens.accessToken })
+    await end()
+  })
+
+  it("takes no row that is none, says which field it is, and goes on with the others", async () => {
+    const { cal, end, grant } = await start()
+    const { calUserId, tokens } = await grant("ada@example.com")
+    const account = { kind: "managed", calUserId } as const
+    const cases: ReadonlyArray<readonly [row: unknown, reason: RegExp]> = [
+      [undefined, /^userUlid must be a ULID/],
+      ["SECRET", /^userUlid must be a ULID/],
+      [{ userUlid: user }, /^account must be an object\.$/],
+      [{ userUlid: user, account: { kind: "SECRET" }, tokens }, /^kind must be "managed" \| "oauth2"\.$/],
+      [{ userUlid: user, account }, /^accessToken is required\.$/],
+      [{ userUlid: user, account, tokens: { ...tokens, refreshToken: "SECRET one" } }, /^refreshToken must be a token/],
+      [{ userUlid: user, account: { kind: "managed" }, tokens }, /^calUserId is required/]
+    ]
+    const rows = [...cases.map(([row]) => row), { userUlid: user, account, tokens }]
+    const { results } = succeeded(await cal.importCalConnections(rows as ReadonlyArray<Actions.CalConnectionToImport>))
+    assert.deepStrictEqual(results.at(-1), { userUlid: user as UserUlid, outcome: "imported" })
+    for (const [index, [, reason]] of cases.entries()) {
+      const result = results[index]
+      assert(result?.outcome === "rejected")
+      assert.match(result.reason, reason)
+      assert.notInclude(result.reason, "SECRET")
+    }
+    for (const [rows, error] of [
+      [undefined, "rows must be an array."],
+      [Array.from({ length: 501 }, () => "SECRET"), "rows must be at most 500 at once."]
+    ] as const) {
+      assert.deepInclude(await cal.importCalConnections(rows as never), {
+        code: "InvalidInput",
+        httpStatus: 400,
+        error
+      })
+    }
+    await end()
+  })
+
+  it("asks `authorize` once for each user, and stores nothing of those that it refuses", async () => {
+    const asked: Array<string> = []
+    const { cal, end, grant, revalidated } = await start({
+      authorize: (userUlid) => {
+        asked.push(userUlid)
+        return userUlid === user
+      }
+    })
+    const [ada, grace] = [await grant("ada@example.com"), await grant("grace@example.com")]
+    const rows = [
+      { userUlid: other, account: { kind: "managed", calUserId: grace.calUserId } as const, tokens: grace.tokens },
+      { userUlid: user, account: { kind: "managed", calUserId: ada.calUserId } as const, tokens: ada.tokens },
+      { userUlid: user.toLowerCase(), account: { kind: "managed", calUserId: 7 } as const, tokens: ada.tokens }
+    ]
+    const { results } = succeeded(await cal.importCalConnections(rows))
+    assert.deepStrictEqual(results.slice(0, 2), [
+      { userUlid: other as UserUlid, outcome: "rejected", reason: "You may not use this user's Cal.com connection." },
+      { userUlid: user as UserUlid, outcome: "imported" }
+    ])
+    assert.strictEqual(results[2]?.outcome, "rejected")
+    assert.deepStrictEqual(asked, [other, user])
+    assert.deepStrictEqual(revalidated, [[undefined, user]])
+    assert.deepInclude(await cal.getCalTokenInfo(user), { success: true })
+    await end()
+  })
+
+  it("stores nothing where nobody can tell whether the caller may", async () => {
+    const { cal, end, grant } = await start({
+      authorize: (userUlid) => {
+        if (userUlid === other) throw new Error("no session")
+        return true
+      }
+    })
+    const { calUserId, tokens } = await grant("ada@example.com")
+    const row = { account: { kind: "managed", calUserId } as const, tokens }
+    const answer = await cal.importCalConnections([
+      { ...row, userUlid: user },
+      { ...row, userUlid: other }
+    ])
+    assert.deepInclude(answer, { success: false, code: "Unauthorized" })
+    assert.deepInclude(await cal.getCalTokenInfo(user), { code: "TokensNotFound" })
+    await end()
+  })
+})
+
 describe("createManagedCalUser", () => {
   it("creates at Cal.com and here, once, however often it is asked", async () => {
     const { cal, end, revalidated, run } = await start()

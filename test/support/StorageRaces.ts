@@ -6,6 +6,7 @@ import { Array, Duration, Effect, Exit, Option, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import type * as Postgres from "../../src/TokenStorage/Postgres.js"
 import { accountRaces } from "./StorageAccountRaces.js"
+import { strays } from "./StorageAccounts.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 import { all, connected, make, tally, type TwoProcesses } from "./TwoProcesses.js"
@@ -27,6 +28,7 @@ export const races = (name: string, options: Postgres.Options = {}) => {
     describe("claims of what is due", () => dueClaims(processes))
     describe("commits", () => commits(processes))
     describe("accounts", () => accountRaces(processes))
+    describe("imports", () => imports(processes))
   })
 }
 
@@ -102,6 +104,94 @@ const dueClaims = (processes: () => TwoProcesses) => {
       // Who was written at that moment is passed over, and comes the next time.
       const rest = yield* one.claimDue({ ...request, limit: 300 })
       assert.sameMembers([...claimed, ...rest.claims.map(({ claimed }) => claimed.row.userUlid)], users)
+    })
+  )
+}
+
+const imports = (processes: () => TwoProcesses) => {
+  const deadlocks = (sql: TwoProcesses["sql"]) =>
+    Effect.map(
+      sql<{ deadlocks: number }>`select deadlocks::float8 from pg_stat_database where datname = current_database()`,
+      ([row]) => row?.deadlocks
+    )
+
+  it.live("of the same users, in any order, with claims, commits, and what people do: none waits in a circle", () =>
+    Effect.gen(function* () {
+      const { one, sql, two } = processes()
+      const before = yield* deadlocks(sql)
+      const users = Array.makeBy(60, () => {
+        const { calUserId, userUlid } = Fixture.newUser()
+        return { userUlid, connection: Fixture.managed(calUserId) }
+      })
+      const requests = (n: number) =>
+        users.map((user) => ({
+          ...user,
+          pair: Fixture.pair(`${user.userUlid} ${n}`, { accessTokenExpiresAt: 3_600_000 + n }),
+          schedule: { aheadAt: n, keepAt: n }
+        }))
+      const first = requests(0)
+      const begun = yield* all([one.import(first), two.import([...first].reverse())])
+      // Each by one of the two.
+      assert.deepStrictEqual(tally(begun.flat()), { Imported: 60, Unchanged: 60 })
+
+      for (const n of Array.range(1, 8)) {
+        const batch = requests(n)
+        const others = users.map(({ connection, userUlid }, index) => {
+          const storage = index % 2 === 0 ? one : two
+          const claim = storage.claim(Fixture.claimOf(userUlid, { attemptId: `${n}` }))
+          const commit = Fixture.commitOf(userUlid, connection, {
+            attemptId: `${n}`,
+            pair: Fixture.pair(`${userUlid} here ${n}`),
+            seen: Fixture.refreshHash(`${userUlid} ${n - 1}`)
+          })
+          return index % 10 === n
+            ? storage.disconnect(userUlid)
+            : index % 10 === n + 1
+              ? storage.connect({ userUlid, connection, pair: commit.pair })
+              : Effect.zipRight(claim, storage.commit(commit))
+        })
+        const [ahead, back] = yield* Effect.all(
+          [one.import(batch), two.import([...batch].reverse()), all<unknown, unknown>(others)],
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual([ahead.length, back.length], [60, 60])
+      }
+      assert.deepStrictEqual(yield* strays(sql), [])
+      assert.strictEqual(yield* deadlocks(sql), before)
+      const rows = yield* Effect.forEach(users, ({ userUlid }) => one.find(userUlid))
+      const last = rows.flatMap((row) => (Option.isSome(row) ? [Fixture.names(row.value)[0] ?? ""] : []))
+      assert.strictEqual(last.length, 60)
+      for (const name of last) assert.match(name, / (8|here \d)$/)
+    })
+  )
+
+  it.live("and a commit: what was refreshed here is never replaced", () =>
+    Effect.gen(function* () {
+      const { one, two } = processes()
+      for (const round of Array.range(1, 30)) {
+        const { calUserId, userUlid } = Fixture.newUser()
+        const connection = Fixture.managed(calUserId)
+        yield* one.import([{ userUlid, connection, pair: Fixture.pair(`${userUlid} theirs`) }])
+        yield* one.claim(Fixture.claimOf(userUlid))
+        const seen = Fixture.refreshHash(`${userUlid} theirs`)
+        const commit = one.commit(
+          Fixture.commitOf(userUlid, connection, { pair: Fixture.pair(`${userUlid} ours`), seen })
+        )
+        const again = two.import([{ userUlid, connection, pair: Fixture.pair(`${userUlid} newer`) }])
+        const { committed, results } = yield* Effect.all(
+          round % 2 === 0 ? { committed: commit, results: again } : { results: again, committed: commit },
+          { concurrency: "unbounded" }
+        )
+        const [taken] = results
+        const names = yield* Fixture.namesStored(one, userUlid)
+        // Whoever came second found what the first one had left.
+        if (taken?._tag === "RefreshedHere")
+          assert.deepStrictEqual([committed._tag, names[0]], ["Stored", `${userUlid} ours`])
+        else {
+          assert.deepStrictEqual([taken?._tag, committed._tag], ["Updated", "KeptAsFallback"])
+          assert.deepStrictEqual(names.slice(0, 2), [`${userUlid} newer`, `${userUlid} ours`])
+        }
+      }
     })
   )
 }
