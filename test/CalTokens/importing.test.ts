@@ -16,7 +16,7 @@ const { reveal, scenario, user, users } = World
 /** What the other system has of a user: as its table says, with instants as text. */
 interface Theirs {
   readonly connection: NewConnection
-  readonly tokens: PairInput
+  readonly tokens: PairInput & Record<"accessToken" | "refreshToken", string>
 }
 
 const theirs = (kind: World.Kind, userUlid: UserUlid): Effect.Effect<Theirs, never, Sandbox> =>
@@ -39,7 +39,7 @@ const pairOf = (pair: {
   readonly accessToken: Redacted.Redacted
   readonly refreshToken: Redacted.Redacted
   readonly accessTokenExpiresAt: number
-}): PairInput => ({
+}): Theirs["tokens"] => ({
   accessToken: reveal(pair.accessToken),
   refreshToken: reveal(pair.refreshToken),
   accessTokenExpiresAt: iso(pair.accessTokenExpiresAt)
@@ -50,7 +50,7 @@ const refreshElsewhere = (userUlid: UserUlid, { connection, tokens }: Theirs) =>
   Effect.gen(function* () {
     const client = yield* CalClient
     const account = (yield* World.stored(userUlid)).connection
-    const { pair } = yield* client.refresh(account, Redacted.make(String(tokens.refreshToken)))
+    const { pair } = yield* client.refresh(account, Redacted.make(tokens.refreshToken))
     return { connection, tokens: pairOf(pair) }
   })
 
@@ -190,7 +190,7 @@ describe("importConnections", () => {
       assert.notInclude(inspect(results), "SECRET")
       for (const { tokens } of given) {
         for (const secret of [tokens.accessToken, tokens.refreshToken]) {
-          assert.notInclude(inspect(results, { depth: 9 }), String(secret))
+          assert.notInclude(inspect(results, { depth: 9 }), secret)
         }
       }
       assert.isTrue(Option.isNone(yield* Effect.option(tokens.info(user(4)))))
