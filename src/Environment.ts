@@ -41,7 +41,7 @@ export interface Settings {
   /** Numbers of the refresh rules. */
   readonly config: Pick<
     TokenConfig.Options,
-    "aheadActiveFor" | "cooldownWindow" | "maxAttempts" | "memoryMaxAge" | "windows"
+    "aheadActiveFor" | "cooldownWindow" | "dueWait" | "maxAttempts" | "memoryMaxAge" | "windows"
   >
   /** Where the connect flow may send a browser back to. */
   readonly returnUrls: ReadonlyArray<string>
@@ -94,12 +94,16 @@ const configOf = (it: Variables.Values): Either.Either<Settings["config"], Confi
       Variable.invalid("CAL_TOKENS_REFRESH_DUE", `must be at most CAL_TOKENS_REFRESH_SOON: ${Form.duration.expected}`)
     )
   }
+  const { callerWait, dueWait, windows } = TokenConfig.defaults
   return Either.right({
     aheadActiveFor: it.CAL_TOKENS_ACTIVE_FOR,
     cooldownWindow: it.CAL_TOKENS_COOLDOWN_WINDOW,
     maxAttempts: it.CAL_TOKENS_COOLDOWN_ATTEMPTS,
     memoryMaxAge: it.CAL_TOKENS_MEMORY_MAX_AGE,
-    windows: { ...TokenConfig.defaults.windows, soon, due }
+    // Nobody's token only expires soon then: until it is due nothing is done, and from then on it is waited for to the end.
+    ...(it.CAL_TOKENS_REFRESH_BEHIND
+      ? { dueWait, windows: { ...windows, soon, due } }
+      : { dueWait: callerWait, windows: { ...windows, soon: due, soonFraction: windows.dueFraction, due } })
   })
 }
 

@@ -35,6 +35,7 @@ describe("settings", () => {
         config: {
           aheadActiveFor: Duration.hours(4),
           cooldownWindow: Duration.seconds(30),
+          dueWait: TokenConfig.defaults.dueWait,
           maxAttempts: 3,
           memoryMaxAge: Duration.seconds(5),
           windows: TokenConfig.defaults.windows
@@ -95,6 +96,17 @@ describe("settings", () => {
       assert(cal._tag === "Sandbox")
       assert.strictEqual(cal.database.directory, ".data/sandbox")
       assert.strictEqual((yield* load({ ...real, ...deployed, CAL_TOKENS_DEMO: "1" })).cal._tag, "Client")
+    })
+  )
+
+  it.effect("with nothing refreshed behind anybody's back have one window, in which all wait for as long as it takes", () =>
+    Effect.gen(function* () {
+      const { config } = yield* load({ CAL_TOKENS_REFRESH_BEHIND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
+      const { callerWait, windows } = TokenConfig.defaults
+      const due = Duration.seconds(90)
+      assert.deepStrictEqual(config.windows, { ...windows, soon: due, soonFraction: windows.dueFraction, due })
+      assert.deepStrictEqual(config.dueWait, callerWait)
+      assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_BEHIND: "1" }), yield* load({}))
     })
   )
 
@@ -176,6 +188,7 @@ describe("settings", () => {
           config: {
             aheadActiveFor: Duration.hours(8),
             cooldownWindow: Duration.minutes(1),
+            dueWait: TokenConfig.defaults.dueWait,
             maxAttempts: 5,
             memoryMaxAge: Duration.seconds(1),
             windows: {
@@ -589,6 +602,7 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_ENCRYPTION_KEYS: "k1:SECRET" }, /^CAL_TOKENS_ENCRYPTION_KEYS .*expected id:base64\(32 bytes\)/],
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example/" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be .*an origin/],
     [{ CAL_TOKENS_REFRESH_AHEAD: "yes" }, /^CAL_TOKENS_REFRESH_AHEAD must be 1 or 0/],
+    [{ CAL_TOKENS_REFRESH_BEHIND: "no" }, /^CAL_TOKENS_REFRESH_BEHIND must be 1 or 0/],
     [{ CAL_TOKENS_ACTIVE_FOR: "31 d" }, /^CAL_TOKENS_ACTIVE_FOR must be a duration up to 30 days/],
     [{ CAL_TOKENS_REFRESH_SOON: "never" }, /^CAL_TOKENS_REFRESH_SOON must be a duration up to 10 minutes/],
     [{ CAL_TOKENS_REFRESH_DUE: "0 s" }, /^CAL_TOKENS_REFRESH_DUE must be a duration/],

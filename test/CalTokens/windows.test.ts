@@ -1,7 +1,8 @@
 /** When a token is refreshed: each window at its edges, with reads and calls counted. */
 import { assert, describe } from "@effect/vitest"
-import { Duration, Effect, TestClock } from "effect"
+import { ConfigProvider, Duration, Effect, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
+import * as Environment from "../../src/Environment.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
@@ -227,6 +228,54 @@ describe("expiring soon", () => {
       assert.isTrue(result.refreshed)
       assert.strictEqual(took, 1000)
     })
+  )
+})
+
+describe("where nothing is refreshed behind anybody's back", () => {
+  const { config } = Environment.loadServices.pipe(
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["CAL_TOKENS_REFRESH_BEHIND", "0"]]))),
+    Effect.runSync
+  )
+
+  scenario(
+    "a token that expires soon is served, and no refresh begins",
+    Effect.gen(function* () {
+      const { grant, refreshes, tokens } = yield* World.expiringSoon("managed")
+      assert.strictEqual(reveal((yield* tokens.ensureValid(user())).accessToken), reveal(grant.accessToken))
+      yield* World.settle
+      assert.strictEqual(yield* refreshes, 0)
+    }),
+    { config }
+  )
+
+  scenario(
+    "one that is due is waited for until its refresh is stored, however long Cal.com takes",
+    Effect.gen(function* () {
+      const { refresh, sandbox, tokens } = yield* World.due("oauth2")
+      yield* sandbox.inject(Fault.delayAfter("7 seconds", refresh))
+      const { result, took } = yield* World.passTime(World.timed(tokens.ensureValid(user())), 10_000)
+      assert.isTrue(result.refreshed)
+      assert.strictEqual(took, 7000)
+      assert.isTrue(yield* World.isStoredPairLive())
+    }),
+    { config }
+  )
+
+  scenario(
+    "of a token with a short life, too, none is refreshed that nobody waits for",
+    Effect.gen(function* () {
+      const { grant, sandbox, tokens } = yield* World.connected("managed")
+      const starts = [45_000, 30_500, 29_500]
+      const calls = yield* Effect.forEach(starts, (left) =>
+        Effect.gen(function* () {
+          yield* TestClock.setTime(grant.accessTokenExpiresAt - left)
+          yield* tokens.ensureValid(user())
+          return yield* sandbox.count("refresh")
+        })
+      )
+      assert.deepStrictEqual(calls, [0, 0, 1])
+    }),
+    { config, sandbox: { accessTokenLifetime: "5 minutes" } }
   )
 })
 
