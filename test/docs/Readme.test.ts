@@ -1,22 +1,25 @@
-/** What the README says of settings and failures is what the code has. */
+/** What the documents say of settings and failures is what the code has. */
 import * as Fs from "node:fs"
 import { assert, describe, it } from "vitest"
 import { facts } from "../../src/ErrorFacts.js"
-import { withParts } from "./Readme.js"
+import { documents, withParts } from "./Readme.js"
 
-const readme = Fs.readFileSync(new URL("../../README.md", import.meta.url), "utf8")
+const read = (document: string) => Fs.readFileSync(new URL(`../../${document}`, import.meta.url), "utf8")
+const readme = read("README.md")
 
-describe("the README", () => {
+describe.each(Object.entries(documents))("%s", (document, names) => {
+  const text = read(document)
+
   it("has its tables as the code has them: `npm run docs` writes them anew", () => {
-    assert.strictEqual(readme, withParts(readme))
+    assert.strictEqual(text, withParts(document, text))
   })
 
-  for (const name of ["variables", "failures"]) {
-    it(`loses its table of ${name} not without notice`, () => {
-      assert.throws(() => withParts(readme.replace(`<!-- /${name} -->`, "")), name)
-    })
-  }
+  it.each(names)("loses its table of %s not without notice", (name) => {
+    assert.throws(() => withParts(document, text.replace(`<!-- /${name} -->`, "")), name)
+  })
+})
 
+describe("the README", () => {
   it("names no failure that does not exist", () => {
     const like = /`((?:Cal|Token|Storage|Refresh|Reauthorization|NotManaged|Invalid|Start|Shutting|Internal)[A-Z]\w+)`/g
     const named = Array.from(readme.matchAll(like), ([, name = ""]) => name)

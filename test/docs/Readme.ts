@@ -1,4 +1,4 @@
-/** The parts of the README that are made of the code: its tables of settings and of failures. */
+/** The parts of the documents that are made of the code: the tables of settings and of failures. */
 import { facts, type Fact } from "../../src/ErrorFacts.js"
 import { groups } from "../../src/Environment/Variables.js"
 
@@ -26,10 +26,16 @@ const failures = () => [
 
 const parts = { variables, failures }
 
-/** The text with its parts where their marks are. */
-export const withParts = (text: string): string =>
-  Object.entries(parts).reduce((text, [name, lines]) => {
+/** Which parts are in which document. */
+export const documents: Readonly<Record<string, ReadonlyArray<keyof typeof parts>>> = {
+  "README.md": ["failures"],
+  "src/Environment/README.md": ["variables"]
+}
+
+/** The text of a document with its parts where their marks are. */
+export const withParts = (document: string, text: string): string =>
+  (documents[document] ?? []).reduce((text, name) => {
     const part = new RegExp(`(<!-- ${name}: [^\\n]* -->\\n)[^]*?(<!-- /${name} -->\\n)`)
-    if (!part.test(text)) throw new Error(`README.md has lost the marks of its table of ${name}`)
-    return text.replace(part, (_, begin: string, end: string) => `${begin}\n${lines().join("\n")}\n\n${end}`)
+    if (!part.test(text)) throw new Error(`${document} has lost the marks of its table of ${name}`)
+    return text.replace(part, (_, begin: string, end: string) => `${begin}\n${parts[name]().join("\n")}\n\n${end}`)
   }, text)

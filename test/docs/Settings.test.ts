@@ -1,4 +1,4 @@
-/** Code, help and README name the same variables. */
+/** Code, help and documents name the same variables. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
@@ -20,8 +20,7 @@ const below = (directory: string): ReadonlyArray<string> =>
   })
 
 const sources = below("src")
-const readme = read("README.md")
-const [, configuration = ""] = /^## Configuration\n([^]*?)^## /m.exec(readme) ?? []
+const configuration = read("src/Environment/README.md")
 const help = stripVTControlCharacters(HelpDoc.toAnsiText(Help.settings))
 
 const variables = Object.values(Variables.all)
@@ -65,7 +64,7 @@ describe("each variable", () => {
     })
   })
 
-  it("of the table is in the help and in the README, with its default and what it is for", () => {
+  it("of the table is in the help and in the README of settings, with its default and what it is for", () => {
     const flowing = help.replace(/\s+/g, " ")
     for (const { description, form, isSecret, name, unset } of variables) {
       const plain = (text: string) => text.replace(/`|\*\*/g, "")
@@ -83,7 +82,7 @@ describe("each variable", () => {
 
   it("is named by settings and doors only: whoever uses the rest may have set none", () => {
     // The fact sheet of errors is what doors and README say of them.
-    const below = sources.filter((file) => !/^src.(Environment|Cli|Http|Api|Actions|Next|Node|ErrorFacts)\b/.test(file))
+    const below = sources.filter((file) => file.endsWith(".ts") && !/^src.(Environment|Cli|Http|Api|Actions|Next|Node|ErrorFacts)\b/.test(file))
     assert.isAbove(below.length, 100)
     const said = below.flatMap((file) => {
       const code = read(file).replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, "")
@@ -111,9 +110,11 @@ describe("each variable", () => {
     const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "PUT"])
     const capitals = /(?<![\w/.<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g
     const quoted = /`([A-Z][A-Z0-9_]{2,})(?:=[^`]*)?`/g
+    // Files for other programs have words of their own.
+    const words = configuration.replace(/^```(?!sh\b)\w+\n[^]*?^```$/gm, "")
     const named = [
-      ...Array.from(configuration.matchAll(capitals), ([name]) => name),
-      ...Array.from(configuration.matchAll(quoted), ([, name = ""]) => name),
+      ...Array.from(words.matchAll(capitals), ([name]) => name),
+      ...Array.from(words.matchAll(quoted), ([, name = ""]) => name),
       ...Array.from(help.matchAll(capitals), ([name]) => name),
       ...Array.from(help.matchAll(/^ {2}(\S+)/gm), ([, name = ""]) => name.replace(/,$/, ""))
     ]

@@ -1,5 +1,7 @@
-/** `npm run docs`: writes the parts of the README that are made of the code. Runs in the project's directory. */
+/** `npm run docs`: writes the parts of the documents that are made of the code. Runs in the project's directory. */
 import * as Fs from "node:fs"
-import { withParts } from "./Readme.js"
+import { documents, withParts } from "./Readme.js"
 
-Fs.writeFileSync("README.md", withParts(Fs.readFileSync("README.md", "utf8")))
+for (const document of Object.keys(documents)) {
+  Fs.writeFileSync(document, withParts(document, Fs.readFileSync(document, "utf8")))
+}

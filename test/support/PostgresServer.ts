@@ -21,7 +21,8 @@ export interface PostgresServer {
   readonly remove: () => Promise<void>
 }
 
-export const makeServer = async (): Promise<PostgresServer> => {
+/** `tls`: with this certificate for those who ask for it. */
+export const makeServer = async (tls?: { readonly cert: string; readonly key: string }): Promise<PostgresServer> => {
   const home = await Fs.mkdtemp(join(tmpdir(), "cal-tokens-postgres-"))
   await Fs.chmod(home, 0o755)
   const programs = process.env["TEST_POSTGRES_BIN"] ?? join(await nativeDirectory(home), "bin")
@@ -33,6 +34,12 @@ export const makeServer = async (): Promise<PostgresServer> => {
   await finished(
     spawn(join(programs, "initdb"), ["-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"], options)
   )
+  if (tls !== undefined) {
+    for (const [name, text] of Object.entries({ "server.crt": tls.cert, "server.key": tls.key })) {
+      await Fs.writeFile(join(data, name), text, { mode: 0o600 })
+      if (user.uid !== undefined && user.gid !== undefined) await Fs.chown(join(data, name), user.uid, user.gid)
+    }
+  }
   const port = await freePort()
   let running: ChildProcess | undefined
 
@@ -46,6 +53,7 @@ export const makeServer = async (): Promise<PostgresServer> => {
   }
   const start = async () => {
     const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=200"]
+    if (tls !== undefined) settings.push("ssl=on")
     const child = spawn(
       join(programs, "postgres"),
       ["-D", data, "-p", String(port), ...settings.flatMap((setting) => ["-c", setting])],
