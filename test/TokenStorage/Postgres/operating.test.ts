@@ -212,8 +212,9 @@ describe("TLS", () => {
       }
       /** Whether the session is encrypted, or why there is none. */
       const outcome = (url: string) =>
-        Effect.flatMap(SqlClient.SqlClient, (sql) =>
-          sql<{ ssl: boolean }>`select ssl from pg_stat_ssl where pid = pg_backend_pid()`
+        Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql<{ ssl: boolean }>`select ssl from pg_stat_ssl where pid = pg_backend_pid()`
         ).pipe(
           Effect.provide(connections(url)),
           Effect.match({ onFailure: ({ message }) => message, onSuccess: ([row]) => row?.ssl })
