@@ -103,7 +103,7 @@ export const layer = ({
 }
 
 /**
- * The same by the variables of the service (README, Configuration), API keys excepted. Without a client it fails: the demo
+ * The same by the variables of the service (`src/Environment/README.md`), API keys excepted. Without a client it fails: the demo
  * is for `npm start`.
  *
  * @since 0.1.0

@@ -1,6 +1,6 @@
 /**
  * The environment variables of the service: the one table that settings are read by, and that the program's help and the
- * README's list are made of.
+ * list in the README beside this file are made of.
  */
 import { type Config, Duration, Option } from "effect"
 import * as ApiKeys from "../ApiKeys.js"

@@ -8,6 +8,7 @@ import * as Path from "node:path"
 import { ConfigProvider, Duration, Effect, Redacted } from "effect"
 import { generate } from "selfsigned"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import * as Numbers from "../../src/Actions/Numbers.js"
 import * as Environment from "../../src/Environment.js"
 import { ada, wellKnownKey } from "../../src/Environment/Demo.js"
 import * as Server from "../../src/Http/Server.js"
@@ -18,6 +19,7 @@ import { freePort } from "../support/Ports.js"
 import { build, exported, type Program, run } from "./Program.js"
 
 const document = "src/Environment/README.md"
+const text = Fs.readFileSync(new URL(`../../${document}`, import.meta.url), "utf8")
 
 const installed = (program: string) =>
   ["/usr/sbin", "/usr/bin", "/usr/local/bin"].map((at) => Path.join(at, program)).find((path) => Fs.existsSync(path))
@@ -90,12 +92,19 @@ describe("what is shown of settings", () => {
     })
     assert.isFalse(refreshAhead)
     assert.deepStrictEqual(config.windows.soon, config.windows.due)
+    // In actions, the same.
+    const [, numbers = ""] = /`config: (\{.*\})`/.exec(text) ?? []
+    const given = Numbers.decode(JSON.parse(numbers.replace(/(\w+):/g, '"$1":')))
+    assert(given._tag === "Right")
+    assert.deepStrictEqual(
+      { ...TokenConfig.defaults, ...given.right, windows: { ...TokenConfig.defaults.windows, ...given.right.windows } },
+      { ...TokenConfig.defaults, ...config }
+    )
     assert(cal._tag === "Client" && cal.database._tag === "Postgres")
     assert.strictEqual(cal.database.poolSize, 1)
   })
 
   it("gives a process longer to end than it may take", () => {
-    const text = Fs.readFileSync(new URL(`../../${document}`, import.meta.url), "utf8")
     const told = Array.from(
       text.matchAll(/(?:--stop-timeout |stop_grace_period: |terminationGracePeriodSeconds: |TimeoutStopSec=)(\d+)/g),
       ([, seconds]) => Number(seconds)

@@ -1,7 +1,10 @@
 /** What `src/TokenStorage/README.md` tells whoever operates the database: privileges, TLS, and what a disconnect erases. */
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Redacted } from "effect"
@@ -185,6 +188,14 @@ describe("privileges", () => {
   )
 })
 
+const asking = `
+  import { Client } from "pg"
+  const client = new Client({ connectionString: process.env.URL })
+  await client.connect()
+  const { rows } = await client.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+  console.log(rows[0].ssl)
+  await client.end()`
+
 describe("TLS", () => {
   it.scopedLive("is checked as the page says, and a failure says what is missing", () =>
     Effect.gen(function* () {
@@ -224,6 +235,14 @@ describe("TLS", () => {
       assert.isTrue(yield* outcome(at("localhost", `sslmode=require&${trusted}`)))
       assert.isTrue(yield* outcome(at("127.0.0.1", "sslmode=no-verify")))
       assert.isFalse(yield* outcome(at("127.0.0.1", "sslmode=disable")))
+      // A process of its own, for Node reads that when it starts.
+      const told = yield* Effect.promise(() =>
+        promisify(execFile)(process.execPath, ["--input-type=module", "-e", asking], {
+          cwd: fileURLToPath(new URL("../../..", import.meta.url)),
+          env: { URL: at("localhost", "sslmode=verify-full"), NODE_EXTRA_CA_CERTS: authority }
+        })
+      )
+      assert.strictEqual(told.stdout, "true\n")
       for (const mode of ["verify-full", "require"]) {
         assert.match(String(yield* outcome(at("localhost", `sslmode=${mode}`))), /self[- ]signed|SELF_SIGNED/i)
         assert.match(String(yield* outcome(at("127.0.0.1", `sslmode=${mode}&${trusted}`))), /ALTNAME|does not match/)
