@@ -1,4 +1,4 @@
-/** The service within a program that has an HTTP API of its own, on one server. What the README shows is taken from here. */
+/** The service within a program that has an HTTP API of its own, on one server. What `src/Http/README.md` shows is taken from here. */
 import { createServer } from "node:http"
 import {
   HttpApi,
@@ -39,14 +39,14 @@ const served = Http.layerWith({ api: MyApiLive, prefix: "/tokens" })
 
 const key = Redacted.make("a-key-of-at-least-32-characters-for-you")
 
-const main = served.pipe(
-  Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
-  Layer.provide([
-    Http.ApiKeys.layer([{ name: "me", secret: key, scopes: new Set(["manage", "proxy"]) }]),
-    Http.Lifecycle.layer
-  ]),
-  Layer.provideMerge(Sandbox.layerTest())
+const server = NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })
+
+const services = Layer.mergeAll(
+  Http.ApiKeys.layer([{ name: "me", secret: key, scopes: new Set(["manage", "proxy"]) }]),
+  Http.Lifecycle.layer
 )
+
+const main = served.pipe(Layer.provideMerge(server), Layer.provide(services), Layer.provideMerge(Sandbox.layerTest()))
 
 // ---- it works --------------------------------------------------------------------------------------------------------
 
@@ -68,3 +68,35 @@ it.scopedLive("both APIs are asked on one server", () =>
     assert.isTrue(success)
   }).pipe(Effect.provide(Layer.merge(main, NodeHttpClient.layerUndici)))
 )
+
+// ---- or both in one API, with one client and one document --------------------------------------------------------------
+
+it.scopedLive("one client asks both", () => {
+  class MyApi extends HttpApi.make("my-api").add(Greetings).addHttpApi(Api).prefix("/v1") {}
+
+  const GreetingsLive = HttpApiBuilder.group(MyApi, "greetings", (handlers) =>
+    handlers.handle("greet", ({ path }) => Effect.succeed({ greeting: `Hello ${path.name}` }))
+  )
+
+  const MyApiLive = HttpApiBuilder.api(MyApi).pipe(
+    Layer.provide([GreetingsLive, Http.groups(MyApi), Http.proxies("/v1")])
+  )
+
+  const main = HttpApiBuilder.serve().pipe(
+    Layer.provide(MyApiLive),
+    Layer.provideMerge(server),
+    Layer.provide(services),
+    Layer.provideMerge(Sandbox.layerTest())
+  )
+
+  return Effect.gen(function* () {
+    yield* Sandbox.connectManaged(userUlid)
+    const client = yield* HttpApiClient.make(MyApi, {
+      baseUrl: yield* HttpServer.addressFormattedWith(Effect.succeed),
+      transformClient: HttpClient.mapRequest(HttpClientRequest.bearerToken(key))
+    })
+    assert.deepStrictEqual(yield* client.greetings.greet({ path: { name: "Ada" } }), { greeting: "Hello Ada" })
+    const { success } = yield* client.tokens.ensureToken({ payload: { userUlid } })
+    assert.isTrue(success)
+  }).pipe(Effect.provide(Layer.merge(main, NodeHttpClient.layerUndici)))
+})
