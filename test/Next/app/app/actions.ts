@@ -11,11 +11,11 @@ export const book = async (_before: string, form: FormData): Promise<string> => 
   const user = await currentUser()
   if (user === undefined) return "Please sign in."
   const types = await cal.makeCalApiRequest<{ data: Array<{ id: number }> }>("/event-types", "GET", undefined, user)
-  if (isFailure(types)) return types.error
+  if (isFailure(types)) return "Cal.com is not available right now. Please try again."
   const attendee = { name: String(form.get("name")), email: "guest@example.com", timeZone: "UTC" }
   const booking = { start: "2030-01-07T10:00:00Z", eventTypeId: types.data[0]?.id, attendee }
   const booked = await cal.makeCalApiRequest("/bookings", "POST", booking, user)
-  if (isFailure(booked)) return booked.error
+  if (isFailure(booked)) return "Nothing was booked. Please try another time."
   revalidatePath("/")
   return ""
 }

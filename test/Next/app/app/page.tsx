@@ -36,7 +36,7 @@ const Calendar = async () => {
   if (isFailure(bookings)) {
     if (bookings.code === "TokensNotFound") return <Connect label="Connect Cal.com" />
     if (bookings.code === "ReauthorizationRequired") return <Connect label="Connect Cal.com again" />
-    return <p id="state">{bookings.error}</p>
+    return <p id="state">Your calendar is not available right now. Please try again.</p>
   }
   return (
     <main>
