@@ -1,6 +1,6 @@
 /**
  * What there is to know of each failure, in one table: the HTTP status it is answered with, whose fault it is, what happened
- * and what to do. Statuses and descriptions of the HTTP API, codes of actions, levels of log lines and the table in the README
+ * and what to do. Statuses and descriptions of the HTTP API, codes of actions, levels of log lines and the table in `src/Http/README.md`
  * follow from it. A leaf, so that browsers can load it with the API.
  */
 
@@ -112,7 +112,9 @@ export const facts = {
     status: 503,
     fault: "cal",
     what: "Cal.com cannot be reached, does not answer in time, or answers 5xx.",
-    advice: "Wait. Valid tokens keep being served; nobody has to reconnect."
+    advice:
+      "Wait. Valid tokens keep being served; nobody has to reconnect. A request that writes may have been carried out all " +
+      "the same: look before you repeat it."
   },
   CalRequestRejected: {
     status: 502,
