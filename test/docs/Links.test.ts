@@ -1,16 +1,13 @@
 /** Who has the package reads its documents there: what they lead to is in the package, or has an address. */
 import { execFileSync } from "node:child_process"
-import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "vitest"
-
-const root = fileURLToPath(new URL("../..", import.meta.url))
+import * as Pages from "./Pages.js"
 
 /** What `npm publish` takes of a checkout as it is; `dist` is built only then. */
 const packed = (): ReadonlyArray<string> => {
   const stdout = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
-    cwd: root,
+    cwd: Pages.root,
     encoding: "utf8",
     maxBuffer: 16 * 1024 * 1024
   })
@@ -21,11 +18,9 @@ const packed = (): ReadonlyArray<string> => {
   return (answer?.files ?? []).map(({ path }) => path)
 }
 
-const read = (document: string) => Fs.readFileSync(Path.join(root, document), "utf8")
-
 /** As GitHub and npm name headings. */
 const anchors = (document: string): ReadonlyArray<string> =>
-  Array.from(read(document).matchAll(/^#{1,6} (.*)$/gm), ([, heading = ""]) =>
+  Array.from(Pages.read(document).matchAll(/^#{1,6} (.*)$/gm), ([, heading = ""]) =>
     heading
       .toLowerCase()
       .replace(/[^\p{L}\p{N} _-]/gu, "")
@@ -33,7 +28,7 @@ const anchors = (document: string): ReadonlyArray<string> =>
   )
 
 const files = packed()
-const documents = files.filter((path) => path.endsWith(".md"))
+const documents = files.filter((path) => /\.md$|llms\.txt$/.test(path))
 
 /** Whether a link of a document leads somewhere within the package. */
 const leads = (document: string, link: string): boolean => {
@@ -44,11 +39,11 @@ const leads = (document: string, link: string): boolean => {
 
 describe("the documents of the package", () => {
   it("are these", () => {
-    assert.includeMembers(documents, ["README.md", "SECURITY.md", "src/Next/README.md", "src/Sandbox/README.md"])
+    assert.includeMembers(documents, [...Pages.pages, "SECURITY.md", "CHANGELOG.md"])
   })
 
   it.each(documents)("%s leads to what is there", (document) => {
-    const links = Array.from(read(document).matchAll(/\]\(([^)\s]+)\)/g), ([, link = ""]) => link)
+    const links = Array.from(Pages.read(document).matchAll(/\]\(([^)\s]+)\)/g), ([, link = ""]) => link)
     const relative = links.filter((link) => !/^[a-z]+:/.test(link))
     assert.deepStrictEqual(
       relative.filter((link) => !leads(document, link)),

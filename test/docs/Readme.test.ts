@@ -2,10 +2,11 @@
 import * as Fs from "node:fs"
 import { assert, describe, it } from "vitest"
 import { facts } from "../../src/ErrorFacts.js"
+import * as Llms from "./Llms.js"
+import * as Pages from "./Pages.js"
 import { documents, withParts } from "./Readme.js"
 
 const read = (document: string) => Fs.readFileSync(new URL(`../../${document}`, import.meta.url), "utf8")
-const readme = read("README.md")
 
 describe.each(Object.entries(documents))("%s", (document, names) => {
   const text = read(document)
@@ -19,23 +20,23 @@ describe.each(Object.entries(documents))("%s", (document, names) => {
   })
 })
 
-describe("the README", () => {
+describe.each(Pages.pages)("%s", (page) => {
   it("names no failure that does not exist", () => {
     const like = /`((?:Cal|Token|Storage|Refresh|Reauthorization|NotManaged|Invalid|Start|Shutting|Internal)[A-Z]\w+)`/g
-    const named = Array.from(readme.matchAll(like), ([, name = ""]) => name)
-    const others = new Set([
-      "CalTokens",
-      "CalApi",
-      "CalClient",
-      "TokenStorage",
-      "TokenConfig",
-      "TokenError",
-      "TokenInput",
-      "CalProvider"
-    ])
+    const named = Array.from(Pages.read(page).matchAll(like), ([, name = ""]) => name)
+    // What has a file of its own, and an element of Cal.com's.
+    const isOther = (name: string) =>
+      name === "CalProvider" || Fs.existsSync(new URL(`../../src/${name}.ts`, import.meta.url))
     assert.deepStrictEqual(
-      named.filter((name) => !(name in facts) && !others.has(name)),
+      named.filter((name) => !(name in facts) && !isOther(name)),
       []
     )
+  })
+})
+
+describe(Llms.file, () => {
+  it("leads to all pages as they are: `npm run docs` writes it anew", () => {
+    assert.strictEqual(Pages.read(Llms.file), Llms.text())
+    for (const page of Pages.pages) assert.include(Llms.text(), `${page.replace(/^src\//, "")})`)
   })
 })

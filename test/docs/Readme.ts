@@ -28,7 +28,7 @@ const parts = { variables, failures }
 
 /** Which parts are in which document. */
 export const documents: Readonly<Record<string, ReadonlyArray<keyof typeof parts>>> = {
-  "README.md": ["failures"],
+  "src/Http/README.md": ["failures"],
   "src/Environment/README.md": ["variables"]
 }
 

@@ -14,9 +14,9 @@ interface Booked {
 
 const makeCalendar = (actions: Actions.Actions) => ({
   /** Books half an hour with somebody. */
-  book: async (userUlid: string, eventTypeId: number) => {
+  book: async (userUlid: string, eventTypeId: number, start = "2030-01-15T10:00:00Z") => {
     const attendee = { name: "Eve", email: "eve@example.com", timeZone: "Europe/London" }
-    const body = { start: "2030-01-15T10:00:00Z", eventTypeId, attendee }
+    const body = { start, eventTypeId, attendee }
     const booked = await actions.makeCalApiRequest<Booked>("/bookings", "POST", body, userUlid)
     return Actions.isFailure(booked) ? { problem: booked.code } : booked.data
   }
@@ -90,4 +90,19 @@ test("a token that Cal.com has ended early is known to be dead when a request is
   expect(await actions.ensureValidCalToken(ada)).toEqual(before)
   expect(await book(ada, eventTypeId)).toMatchObject({ status: "accepted" })
   expect(await actions.ensureValidCalToken(ada)).not.toEqual(before)
+})
+
+test("an answer that was lost is found out seconds later, and a managed user is given new tokens", async () => {
+  const { eventTypeId } = await cal.connect(grace)
+  await cal.expire(grace)
+  cal.inject(Fault.dropAfter({ kind: "refresh" }))
+  const lost = await actions.makeCalApiRequest("/me", "GET", undefined, grace)
+  expect(lost).toMatchObject({ code: "CalUnavailable", retryAfter: 5 })
+  vi.useFakeTimers({ toFake: ["Date"] })
+  try {
+    vi.advanceTimersByTime(5000)
+    expect(await book(grace, eventTypeId, "2030-01-16T10:00:00Z")).toMatchObject({ status: "accepted" })
+  } finally {
+    vi.useRealTimers()
+  }
 })

@@ -1,15 +1,16 @@
 /**
- * The package as strangers get it: packed, installed into empty projects with nothing but what the README's table says,
+ * The package as strangers get it: packed, installed into empty projects with nothing but what the table of `src/CalTokens/README.md` says,
  * type-checked there without mercy, and run.
  */
 import { randomBytes } from "node:crypto"
-import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { stripVTControlCharacters } from "node:util"
 import { assert, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { afterAll, beforeAll, describe } from "vitest"
 import manifest from "../../package.json" with { type: "json" }
+import * as Pages from "../docs/Pages.js"
+import { run } from "../start/Program.js"
 import * as Browser from "../support/BrowserBundle.js"
 import { makeDatabase } from "../support/Postgres.js"
 import * as Project from "./Project.js"
@@ -22,7 +23,7 @@ afterAll(Project.remove)
 
 const core = ["effect", "@effect/platform"]
 
-/** What has to be installed, as the README's table has it, and the programs that need no more. */
+/** What has to be installed, as that table has it, and the programs that need no more. */
 const projects = [
   { name: "core", needs: core, types: false, programs: ["core.ts", "api.ts", "sandbox.ts"] },
   {
@@ -161,19 +162,21 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
 })
 
 describe("the README's own lines", () => {
-  const readme = Fs.readFileSync(Path.join(Project.root, "README.md"), "utf8")
-
-  /** What an `npm i` of the README installs, with the package that was just packed. */
-  const install = async (project: Project.Project, line: RegExp) => {
-    const [, wanted = ""] = line.exec(readme) ?? assert.fail(`the README has no ${line}`)
-    const { code, output } = await project.npm("install", "--no-package-lock", packed.tarball, ...wanted.split(" "))
+  /** What an `npm i cal-tokens …` installs, with the package that was just packed. */
+  const install = async (project: Project.Project, line: string) => {
+    const [, wanted = ""] = /^npm i cal-tokens ([^&\n]+)/.exec(line) ?? assert.fail(`nothing is installed by ${line}`)
+    const { code, output } = await project.npm(
+      ...["install", "--no-package-lock", packed.tarball],
+      ...wanted.trim().split(" ")
+    )
     assert.strictEqual(code, 0, output)
   }
 
   it("have its first script run with what they install", async () => {
-    const [, script = ""] = /^```js\n([^]*?)^```$/m.exec(readme) ?? []
+    const [script = ""] = Pages.texts("README.md", "cal-tokens", "js")
+    const [, line = ""] = /`(npm i cal-tokens [^`]+)` in an empty folder/.exec(Pages.read("README.md")) ?? []
     const project = Project.make("first")
-    await install(project, /With the package, `npm i cal-tokens ([^`]+)`, and\s`node first\.mjs`/)
+    await install(project, line)
     project.write("first.mjs", script)
     const { code, output } = await project.node(["first.mjs"])
     assert.strictEqual(output, "100 answers, 1 refresh\n")
@@ -181,19 +184,33 @@ describe("the README's own lines", () => {
   })
 
   it("have promises start without any variable", async () => {
-    const [, user = ""] = /`(01JDEM0000\w+)` first/.exec(readme) ?? []
+    const [line = ""] = Pages.texts("README.md", "Plain TypeScript", "sh")
+    const [script = ""] = Pages.texts("README.md", "Plain TypeScript", "js")
     const project = Project.make("promises")
-    await install(project, /^Promises in, plain objects out[^]*?\nnpm i cal-tokens (.*)$/m)
-    await install(project, /^npm i (@electric-sql\/pglite) #/m)
-    project.write(
-      "promises.mjs",
-      `import * as Actions from "cal-tokens/actions"
-       const me = await Actions.make().makeCalApiRequest("/me", "GET", undefined, ${JSON.stringify(user)})
-       console.log(me.status)`
-    )
+    await install(project, line)
+    project.write("promises.mjs", script)
     const { code, output } = await project.node(["promises.mjs"], { DATABASE_URL: "" })
-    assert.strictEqual(output.trim().split("\n").at(-1), "success", output)
+    assert.strictEqual(output.trim().split("\n").at(-1), "Ada", output)
     assert.strictEqual(code, 0)
+  })
+
+  it("have the service start, and ask Cal.com", async () => {
+    const [line = "", ask = ""] = Pages.texts("README.md", "HTTP, from any language", "sh")
+    const [, path = ""] = /"\$URL([^"]+)"/.exec(ask) ?? []
+    const [, key = ""] = /KEY=(\S+)/.exec(ask) ?? []
+    const [, command = ""] = /&& npx (.*)$/m.exec(line) ?? []
+    const project = Project.make("service")
+    await install(project, line)
+    const program = run(project.directory, command.split(" "), { PORT: "0" }, "npx")
+    try {
+      const [, url = ""] = await program.until(/^cal-tokens listens on (http:\S+)$/m)
+      const me = await fetch(url + path, { headers: { authorization: `Bearer ${key}`, connection: "close" } })
+      assert.nestedPropertyVal(await me.json(), "data.name", "Ada")
+    } finally {
+      // As Ctrl-C does, to npx and what it started.
+      process.kill(-(program.process.pid ?? Number.NaN), "SIGTERM")
+      await program.exit
+    }
   })
 })
 

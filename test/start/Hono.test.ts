@@ -1,9 +1,12 @@
 /** The server of `src/Next/README.md` for Hono, started as its reader does: beside a simulated Cal.com, without a database. */
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { transformSync } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import * as Pages from "../docs/Pages.js"
 import { allow } from "./Consent.js"
 import { build, exported, type Program, run } from "./Program.js"
 
@@ -67,6 +70,22 @@ describe("the server for Hono", () => {
     assert.deepInclude(await (await ask("/bookings")).json(), { status: "success", data: [] })
     assert.deepInclude(await (await ask("/api/cal/me/me")).json(), { status: "success" })
     assert.strictEqual((await ask("/api/cal/me/schedules")).status, 403)
+    const [, trouble = ""] = Pages.texts("src/Next/README.md", "Trying consent on your machine", "sh")
+    const [, address = ""] = /^export CAL=(\S+)$/m.exec(trouble) ?? []
+    const { stdout } = await promisify(execFile)("bash", [
+      ...[
+        "--norc",
+        "-euo",
+        "pipefail",
+        "-c",
+        trouble.replace(address, exported(sandbox.stdout())["CAL_API_URL"]?.replace("/v2", "") ?? "")
+      ]
+    ])
+    const told = stdout.trim().split("\n")
+    assert.deepStrictEqual(
+      told,
+      Array.from({ length: 2 }, () => `{"status":"success","calUserId":1000}`)
+    )
     assert.deepStrictEqual(await (await ask("/api/cal/sign-out", { method: "POST" })).json(), { success: true })
   })
 })

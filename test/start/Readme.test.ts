@@ -1,22 +1,18 @@
-/** The commands of the README's section on HTTP, run as they stand against the program as a newcomer starts it. */
+/** The commands of the README and of the page on HTTP, run as they stand against the program as a newcomer starts it. */
 import { execFile, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
-import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { Webhook } from "standardwebhooks"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import * as Pages from "../docs/Pages.js"
 import { allow } from "./Consent.js"
 import { build, type Program, run } from "./Program.js"
 
-const readme = Fs.readFileSync(fileURLToPath(new URL("../../README.md", import.meta.url)), "utf8")
+const page = "src/Http/README.md"
 
-/** The shell blocks below a heading, up to the next one. */
-const shellBlocks = (heading: string): ReadonlyArray<string> => {
-  const [, section = ""] = readme.split(`\n### ${heading}\n`)
-  return Array.from(section.split(/\n#{2,3} /)[0]?.matchAll(/^```sh\n([^]*?)^```$/gm) ?? [], ([, block = ""]) => block)
-}
+const shellBlocks = (heading: string) => Pages.texts(page, heading, "sh")
 
 /** A command that fails ends the whole, as does a variable that the README does not tell to set. */
 const bash = async (script: string, env: Record<string, string>): Promise<ReadonlyArray<unknown>> => {
@@ -56,6 +52,38 @@ const consent = async (page: URL): Promise<URL> => {
   const back = await fetch(callback, { redirect: "manual" })
   return new URL(back.headers.get("location") ?? "")
 }
+
+interface SandboxUser {
+  readonly name: string
+  readonly eventTypes: ReadonlyArray<{ readonly id: number }>
+}
+
+/** What a page of Ben's runs, elsewhere than at the example's service. */
+const asPage = async (request: string, url: string, session: string): Promise<Response> => {
+  const state = await fetch(`${url}/_sandbox/_control/state`)
+  const { users } = (await state.json()) as { readonly users: ReadonlyArray<SandboxUser> }
+  const [eventType] = users.find(({ name }) => name === "Ben")?.eventTypes ?? []
+  const elsewhere = (address: string, init: RequestInit) =>
+    fetch(address.replace("https://tokens.example.com", url), init)
+  const values = {
+    fetch: elsewhere,
+    session,
+    start: "2030-01-15T10:00:00Z",
+    eventTypeId: eventType?.id,
+    attendee: { name: "Eve", email: "eve@example.com", timeZone: "Europe/London" }
+  }
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the page's text is what is tried
+  const run = new Function(...Object.keys(values), `return ${request.replace(/^await /, "")}`) as (
+    ...values: ReadonlyArray<unknown>
+  ) => Promise<Response>
+  return run(...Object.values(values))
+}
+
+/** The names in a value, all the way down. */
+const shape = (value: unknown): unknown =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).map(([name, value]) => [name, shape(value)]))
+    : typeof value
 
 const success = { success: true }
 
@@ -117,12 +145,22 @@ describe("the README's commands", () => {
     Fs.rmSync(directory, { recursive: true })
   })
 
-  const [variables = "", walk = "", handOver = "", readToken = "", rehearsal = "", follow = ""] = shellBlocks(
-    "4. Over HTTP, from any language"
-  )
+  const [, variables = ""] = shellBlocks("Start")
+  const [walk = ""] = shellBlocks("Five commands")
+  const [handOver = ""] = shellBlocks("Tokens that you have already")
+  const [readToken = ""] = shellBlocks("The token itself")
+  const [rehearsal = ""] = shellBlocks("Rehearse a reconnect")
+  const [follow = ""] = shellBlocks("Events")
 
   it("name the variables that they need, with the key as the program has it at each start", () => {
     assert.strictEqual(variables, `export URL=http://127.0.0.1:4000 KEY=${settings.KEY}\n`)
+  })
+
+  it("of the README ask Cal.com as Ada", async () => {
+    const [, ask = ""] = Pages.texts("README.md", "HTTP, from any language", "sh")
+    assert.isTrue(ask.startsWith(variables))
+    const [me] = await bash(ask.slice(variables.length), settings)
+    assert.nestedPropertyVal(me, "data.name", "Ada")
   })
 
   it("stand beside the page of all endpoints, which the program names", async () => {
@@ -146,6 +184,13 @@ describe("the README's commands", () => {
     const ensure = /^curl .*ensure-token.*\n.*$/m.exec(walk)?.[0] ?? ""
     const [refused] = await bash(ensure, settings)
     assert.deepInclude(refused, { success: false, code: "TokensNotFound" })
+  })
+
+  it("book a meeting", async () => {
+    const [types, booked, ...more] = await bash(shellBlocks("Book a meeting")[0] ?? "", settings)
+    assert.deepStrictEqual(more, [])
+    assert.nestedPropertyVal(types, "data[0].id", 10001)
+    assert.nestedPropertyVal(booked, "data.status", "accepted")
   })
 
   it("hand over tokens that somebody has already", async () => {
@@ -180,6 +225,15 @@ describe("the README's commands", () => {
       headers: { authorization: `Bearer ${settings.KEY}` }
     })
     assert.nestedPropertyVal(await me.json(), "data.name", "Cem")
+  })
+
+  it("leave the line in the log that the page shows", async () => {
+    await bash(readToken, settings)
+    const [line = ""] = await program.until(/^.*"A token was handed out".*$/m)
+    const [shown = ""] = Pages.texts(page, "Who was given what", "json")
+    const [said, example] = [line, shown].map((text) => shape(JSON.parse(text)) as { readonly annotations: object })
+    assert.includeMembers(Object.keys(said ?? {}), Object.keys(example ?? {}))
+    assert.includeMembers(Object.keys(said?.annotations ?? {}), Object.keys(example?.annotations ?? {}))
   })
 
   it("follow what happens", async () => {
@@ -227,6 +281,9 @@ describe("the README's commands", () => {
     const [bookings, schedules] = await bash(use, { ...settings, SESSION })
     assert.deepInclude(bookings, { status: "success" })
     assert.deepInclude(schedules, { success: false, code: "Forbidden" })
+    const [request = ""] = Pages.texts(page, "Pages, widgets and agents: user sessions", "js")
+    const { data } = (await (await asPage(request, settings.URL, SESSION)).json()) as { readonly data: object }
+    assert.deepInclude(data, { status: "accepted" })
     assert.deepStrictEqual(await bash(end, settings), [success])
     const [over] = await bash(use, { ...settings, SESSION })
     assert.deepInclude(over, { success: false, code: "Unauthorized" })
@@ -234,6 +291,9 @@ describe("the README's commands", () => {
 
   it("get another token as Atoms do, with the one that a page holds", async () => {
     const [atoms = ""] = shellBlocks("Pages with Cal Atoms")
+    const [element = ""] = Pages.texts(page, "Pages with Cal Atoms", "tsx")
+    const [, path = "missing"] = /refreshUrl: "https:\/\/[^/]+([^"]+)"/.exec(element) ?? []
+    assert.include(atoms, `"$URL${path}"`)
     const [given] = await bash(readToken, settings)
     const { accessToken: ACCESS_TOKEN } = given as { readonly accessToken: string }
     const [first] = await bash(atoms, { ...settings, ACCESS_TOKEN })
@@ -272,6 +332,8 @@ describe("the README's commands", () => {
     const { data, timestamp, type } = webhook as Readonly<Record<"data" | "timestamp" | "type", unknown>>
     assert.strictEqual(type, "connection.reauthorization_required")
     assert.deepStrictEqual(data, { userUlid, cause: "revoked", since: timestamp })
+    const [shown = ""] = Pages.texts(page, "A webhook", "json")
+    assert.deepStrictEqual(shape(JSON.parse(shown)), shape(webhook))
   })
 
   it("leave the program such that a signal ends it, with an event stream open", async () => {

@@ -2,18 +2,13 @@
 import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import * as Pages from "../docs/Pages.js"
 import { build, exported, type Program, run } from "./Program.js"
 
-const readme = Fs.readFileSync(fileURLToPath(new URL("../../src/Sandbox/README.md", import.meta.url)), "utf8")
-
-/** The shell blocks of a section; of what stands before the first one, without a heading. */
-const blocks = (heading: string): ReadonlyArray<string> => {
-  const section = readme.split(/^## /m).find((text) => text.startsWith(heading || "# ")) ?? ""
-  return Array.from(section.matchAll(/^```sh\n([^]*?)^```$/gm), ([, block = ""]) => block)
-}
+/** The shell blocks of a section of its page. */
+const blocks = (heading: string): ReadonlyArray<string> => Pages.texts("src/Sandbox/README.md", heading, "sh")
 
 interface Answer {
   readonly status?: string
@@ -147,13 +142,13 @@ describe("what it prints", () => {
 
 describe("the commands of its README", () => {
   it("begin with where it is", () => {
-    const [start, where] = blocks("")
+    const [start, where] = blocks("Over HTTP, from any language")
     assert.match(start ?? "", /^npx cal-tokens sandbox --port (\d+)\n$/)
     assert.strictEqual(where, `export CAL=http://127.0.0.1:${/\d+/.exec(start ?? "")?.[0]}\n`)
   })
 
   it("show what there is, and book Ada", async () => {
-    const [list, state, booking, ...more] = await bash(blocks("What there is")[0] ?? "")
+    const [list, state, booking, ...more] = await bash(blocks("What there is, and who")[0] ?? "")
     assert.deepStrictEqual(more, [])
     assert.property(list?.["endpoints"], "GET /_control/state")
     const users = state?.["users"] as ReadonlyArray<Answer>
@@ -220,22 +215,5 @@ describe("the commands of its README", () => {
     )
     assert.isAbove(of(all).length, of(some).length)
     assert.deepStrictEqual(of(none), [])
-  })
-
-  it("are all that there are", () => {
-    const known = [
-      "",
-      "What there is",
-      "Tokens",
-      "What happens to people",
-      "Mishaps",
-      "Another Cal.com",
-      "What was asked"
-    ]
-    const all = Array.from(readme.matchAll(/^```sh$/gm)).length
-    assert.strictEqual(
-      known.reduce((sum, heading) => sum + blocks(heading).length, 0),
-      all
-    )
   })
 })

@@ -4,7 +4,7 @@ import * as Path from "node:path"
 import { setTimeout } from "node:timers"
 import { fileURLToPath } from "node:url"
 import { Effect, Redacted } from "effect"
-import { buildSync } from "esbuild"
+import { buildSync, transformSync } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { makeDatabase } from "../support/Postgres.js"
 import { build, type Program, run } from "./Program.js"
@@ -92,6 +92,20 @@ describe("a script that ends without dispose()", () => {
     const [, first] = await lastWords(script(text(true), demo("left")), /expires at (\S+Z)/)
     const [, second] = await lastWords(script(text(false), demo("left")), /expires at (\S+Z)/)
     assert.strictEqual(second, first)
+  })
+
+  it("ends, with actions as their page makes them, which act for who is signed in", async () => {
+    const source = Fs.readFileSync(fileURLToPath(new URL("../examples/make.ts", import.meta.url)), "utf8")
+    Fs.writeFileSync(Path.join(directory, "make.mjs"), transformSync(source, { loader: "ts" }).code)
+    const program = script(
+      `import { cal, session } from "./make.mjs"
+       const refused = await cal.refreshUserCalTokens("${ada}", true)
+       const refreshed = await session.run({ userUlid: "${ada}" }, () => cal.refreshUserCalTokens("${ada}", true))
+       console.log(refused.code, refreshed.success)`,
+      demo("make")
+    )
+    await lastWords(program, /^Forbidden true$/m)
+    assert.include(program.stdout(), `${ada} has new tokens, for /calendar\n`)
   })
 
   it("ends, with refreshes ahead", async () => {
