@@ -82,7 +82,9 @@ describe("each variable", () => {
 
   it("is named by settings and doors only: whoever uses the rest may have set none", () => {
     // The fact sheet of errors is what doors and README say of them.
-    const below = sources.filter((file) => file.endsWith(".ts") && !/^src.(Environment|Cli|Http|Api|Actions|Next|Node|ErrorFacts)\b/.test(file))
+    const below = sources.filter(
+      (file) => file.endsWith(".ts") && !/^src.(Environment|Cli|Http|Api|Actions|Next|Node|ErrorFacts)\b/.test(file)
+    )
     assert.isAbove(below.length, 100)
     const said = below.flatMap((file) => {
       const code = read(file).replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, "")
