@@ -99,15 +99,17 @@ describe("settings", () => {
     })
   )
 
-  it.effect("with nothing refreshed behind anybody's back have one window, in which all wait for as long as it takes", () =>
-    Effect.gen(function* () {
-      const { config } = yield* load({ CAL_TOKENS_REFRESH_BEHIND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
-      const { callerWait, windows } = TokenConfig.defaults
-      const due = Duration.seconds(90)
-      assert.deepStrictEqual(config.windows, { ...windows, soon: due, soonFraction: windows.dueFraction, due })
-      assert.deepStrictEqual(config.dueWait, callerWait)
-      assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_BEHIND: "1" }), yield* load({}))
-    })
+  it.effect(
+    "with nothing refreshed behind anybody's back have one window, in which all wait for as long as it takes",
+    () =>
+      Effect.gen(function* () {
+        const { config } = yield* load({ CAL_TOKENS_REFRESH_BEHIND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
+        const { callerWait, windows } = TokenConfig.defaults
+        const due = Duration.seconds(90)
+        assert.deepStrictEqual(config.windows, { ...windows, soon: due, soonFraction: windows.dueFraction, due })
+        assert.deepStrictEqual(config.dueWait, callerWait)
+        assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_BEHIND: "1" }), yield* load({}))
+      })
   )
 
   it.effect("read everything", () =>
