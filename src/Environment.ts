@@ -101,7 +101,7 @@ const configOf = (it: Variables.Values): Either.Either<Settings["config"], Confi
     maxAttempts: it.CAL_TOKENS_COOLDOWN_ATTEMPTS,
     memoryMaxAge: it.CAL_TOKENS_MEMORY_MAX_AGE,
     // Nobody's token only expires soon then: until it is due nothing is done, and from then on it is waited for to the end.
-    ...(it.CAL_TOKENS_REFRESH_BEHIND
+    ...(it.CAL_TOKENS_REFRESH_IN_BACKGROUND
       ? { dueWait, windows: { ...windows, soon, due } }
       : { dueWait: callerWait, windows: { ...windows, soon: due, soonFraction: windows.dueFraction, due } })
   })

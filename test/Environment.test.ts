@@ -103,12 +103,12 @@ describe("settings", () => {
     "with nothing refreshed behind anybody's back have one window, in which all wait for as long as it takes",
     () =>
       Effect.gen(function* () {
-        const { config } = yield* load({ CAL_TOKENS_REFRESH_BEHIND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
+        const { config } = yield* load({ CAL_TOKENS_REFRESH_IN_BACKGROUND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
         const { callerWait, windows } = TokenConfig.defaults
         const due = Duration.seconds(90)
         assert.deepStrictEqual(config.windows, { ...windows, soon: due, soonFraction: windows.dueFraction, due })
         assert.deepStrictEqual(config.dueWait, callerWait)
-        assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_BEHIND: "1" }), yield* load({}))
+        assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_IN_BACKGROUND: "1" }), yield* load({}))
       })
   )
 
@@ -604,7 +604,7 @@ describe("a wrong or missing variable is one line without its value", () => {
     [{ CAL_TOKENS_ENCRYPTION_KEYS: "k1:SECRET" }, /^CAL_TOKENS_ENCRYPTION_KEYS .*expected id:base64\(32 bytes\)/],
     [{ CAL_TOKENS_ALLOWED_ORIGINS: "https://a.example/" }, /^CAL_TOKENS_ALLOWED_ORIGINS must be .*an origin/],
     [{ CAL_TOKENS_REFRESH_AHEAD: "yes" }, /^CAL_TOKENS_REFRESH_AHEAD must be 1 or 0/],
-    [{ CAL_TOKENS_REFRESH_BEHIND: "no" }, /^CAL_TOKENS_REFRESH_BEHIND must be 1 or 0/],
+    [{ CAL_TOKENS_REFRESH_IN_BACKGROUND: "no" }, /^CAL_TOKENS_REFRESH_IN_BACKGROUND must be 1 or 0/],
     [{ CAL_TOKENS_ACTIVE_FOR: "31 d" }, /^CAL_TOKENS_ACTIVE_FOR must be a duration up to 30 days/],
     [{ CAL_TOKENS_REFRESH_SOON: "never" }, /^CAL_TOKENS_REFRESH_SOON must be a duration up to 10 minutes/],
     [{ CAL_TOKENS_REFRESH_DUE: "0 s" }, /^CAL_TOKENS_REFRESH_DUE must be a duration/],

@@ -132,7 +132,7 @@ const refreshing = {
     description:
       "With `0`, this process refreshes only for people who wait. A scheduler of yours may run `cal-tokens sweep` instead."
   }),
-  CAL_TOKENS_REFRESH_BEHIND: Variable.defaulted("CAL_TOKENS_REFRESH_BEHIND", Form.flag, {
+  CAL_TOKENS_REFRESH_IN_BACKGROUND: Variable.defaulted("CAL_TOKENS_REFRESH_IN_BACKGROUND", Form.flag, {
     default: true,
     description:
       "With `0`, whoever asks waits for each refresh that they cause: for functions that are frozen once they have answered."

@@ -233,7 +233,7 @@ describe("expiring soon", () => {
 
 describe("where nothing is refreshed behind anybody's back", () => {
   const { config } = Environment.loadServices.pipe(
-    Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["CAL_TOKENS_REFRESH_BEHIND", "0"]]))),
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["CAL_TOKENS_REFRESH_IN_BACKGROUND", "0"]]))),
     Effect.runSync
   )
 

@@ -81,10 +81,13 @@ const run: Readonly<Record<string, Readonly<Record<string, ReadonlyArray<string>
   "src/TokenStorage/README.md": { Privileges: [database, database, database] }
 }
 
+/** Pages that a test of their own holds to what it runs. */
+const held: Readonly<Record<string, string>> = { "src/Import/README.md": "test/docs/Moving.test.ts" }
+
 /** A drawing. */
 const drawn = new Set(["How a token flows"])
 
-describe.each(Pages.pages)("%s", (page) => {
+describe.each(Pages.pages.filter((page) => held[page] === undefined))("%s", (page) => {
   const others = Pages.blocks(page).filter(({ heading, text }) => !isExample(text) && !drawn.has(heading))
 
   it("shows what is an example, or what a test runs", () => {
@@ -99,6 +102,10 @@ describe.each(Pages.pages)("%s", (page) => {
     const tests = new Set(Object.values(run[page] ?? {}).flat())
     for (const test of tests) assert.include(Pages.read(test), page, test)
   })
+})
+
+it.each(Pages.pages.filter((page) => held[page] !== undefined))("%s is read by the test of its own", (page) => {
+  assert.include(Pages.read(held[page] ?? ""), page)
 })
 
 /** Commands within sentences, and who runs them. */
