@@ -5,6 +5,7 @@ import { Cause, Console, Effect, Schema } from "effect"
 import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
 import * as Help from "./Cli/Help.js"
+import * as Import from "./Cli/Import.js"
 import * as Serve from "./Cli/Serve.js"
 import * as Simulator from "./Cli/Simulator.js"
 import * as Sweep from "./Cli/Sweep.js"
@@ -31,22 +32,26 @@ const capacity = Command.make("capacity", {}, () => Capacity.capacity).pipe(
   Command.withDescription("Tell how many users one Cal.com client sustains.")
 )
 
-/** For the list of commands. */
+/** These are for the list of commands: they read their own options. */
+const takeOver = Command.make("import", {}, () => Effect.void).pipe(
+  Command.withDescription("Take over connections from another system's table or file.")
+)
+
 const sandbox = Command.make("sandbox", {}, () => Simulator.run([])).pipe(
   Command.withDescription("Simulate Cal.com on a port, for tests; not for production.")
 )
 
 const command = Command.make("cal-tokens").pipe(
   Command.withDescription("Keeps every user's Cal.com access token valid."),
-  Command.withSubcommands([serve, sweep, capacity, sandbox])
+  Command.withSubcommands([serve, takeOver, sweep, capacity, sandbox])
 )
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
 export const run = (args: ReadonlyArray<string>) =>
   Effect.flatMap(version, (version) => {
     const footer = args.includes("serve", 2) ? Help.settings : Help.whereSettingsAre
-    // The one with options of its own, which it reads itself.
     if (args[2] === "sandbox") return Simulator.run(args.slice(3))
+    if (args[2] === "import") return Import.run(args.slice(3))
     return Command.run(command, { name: "cal-tokens", version, footer })(args)
   }).pipe(Effect.tapErrorCause(report), Colours.whereSeen)
 

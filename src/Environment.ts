@@ -71,15 +71,17 @@ const serviceSettingsOf = (it: Variables.Values): Either.Either<ServiceSettings,
   Either.zipWith(Cal.judge(it), configOf(it), (cal, config) => ({
     cal,
     config,
-    proxies: {
-      httpsProxy: Option.getOrUndefined(it.HTTPS_PROXY),
-      httpProxy: Option.getOrUndefined(it.HTTP_PROXY),
-      noProxy: Option.getOrUndefined(it.NO_PROXY)
-    },
+    proxies: proxiesOf(it),
     refreshAhead: it.CAL_TOKENS_REFRESH_AHEAD,
     returnUrls: orNone(it.CAL_TOKENS_RETURN_URLS, cal._tag === "Sandbox" ? [`${demoApp}/`] : []),
     log: logOf(it)
   }))
+
+const proxiesOf = (it: Pick<Variables.Values, "HTTPS_PROXY" | "HTTP_PROXY" | "NO_PROXY">): Proxies.Options => ({
+  httpsProxy: Option.getOrUndefined(it.HTTPS_PROXY),
+  httpProxy: Option.getOrUndefined(it.HTTP_PROXY),
+  noProxy: Option.getOrUndefined(it.NO_PROXY)
+})
 
 const logOf = (it: Pick<Variables.Values, "LOG_FORMAT" | "LOG_LEVEL">): Settings["log"] => ({
   level: Form.logLevels[it.LOG_LEVEL],
@@ -134,7 +136,7 @@ const orNone = <A>(list: Option.Option<ReadonlyArray<A>>, otherwise: ReadonlyArr
 const config: Config.Config<Settings> = Config.mapOrFail(Variables.config, settingsOf)
 
 /** What is set, or the one line that says which variable is wrong. */
-const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
+export const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>
   Effect.mapError(wanted, (error) => new StartError({ message: lineOf(error) }))
 
 /** The settings of the HTTP service. */
@@ -143,6 +145,18 @@ export const load: Effect.Effect<Settings, StartError> = loading(config)
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
 export const loadServices: Effect.Effect<ServiceSettings, StartError> = loading(
   Config.mapOrFail(Variables.config, serviceSettingsOf)
+)
+
+/** How other servers are reached, for a program that needs nothing else of all this. */
+export const loadProxies: Effect.Effect<Proxies.Options, StartError> = loading(
+  Config.map(
+    Variable.all({
+      HTTPS_PROXY: Variables.all.HTTPS_PROXY,
+      HTTP_PROXY: Variables.all.HTTP_PROXY,
+      NO_PROXY: Variables.all.NO_PROXY
+    }),
+    proxiesOf
+  )
 )
 
 /** How log lines are written, whatever else is wrong; where these are wrong themselves, as if they were not set. */

@@ -307,6 +307,18 @@ describe("proxies", () => {
       assert.deepStrictEqual(proxies.httpProxy, Redacted.make("http://a"))
     })
   )
+
+  it.effect("are told without the rest, whatever is wrong there", () =>
+    Effect.gen(function* () {
+      const variables = { HTTP_PROXY: "http://a", NO_PROXY: "b", PORT: "eighty" }
+      assert.deepStrictEqual(
+        yield* Environment.loadProxies.pipe(
+          Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(variables))))
+        ),
+        { httpsProxy: undefined, httpProxy: Redacted.make("http://a"), noProxy: "b" }
+      )
+    })
+  )
 })
 
 describe("the database's address", () => {
