@@ -207,7 +207,7 @@ async function* linesOf(name: string, stream: Readable): AsyncGenerator<Line> {
 }
 
 /** The option that names a column. */
-export const optionOf = (key: keyof Columns): string =>
+const optionOf = (key: keyof Columns): string =>
   ({
     user: "--column-user",
     calUser: "--column-cal-user",

@@ -85,7 +85,7 @@ export const open = (url: Redacted.Redacted): Effect.Effect<Reading, DatabaseRef
 const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`
 
 /** `users`, `public.users`, `"my.schema"."My Table"`: as it is written, in either case. None where it is no name. */
-export const tableOf = (name: string): Option.Option<string> => {
+const tableOf = (name: string): Option.Option<string> => {
   const parts = name.match(/"(?:[^"]|"")+"|[^".]+/g) ?? []
   if (parts.length < 1 || parts.length > 2 || parts.join(".") !== name || name.includes("\0")) return Option.none()
   return Option.some(
