@@ -304,7 +304,7 @@ describe("a table", () => {
         text: `'${expiry.toISOString()}'`,
         "character varying": `(${at} at time zone 'UTC')::text`
       }
-      await world.query("set timezone = 'Asia/Kolkata'")
+      await world.query(`alter database ${new URL(world.url).pathname.slice(1)} set timezone = 'Asia/Kolkata'`)
       for (const [index, [type, value]] of Object.entries(types).entries()) {
         await fill(world, `t${index}`, 1, type, value)
         await world.query(`update t${index} set "userUlid" = '${userOf(index)}', "calManagedUserId" = ${index + 1}`)
@@ -326,6 +326,16 @@ describe("a table", () => {
       )
       assert.deepStrictEqual([...new Set(written.map(({ at }) => at))], [expiry.getTime()])
       assert.lengthOf(written, 6)
+      const day = expiry.toISOString().slice(0, 10)
+      await fill(world, "days", 9, "date", `'${day}'::date`)
+      const days = world.start(["--from-postgres", world.url, "--table", "days", "--after", userOf(8)])
+      assert.deepStrictEqual(await ended(days, 0), { ...none, imported: 1 })
+      assert.deepStrictEqual(
+        await world.query(
+          `select access_token_expires_at::float8 as at from cal_tokens.connection where user_ulid = '${userOf(9)}'`
+        ),
+        [{ at: Date.parse(day) }]
+      )
       const view = world.start(["--from-postgres", world.url, "--table", "all", "--after", userOf(3)])
       assert.deepStrictEqual(await ended(view, 0), { ...none, unchanged: 2 })
     }))
