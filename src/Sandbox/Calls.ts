@@ -18,6 +18,8 @@ export interface Call {
   readonly status: number
   readonly kind: Kind
   readonly calUserId?: number | undefined
+  /** Who asked, by the name that it gave itself: where two systems have the same users, this one is `cal-tokens`. */
+  readonly userAgent?: string | undefined
   /** Of the refresh token that was presented, and of the one that was issued. */
   readonly refreshTokenHash?: string | undefined
   readonly issuedRefreshTokenHash?: string | undefined

@@ -132,6 +132,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
         status: fault === undefined || commits(fault) ? response.status : 0,
         kind,
         calUserId: note.calUserId ?? calUserId,
+        userAgent: request.headers["user-agent"],
         refreshTokenHash: refreshToken === undefined ? undefined : sha256(refreshToken),
         issuedRefreshTokenHash: note.issuedRefreshTokenHash,
         fault: fault && labelOf(fault)
