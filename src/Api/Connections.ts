@@ -54,7 +54,7 @@ export const PutConnection = Schema.Struct({
 })
 
 /** How many connections are taken over at once. */
-export const maxImports = 500
+const maxImports = 500
 
 export const ConnectionToImport = Schema.Struct({ userUlid: UserUlidInput, ...PutConnection.fields }).annotations({
   identifier: "ConnectionToImport"

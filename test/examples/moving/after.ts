@@ -7,8 +7,6 @@ export interface Settings extends Pick<Actions.Options, "layer" | "config" | "au
   readonly revalidatePath: (path: string) => void
 }
 
-export type After = ReturnType<typeof makeAfter>
-
 export const makeAfter = ({ revalidatePath, signedIn, ...options }: Settings) => {
   // ---- lib/cal.ts -------------------------------------------------------------------------------------------------------
 

@@ -52,8 +52,6 @@ export interface Settings {
   readonly moved?: (userUlid: string) => Promise<Actions | undefined>
 }
 
-export type Before = ReturnType<typeof makeBefore>
-
 const nobody = () => Promise.resolve(undefined)
 
 export const makeBefore = ({ moved = nobody, pool, revalidatePath, signedIn, ...cal }: Settings) => {
