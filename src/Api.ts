@@ -31,7 +31,14 @@ import { TokensApi } from "./Api/Tokens.js"
 
 export { AccessTokensApi } from "./Api/AccessTokens.js"
 export { AtomsApi, AtomsFailure } from "./Api/Atoms.js"
-export { Connection, ConnectionsApi, ConnectionStatus, ImportedConnection, Kind, ListedConnection } from "./Api/Connections.js"
+export {
+  Connection,
+  ConnectionsApi,
+  ConnectionStatus,
+  ImportedConnection,
+  Kind,
+  ListedConnection
+} from "./Api/Connections.js"
 export { EventsApi } from "./Api/Events.js"
 export { type Failure, ServiceFailure, type Tag as FailureTag } from "./Api/Failure.js"
 export { HealthApi } from "./Api/Health.js"
