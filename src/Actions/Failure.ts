@@ -13,7 +13,10 @@ import { type Failure as AnyFailure, isTokenError, toFailure, type TokenError } 
  * @category models
  */
 export interface Failure extends AnyFailure {
-  /** What a route of yours should answer: the status of the HTTP service for the same failure. `status` is Cal.com's. */
+  /**
+   * What a route of yours should answer: where Cal.com refused what was asked, its own status (400, 404, 409, 410, 422); else
+   * that of the HTTP service for the same failure. `status` is always Cal.com's.
+   */
   readonly httpStatus: number
 }
 
@@ -33,10 +36,18 @@ export const isFailure = (value: unknown): value is Failure =>
   "code" in value &&
   typeof value.code === "string"
 
+/** What Cal.com answers to a typo, a wrong id or a time that is taken: your caller can mend it, so it is no bad gateway. */
+const aboutWhatWasAsked: ReadonlySet<number> = new Set([400, 404, 409, 410, 422])
+
+const httpStatusOf = (error: TokenError): number => {
+  if (error._tag === "CalRequestRejected" && aboutWhatWasAsked.has(error.status)) return error.status
+  return facts[error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag].status
+}
+
 export const fromError = (error: TokenError): Failure => ({
   ...toFailure(error),
   ...(error._tag === "CalRateLimited" ? { status: 429 } : {}),
-  httpStatus: facts[error._tag === "InvalidInput" && error.tooLarge === true ? "PayloadTooLarge" : error._tag].status
+  httpStatus: httpStatusOf(error)
 })
 
 const own = (code: Code, error: string): Failure => ({ success: false, error, code, httpStatus: facts[code].status })

@@ -291,6 +291,7 @@ describe("makeCalApiRequest", () => {
       {
         code: "CalRequestRejected",
         status: 404,
+        httpStatus: 404,
         error: "Cal.com refused POST /bookings/x with status 404: Booking with uid=x was not found"
       }
     ],

@@ -202,7 +202,7 @@ describe("httpStatus", () => {
     RefreshCoolingDown: new TokenErrors.RefreshCoolingDown({ userUlid, retryAfter }),
     CalRateLimited: new TokenErrors.CalRateLimited({ operation: "x", retryAfter }),
     CalUnavailable: new TokenErrors.CalUnavailable({ operation: "x", reason: "x", status: 500 }),
-    CalRequestRejected: new TokenErrors.CalRequestRejected({ operation: "x", reason: "x", status: 404 }),
+    CalRequestRejected: new TokenErrors.CalRequestRejected({ operation: "x", reason: "x", status: 403 }),
     CalProtocolError: new TokenErrors.CalProtocolError({ operation: "x", issue: "x" }),
     CalClientMisconfigured: new TokenErrors.CalClientMisconfigured({ clientId: "x", reason: "x" }),
     StorageUnavailable: new TokenErrors.StorageUnavailable({ operation: "x", reason: "x" }),
@@ -213,10 +213,26 @@ describe("httpStatus", () => {
     for (const error of Object.values(errors)) {
       assert.strictEqual(Failure.fromError(error).httpStatus, facts[error._tag].status, error._tag)
     }
-    assert.deepInclude(Failure.fromError(errors.CalRequestRejected), { status: 404, httpStatus: 502 })
+    assert.deepInclude(Failure.fromError(errors.CalRequestRejected), { status: 403, httpStatus: 502 })
     assert.deepInclude(Failure.fromError(errors.CalRateLimited), { status: 429, httpStatus: 429, retryAfter: 7 })
     const tooLarge = new TokenErrors.InvalidInput({ field: "x", expected: "must be small", tooLarge: true })
     assert.deepInclude(Failure.fromError(tooLarge), { code: "InvalidInput", httpStatus: 413 })
+  })
+
+  it.each([
+    [400, 400],
+    [401, 502],
+    [403, 502],
+    [404, 404],
+    [405, 502],
+    [409, 409],
+    [410, 410],
+    [413, 502],
+    [422, 422],
+    [498, 502]
+  ])("of what Cal.com refused with %i is %i: its own where it is about what was asked", (status, httpStatus) => {
+    const refused = new TokenErrors.CalRequestRejected({ operation: "x", reason: "x", status })
+    assert.deepInclude(Failure.fromError(refused), { status, httpStatus })
   })
 
   it("is there for what goes wrong in the door itself", () => {
