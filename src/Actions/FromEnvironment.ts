@@ -7,6 +7,7 @@ import type { CalTokens } from "../CalTokens.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
+import * as Misspelt from "../Environment/Misspelt.js"
 import * as Services from "../Environment/Services.js"
 import * as ManagedUsers from "../ManagedUsers.js"
 import * as Sessions from "../Sessions.js"
@@ -31,7 +32,8 @@ export type All =
 const simulated = Effect.logWarning("No Cal.com client is configured (CAL_CLIENT_ID): Cal.com is simulated.")
 
 const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartError | string> =>
-  Environment.loadServices.pipe(
+  // First, because what a start lacks may be there by another name.
+  Effect.zipRight(Misspelt.warn, Environment.loadServices).pipe(
     Effect.map(({ cal, config, proxies, returnUrls }) =>
       Layer.mergeAll(ConnectFlow.layer({ returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
         Layer.provideMerge(

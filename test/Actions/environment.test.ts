@@ -47,6 +47,35 @@ describe("actions from the environment", { timeout: 120_000 }, () => {
     await cal.dispose()
   })
 
+  it("that look misspelt are warned of once in a process, before the start fails for them", async () => {
+    const warnings = () =>
+      logged.flatMap((line) => {
+        const { logLevel, message } = JSON.parse(line) as { readonly logLevel: string; readonly message: string }
+        return logLevel === "WARN" && message.includes("is not known") ? [message] : []
+      })
+    const secert = "CAL_CLIENT_SECERT is not known and has no effect: is CAL_CLIENT_SECRET meant?"
+    const colour =
+      "CAL_TOKENS_COLOUR_OF_THE_SHED is not known and has no effect: `cal-tokens serve --help` lists those that are"
+    vi.stubEnv("LOG_FORMAT", "json")
+    vi.stubEnv("CAL_CLIENT_ID", "client")
+    vi.stubEnv("CAL_CLIENT_SECERT", "client-secret")
+    const cal = Actions.make()
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "StartFailed" })
+    assert.deepStrictEqual(warnings(), [secert])
+    assert.notInclude(logged.join("\n"), "client-secret")
+    assert.deepInclude(await cal.ensureValidCalToken(user), { code: "StartFailed" })
+    assert.deepStrictEqual(warnings(), [secert])
+
+    vi.stubEnv("CAL_CLIENT_ID", undefined)
+    vi.stubEnv("CAL_TOKENS_COLOUR_OF_THE_SHED", "green")
+    const door = Next.make({ user: () => user, origin: "https://app.example" })
+    const headers = { "sec-fetch-site": "same-origin" }
+    assert.strictEqual((await door.atoms(new Request("https://app.example/api/cal/atoms", { headers }))).status, 401)
+    assert.deepStrictEqual(warnings(), [secert, colour])
+    await door.dispose()
+    await cal.dispose()
+  })
+
   it("have all that connections need", async () => {
     vi.stubEnv("CAL_TOKENS_RETURN_URLS", "https://app.example/settings")
     const cal = Actions.make()

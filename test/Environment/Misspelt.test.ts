@@ -1,5 +1,5 @@
 import { assert, describe, it } from "vitest"
-import * as Misspelt from "../../src/Cli/Misspelt.js"
+import * as Misspelt from "../../src/Environment/Misspelt.js"
 import * as Variables from "../../src/Environment/Variables.js"
 
 describe("a variable that is not known", () => {
