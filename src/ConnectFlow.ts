@@ -87,7 +87,7 @@ export type Return = Data.TaggedEnum<{
   /** There is nothing to go on with, and the person has to be told. */
   Stop: {
     readonly problem: Problem
-    /** The origin of the app, for a link, where a valid state tells it. */
+    /** Where the flow was to lead, for a link, where a valid state tells it and it is allowed. */
     readonly backTo: Option.Option<string>
   }
 }>
@@ -251,8 +251,7 @@ export const make = (
       }
 
     /** A page with a way back to the app, where that is known and allowed. */
-    const stop = (problem: Problem, returnTo: Option.Option<string>) =>
-      Return.Stop({ problem, backTo: Option.map(returnTo, (url) => new URL(url).origin) })
+    const stop = (problem: Problem, returnTo: Option.Option<string>) => Return.Stop({ problem, backTo: returnTo })
 
     const unknown = stop("unknownState", Option.none())
 

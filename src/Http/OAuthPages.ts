@@ -106,10 +106,13 @@ const policy = [
 
 const escape = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 
+/** Nobody reads paths and queries. */
+const hostOf = (url: string) => url.replace(/^https?:\/\//, "").replace(/[/?#].*$/s, "")
+
 const page = ({ paragraphs, status, title }: Text, backTo: Option.Option<string>) => {
   const link = Option.match(backTo, {
     onNone: () => [],
-    onSome: (origin) => [`<p><a href="${escape(origin)}">Back to ${escape(origin.replace(/^https?:\/\//, ""))}</a></p>`]
+    onSome: (url) => [`<p><a href="${escape(url)}">Back to ${escape(hostOf(url))}</a></p>`]
   })
   const lines = [...paragraphs.map((text) => `<p>${escape(text)}</p>`), ...link]
   return HttpServerResponse.text(
@@ -142,7 +145,7 @@ ${lines.join("\n")}
   )
 }
 
-/** The end of a flow. `backTo` is the origin of the app, where it is known. */
+/** The end of a flow. `backTo` is where it was to lead, or else the app, where that is known. */
 export const stopped = (problem: Problem, backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
   page(texts[problem], backTo)
 

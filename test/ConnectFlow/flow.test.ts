@@ -323,13 +323,13 @@ describe("somebody who comes back wrong", () => {
     ["comes from another issuer", "code=a&iss=https://evil.example", "malformed"]
   ] as const) {
     scenario(
-      `${name}: ${problem}, the way back is the app's origin, and the state is used up`,
+      `${name}: ${problem}, the way back is where the flow was to lead, and the state is used up`,
       Effect.gen(function* () {
         const flow = yield* Flow.begun()
         const { url } = yield* flow.begin(user(), { returnTo })
         const state = new URL(url).searchParams.get("state") ?? ""
         const parameters = new URLSearchParams(`${query}&state=${state}`)
-        assert.deepStrictEqual(stop(yield* flow.comeBack(parameters)), [problem, "https://app.example"])
+        assert.deepStrictEqual(stop(yield* flow.comeBack(parameters)), [problem, returnTo])
         const good = new URLSearchParams({ code: "c", state })
         assert.deepStrictEqual(stop(yield* flow.comeBack(good)), ["unknownState", undefined])
       })
@@ -341,14 +341,14 @@ describe("somebody who comes back wrong", () => {
     Effect.gen(function* () {
       const flow = yield* Flow.begun()
       const denied = yield* Flow.consent((yield* flow.begin(user(), { returnTo })).url, Flow.ada, "back")
-      assert.deepStrictEqual(stop(yield* flow.comeBack(denied)), ["denied", "https://app.example"])
+      assert.deepStrictEqual(stop(yield* flow.comeBack(denied)), ["denied", returnTo])
       for (const [scope, problem] of [
         ["NO_SUCH", "invalidScope"],
         ["READ_BOOKING", "invalidRequest"]
       ] as const) {
         const asking = yield* Flow.begun({ client: { scopes: [scope] } })
         const turned = yield* Flow.consent((yield* asking.begin(user(), { returnTo })).url)
-        assert.deepStrictEqual(stop(yield* asking.comeBack(turned)), [problem, "https://app.example"])
+        assert.deepStrictEqual(stop(yield* asking.comeBack(turned)), [problem, returnTo])
       }
     })
   )
@@ -375,7 +375,7 @@ describe("somebody who comes back wrong", () => {
       const flow = yield* Flow.begun()
       const query = yield* Flow.consent((yield* flow.begin(user(), { returnTo })).url)
       query.append("state", "another")
-      assert.deepStrictEqual(stop(yield* flow.comeBack(query)), ["malformed", "https://app.example"])
+      assert.deepStrictEqual(stop(yield* flow.comeBack(query)), ["malformed", returnTo])
     })
   )
 
@@ -473,10 +473,7 @@ describe("somebody who comes back again", () => {
       )
       const refuseOthers = Effect.forEach(others, (other) =>
         Effect.map(flow.comeBack(other), (back) =>
-          assert.deepStrictEqual(
-            back,
-            Return.Stop({ problem: "unknownState", backTo: Option.some("https://app.example") })
-          )
+          assert.deepStrictEqual(back, Return.Stop({ problem: "unknownState", backTo: Option.some(returnTo) }))
         )
       )
       const completion = yield* Flow.completionOf(yield* flow.comeBack(query))

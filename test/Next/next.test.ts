@@ -170,11 +170,14 @@ describe("connect and callback", () => {
 
   it("tell why nobody was connected: who refuses on a page, the app by a code", async () => {
     const { ask, connect, consented, run, stop } = await start()
-    const state = new URL((await connect(ada)).headers.get("location") ?? "").searchParams.get("state") ?? ""
+    const state =
+      new URL((await connect(ada, "?returnTo=/calendar?a=1")).headers.get("location") ?? "").searchParams.get(
+        "state"
+      ) ?? ""
     const refused = await ask("callback", `callback?error=access_denied&state=${state}`, { as: ada })
     assert.strictEqual(refused.status, 403)
     assert.include(refused.text, "You did not allow the access")
-    assert.include(refused.text, `<a href="${app}">`)
+    assert.include(refused.text, `<a href="${app}/calendar?a=1">Back to app.example.com</a>`)
     await run(Testing.connectOAuth2(ben, { email: "ada@example.com" }))
     const callback = await consented((await connect(ada, "?returnTo=/a?b=1")).headers.get("location"))
     const back = await ask("callback", callback, { as: ada })
