@@ -113,13 +113,13 @@ inBrowser("a person", (test) => {
     assert.strictEqual(users.find(({ id }) => id === connection.calUserId)?.email, "grace@example.com")
   })
 
-  test("who refuses reads so and goes back to the website", async (world) => {
+  test("who refuses reads so and goes back to where they were", async (world) => {
     const { page, person } = await open(world)
     await connect(page)
     await page.click("button >> text=Back")
     assert.strictEqual(await title(page), "Cal.com is not connected")
     await page.click("a")
-    assert.strictEqual(page.url(), `${world.site}/`)
+    assert.strictEqual(page.url(), world.site + App.settings)
     assert.isFalse(await isConnected(world, ada))
     assert.strictEqual(await world.run(world.sandbox.count("oauth2Code")), 0)
     assert.deepStrictEqual(person.complaints, [])
