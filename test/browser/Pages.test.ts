@@ -64,7 +64,7 @@ inBrowser("a page of the service", (test) => {
         assert.isAbove(await contrast(page), 4.5, name)
         titles.add((await page.textContent("h1")) ?? "")
         const links = await page.$$eval("a", (found) => found.map(String))
-        assert.deepStrictEqual(links, ["not-ours", "unknown"].includes(name) ? [] : [`${world.site}/`], name)
+        assert.deepStrictEqual(links, ["not-ours", "unknown"].includes(name) ? [] : [`${world.site}/settings`], name)
         await picture(page, `${name}-${width}-${colorScheme}`)
       }
       assert.strictEqual(titles.size, 9)

@@ -55,11 +55,12 @@ describe("each variable", () => {
       }
     }
     assert.deepStrictEqual(unknown, [])
-    // By the table's own names, and handed on as they are to a process of ours; nowhere else.
+    // By the table's own names, held against them, and handed on as they are to a process of ours; nowhere else.
     assert.deepStrictEqual(Object.fromEntries(computed), {
       "src/Cli/Serve.ts": 1,
       "src/Embedded/Files.ts": 1,
       "src/Environment.ts": 1,
+      "src/Environment/Misspelt.ts": 1,
       "src/Environment/Variable.ts": 1
     })
   })
