@@ -55,6 +55,9 @@ export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry
   hasTried: false
 })
 
+/** A timer of one process may end so much before the storage's clock has come as far. */
+const early = Duration.millis(50)
+
 /** What the flight does next. */
 export type Turn =
   | Landed
@@ -200,7 +203,8 @@ export const make = (deps: {
         onSome: (error) => waiting(error, retryAfter)
       })
       const isAlive = Option.isNone(yield* expiredFor(row)) && !entry.refused && !rejected
-      if (isAlive || waitedForProbe || consecutiveFailures > 1) {
+      const hasWaited = waitedForProbe && Duration.greaterThan(retryAfter, early)
+      if (isAlive || hasWaited || consecutiveFailures > 1) {
         yield* mirror(row, retryAfter, error._tag)
         return yield* Effect.fail(error)
       }

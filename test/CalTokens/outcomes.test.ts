@@ -3,6 +3,8 @@ import { assert, describe } from "@effect/vitest"
 import { Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import { Fault } from "../../src/Sandbox.js"
+import { type ClaimRequest, TokenStorage } from "../../src/TokenStorage.js"
+import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { reveal, scenario, user } = World
@@ -131,6 +133,28 @@ for (const kind of World.kinds) {
           }
           const old = World.hashOf(grant.refreshToken)
           assert.deepStrictEqual(yield* World.presented, [old, old])
+        })
+      )
+
+      scenario(
+        "P4: who wakes a millisecond before the probe is due waits for that, too",
+        Effect.gen(function* () {
+          const { refresh, sandbox } = yield* World.expired(kind)
+          const { raw } = yield* StorageTap
+          const early = {
+            ...raw,
+            claim: (request: ClaimRequest) =>
+              Effect.map(raw.claim(request), (result) =>
+                result._tag === "ProbeLater" && Duration.greaterThan(result.retryAfter, "1 millis")
+                  ? { ...result, retryAfter: Duration.subtract(result.retryAfter, "1 millis") }
+                  : result
+              )
+          }
+          const { tokens } = yield* Effect.provideService(World.anotherNode(), TokenStorage, early)
+          yield* sandbox.inject(Fault.dropBefore(refresh))
+          const { result, took } = yield* World.passTime(World.timed(Effect.either(tokens.ensureValid(user()))), 30_000)
+          assert.strictEqual(took, 5000)
+          assert.strictEqual(result._tag, "Right")
         })
       )
 
