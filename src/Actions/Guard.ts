@@ -111,6 +111,20 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     }
   }
 
+  /** Those for whom the caller may act; the first failure of asking is the answer for all. */
+  const allowedOf = async <User extends string>(
+    name: string,
+    users: Iterable<User>
+  ): Promise<ReadonlySet<User> | Failure.Failure> => {
+    const allowed = new Set<User>()
+    for (const userUlid of users) {
+      const isAllowed = await mayAct({ name, userUlid }, userUlid)
+      if (typeof isAllowed === "object") return isAllowed
+      if (isAllowed) allowed.add(userUlid)
+    }
+    return allowed
+  }
+
   // Each page that finds a token expired would say it, and none more than the first.
   let hasSaidWhy = false
 
@@ -173,12 +187,8 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
       const users = new Set(
         values.flatMap((value) => Option.toArray(Effect.runSync(Effect.option(TokenInput.userUlid(value)))))
       )
-      const allowed = new Set<UserUlid>()
-      for (const userUlid of users) {
-        const isAllowed = await mayAct({ name, userUlid }, userUlid)
-        if (typeof isAllowed === "object") return isAllowed
-        if (isAllowed) allowed.add(userUlid)
-      }
+      const allowed = await allowedOf(name, users)
+      if (Failure.isFailure(allowed)) return allowed
       const changed = new Set<UserUlid>()
       try {
         return await body({
@@ -192,13 +202,8 @@ export const make = <R, E>(open: Open<R | CalTokens, E>, hooks: Hooks): Guard<R 
     },
     anonymous: (name, effect) => runner.run({ name }, effect),
     among: async (name, all) => {
-      const allowed: Array<(typeof all)[number]> = []
-      for (const one of all) {
-        const isAllowed = await mayAct({ name, userUlid: one.userUlid }, one.userUlid)
-        if (typeof isAllowed === "object") return isAllowed
-        if (isAllowed) allowed.push(one)
-      }
-      return allowed
+      const allowed = await allowedOf(name, new Set(all.map(({ userUlid }) => userUlid)))
+      return Failure.isFailure(allowed) ? allowed : all.filter(({ userUlid }) => allowed.has(userUlid))
     },
     dispose: runner.dispose
   }

@@ -10,7 +10,7 @@ import { CalAccountInUse, InvalidInput, type StorageUnavailable } from "../Token
 import * as TokenInput from "../TokenInput.js"
 import {
   type ImportRequest,
-  ImportResult,
+  type ImportResult,
   maxImports,
   type StoredConnection,
   type TokenStorage
@@ -54,6 +54,27 @@ const rejected = (row: unknown, { message }: { readonly message: string }): Impo
   return { ...(userUlid === undefined ? {} : { userUlid }), outcome: "rejected", reason: message }
 }
 
+/** What the storage says of a row, for whoever gave it. */
+export const answerOf = (userUlid: UserUlid, verdict: ImportResult["_tag"]): ImportedRow => {
+  switch (verdict) {
+    case "Imported":
+      return { userUlid, outcome: "imported" }
+    case "Updated":
+      return { userUlid, outcome: "updated" }
+    case "Unchanged":
+      return { userUlid, outcome: "unchanged" }
+    case "RefreshedHere":
+      return { userUlid, outcome: "refreshedHere" }
+    case "AccountInUse":
+      return { userUlid, outcome: "rejected", reason: new CalAccountInUse({ userUlid }).message }
+    case "OtherAccount":
+      return { userUlid, outcome: "rejected", reason: otherAccount(userUlid) }
+  }
+}
+
+const otherAccount = (userUlid: UserUlid) =>
+  `User ${userUlid} is connected to another Cal.com account, or through another client: disconnect them first.`
+
 /**
  * Looks at rows one by one, and does the work for those that are in order. Its results are as many; with what was refused they
  * are in the order of the rows. `field` names the list.
@@ -96,16 +117,11 @@ export const make = (deps: {
       return { userUlid, connection, pair, schedule: Schedule.of(config, userUlid, connection, pair, now) }
     })
 
-  const resultOf = (request: ImportRequest, result: ImportResult): Effect.Effect<ImportedRow> => {
-    const { userUlid } = request
-    return ImportResult.$match(result, {
-      Imported: ({ row }) => Effect.as(deps.adopt(row, "connected"), { userUlid, outcome: "imported" } as const),
-      Updated: ({ row }) => Effect.as(deps.adopt(row, "updated"), { userUlid, outcome: "updated" } as const),
-      Unchanged: () => Effect.succeed<ImportedRow>({ userUlid, outcome: "unchanged" }),
-      RefreshedHere: () => Effect.succeed<ImportedRow>({ userUlid, outcome: "refreshedHere" }),
-      AccountInUse: () => Effect.succeed(rejected(request, new CalAccountInUse({ userUlid }))),
-      OtherAccount: () => Effect.succeed(rejected(request, { message: otherAccount(userUlid) }))
-    })
+  const resultOf = ({ userUlid }: ImportRequest, result: ImportResult): Effect.Effect<ImportedRow> => {
+    const answer = answerOf(userUlid, result._tag)
+    return "row" in result
+      ? Effect.as(deps.adopt(result.row, result._tag === "Imported" ? "connected" : "updated"), answer)
+      : Effect.succeed(answer)
   }
 
   const store = (requests: ReadonlyArray<ImportRequest>) =>
@@ -115,6 +131,3 @@ export const make = (deps: {
 
   return (rows) => Effect.flatMap(client.now, (now) => eachOf(rows, requestOf(now), store))
 }
-
-const otherAccount = (userUlid: UserUlid) =>
-  `User ${userUlid} is connected to another Cal.com account, or through another client: disconnect them first.`

@@ -104,7 +104,7 @@ const intoDatabase = (given: Settings.Given) =>
         const isKnown = database._tag === "Postgres"
         return yield* move(given, source, {
           ...into,
-          target: isKnown ? yield* Foretelling.make(database.url, clientId) : valid,
+          target: isKnown ? yield* Foretelling.make(database.url, clientId, client.now) : valid,
           now: client.now,
           words: isKnown ? "foretold" : "valid"
         })

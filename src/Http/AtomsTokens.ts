@@ -10,10 +10,16 @@ import { LRUCache } from "lru-cache"
 import { CalClient } from "../CalClient.js"
 import * as Claims from "../CalClient/TokenAnswer/Claims.js"
 import { CalTokens } from "../CalTokens.js"
+import { reauthorizationRequired } from "../CalTokens/Ending.js"
 import { all } from "../Environment/Variables.js"
 import { hash, isExpired, type UserUlid } from "../Token.js"
 import { TokenConfig } from "../TokenConfig.js"
-import { type EnsureError, ReauthorizationRequired, RefreshCoolingDown, StorageUnavailable } from "../TokenError.js"
+import {
+  type EnsureError,
+  type ReauthorizationRequired,
+  RefreshCoolingDown,
+  StorageUnavailable
+} from "../TokenError.js"
 import { type StoredConnection, TokenStorage } from "../TokenStorage.js"
 import * as Lookups from "../TokenStorage/Lookups.js"
 import { annotate } from "./Annotations.js"
@@ -90,17 +96,10 @@ export const make: Effect.Effect<AtomsTokens, never, CalClient | CalTokens | Pub
       })
 
     /** Who comes late gets what is stored; asking with a token that was replaced never refreshes anything. */
-    const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, ReauthorizationRequired> =>
-      row.status._tag === "ReauthorizationRequired" && isExpired(row.pair, now)
-        ? Effect.fail(
-            new ReauthorizationRequired({
-              userUlid: row.userUlid,
-              cause: row.status.cause,
-              since: row.status.since,
-              ...(row.status.importedAt === undefined ? {} : { importedAt: row.status.importedAt })
-            })
-          )
-        : Effect.succeed(row.pair.accessToken)
+    const stored = (row: StoredConnection, now: number): Effect.Effect<Redacted.Redacted, ReauthorizationRequired> => {
+      const lost = isExpired(row.pair, now) ? reauthorizationRequired(row) : undefined
+      return lost === undefined ? Effect.succeed(row.pair.accessToken) : Effect.fail(lost)
+    }
 
     /**
      * Cal.com refused the present token, or Atoms would not be here. What comes instead may be of another origin: while the

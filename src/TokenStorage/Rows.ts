@@ -346,17 +346,11 @@ export const takeOver = (
   version: number,
   isFree: (connection: Connection) => boolean
 ): readonly [result: ImportResult, next: Option.Option<Row>] => {
-  const { connection, pair } = request
-  const refreshHash = hash(pair.refreshToken)
-  if (Option.isSome(row)) {
-    const known = row.value
-    const current = hash(known.pair.refreshToken)
-    if (isElsewhere(known.connection, connection)) return [ImportResult.OtherAccount(), row]
-    if (current === refreshHash) return [ImportResult.Unchanged(), row]
-    if (current !== known.importedHash) return [ImportResult.RefreshedHere(), row]
-    if (isOlder(pair, known.pair)) return [ImportResult.Unchanged(), row]
-  }
-  if (!isFree(connection)) return [ImportResult.AccountInUse(), row]
+  const { connection } = request
+  const given = importable(request)
+  const known = Option.map(row, (row) => ({ ...importable(row), importedHash: row.importedHash }))
+  const verdict = judgeImport(known, given, isFree(connection))
+  if (verdict !== "Imported" && verdict !== "Updated") return [ImportResult[verdict](), row]
   const sessionsAfter = Option.match(Option.filter(row, keepsAccount(connection)), {
     onNone: () => version,
     onSome: ({ sessionsAfter }) => sessionsAfter
@@ -364,11 +358,44 @@ export const takeOver = (
   const next: Row = {
     ...connect(row, request, now, version),
     sessionsAfter,
-    importedHash: refreshHash,
+    importedHash: given.refreshHash,
     importedAt: now
   }
-  const stored = { row: toConnection(next) }
-  return [Option.isNone(row) ? ImportResult.Imported(stored) : ImportResult.Updated(stored), Option.some(next)]
+  return [ImportResult[verdict]({ row: toConnection(next) }), Option.some(next)]
+}
+
+/** What an import looks at, of the row and of what is given. */
+export interface Importable {
+  readonly connection: Connection
+  readonly refreshHash: string
+  /** In ms, where it is known. */
+  readonly issuedAt: number | undefined
+  /** In ms. */
+  readonly accessTokenExpiresAt: number
+}
+
+export const importable = ({ connection, pair }: Pick<ImportRequest, "connection" | "pair">): Importable => ({
+  connection,
+  refreshHash: hash(pair.refreshToken),
+  issuedAt: pair.issuedAt,
+  accessTokenExpiresAt: pair.accessTokenExpiresAt
+})
+
+/** What an import comes to. `isFree`: nobody else has the account. */
+export const judgeImport = (
+  row: Option.Option<Importable & { readonly importedHash: string | null }>,
+  given: Importable,
+  isFree: boolean
+): ImportResult["_tag"] => {
+  if (Option.isSome(row)) {
+    const known = row.value
+    if (isElsewhere(known.connection, given.connection)) return "OtherAccount"
+    if (known.refreshHash === given.refreshHash) return "Unchanged"
+    if (known.refreshHash !== known.importedHash) return "RefreshedHere"
+    if (isOlder(given, known)) return "Unchanged"
+  }
+  if (!isFree) return "AccountInUse"
+  return Option.isNone(row) ? "Imported" : "Updated"
 }
 
 /** Certainly another account, or another client's. */
@@ -378,7 +405,7 @@ const isElsewhere = (stored: Connection, given: Connection): boolean =>
   (stored.calUserId !== undefined && given.calUserId !== undefined && stored.calUserId !== given.calUserId)
 
 /** By when they were issued, where that is known of both and tells them apart; else by when they expire. */
-const isOlder = (given: TokenPair, stored: TokenPair): boolean =>
+const isOlder = (given: Importable, stored: Importable): boolean =>
   given.issuedAt !== undefined &&
   stored.issuedAt !== undefined &&
   Math.floor(given.issuedAt) !== Math.floor(stored.issuedAt)

@@ -225,7 +225,12 @@ describe("a file", () => {
       await ended(world.start(["--from-jsonl", world.file("some.jsonl", jsonLines(rows.slice(0, 100)))]), 0)
       // What a refresh here leaves behind.
       await world.query(`update cal_tokens.connection set imported_hash = null where user_ulid <= '${userOf(30)}'`)
-      const next = rows.map((row, index) => (index < 50 ? { ...row, calRefreshToken: `SECRET-newer-${index}` } : row))
+      const sooner = new Date(expiry.getTime() - 60_000).toISOString()
+      const next = rows.map((row, index) => {
+        if (index < 50) return { ...row, calRefreshToken: `SECRET-newer-${index}` }
+        // Of a backup of the other system, say.
+        return index < 60 ? { ...row, calRefreshToken: `SECRET-older-${index}`, calAccessTokenExpiresAt: sooner } : row
+      })
       const again = [...next, rowOf(1202, { calManagedUserId: 1 }), rowOf(60, { calManagedUserId: 2000 })]
       world.file("users.jsonl", jsonLines(again))
       const before = await world.query("select * from cal_tokens.connection order by user_ulid")

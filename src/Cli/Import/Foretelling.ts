@@ -1,18 +1,27 @@
-/** What an import would do, looked up in the service's database without a write: its tables are not even made. */
-import { Effect, Redacted, type Scope } from "effect"
+/**
+ * What an import would do, looked up in the service's database without a write: its tables are not even made. Judged as the
+ * storage judges it.
+ */
+import { Effect, Either, Option, type Redacted, type Scope } from "effect"
 import { StartError } from "../../Environment.js"
-import type { ImportedRow, ImportRow } from "../../CalTokens.js"
-import { hash, UserUlid } from "../../Token.js"
+import { answerOf } from "../../CalTokens/Importing.js"
+import type { ImportRow } from "../../CalTokens.js"
+import { type Connection, UserUlid } from "../../Token.js"
+import * as TokenInput from "../../TokenInput.js"
+import { importable, judgeImport } from "../../TokenStorage/Rows.js"
 import * as Table from "./Table.js"
 import type { Target } from "./Target.js"
 
 interface Found {
   readonly user_ulid: string
-  readonly kind: string
+  readonly kind: Connection["_tag"]
   readonly client_id: string
+  /** A `bigint`, as pg reads it, like the instants. */
   readonly cal_user_id: string | null
   readonly refresh_hash: string
-  readonly is_imported: boolean
+  readonly access_token_expires_at: string
+  readonly imported_hash: string | null
+  readonly imported_issued_at: string | null
 }
 
 interface Owner {
@@ -23,8 +32,12 @@ interface Owner {
 /** No such table, or schema: nothing was ever stored. */
 const isEmpty = ({ code }: Table.DatabaseRefusal) => code === "42P01" || code === "3F000"
 
-/** `clientId`: of the client that the rows are for. */
-export const make = (url: Redacted.Redacted, clientId: string): Effect.Effect<Target, StartError, Scope.Scope> =>
+/** `clientId`: of the client that the rows are for; `now`: Cal.com's time in ms. */
+export const make = (
+  url: Redacted.Redacted,
+  clientId: string,
+  now: Effect.Effect<number>
+): Effect.Effect<Target, StartError, Scope.Scope> =>
   Effect.gen(function* () {
     const unavailable = ({ reason }: Table.DatabaseRefusal) =>
       new StartError({ message: `The token database is unavailable (${reason})` })
@@ -39,9 +52,10 @@ export const make = (url: Redacted.Redacted, clientId: string): Effect.Effect<Ta
     return {
       write: (rows) =>
         Effect.gen(function* () {
+          const at = yield* now
           const found = yield* ask<Found>(
-            `select user_ulid, kind, client_id, cal_user_id, refresh_hash,
-               refresh_hash is not distinct from imported_hash as is_imported
+            `select user_ulid, kind, client_id, cal_user_id, refresh_hash, access_token_expires_at, imported_hash,
+               imported_issued_at
              from cal_tokens.connection where user_ulid = any ($1)`,
             [rows.map(({ userUlid }) => userUlid)]
           )
@@ -52,34 +66,31 @@ export const make = (url: Redacted.Redacted, clientId: string): Effect.Effect<Ta
           )
           const byUser = new Map(found.map((row) => [row.user_ulid, row]))
           const byAccount = new Map(owners.map((owner) => [Number(owner.cal_user_id), owner.user_ulid]))
-          return rows.map((row) => {
-            const owner = byAccount.get(row.connection.calUserId ?? Number.NaN)
-            return foretold(row, byUser.get(row.userUlid), clientId, owner !== undefined && owner !== row.userUlid)
-          })
+          const foretold = ({ connection, tokens, userUlid }: ImportRow) =>
+            Effect.map(Effect.either(TokenInput.pair(tokens, at)), (decoded) => {
+              if (Either.isLeft(decoded)) return { outcome: "rejected", reason: decoded.left.message } as const
+              const given = importable({ connection: { ...connection, clientId }, pair: decoded.right.pair })
+              const owner = byAccount.get(connection.calUserId ?? Number.NaN) ?? userUlid
+              const known = Option.map(Option.fromNullable(byUser.get(userUlid)), stored)
+              return answerOf(UserUlid.make(userUlid), judgeImport(known, given, owner === userUlid))
+            })
+          return yield* Effect.forEach(rows, foretold)
         })
     }
   })
 
-const foretold = (
-  { connection: { _tag, calUserId }, tokens, userUlid }: ImportRow,
-  found: Found | undefined,
-  clientId: string,
-  isInUse: boolean
-): ImportedRow => {
-  const user = UserUlid.make(userUlid)
-  const isOther =
-    found !== undefined &&
-    (found.kind !== _tag ||
-      found.client_id !== clientId ||
-      (calUserId !== undefined && found.cal_user_id !== null && Number(found.cal_user_id) !== calUserId))
-  if (isOther)
-    return { outcome: "rejected", reason: "is connected to another Cal.com account, or through another client" }
-  if (found !== undefined) {
-    const { refreshToken } = tokens
-    const given = hash(Redacted.isRedacted(refreshToken) ? refreshToken : Redacted.make(refreshToken))
-    if (found.refresh_hash === given) return { userUlid: user, outcome: "unchanged" }
-    if (!found.is_imported) return { userUlid: user, outcome: "refreshedHere" }
+const stored = (row: Found) => {
+  const calUserId = Number(row.cal_user_id)
+  const { client_id: clientId, kind } = row
+  const connection: Connection =
+    kind === "ManagedUser"
+      ? { _tag: kind, clientId, calUserId }
+      : { _tag: kind, clientId, ...(row.cal_user_id === null ? {} : { calUserId }) }
+  return {
+    connection,
+    refreshHash: row.refresh_hash,
+    importedHash: row.imported_hash,
+    issuedAt: row.imported_issued_at === null ? undefined : Number(row.imported_issued_at),
+    accessTokenExpiresAt: Number(row.access_token_expires_at)
   }
-  if (isInUse) return { outcome: "rejected", reason: "the Cal.com account is connected to another user" }
-  return { userUlid: user, outcome: found === undefined ? "imported" : "updated" }
 }

@@ -3,15 +3,13 @@ import { Chunk, Effect, Stream } from "effect"
 import type { ImportedRow } from "../../CalTokens.js"
 import type { StartError } from "../../Environment.js"
 import type { UserUlid } from "../../Token.js"
+import { maxImports } from "../../TokenStorage.js"
 import * as Counts from "./Counts.js"
 import { judge, type Judged, type Kind, type Rejected } from "./Judging.js"
 import type * as Keeping from "./Keeping.js"
 import * as Progress from "./Progress.js"
 import type { Position, Raw, Source } from "./Source.js"
 import type { Target } from "./Target.js"
-
-/** As many as the product takes at once. */
-const batch = 500
 
 /** So many batches are written at once: one is sealed here while the other is stored there. */
 const inFlight = 2
@@ -97,7 +95,7 @@ export const run = (options: Options): Effect.Effect<Keeping.State, StartError> 
       })
 
     yield* source.rows(begin.position).pipe(
-      Stream.grouped(batch),
+      Stream.grouped(maxImports),
       Stream.mapEffect((rows) => judgeAll(Chunk.toReadonlyArray(rows))),
       // The next ones are read while these are stored.
       Stream.buffer({ capacity: inFlight }),

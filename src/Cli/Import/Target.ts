@@ -1,6 +1,7 @@
 /** Where connections go: into the database of the service, or over HTTP to a service that runs. */
 import { HttpBody, HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import { Data, Duration, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
+import { ImportedConnection } from "../../Api/Connections.js"
 import { ApiHttp } from "../../CalHttp/HttpClients.js"
 import * as NodeHttp from "../../CalHttp/Node.js"
 import { Proxies } from "../../CalHttp/Proxies.js"
@@ -44,11 +45,7 @@ export const database: Effect.Effect<Target, never, CalTokens> = Effect.map(CalT
     )
 }))
 
-const Outcome = Schema.Literal("imported", "updated", "unchanged", "refreshedHere", "rejected")
-
-const Answer = Schema.Struct({
-  results: Schema.Array(Schema.Struct({ outcome: Outcome, reason: Schema.optional(Schema.String) }))
-})
+const Answer = Schema.Struct({ results: Schema.Array(ImportedConnection) })
 
 const Failure = Schema.Struct({ error: Schema.String })
 

@@ -26,6 +26,15 @@ const replaced = (version: string) => `${Parts.blank}, ${Parts.active}, ${Parts.
   )} else '[]' end,
   version = ${version}`
 
+/** A user, and the account that the pair belongs to. */
+const accountParameters: ReadonlyArray<Parts.Field> = [
+  ["user", "text"],
+  ["kind", "text"],
+  ["client_id", "text"],
+  ["cal_user_id", "bigint"],
+  ["scope", "text"]
+]
+
 const nextVersion = "nextval('cal_tokens.version')"
 
 /** Another user's row goes, with all that hangs on it. */
@@ -37,11 +46,7 @@ const removeOther = `
 const connect: Parts.Definition = {
   name: "connect_1",
   parameters: [
-    ["user", "text"],
-    ["kind", "text"],
-    ["client_id", "text"],
-    ["cal_user_id", "bigint"],
-    ["scope", "text"],
+    ...accountParameters,
     ...Parts.pairParameters,
     ...Parts.lookupParameters,
     ["handed_out_at", "bigint"],
@@ -163,11 +168,7 @@ const update: Parts.Definition = {
 const takeOver: Parts.Definition = {
   name: "import_1",
   parameters: [
-    ["user", "text"],
-    ["kind", "text"],
-    ["client_id", "text"],
-    ["cal_user_id", "bigint"],
-    ["scope", "text"],
+    ...accountParameters,
     ...Parts.pairParameters,
     ["issued_at", "bigint"],
     ...Parts.scheduleParameters,
