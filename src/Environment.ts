@@ -8,6 +8,7 @@ import * as ApiKeys from "./ApiKeys.js"
 import type * as Proxies from "./CalHttp/Proxies.js"
 import * as Cal from "./Environment/Cal.js"
 import * as Form from "./Environment/Form.js"
+import * as Misspelt from "./Environment/Misspelt.js"
 import * as Variable from "./Environment/Variable.js"
 import * as Variables from "./Environment/Variables.js"
 import * as TokenConfig from "./TokenConfig.js"
@@ -143,8 +144,10 @@ export const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartErro
 export const load: Effect.Effect<Settings, StartError> = loading(config)
 
 /** The settings of a program that embeds the services without the HTTP service: no API keys are asked for. */
-export const loadServices: Effect.Effect<ServiceSettings, StartError> = loading(
-  Config.mapOrFail(Variables.config, serviceSettingsOf)
+export const loadServices: Effect.Effect<ServiceSettings, StartError> = Effect.zipRight(
+  // First, because what a start lacks may be there by another name.
+  Misspelt.warn,
+  loading(Config.mapOrFail(Variables.config, serviceSettingsOf))
 )
 
 /** How other servers are reached, for a program that needs nothing else of all this. */

@@ -7,7 +7,6 @@ import type { CalTokens } from "../CalTokens.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
-import * as Misspelt from "../Environment/Misspelt.js"
 import * as Services from "../Environment/Services.js"
 import * as ManagedUsers from "../ManagedUsers.js"
 import * as Sessions from "../Sessions.js"
@@ -32,8 +31,7 @@ export type All =
 const simulated = Effect.logWarning("No Cal.com client is configured (CAL_CLIENT_ID): Cal.com is simulated.")
 
 const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartError | string> =>
-  // First, because what a start lacks may be there by another name.
-  Effect.zipRight(Misspelt.warn, Environment.loadServices).pipe(
+  Environment.loadServices.pipe(
     Effect.map(({ cal, config, proxies, returnUrls }) =>
       Layer.mergeAll(ConnectFlow.layer({ returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
         Layer.provideMerge(
@@ -49,11 +47,8 @@ const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartErro
     Layer.unwrapEffect
   )
 
-/** As the service logs. */
-const layerLogging: Layer.Layer<never> = Layer.unwrapEffect(Effect.map(Environment.loadLog, Logging.layer))
-
 export const logging = (): Promise<Runtime.Runtime<never>> =>
-  Effect.runPromise(Effect.scoped(Layer.toRuntime(layerLogging)))
+  Effect.runPromise(Effect.scoped(Layer.toRuntime(Logging.layerConfig)))
 
 /** Goes up when services of the release before cannot be shared with those of this one. */
 const format = 3
@@ -63,6 +58,6 @@ export const open = (numbers: Numbers.Numbers): Promise<Backing.Backing<All, Env
   Promise.resolve(
     Backing.shared(
       `${format} ${ModuleVersion.getCurrentVersion()} ${Environment.fingerprint()} ${Numbers.keyOf(numbers)}`,
-      Backing.own(Layer.provideMerge(layer(numbers), layerLogging))
+      Backing.own(Layer.provideMerge(layer(numbers), Logging.layerConfig))
     )
   )

@@ -77,7 +77,7 @@ const overHttp = (given: Settings.Given, to: string) =>
 
 const intoDatabase = (given: Settings.Given) =>
   Effect.gen(function* () {
-    const { cal, config, log, proxies } = yield* Environment.loadServices
+    const { cal, config, log, proxies } = yield* Effect.provide(Environment.loadServices, Logging.layerConfig)
     if (cal._tag === "Sandbox") {
       return yield* new StartError({
         message: "import needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo has users of its own"

@@ -8,7 +8,7 @@ import * as RefreshAhead from "../RefreshAhead.js"
 import * as TokenConfig from "../TokenConfig.js"
 
 export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
-  const { cal, config, log, proxies } = yield* Environment.loadServices
+  const { cal, config, log, proxies } = yield* Effect.provide(Environment.loadServices, Logging.layerConfig)
   if (cal._tag === "Sandbox") {
     return yield* new Environment.StartError({
       message: "sweep needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo refreshes while it runs"

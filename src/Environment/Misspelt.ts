@@ -1,5 +1,6 @@
 /** Variables that look like ours and are not: set by somebody who waits for their effect in vain. */
 import { Effect } from "effect"
+import { closest, distance } from "fastest-levenshtein"
 import * as Variables from "./Variables.js"
 
 /** Beginnings that nobody else's variables are likely to have, with the slips that are likely in them. */
@@ -15,27 +16,11 @@ export const warnings = (names: ReadonlyArray<string>): ReadonlyArray<string> =>
     .map((name) => `${name} is not known and has no effect: ${adviceFor(name)}`)
 
 const adviceFor = (name: string): string => {
-  const [nearest] = known
-    .map((other) => ({ other, distance: distance(name, other) }))
-    .sort((one, other) => one.distance - other.distance)
+  const nearest = closest(name, known)
   // A third of the letters, or nothing is near.
-  return nearest !== undefined && nearest.distance * 3 <= name.length
-    ? `is ${nearest.other} meant?`
+  return distance(name, nearest) * 3 <= name.length
+    ? `is ${nearest} meant?`
     : "`cal-tokens serve --help` lists those that are"
-}
-
-/** How many letters have to be put in, left out or changed (Levenshtein), row by row. */
-const distance = (one: string, other: string): number => {
-  let row = Array.from({ length: other.length + 1 }, (_, index) => index)
-  for (const [above, letter] of [...one].entries()) {
-    const next = [above + 1]
-    for (const [index, there] of [...other].entries()) {
-      const [leftAbove = 0, straightAbove = 0] = row.slice(index, index + 2)
-      next.push(Math.min(leftAbove + (letter === there ? 0 : 1), straightAbove + 1, (next[index] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row.at(-1) ?? 0
 }
 
 const toldKey = Symbol.for("cal-tokens/Misspelt")

@@ -55,6 +55,21 @@ it("a start without what has another name says that, too", async () => {
   assert.notMatch(program.stdout() + program.stderr(), /\bSECRET/)
 })
 
+it.each(["sweep", "import"])("%s without what has another name says that, too", async (command) => {
+  const args = command === "import" ? ["import", "--from-csv", "none.csv"] : [command]
+  const program = run(directory, ["dist/program.mjs", ...args], {
+    CAL_CLIENT_ID: "client",
+    CAL_CLIENT_SECERT: "SECRET"
+  })
+  assert.strictEqual(await program.exit, 1)
+  assert.deepInclude(JSON.parse(program.stdout()), {
+    logLevel: "WARN",
+    message: "CAL_CLIENT_SECERT is not known and has no effect: is CAL_CLIENT_SECRET meant?"
+  })
+  assert.match(program.stderr(), /^cal-tokens: CAL_CLIENT_SECRET is required with CAL_CLIENT_ID[^\n]*\n$/)
+  assert.notMatch(program.stdout() + program.stderr(), /\bSECRET\b/)
+})
+
 describe("the help", () => {
   it.concurrent.each([
     [["serve", "--help"], /^SETTINGS\n\n[^]*^Server\n\n {2}PORT\n {6}The port[^]*^ {6}Default: 4000\n/m],
