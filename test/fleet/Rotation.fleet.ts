@@ -7,6 +7,7 @@ import { makeDatabase } from "../support/Postgres.js"
 import { all200, Fleet, layer as layerFleet, routes } from "./Fleet.js"
 import { type NoAnswer, type Node, patiently } from "./Node.js"
 import { slowness } from "./Speed.js"
+import { until } from "./Until.js"
 
 vi.setConfig({ testTimeout: 180_000 * slowness })
 
@@ -25,6 +26,13 @@ const refresh = (node: Node, userUlid: string): Effect.Effect<void, NoAnswer> =>
     yield* Effect.sleep("50 millis")
     yield* refresh(node, userUlid)
   })
+
+/** News travels by notification: soon, not before the writer's answer. Until then the older token is a right answer. */
+const knows = (node: Node, userUlid: string, token: string) => {
+  const answer = Effect.tap(node.ask("GET", `/api/cal/access-token/${userUlid}`), (answer) => all200([answer]))
+  const isKnown = Effect.map(answer, ({ body }) => body["accessToken"] === token)
+  return until("a process knows what another one stored", isKnown, Duration.seconds(5 * slowness))
+}
 
 /** As a page that holds the token. What Cal.com refused just now is not refreshed for it again at once, but known. */
 const atoms = (node: Node, token: string) =>
@@ -70,7 +78,7 @@ describe.each(routes)("$name", (route) => {
               pages.set(userUlid, [String(read.body["accessToken"])])
             })
 
-          /** Each process refreshes each user; all others know the new token at once, and every older one. */
+          /** Each process refreshes each user; all others soon know the new token, and every older one. */
           const serves = (nodes: ReadonlyArray<Node>) =>
             Effect.forEach(
               pages,
@@ -78,12 +86,11 @@ describe.each(routes)("$name", (route) => {
                 Effect.forEach(nodes, (writer) =>
                   Effect.gen(function* () {
                     yield* refresh(writer, userUlid)
-                    const read = (node: Node) => node.ask("GET", `/api/cal/access-token/${userUlid}`)
-                    const answers = yield* Effect.forEach([writer, ...nodes], read)
-                    all200(answers)
-                    let present = String(answers[0]?.body["accessToken"])
+                    const answer = yield* writer.ask("GET", `/api/cal/access-token/${userUlid}`)
+                    all200([answer])
+                    let present = String(answer.body["accessToken"])
                     assert.notInclude(tokens, present)
-                    for (const { body } of answers) assert.strictEqual(body["accessToken"], present)
+                    for (const node of nodes) yield* knows(node, userUlid, present)
                     for (const node of nodes) {
                       all200([yield* node.ask("GET", `/api/cal/proxy/${userUlid}/me`)])
                       for (const token of tokens.slice(-3)) assert.strictEqual(yield* atoms(node, token), present)
