@@ -3,7 +3,7 @@
  * line that names the variable and the form it should have, and never shows a value.
  */
 import { createHash } from "node:crypto"
-import { Config, type ConfigError, Data, Duration, Effect, Either, type LogLevel, Option } from "effect"
+import { Config, type ConfigError, Data, Duration, Effect, Either, type LogLevel, Option, Record } from "effect"
 import * as ApiKeys from "./ApiKeys.js"
 import type * as Proxies from "./CalHttp/Proxies.js"
 import * as Cal from "./Environment/Cal.js"
@@ -39,11 +39,8 @@ export interface Settings {
   readonly atomsMaxAge: Duration.Duration
   /** Whether this process refreshes before anybody waits. */
   readonly refreshAhead: boolean
-  /** Numbers of the refresh rules. */
-  readonly config: Pick<
-    TokenConfig.Options,
-    "aheadActiveFor" | "cooldownWindow" | "dueWait" | "maxAttempts" | "memoryMaxAge" | "windows"
-  >
+  /** Numbers of the refresh rules, as far as they are set. */
+  readonly config: TokenConfig.Changes
   /** Where the connect flow may send a browser back to. */
   readonly returnUrls: ReadonlyArray<string>
   /** Whose `X-Forwarded-For` is believed. */
@@ -89,26 +86,38 @@ const logOf = (it: Pick<Variables.Values, "LOG_FORMAT" | "LOG_LEVEL">): Settings
   format: it.LOG_FORMAT
 })
 
-const configOf = (it: Variables.Values): Either.Either<Settings["config"], ConfigError.ConfigError> => {
-  const [soon, due] = [it.CAL_TOKENS_REFRESH_SOON, it.CAL_TOKENS_REFRESH_DUE]
+const configOf = (it: Variables.Values): Either.Either<TokenConfig.Changes, ConfigError.ConfigError> => {
+  const { callerWait, windows } = TokenConfig.defaults
+  const set = { soon: it.CAL_TOKENS_REFRESH_SOON, due: it.CAL_TOKENS_REFRESH_DUE }
+  const due = Option.getOrElse(set.due, () => windows.due)
   // A token would be due before it expires soon, and never be refreshed behind anybody's back.
-  if (Duration.greaterThan(due, soon)) {
+  if (
+    Duration.greaterThan(
+      due,
+      Option.getOrElse(set.soon, () => windows.soon)
+    )
+  ) {
     return Either.left(
       Variable.invalid("CAL_TOKENS_REFRESH_DUE", `must be at most CAL_TOKENS_REFRESH_SOON: ${Form.duration.expected}`)
     )
   }
-  const { callerWait, dueWait, windows } = TokenConfig.defaults
   return Either.right({
-    aheadActiveFor: it.CAL_TOKENS_ACTIVE_FOR,
-    cooldownWindow: it.CAL_TOKENS_COOLDOWN_WINDOW,
-    maxAttempts: it.CAL_TOKENS_COOLDOWN_ATTEMPTS,
-    memoryMaxAge: it.CAL_TOKENS_MEMORY_MAX_AGE,
+    ...given({
+      aheadActiveFor: it.CAL_TOKENS_ACTIVE_FOR,
+      cooldownWindow: it.CAL_TOKENS_COOLDOWN_WINDOW,
+      maxAttempts: it.CAL_TOKENS_COOLDOWN_ATTEMPTS,
+      memoryMaxAge: it.CAL_TOKENS_MEMORY_MAX_AGE
+    }),
     // Nobody's token only expires soon then: until it is due nothing is done, and from then on it is waited for to the end.
     ...(it.CAL_TOKENS_REFRESH_IN_BACKGROUND
-      ? { dueWait, windows: { ...windows, soon, due } }
-      : { dueWait: callerWait, windows: { ...windows, soon: due, soonFraction: windows.dueFraction, due } })
+      ? { windows: given(set) }
+      : { dueWait: callerWait, windows: { soon: due, soonFraction: windows.dueFraction, due } })
   })
 }
+
+/** What is set. */
+const given = <A extends Readonly<Record<string, Option.Option<unknown>>>>(values: A) =>
+  Record.getSomes(values) as { readonly [K in keyof A]?: Option.Option.Value<A[K]> }
 
 const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.ConfigError> =>
   Either.gen(function* () {

@@ -132,13 +132,35 @@ export const layer = (options: Partial<Options>): Layer.Layer<never> =>
   Layer.succeed(TokenConfig, { ...defaults, ...options })
 
 /**
+ * Numbers to replace, of the windows too.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Changes extends Omit<Partial<Options>, "windows"> {
+  readonly windows?: Partial<Options["windows"]> | undefined
+}
+
+/**
+ * The given numbers with some replaced.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const change = (config: Options, { windows, ...options }: Changes): Options => ({
+  ...config,
+  ...options,
+  windows: { ...config.windows, ...windows }
+})
+
+/**
  * The numbers that are in force, with some replaced.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layerChanged = (options: Partial<Options>): Layer.Layer<never> =>
-  Layer.unwrapEffect(Effect.map(TokenConfig, (config) => Layer.succeed(TokenConfig, { ...config, ...options })))
+export const layerChanged = (changes: Changes): Layer.Layer<never> =>
+  Layer.unwrapEffect(Effect.map(TokenConfig, (config) => Layer.succeed(TokenConfig, change(config, changes))))
 
 /**
  * The defaults with some numbers read from configuration.

@@ -2,7 +2,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Duration, Effect, LogLevel, Option, Redacted } from "effect"
+import { ConfigProvider, Duration, Effect, Layer, LogLevel, Option, Redacted } from "effect"
 import * as Environment from "../src/Environment.js"
 import * as Plaintext from "../src/Environment/Plaintext.js"
 import * as TokenConfig from "../src/TokenConfig.js"
@@ -32,14 +32,7 @@ describe("settings", () => {
         allowedOrigins: ["http://localhost:3000"],
         atomsMaxAge: Duration.hours(12),
         refreshAhead: true,
-        config: {
-          aheadActiveFor: Duration.hours(4),
-          cooldownWindow: Duration.seconds(30),
-          dueWait: TokenConfig.defaults.dueWait,
-          maxAttempts: 3,
-          memoryMaxAge: Duration.seconds(5),
-          windows: TokenConfig.defaults.windows
-        },
+        config: { windows: {} },
         returnUrls: ["http://localhost:3000/"],
         trustedProxies: [],
         publicUrl: undefined,
@@ -106,10 +99,22 @@ describe("settings", () => {
         const { config } = yield* load({ CAL_TOKENS_REFRESH_IN_BACKGROUND: "0", CAL_TOKENS_REFRESH_DUE: "90 s" })
         const { callerWait, windows } = TokenConfig.defaults
         const due = Duration.seconds(90)
-        assert.deepStrictEqual(config.windows, { ...windows, soon: due, soonFraction: windows.dueFraction, due })
+        assert.deepStrictEqual(config.windows, { soon: due, soonFraction: windows.dueFraction, due })
         assert.deepStrictEqual(config.dueWait, callerWait)
         assert.deepStrictEqual(yield* load({ CAL_TOKENS_REFRESH_IN_BACKGROUND: "1" }), yield* load({}))
       })
+  )
+
+  it.effect("leave a number alone that is not set, for an embedding program may have chosen another", () =>
+    Effect.gen(function* () {
+      const chosen = { ...TokenConfig.defaults, cooldownWindow: Duration.seconds(7), maxAttempts: 9 }
+      const { config } = yield* load({ CAL_TOKENS_COOLDOWN_ATTEMPTS: "5", CAL_TOKENS_REFRESH_DUE: "30 s" })
+      const changed = yield* TokenConfig.TokenConfig.pipe(
+        Effect.provide(Layer.provide(TokenConfig.layerChanged(config), TokenConfig.layer(chosen)))
+      )
+      const windows = { ...chosen.windows, due: Duration.seconds(30) }
+      assert.deepStrictEqual(changed, { ...chosen, maxAttempts: 5, windows })
+    })
   )
 
   it.effect("read everything", () =>
@@ -190,15 +195,9 @@ describe("settings", () => {
           config: {
             aheadActiveFor: Duration.hours(8),
             cooldownWindow: Duration.minutes(1),
-            dueWait: TokenConfig.defaults.dueWait,
             maxAttempts: 5,
             memoryMaxAge: Duration.seconds(1),
-            windows: {
-              soon: Duration.minutes(4),
-              soonFraction: 0.25,
-              due: Duration.seconds(30),
-              dueFraction: 0.1
-            }
+            windows: { soon: Duration.minutes(4), due: Duration.seconds(30) }
           },
           atomsMaxAge: Duration.days(2),
           returnUrls: ["https://a.example/back?x=1"],

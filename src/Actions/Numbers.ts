@@ -88,10 +88,10 @@ const problemOf = ({ attemptTimeout, backoffMax, backoffMin, lease, windows }: T
         : undefined
 
 /** The numbers that are in force, with some replaced. */
-export const layer = ({ windows, ...numbers }: Numbers): Layer.Layer<never, string> =>
+export const layer = (numbers: Numbers): Layer.Layer<never, string> =>
   Layer.unwrapEffect(
     Effect.flatMap(TokenConfig.TokenConfig, (config) => {
-      const changed = { ...config, ...numbers, windows: { ...config.windows, ...windows } }
+      const changed = TokenConfig.change(config, numbers)
       const problem = problemOf(changed)
       return problem === undefined ? Effect.succeed(TokenConfig.layer(changed)) : Effect.fail(problem)
     })

@@ -8,7 +8,7 @@ const count = (value: number) => value.toLocaleString("en-US")
 
 export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
   const settings = yield* Environment.loadServices
-  const config = { ...(yield* TokenConfig.TokenConfig), ...settings.config }
+  const config = TokenConfig.change(yield* TokenConfig.TokenConfig, settings.config)
   const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
   yield* Console.log(
     [

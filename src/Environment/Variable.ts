@@ -50,6 +50,13 @@ export const defaulted = <A>(
   }
 }
 
+/** A number of the refresh rules: set, it replaces what is in force; an embedding program may have chosen another default. */
+export const replacing = <A>(
+  name: string,
+  form: Form<A>,
+  { default: value, description }: { readonly default: NoInfer<A>; readonly description: string }
+): Variable<Option.Option<A>> => optional(name, form, { description, unset: `\`${written(value)}\`` })
+
 /** May also stand in a file, which `<name>_FILE` names. */
 export const secret = <A>(name: string, form: Form<A>, about: About): Variable<Option.Option<A>> => ({
   ...make(name, form, about, { names: [name, `${name}_FILE`], config: reading(form, inVariableOrFile(name)) }),

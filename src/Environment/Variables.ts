@@ -137,32 +137,32 @@ const refreshing = {
     description:
       "With `0`, whoever asks waits for each refresh that they cause: for functions that are frozen once they have answered."
   }),
-  CAL_TOKENS_ACTIVE_FOR: Variable.defaulted("CAL_TOKENS_ACTIVE_FOR", Form.period, {
+  CAL_TOKENS_ACTIVE_FOR: Variable.replacing("CAL_TOKENS_ACTIVE_FOR", Form.period, {
     default: TokenConfig.defaults.aheadActiveFor,
     description:
       "For so long after somebody last asked for a user's token it is refreshed before it expires: `cal-tokens capacity` says " +
       "what that costs."
   }),
-  CAL_TOKENS_REFRESH_SOON: Variable.defaulted("CAL_TOKENS_REFRESH_SOON", Form.duration, {
+  CAL_TOKENS_REFRESH_SOON: Variable.replacing("CAL_TOKENS_REFRESH_SOON", Form.duration, {
     default: TokenConfig.defaults.windows.soon,
     description:
       "So long before it expires a token is refreshed behind the back of whoever asks; at most a quarter of its lifetime."
   }),
-  CAL_TOKENS_REFRESH_DUE: Variable.defaulted("CAL_TOKENS_REFRESH_DUE", Form.duration, {
+  CAL_TOKENS_REFRESH_DUE: Variable.replacing("CAL_TOKENS_REFRESH_DUE", Form.duration, {
     default: TokenConfig.defaults.windows.due,
     description:
       "So long before it expires whoever asks waits for the refresh, 5 s at most; at most a tenth of its lifetime."
   }),
-  CAL_TOKENS_COOLDOWN_WINDOW: Variable.defaulted("CAL_TOKENS_COOLDOWN_WINDOW", Form.duration, {
+  CAL_TOKENS_COOLDOWN_WINDOW: Variable.replacing("CAL_TOKENS_COOLDOWN_WINDOW", Form.duration, {
     default: TokenConfig.defaults.cooldownWindow,
     description:
       "Within this time `CAL_TOKENS_COOLDOWN_ATTEMPTS` refreshes of one user begin at most. The same for all processes."
   }),
-  CAL_TOKENS_COOLDOWN_ATTEMPTS: Variable.defaulted("CAL_TOKENS_COOLDOWN_ATTEMPTS", Form.integer(1, 1000), {
+  CAL_TOKENS_COOLDOWN_ATTEMPTS: Variable.replacing("CAL_TOKENS_COOLDOWN_ATTEMPTS", Form.integer(1, 1000), {
     default: TokenConfig.defaults.maxAttempts,
     description: "So many, successes included. Further callers are told when to come back."
   }),
-  CAL_TOKENS_MEMORY_MAX_AGE: Variable.defaulted("CAL_TOKENS_MEMORY_MAX_AGE", Form.duration, {
+  CAL_TOKENS_MEMORY_MAX_AGE: Variable.replacing("CAL_TOKENS_MEMORY_MAX_AGE", Form.duration, {
     default: TokenConfig.defaults.memoryMaxAge,
     description:
       "For so long a token is served from memory before the database is looked at again, lest another process changed it."

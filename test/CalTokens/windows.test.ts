@@ -3,6 +3,7 @@ import { assert, describe } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, TestClock } from "effect"
 import { CalTokens } from "../../src/CalTokens.js"
 import * as Environment from "../../src/Environment.js"
+import * as TokenConfig from "../../src/TokenConfig.js"
 import { Fault, Sandbox } from "../../src/Sandbox.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
@@ -232,7 +233,8 @@ describe("expiring soon", () => {
 })
 
 describe("where nothing is refreshed behind anybody's back", () => {
-  const { config } = Environment.loadServices.pipe(
+  const config = Environment.loadServices.pipe(
+    Effect.map(({ config }) => TokenConfig.change(TokenConfig.defaults, config)),
     Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["CAL_TOKENS_REFRESH_IN_BACKGROUND", "0"]]))),
     Effect.runSync
   )

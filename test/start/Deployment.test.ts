@@ -91,14 +91,15 @@ describe("what is shown of settings", () => {
       CAL_TOKENS_API_KEYS: `ops:${apiKey}`
     })
     assert.isFalse(refreshAhead)
-    assert.deepStrictEqual(config.windows.soon, config.windows.due)
+    const { windows } = TokenConfig.change(TokenConfig.defaults, config)
+    assert.deepStrictEqual(windows.soon, windows.due)
     // In actions, the same.
     const [, numbers = ""] = /`config: (\{.*\})`/.exec(text) ?? []
     const given = Numbers.decode(JSON.parse(numbers.replace(/(\w+):/g, '"$1":')))
     assert(given._tag === "Right")
     assert.deepStrictEqual(
-      { ...TokenConfig.defaults, ...given.right, windows: { ...TokenConfig.defaults.windows, ...given.right.windows } },
-      { ...TokenConfig.defaults, ...config }
+      TokenConfig.change(TokenConfig.defaults, given.right),
+      TokenConfig.change(TokenConfig.defaults, config)
     )
     assert(cal._tag === "Client" && cal.database._tag === "Postgres")
     assert.strictEqual(cal.database.poolSize, 1)
