@@ -172,6 +172,7 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
     }
     const began = yield* Clock.currentTimeMillis
     const reasons = new Map<string, number>()
+    const first: Array<Rejected> = []
     let state = begin
     const end = yield* Run.run({
       kind,
@@ -184,7 +185,11 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
       out: process.stderr,
       now: into.now,
       onStored: (users) => into.sample?.offer(users) ?? Effect.void,
-      onRejected: (rows) => Effect.sync(() => count(reasons, rows)),
+      onRejected: (rows) =>
+        Effect.sync(() => {
+          count(reasons, rows)
+          first.push(...rows.slice(0, shown - first.length))
+        }),
       onState: (next) => Effect.sync(() => (state = next))
     }).pipe(
       Effect.onError(() =>
@@ -199,7 +204,17 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
     )
     const seconds = Math.max(1, Math.round(((yield* Clock.currentTimeMillis) - began) / 1000))
     yield* Console.log(summary(end.counts, into.words, seconds, path, Counts.sum(begin.counts)))
-    if (dryRun && reasons.size > 0) yield* Console.log(`\n${reasonsOf(reasons)}`)
+    // A dry run leaves no file that names them.
+    if (dryRun && reasons.size > 0) {
+      const named = first.map(
+        ({ place, user }) => `  ${source.unit} ${Counts.number(place)}${user === undefined ? "" : `, user ${user}`}`
+      )
+      yield* Console.log(
+        ["", reasonsOf(reasons), end.counts.rejected > shown ? `The first ${shown}:` : "These are:", ...named].join(
+          "\n"
+        )
+      )
+    }
     return end.counts.rejected === 0
   })
 
@@ -207,11 +222,14 @@ const count = (reasons: Map<string, number>, rows: ReadonlyArray<Rejected>) => {
   for (const { reason } of rows) reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
 }
 
+/** So many rejected rows, and so many reasons, are told of. */
+const shown = 10
+
 /** The most frequent ones. */
 const reasonsOf = (reasons: ReadonlyMap<string, number>) =>
   [...reasons]
     .sort(([, one], [, other]) => other - one)
-    .slice(0, 10)
+    .slice(0, shown)
     .map(([reason, count]) => `${Counts.number(count)} rejected: ${reason}`)
     .join("\n")
 
@@ -254,7 +272,9 @@ const verify = (users: Parameters<typeof Verifying.verify>[0]) =>
     yield* Console.log(
       [
         "",
-        `Cal.com knows ${right} of ${asked} users as the accounts that were imported.`,
+        asked + expired === 0
+          ? "Cal.com was asked about nobody: whoever was not rejected has been refreshed here since, which says the same."
+          : `Cal.com knows ${right} of ${asked} users as the accounts that were imported.`,
         ...(expired === 0
           ? []
           : [

@@ -154,7 +154,8 @@ export const granted = (circuit: OpenCircuit | undefined, claimedAt: number): Op
 export const refused = (circuit: OpenCircuit | undefined, claimedAt: number): OpenCircuit | undefined =>
   circuit?.cause === "client" ? granted(circuit, claimedAt) : circuit
 
-export const brakeReason = "it refused many users within a short time, which looks like a wrong client or URL"
+export const brakeReason =
+  "it refused many users within a short time, which looks like a wrong client or URL, or like a second system that refreshes them"
 
 /** Whether so many refused users among so many refreshes look like one wrong key or URL. */
 export const isBraking = (counts: { readonly refused: number; readonly granted: number }, fewest: number): boolean =>

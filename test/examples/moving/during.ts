@@ -40,6 +40,7 @@ export const makeMoving = (pool: Pool, cal: Actions) => {
       [users, new Date(new Date().getTime() + 10 * 60_000)]
     )
     const results = await importRows(rows)
+    for (const result of results) if (result.outcome === "rejected") console.warn(result.userUlid, result.reason)
     const taken = rows.filter((_, place) => results[place]?.outcome !== "rejected")
     // From here on the old code leaves them alone; not those who got another pair since.
     const { rows: moved } = await pool.query<Row>(
