@@ -15,6 +15,7 @@ import * as Outcome from "./CalClient/Outcome.js"
 import { ApiHttp } from "./CalHttp/HttpClients.js"
 import { scrub } from "./CalHttp/Scrub.js"
 import type { NoReply } from "./CalHttp/Transport.js"
+import * as Tried from "./CalHttp/Tried.js"
 import * as Wire from "./CalClient/Wire.js"
 import * as Decoding from "./CalHttp/Decoding.js"
 import { CalTokens } from "./CalTokens.js"
@@ -97,8 +98,10 @@ type Service = Context.Tag.Service<CalApi>
  */
 export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens | Scope.Scope> = Effect.gen(
   function* () {
+    const calClient = yield* CalClient
+    const note = yield* Tried.make(calClient.apiUrl)
     const sender = Sender.make({
-      calClient: yield* CalClient,
+      calClient,
       calTokens: yield* CalTokens,
       http: yield* ApiHttp,
       deadline: yield* Deadline.make(),
@@ -126,7 +129,7 @@ export const make: Effect.Effect<Service, never, ApiHttp | CalClient | CalTokens
           : HttpClientRequest.setBody(HttpBody.uint8Array(body.bytes, body.contentType))
       )
       return Effect.catchTag(sender(userUlid, request), "NoReply", (noReply) =>
-        Effect.fail(toTokenError(operationOf(method, path), noReply))
+        Effect.fail(note(toTokenError(operationOf(method, path), noReply), noReply))
       )
     }
 

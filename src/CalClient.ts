@@ -15,6 +15,7 @@ import * as RateLimits from "./CalHttp/RateLimits.js"
 import * as Requests from "./CalClient/Requests.js"
 import * as Secrets from "./CalClient/Secrets.js"
 import * as Transport from "./CalHttp/Transport.js"
+import * as Tried from "./CalHttp/Tried.js"
 import * as TokenAnswer from "./CalClient/TokenAnswer.js"
 import * as Departure from "./CalClient/TokenAnswer/Departure.js"
 import * as Wire from "./CalClient/Wire.js"
@@ -140,7 +141,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
     const apiUrl = CalPath.withoutSlashes(options.apiUrl)
     const calTime = yield* CalTime.make
     const rateLimits = yield* RateLimits.make
-    const caller = Caller.make(yield* TokenHttp, calTime, rateLimits, yield* Departure.make)
+    const caller = Caller.make(yield* TokenHttp, calTime, rateLimits, yield* Departure.make, yield* Tried.make(apiUrl))
 
     const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets)
     const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets)

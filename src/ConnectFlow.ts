@@ -14,6 +14,7 @@ import { CalTokens, type OnStored } from "./CalTokens.js"
 import * as Untold from "./CalTokens/Untold.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Outcome from "./CalClient/Outcome.js"
+import * as Tried from "./CalHttp/Tried.js"
 import * as Authorization from "./ConnectFlow/Authorization.js"
 import { type Flow, FlowStorage } from "./FlowStorage.js"
 import * as ReturnUrls from "./ConnectFlow/ReturnUrls.js"
@@ -386,9 +387,8 @@ const startAgain = (error: ExchangeError): ExchangeError => {
   const say = (words: string) => `${words}; the state is used up, so start again with a new authorize URL`
   return Match.value(error).pipe(
     Match.withReturnType<ExchangeError>(),
-    Match.tag(
-      "CalUnavailable",
-      ({ operation, reason, status }) => new CalUnavailable({ operation, reason: say(reason), status })
+    Match.tag("CalUnavailable", (it) =>
+      Tried.carry(it, new CalUnavailable({ operation: it.operation, reason: say(it.reason), status: it.status }))
     ),
     Match.tag(
       "StorageUnavailable",

@@ -114,7 +114,7 @@ export const facts = {
     what: "Cal.com cannot be reached, does not answer in time, or answers 5xx.",
     advice:
       "Wait. Valid tokens keep being served; nobody has to reconnect. A request that writes may have been carried out all " +
-      "the same: look before you repeat it."
+      "the same: look before you repeat it. Where no connection was made, `tried` in the log names the address and its setting."
   },
   CalRequestRejected: {
     status: 502,

@@ -9,6 +9,7 @@ import * as ConnectFlow from "./ConnectFlow.js"
 import * as Environment from "./Environment.js"
 import * as Services from "./Environment/Services.js"
 import * as Variables from "./Environment/Variables.js"
+import * as Ways from "./Environment/Ways.js"
 import * as ManagedUsers from "./ManagedUsers.js"
 import * as RefreshAhead from "./RefreshAhead.js"
 import * as Sessions from "./Sessions.js"
@@ -114,7 +115,7 @@ export const layerConfig = Layer.unwrapEffect(
     cal._tag === "Client"
       ? Effect.succeed(
           wired(cal.database, cal.options, { proxies, returnUrls, refreshAhead }).pipe(
-            Layer.provide(TokenConfig.layerChanged(config))
+            Layer.provide([TokenConfig.layerChanged(config), Ways.layerNames])
           )
         )
       : new Environment.StartError({

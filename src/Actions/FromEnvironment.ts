@@ -1,13 +1,13 @@
 /** The services of actions by the environment variables of the service. A module of its own, because it needs drivers. */
 import { Effect, Layer, ModuleVersion, type Runtime } from "effect"
 import type { CalApi } from "../CalApi.js"
-import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalClient } from "../CalClient.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import * as ManagedUsers from "../ManagedUsers.js"
 import * as Sessions from "../Sessions.js"
 import * as TokenConfig from "../TokenConfig.js"
@@ -36,8 +36,7 @@ const layer = (numbers: Numbers.Numbers): Layer.Layer<All, Environment.StartErro
       Layer.mergeAll(ConnectFlow.layer({ returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
         Layer.provideMerge(
           Environment.Cal.$match(cal, {
-            Client: ({ database, options }) =>
-              Layer.provide(Services.layerCal(database, options), Layer.succeed(Proxies, proxies)),
+            Client: ({ database, options }) => Layer.provide(Services.layerCal(database, options), Ways.layer(proxies)),
             Sandbox: ({ database }) => Layer.merge(Layer.effectDiscard(simulated), Services.layerSandbox(database))
           })
         ),

@@ -4,6 +4,7 @@
  */
 import { AsyncResource } from "node:async_hooks"
 import { Cause, type Context, Effect, Exit, Fiber, FiberId, LogLevel, Option, Runtime } from "effect"
+import * as Tried from "../CalHttp/Tried.js"
 import { levelOf } from "../ErrorFacts.js"
 import * as KeepAlive from "../Fibers/KeepAlive.js"
 import { isTokenError, type TokenError } from "../TokenError.js"
@@ -66,19 +67,24 @@ export const make = <R, E>(open: Open<R, E>, beside: Effect.Effect<void, never, 
     Runtime.runFork(built ?? (await before()))(effect)
   }
 
-  const refuse = async (operation: Operation, failure: Failure.Failure, reason?: string) => {
+  const refuse = async (operation: Operation, failure: Failure.Failure, reason?: string, more?: object) => {
     const { code, status } = failure
     await log(
       Effect.logWithLevel(
         LogLevel.fromLiteral(levelOf(code)),
         `${operation.name} failed: ${reason ?? failure.error}`
-      ).pipe(annotate(operation, status === undefined ? { code } : { code, status }))
+      ).pipe(annotate(operation, { code, ...(status === undefined ? {} : { status }), ...more }))
     )
     return failure
   }
 
   const fail = (operation: Operation, cause: Cause.Cause<unknown>, otherwise: Failure.Failure) =>
-    refuse(operation, Failure.fromCause(cause, otherwise), reasonOf(cause))
+    refuse(
+      operation,
+      Failure.fromCause(cause, otherwise),
+      reasonOf(cause),
+      Tried.fieldsOf(Option.getOrUndefined(Cause.failureOption(cause)))
+    )
 
   const leave = async (backing: Promise<Backing<R, E>>): Promise<void> => {
     const release = KeepAlive.hold()

@@ -6,6 +6,7 @@ import type * as CalTime from "../CalHttp/CalTime.js"
 import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"
 import * as Transport from "../CalHttp/Transport.js"
+import type * as Tried from "../CalHttp/Tried.js"
 import * as TokenAnswer from "./TokenAnswer.js"
 import type * as Departure from "./TokenAnswer/Departure.js"
 
@@ -45,14 +46,19 @@ export const make = (
   client: HttpClient.HttpClient,
   calTime: CalTime.CalTime,
   rateLimits: RateLimits,
-  report: Departure.Report
+  report: Departure.Report,
+  note: Tried.Note
 ): Caller => {
   const http = Transport.harden(client)
   return {
     send: (call, request, expected) =>
       Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
         Transport.send(http, HttpClientRequest.setHeaders(request, headers), expected && holdsTokens(expected)).pipe(
-          Effect.mapError((noReply) => Outcome.fromNoReply(call, noReply)),
+          Effect.mapError((noReply) => {
+            const failure = Outcome.fromNoReply(call, noReply)
+            note(failure.error, noReply)
+            return failure
+          }),
           Effect.tap((reply) => {
             const { headers, status } = reply
             return Effect.all([

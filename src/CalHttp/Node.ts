@@ -11,7 +11,7 @@ import * as Exchange from "./Exchange.js"
 import { ApiHttp, TokenHttp } from "./HttpClients.js"
 import * as Opening from "./Opening.js"
 import { Proxies } from "./Proxies.js"
-import { exchange, notConnected, opening, reasonOf } from "./Transport.js"
+import { exchange, notConnected, opening, reasonOf, type Through, throughProxy } from "./Transport.js"
 
 /** How long DNS, TCP and TLS together may take, in milliseconds; through a proxy, each of the way to it, CONNECT and TLS. */
 const connectTimeout = 5000
@@ -21,31 +21,45 @@ const thisMachine = "localhost,127.0.0.1,[::1]"
 
 /** A connector whose failures say that nothing was sent, whatever code they have. */
 const saying =
-  (connect: Undici.buildConnector.connector, isTunnel: boolean): Undici.buildConnector.connector =>
+  (connect: Undici.buildConnector.connector, isTunnel: boolean, through?: Through): Undici.buildConnector.connector =>
   (options, callback) =>
-    connect(options, (...[error, socket]: Parameters<Undici.buildConnector.Callback>) =>
-      error === null
-        ? callback(null, socket)
-        : callback(Object.assign(error, { [notConnected]: isTunnel ? ofTunnel(error) : reasonOf(error) }), null)
-    )
+    connect(options, (...[error, socket]: Parameters<Undici.buildConnector.Callback>) => {
+      if (error === null) return callback(null, socket)
+      const said = isTunnel ? ofTunnel(error) : reasonOf(error)
+      callback(Object.assign(error, { [notConnected]: said, [throughProxy]: through }), null)
+    })
 
 const ofTunnel = (error: Error) => {
   const [, status] = /^Proxy response \((\d{3})\)/.exec(error.message) ?? []
   return status === undefined ? `through the proxy: ${reasonOf(error)}` : `the proxy answered ${status} to CONNECT`
 }
 
+const text = (proxy: Redacted.Redacted | undefined) => (proxy === undefined ? "" : Redacted.value(proxy))
+
+/** Which proxy is used for an origin, where one is. */
+const proxyFor = (origin: string | URL, { httpProxy, httpsProxy }: Proxies["Type"]): Through | undefined => {
+  const isHttps = text(httpsProxy) !== "" && new URL(origin).protocol === "https:"
+  const proxy = text(isHttps ? httpsProxy : httpProxy)
+  return URL.canParse(proxy)
+    ? { proxy: new URL(proxy).origin, option: isHttps ? "httpsProxy" : "httpProxy" }
+    : undefined
+}
+
 /** Connections to other servers, by the proxies at hand, until the scope ends. */
 export const dispatcher = (options: Undici.Agent.Options): Effect.Effect<Undici.Dispatcher, never, Scope.Scope> =>
-  Effect.flatMap(Proxies, ({ httpProxy, httpsProxy, noProxy }) => {
+  Effect.flatMap(Proxies, (proxies) => {
+    const { httpProxy, httpsProxy, noProxy } = proxies
     const direct = Undici.buildConnector({ timeout: connectTimeout })
     const all: Undici.Agent.Options = {
       ...options,
       connect: direct,
       // Where a proxy is used its agent puts a connector of its own in place of ours.
-      factory: (origin, { connect, ...rest }: { readonly connect?: Undici.buildConnector.connector }) =>
-        new Undici.Pool(origin, { ...rest, connect: saying(connect ?? direct, connect !== direct) })
+      factory: (origin, { connect, ...rest }: { readonly connect?: Undici.buildConnector.connector }) => {
+        const isTunnel = connect !== direct
+        const through = isTunnel ? proxyFor(origin, proxies) : undefined
+        return new Undici.Pool(origin, { ...rest, connect: saying(connect ?? direct, isTunnel, through) })
+      }
     }
-    const text = (proxy: Redacted.Redacted | undefined) => (proxy === undefined ? "" : Redacted.value(proxy))
     const make = () =>
       httpProxy === undefined && httpsProxy === undefined
         ? new Undici.Agent(all)

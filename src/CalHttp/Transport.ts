@@ -36,7 +36,17 @@ export class NoReply extends Data.TaggedError("NoReply")<{
   readonly phase: "impossible" | "notConnected" | "unknown"
   /** For people; made from error codes, never from messages. */
   readonly reason: string
+  /** The proxy on the way, if there was one and nothing was sent. */
+  readonly through?: Through
 }> {}
+
+/** A proxy that was asked for a tunnel. */
+export interface Through {
+  /** Scheme, host and port: its credentials stay with it. */
+  readonly proxy: string
+  /** Which option of `Proxies` named it. */
+  readonly option: "httpProxy" | "httpsProxy"
+}
 
 /** What a client may have beside `execute`: a way to send a request and to read its answer as {@link send} does, at less cost. */
 export interface Exchange {
@@ -80,6 +90,9 @@ const waysOf = <E, R>(client: HttpClient.HttpClient.With<E, R> & Ways): Ways => 
 
 /** An error with this property happened before a connection was there, whatever its code. It holds the reason for people. */
 export const notConnected: unique symbol = Symbol.for("cal-tokens/CalClient/notConnected")
+
+/** Where such an error came about on the way through a proxy: a {@link Through}. */
+export const throughProxy: unique symbol = Symbol.for("cal-tokens/CalHttp/throughProxy")
 
 /** Headers with our secrets, to be masked wherever headers are rendered. */
 export const secretHeaders: ReadonlyArray<string> = ["x-cal-secret-key"]
@@ -182,7 +195,12 @@ export const noReply = (error: unknown): NoReply => {
   const causes = chain(error)
   const code = causes.map(codeOf).find(Predicate.isNotUndefined)
   if (code === "UND_ERR_INVALID_ARG" || code === "ERR_INVALID_URL") return invalid
-  return new NoReply({ phase: causes.some(isBeforeSending) ? "notConnected" : "unknown", reason: reasonOf(error) })
+  const through = causes.map(throughOf).find(Predicate.isNotUndefined)
+  return new NoReply({
+    phase: causes.some(isBeforeSending) ? "notConnected" : "unknown",
+    reason: reasonOf(error),
+    ...(through === undefined ? {} : { through })
+  })
 }
 
 /** Why there is no answer, for people. */
@@ -195,6 +213,9 @@ export const reasonOf = (error: unknown): string => {
 }
 
 const saidOf = (error: unknown): unknown => (Predicate.isRecord(error) ? error[notConnected] : undefined)
+
+const throughOf = (error: unknown): Through | undefined =>
+  Predicate.isRecord(error) ? (error[throughProxy] as Through | undefined) : undefined
 
 /** An error and what it was caused by. Of an aggregate (one error per address tried), every part must agree. */
 const chain = (error: unknown, depth = 0): ReadonlyArray<unknown> =>

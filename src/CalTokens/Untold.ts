@@ -3,6 +3,7 @@
  * in the log here; a failure that reaches a caller has its line where that is answered.
  */
 import { Duration, Effect, Option } from "effect"
+import * as Tried from "../CalHttp/Tried.js"
 import type { UserUlid } from "../Token.js"
 import { retryAfter, type TokenError } from "../TokenError.js"
 
@@ -13,6 +14,7 @@ export const log = (userUlid: UserUlid, error: TokenError): Effect.Effect<void> 
       operation: "refresh",
       code: error._tag,
       error: error.message,
+      ...Tried.fieldsOf(error),
       ...Option.match(retryAfter(error), {
         onNone: () => ({}),
         onSome: (wait) => ({ retryAfter: Duration.format(wait) })

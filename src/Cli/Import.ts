@@ -1,13 +1,13 @@
 /** `cal-tokens import`: takes over the connections that another system kept until now, again and again if need be. */
 import type { FileSystem, Path, Terminal } from "@effect/platform"
 import { Clock, Console, Effect, Layer, LogLevel, Option } from "effect"
-import { Proxies } from "../CalHttp/Proxies.js"
 import * as NodeHttp from "../CalHttp/Node.js"
 import * as CalClient from "../CalClient.js"
 import * as Environment from "../Environment.js"
 import { StartError } from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import { UserUlid } from "../Token.js"
 import * as TokenConfig from "../TokenConfig.js"
 import * as Counts from "./Import/Counts.js"
@@ -88,7 +88,7 @@ const intoDatabase = (given: Settings.Given) =>
     const clientId = yield* Effect.provide(clientOf(given), layerClient)
     const source = yield* Settings.sourceOf(given)
     const references = Layer.mergeAll(
-      Layer.succeed(Proxies, proxies),
+      Ways.layer(proxies),
       // Nobody asks for any of these users here.
       TokenConfig.layerChanged({ ...config, memoryMaxEntries: 1 }),
       // A line for each user would bury the rest.

@@ -3,11 +3,11 @@ import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
-import { Proxies } from "../CalHttp/Proxies.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import * as Form from "../Environment/Form.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Misspelt from "../Environment/Misspelt.js"
@@ -59,7 +59,7 @@ const references = (settings: Environment.Settings) => {
     Layer.succeed(Origins.AllowedOrigins, allowedOrigins),
     Layer.succeed(AtomsTokens.MaxAge, atomsMaxAge),
     Layer.succeed(ClientAddress.TrustedProxies, trustedProxies),
-    Layer.succeed(Proxies, proxies)
+    Ways.layer(proxies)
   )
 }
 

@@ -1,9 +1,9 @@
 /** `cal-tokens sweep`: refreshes what is due by now, and ends. */
 import { Console, Duration, Effect, Layer } from "effect"
-import { Proxies } from "../CalHttp/Proxies.js"
 import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import * as RefreshAhead from "../RefreshAhead.js"
 import * as TokenConfig from "../TokenConfig.js"
 
@@ -15,7 +15,7 @@ export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(fun
     })
   }
   const services = Services.layerCal(cal.database, cal.options).pipe(
-    Layer.provide(Layer.succeed(Proxies, proxies)),
+    Layer.provide(Ways.layer(proxies)),
     Layer.provideMerge(TokenConfig.layerChanged(config)),
     Layer.provideMerge(Logging.layer(log))
   )

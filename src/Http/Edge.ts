@@ -22,6 +22,7 @@ import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
 import type { Forbidden, Unauthorized } from "../ApiKeys.js"
+import * as Tried from "../CalHttp/Tried.js"
 import { levelOf } from "../ErrorFacts.js"
 import * as Spans from "../Fibers/Spans.js"
 import * as Metrics from "../Metrics.js"
@@ -78,7 +79,7 @@ export const refuse = <E extends Refused>(error: E) =>
   Effect.gen(function* () {
     const development = yield* Development
     const stack = development && error.stack !== undefined ? { stack: error.stack } : {}
-    return yield* Effect.annotateLogs(decline(toFailure(error)), stack)
+    return yield* Effect.annotateLogs(decline(toFailure(error)), { ...stack, ...Tried.fieldsOf(error) })
   })
 
 /** The same for a failure of the service itself. Beyond a limit nothing is logged: that the limit was reached, was. */

@@ -7,6 +7,7 @@ import * as Actions from "../../src/Actions.js"
 import * as Next from "../../src/Next.js"
 import { ada } from "../../src/Environment/Demo.js"
 import { user } from "../support/ActionsFakes.js"
+import { freePort } from "../support/Ports.js"
 
 // Each starts a database.
 describe("actions from the environment", { timeout: 120_000 }, () => {
@@ -74,6 +75,40 @@ describe("actions from the environment", { timeout: 120_000 }, () => {
     assert.deepStrictEqual(warnings(), [secert, colour])
     await door.dispose()
     await cal.dispose()
+  })
+
+  it("say in the log where Cal.com was looked for in vain, and which variables led there", async () => {
+    vi.stubEnv("LOG_FORMAT", "json")
+    vi.stubEnv("CAL_CLIENT_ID", "client")
+    vi.stubEnv("CAL_CLIENT_SECRET", "client-secret")
+    const [cal, proxy] = await Promise.all([freePort(), freePort()])
+    const proxied = `https://api.cal.invalid (set by CAL_API_URL) through the proxy http://127.0.0.1:${proxy} (set by HTTPS_PROXY)`
+    for (const [apiUrl, httpsProxy, tried] of [
+      [`http://127.0.0.1:${cal}/v2`, undefined, `http://127.0.0.1:${cal} (set by CAL_API_URL)`],
+      ["https://api.cal.invalid/v2", `http://SECRET-user:SECRET-password@127.0.0.1:${proxy}`, proxied]
+    ] as const) {
+      logged.length = 0
+      vi.stubEnv("CAL_API_URL", apiUrl)
+      vi.stubEnv("HTTPS_PROXY", httpsProxy)
+      const actions = Actions.make()
+      for (const answer of [
+        await actions.createManagedCalUser(user, { email: "grace@example.com", name: "Grace" }),
+        await actions.makeCalApiRequest("/bookings", "POST", {})
+      ]) {
+        assert.deepInclude(answer, { code: "CalUnavailable" })
+        assert.notMatch(JSON.stringify(answer), /127\.0\.0\.1|invalid/)
+      }
+      const lines = logged.map((line) => JSON.parse(line) as { readonly annotations: Record<string, unknown> })
+      assert.deepStrictEqual(
+        lines.flatMap(({ annotations: { code, tried } }) => (code === undefined ? [] : [[code, tried]])),
+        [
+          ["CalUnavailable", tried],
+          ["CalUnavailable", tried]
+        ]
+      )
+      assert.notInclude(logged.join(), "SECRET")
+      await actions.dispose()
+    }
   })
 
   it("have all that connections need", async () => {

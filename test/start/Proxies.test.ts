@@ -135,6 +135,11 @@ it.scopedLive(
       const refused = yield* force(managedUser)
       assert.strictEqual(refused["code"], "CalUnavailable", JSON.stringify(refused))
       assert.include(refused["error"], "the proxy answered 407 to CONNECT")
+      assert.notInclude(JSON.stringify(refused), "cal.test")
+      assert.include(
+        program.stdout(),
+        `"tried":"https://api.cal.test (set by CAL_API_URL) through the proxy http://127.0.0.1:${proxy.port} (set by HTTPS_PROXY)"`
+      )
       proxy.setMood("tunnel")
 
       yield* sandbox.revokeRefreshTokens(calUserId)
