@@ -101,7 +101,8 @@ export interface Routes {
   /**
    * `POST`, of a plain form: sends the person to Cal.com's consent, and afterwards back to `?returnTo=`, a path of your app
    * (default `/`). Connects, and connects again who has to. Somebody whose session is over reads on a page that they have to
-   * sign in; programs are told in JSON.
+   * sign in, and somebody who opened your app under another host than that of the redirect URL, where it is; programs are told
+   * in JSON.
    */
   readonly connect: Handler
   /**

@@ -160,6 +160,33 @@ export const signedOut = (backTo: Option.Option<string>): HttpServerResponse.Htt
 export const signIn = (backTo: Option.Option<string>): HttpServerResponse.HttpServerResponse =>
   notSignedIn("Sign in to the app you came from, then connect again.", backTo)
 
+/** The app is open under another host than the one that Cal.com would lead back to. */
+export const elsewhere = (home: string): HttpServerResponse.HttpServerResponse =>
+  page(
+    {
+      status: 403,
+      title: "The app has another address",
+      paragraphs: [
+        `You opened it under one that Cal.com does not lead back to. It leads to ${hostOf(home)}, where nobody would know you.`,
+        "Nothing was connected. Go there, sign in if you have to, and connect again."
+      ]
+    },
+    Option.some(home)
+  )
+
+/** Cal.com would lead back to the HTTP service, which knows nothing of the app. */
+export const noWayBack: HttpServerResponse.HttpServerResponse = page(
+  {
+    status: 403,
+    title: "Cal.com would not lead back to the app",
+    paragraphs: [
+      "You would come back from Cal.com somewhere else, so nothing was begun.",
+      `${operator}: its redirect URL is the callback of another service, and has to be its own.`
+    ]
+  },
+  Option.none()
+)
+
 /** Nothing is lost: the same address works once the service does. */
 export const unavailable: HttpServerResponse.HttpServerResponse = page(
   {

@@ -38,9 +38,10 @@ export const isAllowed = (
 export const refuse = (
   origins: ReadonlyArray<string>,
   { headers }: HttpServerRequest.HttpServerRequest,
-  none = "none"
+  none = "none",
+  failure = wrongOrigin
 ) =>
-  Effect.annotateLogs(Edge.decline(wrongOrigin), {
+  Effect.annotateLogs(Edge.decline(failure), {
     origin: shown(headers),
     expected: origins.length === 0 ? none : origins.join(", ")
   })

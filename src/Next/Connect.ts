@@ -13,6 +13,7 @@ import { CallerLimits } from "../Http/CallerLimits.js"
 import * as Edge from "../Http/Edge.js"
 import * as OAuth from "../Http/OAuth.js"
 import * as OAuthPages from "../Http/OAuthPages.js"
+import * as Origins from "../Http/Origins.js"
 import { PublicLookups } from "../Http/PublicLookups.js"
 import { hash } from "../Token.js"
 import * as Asker from "./Asker.js"
@@ -41,12 +42,25 @@ const origin = Effect.map(Site.Site, ({ origin }) => origin)
 const isForPeople = ({ headers }: HttpServerRequest.HttpServerRequest) =>
   headers["sec-fetch-dest"] === "document" || /\btext\/html\b/i.test(headers["accept"] ?? "")
 
+/** Told in the log, whoever reads the answer. */
+const refuseElsewhere = (
+  request: HttpServerRequest.HttpServerRequest,
+  { failure, home, isService }: Site.Elsewhere
+) => {
+  const refused = Origins.refuse([home], request, undefined, failure)
+  return isForPeople(request)
+    ? Effect.catchAll(refused, () => Effect.succeed(isService ? OAuthPages.noWayBack : OAuthPages.elsewhere(home)))
+    : refused
+}
+
 /** Sends a browser to Cal.com. */
 export const begin = (asker: Asker.Asker, replace: boolean) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
-    yield* Edge.refuseAll(Site.connectable)
+    const redirectUrl = yield* Edge.refuseAll(Site.connectable)
     yield* Site.own(request)
+    const elsewhere = yield* Site.elsewhere(request, redirectUrl)
+    if (Option.isSome(elsewhere)) return yield* refuseElsewhere(request, elsewhere.value)
     if (Asker.isNobody(asker) && isForPeople(request)) return OAuthPages.signIn(yield* origin)
     const userUlid = yield* Asker.userOf(asker)
     yield* Effect.catchAll((yield* CallerLimits).session(userUlid), Edge.decline)

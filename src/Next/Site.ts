@@ -1,6 +1,8 @@
 /** The app around the handlers, as browsers know it. */
 import { type HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Layer, Option } from "effect"
+import * as Failure from "../Api/Failure.js"
+import { callbackPath } from "../Api/OAuth.js"
 import * as ReturnUrls from "../ConnectFlow/ReturnUrls.js"
 import { CalClient } from "../CalClient.js"
 import { CalClientMisconfigured, type InvalidInput, noClient } from "../TokenError.js"
@@ -59,15 +61,56 @@ const unset = (variable: string, inCode: string) =>
     reason: `nobody can be sent to Cal.com: ${variable} is not set (in a layer of your own, ${inCode})`
   })
 
-/** Whether there is a way to Cal.com and back. Without it the app's own pages would not be known for what they are. */
-export const connectable: Effect.Effect<void, CalClientMisconfigured | InvalidInput, CalClient> = Effect.gen(
+/**
+ * Where the way to Cal.com leads back to, if there is one. Without it the app's own pages would not be known for what they are.
+ */
+export const connectable: Effect.Effect<string, CalClientMisconfigured | InvalidInput, CalClient> = Effect.gen(
   function* () {
     const { clients } = yield* CalClient
     const client = yield* clients.oauth2.choose(undefined)
     if (Option.isNone(client)) return yield* unset("CAL_OAUTH_CLIENT_ID", "oauth2")
-    if (client.value.redirectUrl === undefined) return yield* unset("CAL_OAUTH_REDIRECT_URL", "oauth2.redirectUrl")
+    const { redirectUrl } = client.value
+    return redirectUrl ?? (yield* unset("CAL_OAUTH_REDIRECT_URL", "oauth2.redirectUrl"))
   }
 )
+
+const setting = "CAL_OAUTH_REDIRECT_URL (in a layer of your own, oauth2.redirectUrl)"
+
+const otherHost = Failure.service(
+  "Forbidden",
+  "The app is open under another host than the one that Cal.com leads back to, where neither its session nor its cookie would be " +
+    `known: open it under that of ${setting}.`
+)
+
+const otherService = Failure.service(
+  "Forbidden",
+  "Cal.com leads back to the callback of the HTTP service, under another host than this app's, which connects nobody here: " +
+    `set ${setting} to where the app has \`callback\`, and register that at Cal.com.`
+)
+
+/** A page that is not where Cal.com leads back to. */
+export interface Elsewhere {
+  /** Where it does lead back to. */
+  readonly home: string
+  readonly failure: typeof otherHost
+  /** That is not the app, but the HTTP service. */
+  readonly isService: boolean
+}
+
+/**
+ * Whether a way to Cal.com begins where it cannot end: a browser takes the app's cookies to the same host only. What port, the
+ * app says by its `origin`. Nothing but `Origin` tells which host people see; proxies change `Host`.
+ */
+export const elsewhere = ({ headers }: HttpServerRequest.HttpServerRequest, redirectUrl: string) =>
+  Effect.map(Site, (site): Option.Option<Elsewhere> => {
+    const origin = headers["origin"] ?? ""
+    if (!URL.canParse(origin) || !URL.canParse(redirectUrl)) return Option.none()
+    const [page, back] = [new URL(origin), new URL(redirectUrl)]
+    const isOwn = Option.contains(site.origin, page.origin) && page.hostname === back.hostname
+    if (page.origin === back.origin || isOwn) return Option.none()
+    const isService = back.pathname.endsWith(callbackPath)
+    return Option.some({ home: back.origin, failure: isService ? otherService : otherHost, isService })
+  })
 
 /** Where a browser may go, from a path of the app or a whole URL. */
 export const returnUrl = (returnTo: string): Effect.Effect<string, InvalidInput, Site> =>

@@ -224,6 +224,78 @@ describe("connect and callback", () => {
   })
 })
 
+describe("an app that is open under another host than the one that Cal.com leads back to", () => {
+  const person = { accept: "text/html" }
+  const isolated = async (options: Partial<Next.Options>, redirect: string, origin: string, more = {}) => {
+    const world = await start(options, [redirect])
+    world.lines.length = 0
+    const answer = await world.connect(ada, "", { headers: { origin, ...more } })
+    return { ...world, answer }
+  }
+
+  it.each([
+    ["http://localhost:3000/api/cal/callback", "http://127.0.0.1:3000", "http://localhost:3000"],
+    ["http://localhost:3000/api/cal/callback", "http://localhost:3001", "http://localhost:3000"],
+    [redirectUrl, "https://www.example.com", app],
+    [redirectUrl, "http://app.example.com", app]
+  ])("%s: is told so before anybody leaves from %s", async (redirect, origin, expected) => {
+    const { answer, connect, jar, lines, stop } = await isolated({}, redirect, origin)
+    assert.deepStrictEqual([answer.status, answer.json()["code"]], [403, "Forbidden"])
+    assert.match(String(answer.json()["error"]), /under another host .* open it under that of CAL_OAUTH_REDIRECT_URL/)
+    const read = await connect(undefined, "", { headers: { origin, ...person } })
+    assert.deepStrictEqual([read.status, read.headers.get("content-type")], [403, "text/html; charset=utf-8"])
+    assert.include(read.text, `<a href="${expected}">`)
+    assert.strictEqual(jar.size, 0)
+    assert.deepStrictEqual(
+      lines.map(({ annotations: { code, ...it } }) => [code, it["origin"], it["expected"], it["operation"]]),
+      Array.from({ length: 2 }, () => ["Forbidden", origin, expected, "connect"])
+    )
+    await stop()
+  })
+
+  it("is told otherwise where that is the callback of the HTTP service", async () => {
+    const service = "https://tokens.example.com/cal/api/cal/oauth/callback"
+    const { answer, connect, lines, stop } = await isolated({}, service, app)
+    assert.strictEqual(answer.status, 403)
+    assert.match(
+      String(answer.json()["error"]),
+      /callback of the HTTP service.* set CAL_OAUTH_REDIRECT_URL .* to where the app/
+    )
+    const read = await connect(ada, "", { headers: { origin: app, ...person } })
+    assert.strictEqual(read.status, 403)
+    assert.include(read.text, "its redirect URL is the callback of another service")
+    assert.notInclude(read.text, "tokens.example.com")
+    assert.lengthOf(lines, 2)
+    for (const { annotations } of lines) {
+      assert.deepInclude(annotations, { origin: app, expected: "https://tokens.example.com" })
+    }
+    await stop()
+  })
+
+  it.each([
+    ["its own", {}, redirectUrl, app],
+    ["none that is told", {}, redirectUrl, "null"],
+    ["its own, where the callback is the HTTP service's path", {}, `${app}/api/cal/oauth/callback`, app],
+    [
+      "a port that it says",
+      { origin: "http://localhost:5173" },
+      "http://localhost:3000/callback",
+      "http://localhost:5173"
+    ]
+  ])("is another thing than %s", async (_, options, redirect, origin) => {
+    const { answer, stop } = await isolated(options, redirect, origin)
+    assert.strictEqual(answer.status, 303)
+    await stop()
+  })
+
+  it("is not mended by an origin that says so", async () => {
+    const origin = "https://www.example.com"
+    const { answer, stop } = await isolated({ origin }, redirectUrl, origin)
+    assert.strictEqual(answer.status, 403)
+    await stop()
+  })
+})
+
 describe("somebody whose session is over", () => {
   it.each([
     ["sent a plain form", { "sec-fetch-dest": "document" }],
