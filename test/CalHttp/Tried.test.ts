@@ -1,6 +1,7 @@
 /** What the log is told of a Cal.com that was not reached: which address was tried, and what set it. Callers are not. */
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import { inspect } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
 import * as CalClient from "../../src/CalClient.js"
@@ -16,7 +17,7 @@ const failing = (apiUrl: string, proxies: Proxies.Options = {}, http = NodeHttp.
     client.refresh({ _tag: "ManagedUser", clientId: "C", calUserId: 7 }, Redacted.make("SECRET-token"))
   ).pipe(
     Effect.flip,
-    Effect.map(({ error }) => ({ message: error.message, said: JSON.stringify(error), fields: Tried.fieldsOf(error) })),
+    Effect.map(({ error }) => ({ message: error.message, said: inspect(error), fields: Tried.fieldsOf(error) })),
     Effect.provide(
       CalClient.layer({ apiUrl, managed: { clientId: "C", clientSecret: Redacted.make("SECRET-of-C") } }).pipe(
         Layer.provide(Layer.fresh(http)),
