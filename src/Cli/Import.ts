@@ -207,7 +207,7 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
     // A dry run leaves no file that names them.
     if (dryRun && reasons.size > 0) {
       const named = first.map(
-        ({ place, user }) => `  ${source.unit} ${Counts.number(place)}${user === undefined ? "" : `, user ${user}`}`
+        ({ place, user }) => `- ${source.unit} ${Counts.number(place)}${user === undefined ? "" : `, user ${user}`}`
       )
       yield* Console.log(
         ["", reasonsOf(reasons), end.counts.rejected > shown ? `The first ${shown}:` : "These are:", ...named].join(

@@ -218,7 +218,11 @@ describe("a file", () => {
       const foretold = { new: 0, changed: 0, unchanged: 0, "refreshed here": 0, rejected: 1 }
       assert.deepStrictEqual(await ended(first, 2), { ...foretold, new: 1200 })
       assert.match(first.stdout(), / Nothing was written\.\n/)
-      assert.match(first.stdout(), /^1 rejected: calAccessToken must be a token [^\n]*$/m)
+      const named = new RegExp(
+        `^1 rejected: calAccessToken must be a token [^\\n]*\\nThese are:\\n- line 1,201, user ${userOf(1201)}\\n`,
+        "m"
+      )
+      assert.match(first.stdout(), named)
       assert.deepStrictEqual(await world.query("select 1 from pg_namespace where nspname = 'cal_tokens'"), [])
       assert.deepStrictEqual(Fs.readdirSync(world.file("")), ["users.jsonl"])
 
