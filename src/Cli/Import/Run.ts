@@ -4,10 +4,10 @@ import type { ImportedRow } from "../../CalTokens.js"
 import type { StartError } from "../../Environment.js"
 import type { UserUlid } from "../../Token.js"
 import { maxImports } from "../../TokenStorage.js"
+import * as Progress from "../Progress.js"
 import * as Counts from "./Counts.js"
 import { judge, type Judged, type Kind, type Rejected } from "./Judging.js"
 import type * as Keeping from "./Keeping.js"
-import * as Progress from "./Progress.js"
 import type { Position, Raw, Source } from "./Source.js"
 import type { Target } from "./Target.js"
 
@@ -44,8 +44,8 @@ interface Written extends Batch {
 export const run = (options: Options): Effect.Effect<Keeping.State, StartError> =>
   Effect.gen(function* () {
     const { begin, keeping, source, target } = options
-    const progress = yield* Progress.make(options.out, yield* source.total, begin.done)
-    const rowsBefore = Counts.sum(begin.counts)
+    const total = yield* source.total
+    const progress = yield* Progress.make(options.out, "rows", total === undefined ? undefined : total - begin.done)
     let state = begin
 
     const judgeAll = (rows: ReadonlyArray<Raw>): Effect.Effect<Batch> =>
@@ -80,6 +80,7 @@ export const run = (options: Options): Effect.Effect<Keeping.State, StartError> 
         yield* keeping.reject(rejected)
         yield* options.onRejected(rejected)
         yield* options.onStored(results.flatMap(storedUser))
+        const before = state
         state = {
           position: { place: position.place, user: position.user ?? state.position.user },
           done,
@@ -91,7 +92,7 @@ export const run = (options: Options): Effect.Effect<Keeping.State, StartError> 
         }
         yield* keeping.save(state)
         yield* options.onState(state)
-        yield* progress.tell(Counts.sum(state.counts) - rowsBefore, done)
+        yield* progress.advance(Counts.sum(state.counts) - Counts.sum(before.counts), done - before.done)
       })
 
     yield* source.rows(begin.position).pipe(
