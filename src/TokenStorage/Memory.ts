@@ -34,10 +34,10 @@ import * as Lookups from "./Lookups.js"
 import * as Rows from "./Rows.js"
 
 /** The transitions of a row, some of which tests replace. */
-export type Transitions = Pick<typeof Rows, "claim" | "spend" | "commit" | "fail" | "connect">
+export type Transitions = Pick<typeof Rows, "claim" | "spend" | "commit" | "fail" | "connect" | "takeOver">
 
 export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] => {
-  const { claim, commit, connect, fail, spend }: Transitions = { ...Rows, ...replaced }
+  const { claim, commit, connect, fail, spend, takeOver }: Transitions = { ...Rows, ...replaced }
   const rows = new Map<UserUlid, Rows.Row>()
   const accounts = new Map<string, UserUlid>()
   /** By an access token's key: whose look-ups have it. */
@@ -352,7 +352,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         for (const [place, request] of places) {
           const { userUlid } = request
           const before = Option.fromNullable(rows.get(userUlid))
-          const [result, next] = Rows.takeOver(before, request, now, lastVersion + 1, isFreeFor(userUlid))
+          const [result, next] = takeOver(before, request, now, lastVersion + 1, isFreeFor(userUlid))
           results[place] = result
           if (Option.isNone(next) || next === before) continue
           sealed.delete(userUlid)

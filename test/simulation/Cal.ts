@@ -25,6 +25,8 @@ export interface Cal {
   readonly createAccount: (kind: "managed" | "oauth2") => number
   /** The account's owner (or the platform) gets a fresh pair. */
   readonly authorise: (account: number) => Authorised
+  /** A system that is not the fleet spends a refresh token; a pair, where it is good. */
+  readonly refreshElsewhere: (refreshToken: string, answer: (pair: Authorised | undefined) => void) => void
   readonly isLive: (refreshToken: string) => boolean
   /** Cal.com's answer to an API request. */
   readonly respond: (
@@ -42,6 +44,13 @@ export interface Cal {
   readonly revokeSecret: (which: 0 | 1) => void
   readonly connect: (node: Node) => typeof CalClient.Service
 }
+
+export const authorised = (grant: Grant): Authorised => ({
+  grant,
+  accessToken: grant.accessToken,
+  refreshToken: grant.refreshToken,
+  expiresAt: grant.expiresAt
+})
 
 /** How much of a grant this node finds in an odd answer. */
 export const holdsFor = (node: Node, name: Name): Holds =>

@@ -20,11 +20,14 @@ export interface User {
   readonly accounts: Set<number>
   /** Accounts of which Cal.com itself ended the grant: a person has to help. */
   readonly revoked: Set<number>
+  /** What the second system has had of them, the latest last. */
+  readonly elsewhere: Array<Authorised & { readonly connection: Connection }>
 }
 
 export type Outcome =
   | { readonly _tag: "Token"; readonly token: CalTokens.ValidToken }
   | { readonly _tag: "Status"; readonly status: number }
+  | { readonly _tag: "Row"; readonly outcome: string }
   | { readonly _tag: "Done" }
 
 export const connectionOf = (user: Pick<User, "account" | "kind">): Connection =>
@@ -69,6 +72,18 @@ export const call = (site: Site, node: Node, user: User, op: CallerOp): Effect.E
         api.send(userUlid, { method: "GET", path: `/me?n=${site.world.next()}` }),
         ({ status }): Outcome => ({ _tag: "Status", status })
       )
+    case "import":
+    case "importOlder":
+      return Effect.suspend(() => {
+        // Whoever exports has what was there at that moment, or an older copy.
+        const pair = user.elsewhere.at(op === "import" ? -1 : -2) ?? user.elsewhere.at(-1)
+        if (pair === undefined) return Effect.succeed<Outcome>({ _tag: "Done" })
+        const { connection } = pair
+        return tokens.importConnections([{ userUlid, connection, tokens: pairInput(pair) }]).pipe(
+          Effect.retry({ times: 4, while: (error) => error._tag === "StorageUnavailable" }),
+          Effect.map(([row]): Outcome => ({ _tag: "Row", outcome: row?.outcome ?? "nothing" }))
+        )
+      })
     case "connect":
     case "moveToManaged":
     case "moveToOAuth2":
@@ -116,6 +131,8 @@ export const patience = (op: CallerOp, callerWait: number): number => {
     case "moveToManaged":
     case "moveToOAuth2":
     case "update":
+    case "import":
+    case "importOlder":
       return 5 * (2 * statementTimeout + reads)
     case "disconnect":
     case "info":
@@ -137,6 +154,8 @@ export const describe = (exit: Exit.Exit<Outcome, TokenError>): string => {
       return `a token${exit.value.token.refreshed ? ", refreshed" : ""}`
     case "Status":
       return `status ${exit.value.status}`
+    case "Row":
+      return exit.value.outcome
     case "Done":
       return "done"
   }

@@ -6,7 +6,7 @@ import * as TokenConfig from "../../src/TokenConfig.js"
 import { retryAfter, type TokenError } from "../../src/TokenError.js"
 import type { TokenStorage } from "../../src/TokenStorage.js"
 import * as Memory from "../../src/TokenStorage/Memory.js"
-import type { Cal } from "./Cal.js"
+import type { Authorised, Cal } from "./Cal.js"
 import * as Callers from "./Callers.js"
 import { Fleet, type Variant } from "./Fleet.js"
 import * as HttpCal from "./HttpCal.js"
@@ -74,7 +74,16 @@ class History {
       const account = this.cal.createAccount(kind)
       const userUlid = ulids[index]
       if (userUlid === undefined) throw new Error("too many users")
-      return { index, userUlid, kind, movedAt: 0, account, accounts: new Set([account]), revoked: new Set() }
+      return {
+        index,
+        userUlid,
+        kind,
+        movedAt: 0,
+        account,
+        accounts: new Set([account]),
+        revoked: new Set(),
+        elsewhere: []
+      }
     })
     this.world.onConnected = (userUlid, { _tag, calUserId }) => {
       const user = this.users.find((each) => each.userUlid === userUlid)
@@ -89,7 +98,10 @@ class History {
 
   play(): void {
     const { driver } = this.world
-    for (const user of this.users) this.handIn(user)
+    for (const user of this.users) {
+      const pair = this.plan.elsewhere.includes(user.index) ? this.cal.authorise(user.account) : this.handIn(user)
+      this.keepElsewhere(user, pair, "person")
+    }
     for (const caller of this.plan.callers) driver.at(epoch + caller.at, undefined, () => this.callAt(caller))
     for (const incident of this.plan.incidents) this.schedule(incident)
     for (const skew of this.plan.nodes) if (skew !== 0) this.world.count("fault", "clock is off")
@@ -166,6 +178,7 @@ class History {
       case "accessDies":
       case "revoked":
       case "userDeleted":
+      case "refreshedElsewhere":
         at(incident.at, () => this.happen(incident))
         return
       case "accessRefused":
@@ -200,11 +213,30 @@ class History {
       if (incident.kind === "release") fleet.release(node, incident.restartAfter)
     }
     if (user === undefined) return
+    if (incident.kind === "refreshedElsewhere") return this.refreshElsewhere(user)
     world.note("Cal.com", `${incident.kind} user${user.index}`)
     if (incident.kind === "accessDies") cal.killAccess(user.account)
     if (incident.kind === "revoked") cal.revoke(user.account)
     if (incident.kind === "userDeleted") cal.deleteAccount(user.account)
     if (incident.kind !== "accessDies") user.revoked.add(user.account)
+  }
+
+  /** The second system notices an expiry, or is asked to. Its answers are never lost. */
+  private refreshElsewhere(user: Callers.User): void {
+    const token = user.elsewhere.at(-1)?.refreshToken
+    if (token === undefined) return
+    this.cal.refreshElsewhere(token, (pair) => {
+      this.world.note("elsewhere", `user${user.index} is refreshed${pair === undefined ? ", in vain" : ""}`)
+      if (pair !== undefined) this.keepElsewhere(user, pair, "elsewhere")
+    })
+  }
+
+  /** The second system has this pair from now on, alone or beside the fleet. */
+  private keepElsewhere(user: Callers.User, pair: Authorised, origin: "person" | "elsewhere"): void {
+    const { account, state } = pair.grant
+    const [first] = user.elsewhere
+    user.elsewhere.push({ ...pair, connection: first?.connection ?? Callers.connectionOf({ ...user, account }) })
+    if (state === "flying") this.world.oracle.elsewhere(pair.grant, origin)
   }
 
   /** From here on everything works; what is down comes up. */
@@ -226,13 +258,14 @@ class History {
   // -------------------------------------------------------------------------------------------------------------------
 
   /** A pair comes from outside, past the nodes: the first one, or that of a person who reconnects in the end. */
-  private handIn(user: Callers.User): void {
+  private handIn(user: Callers.User): Authorised {
     const { cal, world } = this
     if (!cal.hasAccount(user.account)) {
       user.account = cal.createAccount(user.kind)
       user.accounts.add(user.account)
     }
-    const { accessToken, expiresAt, grant, refreshToken } = cal.authorise(user.account)
+    const authorised = cal.authorise(user.account)
+    const { accessToken, expiresAt, grant, refreshToken } = authorised
     const connection = Callers.connectionOf(user)
     const pair = {
       accessToken: Redacted.make(accessToken),
@@ -250,9 +283,11 @@ class History {
     world.oracle.stored(grant.hash, exit.value.version)
     world.oracle.versioned(user.userUlid, exit.value.version)
     world.oracle.handedIn(user.userUlid, grant.hash)
+    world.oracle.cameOtherwise(user.userUlid, true)
     world.oracle.unsealed(user.userUlid)
     world.announce(user.userUlid, exit.value.version)
     user.revoked.delete(user.account)
+    return authorised
   }
 
   private anyNode(): number {

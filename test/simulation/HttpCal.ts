@@ -19,7 +19,7 @@ import * as InProcess from "../../src/Sandbox/InProcess.js"
 import * as Wire from "../../src/Sandbox/Wire.js"
 import { hash, unverifiedClaims } from "../../src/Token.js"
 import * as Answers from "./Answers.js"
-import { type Authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
+import { type Authorised, authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
 import type { CalFault } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { World } from "./World.js"
@@ -149,7 +149,7 @@ export const make = (world: World, patience: number): Cal => {
               grantOf(Redacted.value(accessToken), Redacted.value(refreshToken), 0)
             )
           )
-    return { grant, accessToken: grant.accessToken, refreshToken: grant.refreshToken, expiresAt: grant.expiresAt }
+    return authorised(grant)
   }
 
   const createAccount = (kind: "managed" | "oauth2"): number => {
@@ -162,6 +162,17 @@ export const make = (world: World, patience: number): Cal => {
   return {
     createAccount,
     authorise,
+    refreshElsewhere: (token, answer) => {
+      const account = oracle.grants.get(hash(Redacted.make(token)))?.account ?? 0
+      const request = kinds.get(account) === "managed" ? refreshManaged(token) : refreshOAuth2(token)
+      world.server.fork(
+        Effect.flatMap(calCom.execute(request), ({ status, text }) => (status === 200 ? text : Effect.succeed(""))),
+        (exit) => {
+          const grant = Exit.isSuccess(exit) && exit.value !== "" ? granted(exit.value, request) : undefined
+          answer(grant && authorised(grant))
+        }
+      )
+    },
     isLive: (token) => now(sandbox.isLive(token)),
     respond: (request) => Effect.orDie(calCom.execute(request)),
     api: (token) =>
@@ -252,6 +263,23 @@ export const make = (world: World, patience: number): Cal => {
     }
   }
 }
+
+/** As a program would ask that knows nothing of ours. */
+const refreshManaged = (refreshToken: string) =>
+  HttpClientRequest.post(`${apiUrl}/oauth/${Sandbox.demoManaged.clientId}/refresh`, {
+    headers: { "x-cal-secret-key": Redacted.value(secrets[0]) },
+    body: HttpBody.unsafeJson({ refreshToken })
+  })
+
+const refreshOAuth2 = (refreshToken: string) =>
+  HttpClientRequest.post(`${apiUrl}/auth/oauth2/token`, {
+    body: HttpBody.unsafeJson({
+      grant_type: "refresh_token",
+      client_id: Sandbox.demoOAuth2.clientId,
+      client_secret: Redacted.value(secrets[0]),
+      refresh_token: refreshToken
+    })
+  })
 
 /** The next refresh leaves its refresh token in use. */
 const keepToken = Sandbox.Fault.odd("refreshTokenKept")

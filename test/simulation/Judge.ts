@@ -1,7 +1,7 @@
 /** What may be said of an answer, and of the system when it is quiet. */
 import { Cause, Duration, Exit, Option, Redacted } from "effect"
 import type * as TokenConfig from "../../src/TokenConfig.js"
-import type { TokenError } from "../../src/TokenError.js"
+import { likelyCause, type ReauthorizationRequired, type TokenError } from "../../src/TokenError.js"
 import { hash } from "../../src/Token.js"
 import { Purpose, AttemptFailure, type StoredRow, type TokenStorage } from "../../src/TokenStorage.js"
 import { textOf } from "./Answers.js"
@@ -94,7 +94,11 @@ export class Judge {
     }
     const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
     if (failure === undefined) return this.report("no defects", call, Cause.pretty(exit.cause))
-    if (failure._tag === "TokensNotFound" && !this.disconnected.has(call.user.index))
+    if (
+      failure._tag === "TokensNotFound" &&
+      !this.disconnected.has(call.user.index) &&
+      this.world.oracle.versionBefore(call.user.userUlid, call.startedAt - this.stale) !== undefined
+    )
       this.report("P5", call, "the user is unknown")
     // Who moved was perhaps told of the account before.
     const isSettled = call.user.movedAt < call.startedAt - this.stale
@@ -114,6 +118,7 @@ export class Judge {
     ) {
       this.report("P9", call, `told to reconnect (${failure.cause}) although no pair was lost`)
     }
+    if (failure._tag === "ReauthorizationRequired") this.namesImport(call, failure)
     if (this.isCalm && !this.disconnected.has(call.user.index) && failure._tag !== "RefreshCoolingDown") {
       this.report("calm", call, `failed with ${failure._tag}: ${failure.message}`)
     }
@@ -124,6 +129,20 @@ export class Judge {
       }
     }
     if (call.op === "ensure") this.failedWhileValid(call, failure)
+  }
+
+  /** Whoever was imported may be lost to the system that had them, and only they are told so. */
+  private namesImport(call: OpenCall, failure: ReauthorizationRequired): void {
+    const { oracle } = this.world
+    const { userUlid } = call.user
+    const hint = likelyCause(failure)
+    const at = oracle.importedAt(userUlid)
+    if (at !== undefined && at < call.startedAt - this.stale && hint === undefined && failure.cause !== "calUserGone") {
+      this.report("import", call, `is told to reconnect (${failure.cause}), and nothing of the system before`)
+    }
+    if (hint !== undefined && !oracle.wasImported(userUlid)) {
+      this.report("import", call, "is told of an import that never was")
+    }
   }
 
   /** Whether an answer with a pair, or the grant itself, was ever lost, or is with a process that sleeps. */
@@ -145,6 +164,8 @@ export class Judge {
         (grant) =>
           user.accounts.has(grant.account) &&
           (grant.state === "lost" ||
+            // The second system spent what was stored here, and has what came of it.
+            grant.origin === "elsewhere" ||
             grant.state === "flying" ||
             (grant.state === "sealed" && !node.isNewer) ||
             // Thrown away while the user had another account, to which an old call may have put them back.
@@ -213,7 +234,11 @@ export class Judge {
     // A person's pair of a managed account is one that was reissued, too.
     const isKilled = [...oracle.grants.values()].some(
       (other) =>
-        other !== grant && other.account === grant.account && other.origin !== "refresh" && other.at >= grant.at
+        other !== grant &&
+        other.account === grant.account &&
+        other.origin !== "refresh" &&
+        other.origin !== "elsewhere" &&
+        other.at >= grant.at
     )
     if (!isKilled && !this.mayDie && driver.now <= grant.expiresAt && this.cal.api(grant.accessToken) !== 200) {
       this.report("reissue", call, `got ${grant.name}, which is dead`)
@@ -228,7 +253,11 @@ export class Judge {
     if (call.interruptedAt === undefined) return
     const after = call.process.awake - call.interruptedAt
     const mayFinish =
-      call.op.startsWith("moveTo") || call.op === "connect" || call.op === "update" || call.op === "disconnect"
+      call.op.startsWith("moveTo") ||
+      call.op.startsWith("import") ||
+      call.op === "connect" ||
+      call.op === "update" ||
+      call.op === "disconnect"
     if (!mayFinish && after > 10) this.report("P2", call, `went on for ${after} ms after its caller gave up`)
   }
 
@@ -260,7 +289,9 @@ export class Judge {
     // Lost, or thrown away because somebody asked for that: one who disconnects and hands in a pair at the same time.
     const lost = [...oracle.grants.values()].some(
       ({ account: owner, refreshToken, state }) =>
-        owner === account && (state === "lost" || state === "sealed" || state === "discarded") && isLive(refreshToken)
+        owner === account &&
+        (state === "lost" || state === "sealed" || state === "discarded" || state === "elsewhere") &&
+        isLive(refreshToken)
     )
     if (row.connection._tag === "ManagedUser" ? cal.hasAccount(account) : !lost && !user.revoked.has(account)) {
       oracle.report("P9", `${name} is asked to reconnect (${row.status.cause}) although no live pair was lost`)

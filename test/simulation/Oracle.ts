@@ -22,9 +22,12 @@ export interface Grant {
   readonly expiresAt: number
   /** When Cal.com granted it, and for what. */
   readonly at: number
-  origin: "person" | "refresh" | "reissue"
-  /** On its way, in a process that lives, written, written unread within its answer, gone for good, or given away by rule. */
-  state: "flying" | "held" | "stored" | "sealed" | "lost" | "discarded"
+  origin: "person" | "refresh" | "reissue" | "elsewhere"
+  /**
+   * On its way, in a process that lives, written, written unread within its answer, gone for good, given away by rule, or
+   * in the second system alone.
+   */
+  state: "flying" | "held" | "stored" | "sealed" | "lost" | "discarded" | "elsewhere"
   why: string
   holder: Process | undefined
   /** When it came to that process from Cal.com. */
@@ -66,6 +69,10 @@ export class Oracle {
   /** Every version stored for a user, with its instant. */
   private readonly versions = new Map<string, Array<{ readonly version: number; readonly at: number }>>()
   private readonly marks = new Map<string, number>()
+  /** By user: the pair that an import stored, as long as nothing else stored one, and when an import did so last. */
+  private readonly importedPairs = new Map<string, Grant>()
+  private readonly imports = new Map<string, number>()
+  private readonly everImported = new Set<string>()
   private grantCount = 0
 
   constructor(
@@ -122,6 +129,58 @@ export class Oracle {
 
   nameOf(hash: string | undefined): string {
     return hash === undefined ? "nothing" : (this.grants.get(hash)?.name ?? "an unknown pair")
+  }
+
+  /** The second system has it. */
+  elsewhere(grant: Grant, origin: "person" | "elsewhere"): void {
+    grant.state = "elsewhere"
+    grant.origin = origin
+  }
+
+  /** An import stored a pair, or did not; `before` and `after` are what the row had. */
+  imported(
+    user: string,
+    given: string,
+    before: { readonly hash: string; readonly isSameAccount: boolean } | undefined,
+    after: string | undefined
+  ): void {
+    const pair = this.grants.get(given)
+    const known = before === undefined ? undefined : this.grants.get(before.hash)
+    const isOurs = before !== undefined && this.importedPairs.get(user)?.hash !== before.hash
+    if (pair === undefined) return this.report("import", "a pair is imported that nobody granted")
+    if (after !== given) {
+      if (after !== before?.hash)
+        this.report("import", `${this.nameOf(after)} is there after an import of ${pair.name}`)
+      const isNewer = known !== undefined && pair.at > known.at
+      if (before === undefined || (!isOurs && isNewer && before.isSameAccount)) {
+        this.report("import", `${pair.name} is left aside, with ${this.nameOf(before?.hash)} in the row`)
+      }
+      return
+    }
+    if (before?.hash === given) return
+    if (isOurs) this.report("import", `${pair.name} replaces ${known?.name}, which came otherwise`)
+    if (known !== undefined && pair.at < known.at) {
+      this.report("import", `${pair.name} replaces ${known.name}, which is newer`)
+    }
+    this.importedPairs.set(user, pair)
+    this.imports.set(user, this.driver.now)
+    this.everImported.add(user)
+  }
+
+  /** A pair came otherwise; `isHandedIn`: from a person, and the row forgets that it was imported. */
+  cameOtherwise(user: string, isHandedIn: boolean): void {
+    this.importedPairs.delete(user)
+    if (isHandedIn) this.imports.delete(user)
+  }
+
+  /** Whether an import ever stored a pair. */
+  wasImported(user: string): boolean {
+    return this.everImported.has(user)
+  }
+
+  /** When an import stored a pair last, if that is remembered. */
+  importedAt(user: string): number | undefined {
+    return this.imports.get(user)
   }
 
   arrived(grant: Grant, holder: Process): void {
@@ -229,7 +288,12 @@ export class Oracle {
   /** Among what Cal.com would accept of an account, is there a pair that we have no excuse for not having? */
   liveWithoutExcuse(account: number, isLive: (grant: Grant) => boolean): ReadonlyArray<Grant> {
     return [...this.grants.values()].filter(
-      (grant) => grant.account === account && grant.state !== "lost" && grant.state !== "discarded" && isLive(grant)
+      (grant) =>
+        grant.account === account &&
+        grant.state !== "lost" &&
+        grant.state !== "discarded" &&
+        grant.state !== "elsewhere" &&
+        isLive(grant)
     )
   }
 

@@ -19,6 +19,9 @@ export type CallerOp =
   | "info"
   /** Begins what is due, whoever the user is. */
   | "sweep"
+  /** Takes over the pair that a second system has, or the one that it had before. */
+  | "import"
+  | "importOlder"
 
 /** Somebody who asks a node for something. Instants are milliseconds from the start. */
 export interface Caller {
@@ -30,7 +33,7 @@ export interface Caller {
   readonly deadline?: number | undefined
 }
 
-export type StorageOp = "find" | "claim" | "spend" | "commit" | "fail" | "connect" | "update" | "disconnect"
+export type StorageOp = "find" | "claim" | "spend" | "commit" | "fail" | "connect" | "update" | "disconnect" | "import"
 export type CalOp = "refresh" | "reissue"
 
 /** When something happens to a node: at an instant, or around its nth message of a kind. */
@@ -110,6 +113,8 @@ export type Incident =
   | { readonly kind: "accessRefused"; readonly at: number; readonly millis: number }
   | { readonly kind: "revoked"; readonly at: number; readonly user: number }
   | { readonly kind: "userDeleted"; readonly at: number; readonly user: number }
+  /** The second system, which has a pair of each user, spends its refresh token. */
+  | { readonly kind: "refreshedElsewhere"; readonly at: number; readonly user: number }
 
 export interface Plan {
   readonly seed: number
@@ -118,6 +123,8 @@ export interface Plan {
   /** Each node's clock error in milliseconds. */
   readonly nodes: ReadonlyArray<number>
   readonly users: ReadonlyArray<"managed" | "oauth2">
+  /** Users whom the second system alone knows at first. */
+  readonly elsewhere: ReadonlyArray<number>
   /** Of access tokens, in milliseconds. */
   readonly lifetime: number
   /** Until when callers come and incidents happen. */
@@ -310,6 +317,12 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
   for (let i = 0; i < count; i++) incidents.push(drawIncident(prng, { instant, node, user }))
 
   drawSweeps(Prng.make(seed, "sweeps"), { lifetime, activeFor, nodes: nodeCount }, callers)
+  const elsewhere = drawImports(
+    Prng.make(seed, "imports"),
+    { calm, lifetime, nodes: nodeCount, users: users.length },
+    callers,
+    incidents
+  )
 
   const wire = limits.wire ?? (prng.chance(limits.http ?? 0.25) ? "http" : "short")
   // The short way knows no secrets.
@@ -322,6 +335,7 @@ export const draw = (seed: number, limits: Limits = {}): Plan => {
     wire,
     nodes,
     users,
+    elsewhere,
     lifetime,
     activeFor: Math.max(activeFor, ...callers.map(({ at }) => at + second)),
     raceWindow: !calm && prng.chance(0.25) ? prng.pick([5, 50, 500, 3000]) : 0,
@@ -362,6 +376,48 @@ const drawSweeps = (
       callers.push({ at: Math.round(from + i * step + prng.int(0, step)), node, user: 0, op: "sweep" })
     }
   }
+}
+
+/**
+ * One user moves over from a second system, which stopped or goes on refreshing: they are imported once or again and again.
+ * Drawn apart, too. Answers with those whom nobody here knows before.
+ */
+const drawImports = (
+  prng: Prng.Prng,
+  fleet: { readonly calm: boolean; readonly lifetime: number; readonly nodes: number; readonly users: number },
+  callers: Array<Caller>,
+  incidents: Array<Incident>
+): ReadonlyArray<number> => {
+  if (prng.chance(0.7)) return []
+  const { calm, lifetime } = fleet
+  const user = prng.int(0, fleet.users - 1)
+  const node = () => prng.int(0, fleet.nodes - 1)
+  const from = Math.round(prng.pick([0, 0, 0.4, 0.9, 1]) * lifetime)
+  const step = prng.pick([50, 500, 5 * second, 20 * second])
+  const imports = prng.pick([1, 2, 3, 5])
+  for (let i = 0; i < imports; i++) {
+    const at = from + i * step + prng.int(0, step)
+    callers.push({ at, node: node(), user, op: !calm && prng.chance(0.25) ? "importOlder" : "import" })
+    // Who has just moved is asked for, and refreshed where that is due.
+    if (prng.chance(0.5)) {
+      const op = calm ? "ensure" : prng.pick(["ensure", "ensure", "force"] as const)
+      callers.push({ at: at + prng.pick([0, 20, 500, 3000]), node: node(), user, op })
+    }
+  }
+  if (calm) return []
+  const refreshes = prng.pick([0, 0, 1, 1, 2, 3])
+  const first = prng.chance(0.5) ? from - prng.int(0, 5) * second : from + prng.int(0, imports * step)
+  for (let i = 0; i < refreshes; i++) {
+    // No system has two pairs of one second.
+    const at = Math.max(2 * second, first) + i * prng.pick([2 * second, 2 * second, 10 * second, lifetime])
+    incidents.push({ kind: "refreshedElsewhere", at, user })
+    if (prng.chance(0.3)) callers.push({ at: at + prng.pick([0, 5, 500]), node: node(), user, op: "import" })
+  }
+  if (prng.chance(0.2)) {
+    const fault = prng.pick(storageFaults)
+    incidents.push({ kind: "storage", fault, op: "import", nth: prng.pick([1, 2]), millis: 4 * second })
+  }
+  return prng.chance(0.5) ? [user] : []
 }
 
 const pickOp = (prng: Prng.Prng, calm: boolean, kind: "managed" | "oauth2"): CallerOp => {

@@ -20,7 +20,7 @@ import {
 } from "../../src/TokenError.js"
 import * as Answers from "./Answers.js"
 import * as Api from "./Api.js"
-import { type Authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
+import { type Authorised, authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
 import type { Odd } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { Mishap, Node, World } from "./World.js"
@@ -195,7 +195,7 @@ export const make = (world: World, patience: number): Cal => {
   const authorise = (account: number): Authorised => {
     const record = accountOf(account)
     const grant = record.kind === "managed" ? reissue(account, record) : issue(account, record)
-    return { grant, accessToken: grant.accessToken, refreshToken: grant.refreshToken, expiresAt: grant.expiresAt }
+    return authorised(grant)
   }
 
   const api = (token: string): number => {
@@ -209,6 +209,11 @@ export const make = (world: World, patience: number): Cal => {
   return {
     createAccount,
     authorise,
+    refreshElsewhere: (token, answer) =>
+      answerRefresh(token, undefined, (result) => {
+        const grant = Option.getOrUndefined(Either.getRight(result))
+        answer(grant !== undefined && "hash" in grant ? authorised(grant) : undefined)
+      }),
     isLive: (token) => accounts.get(owners.get(token) ?? 0)?.refresh.has(token) === true,
     respond: (request) => Api.answer(request, api(Api.tokenOf(request)), driver.now),
     api,

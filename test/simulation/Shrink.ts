@@ -38,6 +38,7 @@ const candidates = function* (plan: Plan): Generator<Plan> {
   for (let i = 0; i < plan.nodes.length; i++) {
     if (plan.nodes[i] !== 0) yield { ...plan, nodes: plan.nodes.map((skew, index) => (index === i ? 0 : skew)) }
   }
+  if (plan.elsewhere.length > 0) yield { ...plan, elsewhere: [] }
   if (plan.raceWindow > 0) yield { ...plan, raceWindow: 0 }
   if (plan.notices.lost < 1) yield { ...plan, notices: { lost: 1, latency: 0 } }
   if (plan.shuffles) yield { ...plan, shuffles: false }

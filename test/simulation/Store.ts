@@ -55,7 +55,7 @@ const fateOf = (world: World, op: StorageOp): Fate => {
       return { executes: Math.min(incident.millis, statementTimeout - 100), answers: true, fails: statementTimeout }
     case "zombie":
       // A statement that could take a connection away must not come back from the dead: no storage can help that.
-      return op === "disconnect" || op === "connect" || op === "update"
+      return op === "disconnect" || op === "connect" || op === "update" || op === "import"
         ? { executes: undefined, answers: false, fails: there }
         : { executes: statementTimeout + incident.millis, answers: false, fails: statementTimeout }
   }
@@ -282,6 +282,7 @@ export const connect = (
             if (grant !== undefined && other) grant.state = "discarded"
           } else {
             keep(Option.getOrUndefined(after))
+            if (result._tag === "Stored") oracle.cameOtherwise(request.userUlid, false)
             if (result._tag === "Stored") sealed(request.userUlid, request.unread?.sealed, true)
             if (result._tag === "Stored" && request.reissued === true) {
               oracle.reissued(request.userUlid, result.row.version)
@@ -326,7 +327,33 @@ export const connect = (
         },
         tell: (result) => `${request.failure._tag} ${result._tag}`
       }),
-    import: () => Effect.dieMessage("nobody moves over in here"),
+    import: (requests) => {
+      const [request] = requests
+      if (request === undefined || requests.length > 1) return Effect.dieMessage("one at a time is imported in here")
+      const { connection, pair, userUlid } = request
+      return call("import", nameOf(userUlid), withRow(storage, userUlid, storage.import(requests)), {
+        writes: userUlid,
+        executed: ({ after, before, result: [result] }) => {
+          const row = Option.getOrUndefined(before)
+          oracle.imported(
+            userUlid,
+            hash(pair.refreshToken),
+            row && {
+              hash: hash(row.pair.refreshToken),
+              isSameAccount: row.connection.calUserId === connection.calUserId
+            },
+            Option.getOrUndefined(Option.map(after, ({ pair }) => hash(pair.refreshToken)))
+          )
+          if (result?._tag !== "Imported" && result?._tag !== "Updated") return
+          world.onConnected(userUlid, connection)
+          handedIn(userUlid, pair)
+          oracle.unsealed(userUlid)
+          keep(Option.getOrUndefined(after))
+        },
+        tell: ({ result: [result] }) =>
+          `${oracle.nameOf(hash(pair.refreshToken))} ${result?._tag} ${result !== undefined && "row" in result ? tellRow(result.row) : ""}`
+      }).pipe(Effect.map(({ result }) => result))
+    },
     connect: (request) =>
       call("connect", nameOf(request.userUlid), withRow(storage, request.userUlid, storage.connect(request)), {
         writes: request.userUlid,
@@ -335,6 +362,7 @@ export const connect = (
           const earlier = Option.getOrUndefined(before)?.connection.calUserId
           if (earlier !== request.connection.calUserId) oracle.givenAway(earlier)
           handedIn(request.userUlid, request.pair)
+          oracle.cameOtherwise(request.userUlid, true)
           oracle.unsealed(request.userUlid)
           if (request.circuit !== undefined) circuits.granted(keyOf(request.circuit.clientId), undefined)
           keep(Option.getOrUndefined(after))
@@ -346,6 +374,7 @@ export const connect = (
         writes: userUlid,
         executed: ({ after }) => {
           handedIn(userUlid, pair)
+          oracle.cameOtherwise(userUlid, true)
           oracle.unsealed(userUlid)
           keep(Option.getOrUndefined(after))
         },
@@ -357,6 +386,7 @@ export const connect = (
         // Somebody gave these pairs away, also if an older one is handed in afterwards.
         executed: ({ before }) => {
           oracle.givenAway(Option.getOrUndefined(before)?.connection.calUserId)
+          oracle.cameOtherwise(userUlid, true)
           oracle.unsealed(userUlid)
         },
         tell: ({ result }) => `was there: ${result}`
@@ -389,6 +419,7 @@ export const connect = (
 /** The version of the row in an answer, if it has one. */
 const versionIn = (result: unknown): Option.Option<number> => {
   if (Option.isOption(result)) return Option.flatMap(result, versionIn)
+  if (Array.isArray(result)) return versionIn(result[0])
   if (!Predicate.isRecord(result)) return Option.none()
   if (typeof result["version"] === "number") return Option.some(result["version"])
   return "row" in result ? versionIn(result["row"]) : "result" in result ? versionIn(result["result"]) : Option.none()

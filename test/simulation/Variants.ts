@@ -14,7 +14,7 @@ import {
 } from "../../src/TokenStorage.js"
 import * as Memory from "../../src/TokenStorage/Memory.js"
 import * as Rows from "../../src/TokenStorage/Rows.js"
-import type { ManagedUser } from "../../src/Token.js"
+import { hash, type ManagedUser } from "../../src/Token.js"
 import type { Variant } from "./Fleet.js"
 import type { Node, World } from "./World.js"
 
@@ -32,6 +32,17 @@ const nothingNew = ({ connection, pair, userUlid }: StoredRow): CommitRequest =>
 })
 
 const rows = (replaced: Partial<Memory.Transitions>): Variant => ({ storage: () => Memory.make(replaced) })
+
+/** The row as an import sees it. */
+const takeOver = (seen: (row: Rows.Row) => Rows.Row): Variant =>
+  rows({
+    takeOver: (row, ...event) => {
+      const [result, next] = Rows.takeOver(Option.map(row, seen), ...event)
+      return [result, "row" in result ? next : row]
+    }
+  })
+
+const hashOf = ({ pair }: Rows.Row) => hash(pair.refreshToken)
 
 const refresh = (
   replace: (
@@ -224,6 +235,32 @@ export const variants: Readonly<Record<string, () => Variant>> = {
       claimDue: (request) => storage.claimDue({ ...request, circuit: { ...request.circuit, fingerprint: "nobody's" } })
     })
   }),
+  "an import that overwrites what was refreshed here": () => takeOver((row) => ({ ...row, importedHash: hashOf(row) })),
+  "an import of older pairs": () =>
+    takeOver((row) => ({ ...row, pair: { ...row.pair, issuedAt: undefined, accessTokenExpiresAt: 0 } })),
+  "an import that ends the attempt with its pair": () =>
+    rows({
+      takeOver: (row, request, ...rest) => {
+        const [result, next] = Rows.takeOver(row, request, ...rest)
+        return [
+          result,
+          Option.map(next, (next) => ({
+            ...next,
+            attemptId: null,
+            leaseUntil: null,
+            journal: null,
+            probeNotBefore: null
+          }))
+        ]
+      }
+    }),
+  "an import that nobody remembers": () =>
+    rows({
+      takeOver: (...event) => {
+        const [result, next] = Rows.takeOver(...event)
+        return [result, Option.map(next, (next) => ({ ...next, importedAt: null }))]
+      }
+    }),
   "a failure written without its condition": () =>
     rows({ fail: (row, request, now) => Rows.fail({ ...row, attemptId: request.attemptId }, request, now) }),
   "a cooldown only in memory": () => ({
