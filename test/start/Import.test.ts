@@ -377,6 +377,61 @@ describe("a table", () => {
   )
 })
 
+describe("the guide", () => {
+  const guide = Fs.readFileSync(new URL("../../src/Import/README.md", import.meta.url), "utf8")
+  const commands = Array.from(guide.matchAll(/^npx cal-tokens import .*$/gm), ([command]) => command)
+  const statements = Array.from(
+    guide.matchAll(/^(?:create table [^]*?^\)|create view .*)$/gm),
+    ([statement]) => statement
+  )
+
+  it("has commands that do what it says, as they are printed", () =>
+    inWorld(async (world) => {
+      for (const statement of statements) await world.query(statement)
+      await world.query(`
+        insert into "UserCalTokens" select '01' || lpad(n::text, 24, '0'), case when n <= 3 then n end,
+          'SECRET-access-' || n, 'SECRET-refresh-' || n, '${expiry.toISOString()}' from generate_series(1, 5) n`)
+      const bin = world.file("bin")
+      Fs.mkdirSync(bin)
+      const program = `"${process.execPath}" "${Path.join(directory, "dist/program.mjs")}"`
+      Fs.writeFileSync(Path.join(bin, "npx"), `#!/bin/sh\n[ "$1" = cal-tokens ] && shift && exec ${program} "$@"\n`, {
+        mode: 0o755
+      })
+      const env = {
+        ...world.env,
+        CAL_OAUTH_CLIENT_ID: "oauth",
+        CAL_OAUTH_CLIENT_SECRET: "SECRET-of-the-oauth-client",
+        OLD_DATABASE_URL: world.url,
+        PATH: `${bin}:${process.env["PATH"] ?? ""}`
+      }
+      /** The counts, whose names tell whether anything was written. */
+      const all = (lines: ReadonlyArray<string>, codes: ReadonlyArray<number>) =>
+        Promise.all(
+          lines.map((line, index) => ended(run(Path.dirname(bin), ["-c", line], env, "sh"), codes[index] ?? 0))
+        )
+      const foretold = { new: 0, changed: 0, unchanged: 0, "refreshed here": 0, rejected: 0 }
+      assert.deepStrictEqual(await all(commands, [2]), [
+        { ...foretold, new: 3, rejected: 2 },
+        { ...foretold, new: 3 },
+        { ...foretold, new: 2 }
+      ])
+
+      // The rest of it says so of these without --dry-run, again and again.
+      const views = commands.slice(1).map((command) => command.replace(" --dry-run", ' --rejected "$$.jsonl"'))
+      assert.deepStrictEqual(await all(views, []), [
+        { ...none, imported: 3 },
+        { ...none, imported: 2 }
+      ])
+      await world.query(`update "UserCalTokens" set "calRefreshToken" = 'SECRET-other',
+        "calAccessTokenExpiresAt" = "calAccessTokenExpiresAt" + interval '1 hour' where "userUlid" = '${userOf(5)}'`)
+      assert.deepStrictEqual(await all(commands.slice(2), []), [{ ...foretold, changed: 1, unchanged: 1 }])
+      assert.deepStrictEqual(await all(views, []), [
+        { ...none, unchanged: 3 },
+        { ...none, updated: 1, unchanged: 1 }
+      ])
+    }))
+})
+
 describe("an import that is stopped", () => {
   it.each(["SIGKILL", "SIGINT"] as const)("by %s goes on where it was, and ends with the same", (signal) =>
     inWorld(async (world) => {
