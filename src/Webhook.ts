@@ -8,6 +8,7 @@ import { DateTime, Duration, Effect, Either, Layer, Random, Redacted, Schedule, 
 import { Webhook } from "standardwebhooks"
 import { CalTokens } from "./CalTokens.js"
 import { iso } from "./Token.js"
+import { likelyCause } from "./TokenError.js"
 import { TokenStorage } from "./TokenStorage.js"
 import type { Transition } from "./TokenStorage/ChangeLog.js"
 import * as Post from "./Webhook/Post.js"
@@ -76,8 +77,10 @@ const types = {
  * @since 0.1.0
  * @category conversions
  */
-export const bodyOf = ({ at, cause, kind, since, userUlid }: Transition): string =>
-  JSON.stringify({ type: types[kind], timestamp: iso(at), data: { userUlid, cause, since: iso(since) } })
+export const bodyOf = ({ at, cause, importedAt, kind, since, userUlid }: Transition): string => {
+  const hint = likelyCause({ cause, importedAt, since })
+  return JSON.stringify({ type: types[kind], timestamp: iso(at), data: { userUlid, cause, since: iso(since), hint } })
+}
 
 /**
  * Delivers until the scope ends; what is under way then is delivered again later.

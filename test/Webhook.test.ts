@@ -176,6 +176,27 @@ it.scoped("of two processes one tells of a transition, once, signed, in order", 
   })
 )
 
+it("names a second system as the likely cause where the user was imported shortly before, and only there", () => {
+  const since = Date.UTC(2026, 0, 2)
+  const { userUlid } = Fixture.newUser()
+  const bodyOf = (importedAt: number | undefined) =>
+    Webhook.bodyOf({
+      id: "id",
+      kind: "reauthorizationRequired",
+      userUlid,
+      at: since,
+      cause: "revoked",
+      since,
+      ...(importedAt === undefined ? {} : { importedAt }),
+      attempt: 1
+    })
+  const { data } = JSON.parse(bodyOf(since - 5 * 60_000)) as { readonly data: unknown }
+  const hint = "The user was imported 5 min before that: a second system may still refresh this user."
+  assert.deepStrictEqual(data, { userUlid, cause: "revoked", since: "2026-01-02T00:00:00.000Z", hint })
+  assert.notInclude(bodyOf(since - 25 * 3_600_000), "hint")
+  assert.notInclude(bodyOf(undefined), "hint")
+})
+
 it.scopedLive("a receiver's own library accepts it", () =>
   Effect.gen(function* () {
     const headers: Array<Record<string, string>> = []

@@ -55,6 +55,8 @@ export interface Transition {
   /** Why, and since when, a reconnect is or was needed. */
   readonly cause: ReauthorizationCause
   readonly since: number
+  /** Of one who has to reconnect: when the user was imported, if so. */
+  readonly importedAt?: number
   /** Counts the deliveries begun, this one included. */
   readonly attempt: number
 }

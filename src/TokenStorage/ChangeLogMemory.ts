@@ -83,8 +83,9 @@ export const make = (): Log => {
           .slice(0, limit)
           .map((one): ChangeLog.Transition => {
             Object.assign(one, { holder, nextAt: now + millis(lease), attempts: one.attempts + 1 })
-            const { attempts: attempt, at, cause, id, kind, since, userUlid } = one
-            return { id, kind, userUlid, at, cause, since, attempt }
+            const { attempts: attempt, at, cause, id, importedAt, kind, since, userUlid } = one
+            const imported = importedAt === undefined ? {} : { importedAt }
+            return { id, kind, userUlid, at, cause, since, ...imported, attempt }
           })
       ),
     settle: (id) =>
@@ -110,7 +111,11 @@ export const make = (): Log => {
       if (what === undefined) return
       const [cause, since] = isRequired ? [is.cause, is.since] : [undefined, undefined]
       add({ userUlid, kind: what, at: now, version, cause, since, reauthorized })
-      if (isRequired) tell({ kind: "reauthorizationRequired", userUlid, at: now, cause: is.cause, since: is.since })
+      if (isRequired) {
+        const { cause, importedAt, since } = is
+        const imported = importedAt === undefined ? {} : { importedAt }
+        tell({ kind: "reauthorizationRequired", userUlid, at: now, cause, since, ...imported })
+      }
       if (reauthorized) tell({ kind: "reauthorized", userUlid, at: now, cause: was.cause, since: was.since })
     },
     refreshes: (since, isOurs, refused) => {

@@ -265,6 +265,27 @@ const transitions = (storage: () => Fixture.Storage) => {
     })
   )
 
+  it.effect("of an imported user tells when that was, and of nobody else, nor once it is over", () =>
+    Effect.gen(function* () {
+      const { connection, told, ...user } = yield* connected(storage())
+      const { userUlid } = user
+      yield* storage().disconnect(userUlid)
+      const pair = Fixture.pair(`${userUlid} one`)
+      yield* storage().import([{ userUlid, connection, pair }])
+      const importedAt = (yield* told).at(-1)?.at
+      assert(importedAt !== undefined)
+      yield* TestClock.adjust(1000)
+      yield* user.terminal
+      const [required] = yield* claimOf(storage(), userUlid)
+      assert.deepInclude(required, { kind: "reauthorizationRequired", importedAt })
+      yield* storage().log.settle(required?.id ?? "")
+      yield* Fixture.update(storage(), userUlid, Fixture.pair(`${userUlid} two`))
+      const [over] = yield* claimOf(storage(), userUlid)
+      assert.deepInclude(over, { kind: "reauthorized" })
+      assert.notProperty(over, "importedAt")
+    })
+  )
+
   it.effect("both ways are to be delivered, of a user one after the other, under a name that stays", () =>
     Effect.gen(function* () {
       const user = yield* connected(storage())

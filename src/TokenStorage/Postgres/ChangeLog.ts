@@ -38,6 +38,7 @@ interface TransitionColumns {
   readonly at: number
   readonly cause: ReauthorizationCause
   readonly since: number
+  readonly imported_at: number | null
   readonly attempts: number
 }
 
@@ -61,11 +62,12 @@ export const make = (call: Call): ChangeLog.ChangeLog => {
 
     claim: ({ holder, lease, limit }) =>
       Effect.map(claim([holder, millis(lease), limit], "now"), (rows) =>
-        rows.map(({ at, attempts: attempt, since, user_ulid: userUlid, ...row }) => ({
+        rows.map(({ at, attempts: attempt, imported_at, since, user_ulid: userUlid, ...row }) => ({
           ...row,
           userUlid,
           at: instant(at),
           since: instant(since),
+          ...(imported_at === null ? {} : { importedAt: instant(imported_at) }),
           attempt
         }))
       ),

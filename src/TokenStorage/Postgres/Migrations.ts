@@ -182,6 +182,7 @@ export const migrations: Migrations = {
         at bigint not null,
         cause text not null,
         since bigint not null,
+        imported_at bigint,
         attempts integer not null default 0,
         next_at bigint not null,
         holder text

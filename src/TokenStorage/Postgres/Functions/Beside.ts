@@ -72,8 +72,9 @@ const log: Definition = {
     insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
     values ('reauthorized', p_user, p_at, p_ended_cause, p_ended_since, p_at);
   elsif p_kind = 'reauthorizationRequired' then
-    insert into cal_tokens.transition (kind, user_ulid, at, cause, since, next_at)
-    values (p_kind, p_user, p_at, p_cause, p_since, p_at);
+    insert into cal_tokens.transition (kind, user_ulid, at, cause, since, imported_at, next_at)
+    values (p_kind, p_user, p_at, p_cause, p_since,
+      (select c.imported_at from cal_tokens.connection c where c.user_ulid = p_user), p_at);
   end if;
   if v_id % ${pruneEvery} = 0 then
     ${prune("change", millis(retention) + millis(retentionSlack))}

@@ -61,7 +61,8 @@ const claim: Parts.Definition = {
     ["limit", "integer"],
     ["now", "bigint"]
   ],
-  returns: `table (id text, kind text, user_ulid text, at float8, cause text, since float8, attempts integer)`,
+  returns: `table (id text, kind text, user_ulid text, at float8, cause text, since float8,
+    imported_at float8, attempts integer)`,
   declare: [["v_now", "bigint"]],
   body: `
   v_now := ${Parts.now};
@@ -74,7 +75,8 @@ const claim: Parts.Definition = {
     )
     update cal_tokens.transition t set holder = p_holder, attempts = t.attempts + 1, next_at = v_now + p_lease
     from due where t.id = due.id
-    returning t.webhook_id::text, t.kind, t.user_ulid, t.at::float8, t.cause, t.since::float8, t.attempts;`
+    returning t.webhook_id::text, t.kind, t.user_ulid, t.at::float8, t.cause, t.since::float8,
+      t.imported_at::float8, t.attempts;`
 }
 
 const settle: Parts.Definition = {
