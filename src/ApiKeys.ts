@@ -3,8 +3,13 @@
  * constant time.
  */
 import { createHash, timingSafeEqual } from "node:crypto"
-import { Context, Data, Effect, Either, Layer, Option, Redacted, Schema } from "effect"
-import { Scope } from "./ApiKeys/Scope.js"
+import { Context, Data, Duration, Effect, Either, Layer, Option, Redacted } from "effect"
+import * as List from "./ApiKeys/List.js"
+import * as Rules from "./ApiKeys/Rules.js"
+import type { Limits, Scope } from "./ApiKeys/Scope.js"
+import { iso } from "./Token.js"
+
+export type { Limits } from "./ApiKeys/Scope.js"
 
 /**
  * A key, by whom it is had and what it opens.
@@ -12,12 +17,23 @@ import { Scope } from "./ApiKeys/Scope.js"
  * @since 0.1.0
  * @category models
  */
-export interface ApiKey {
+export interface ApiKey extends Limits {
   /** Appears in logs. */
   readonly name: string
-  /** At least 32 characters. */
-  readonly secret: Redacted.Redacted
+  /** At least 32 characters; or, so that nobody reads it here, the SHA-256 of them. */
+  readonly secret: Redacted.Redacted | Hashed
   readonly scopes: ReadonlySet<Scope>
+}
+
+/**
+ * A secret that only its holder knows, by its SHA-256.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Hashed {
+  /** 64 hexadecimal digits. */
+  readonly sha256: string
 }
 
 /**
@@ -26,7 +42,7 @@ export interface ApiKey {
  * @since 0.1.0
  * @category models
  */
-export type KeyHolder = Pick<ApiKey, "name" | "scopes">
+export type KeyHolder = Omit<ApiKey, "secret">
 
 /**
  * The scopes of a key that names none: all but the one that hands out tokens.
@@ -42,64 +58,65 @@ export const defaultScopes: ReadonlySet<Scope> = new Set<Scope>(["manage", "prox
  * @since 0.1.0
  * @category constants
  */
-export const expected = `a list "name:secret[:scope+scope],…", each secret of at least 32 letters, digits or -._~+/=, scopes of ${Scope.literals.join(", ")}`
-
-const entryPattern = /^([A-Za-z0-9_-]{1,64}):([A-Za-z0-9._~+/=-]{32,512})(?::([a-z+-]+))?$/
+export const expected = List.expected
 
 /**
- * Reads `name:secret[:scope+scope]` entries separated by commas. The failure says what is wrong and never quotes it.
+ * Reads `name:secret[:scope+scope]` entries separated by commas, or a JSON list of objects. Of a secret the SHA-256 will do.
+ * The failure says what is wrong and never quotes it.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const parse = (text: string): Either.Either<ReadonlyArray<ApiKey>, string> =>
   Either.gen(function* () {
-    const keys = yield* Either.all(text.split(",").map((entry, index) => parseEntry(entry.trim(), index + 1)))
+    const keys = yield* Either.map(List.parse(text), (entries) =>
+      entries.map(({ scopes = defaultScopes, ...entry }) => ({ ...entry, scopes }))
+    )
     const unique = (values: ReadonlyArray<string>) => new Set(values).size === values.length
     if (!unique(keys.map((key) => key.name))) return yield* Either.left("must not name two keys alike")
-    if (!unique(keys.map((key) => Redacted.value(key.secret)))) {
+    if (!unique(keys.map((key) => digestOf(key.secret).toString("hex")))) {
       return yield* Either.left("must not give two keys the same secret")
     }
     return keys
   })
 
-const parseEntry = (entry: string, position: number): Either.Either<ApiKey, string> => {
-  const [, name, secret, scopes] = entryPattern.exec(entry) ?? []
-  if (name === undefined || secret === undefined) {
-    return Either.left(`must be ${expected}; entry ${position} is not`)
-  }
-  // Long enough, and still a placeholder.
-  if (/^(.)\1*$/.test(secret)) {
-    return Either.left(`must be ${expected}; entry ${position} has a secret of one repeated letter`)
-  }
-  if (scopes === undefined) return Either.right({ name, secret: Redacted.make(secret), scopes: defaultScopes })
-  const known = scopes.split("+").filter(Schema.is(Scope))
-  return known.length === scopes.split("+").length
-    ? Either.right({ name, secret: Redacted.make(secret), scopes: new Set(known) })
-    : Either.left(`must be ${expected}; entry ${position} has an unknown scope`)
-}
-
 /**
- * No key was presented, or one that nobody has.
+ * No key was presented, or one that nobody has, or has any more.
  *
  * @since 0.1.0
  * @category errors
  */
-export class Unauthorized extends Data.TaggedError("Unauthorized") {
+export class Unauthorized extends Data.TaggedError("Unauthorized")<{
+  /** The name of a key whose time is over. Whoever presents it is not told. */
+  readonly expired?: string | undefined
+}> {
   override get message() {
     return "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
   }
 }
 
+const limited = {
+  user: "This API key is not for this user.",
+  users: "This API key is for some users only, and this may concern others.",
+  cal: "This API key is not for this method and path.",
+  session: "This API key opens less of Cal.com's API than this session would."
+} as const
+
+const isLimit = (beyond: string): beyond is keyof typeof limited => beyond in limited
+
 /**
- * The key is known and may not do this.
+ * The key is known and may not do this: it lacks a scope, or is limited.
  *
  * @since 0.1.0
  * @category errors
  */
-export class Forbidden extends Data.TaggedError("Forbidden")<{ readonly scope: Scope }> {
+export class Forbidden extends Data.TaggedError("Forbidden")<{
+  /** The scope that it lacks, or what it is limited to. */
+  readonly beyond: Scope | keyof typeof limited
+}> {
   override get message() {
-    return `This API key lacks the scope "${this.scope}".`
+    const { beyond } = this
+    return isLimit(beyond) ? limited[beyond] : `This API key lacks the scope "${beyond}".`
   }
 }
 
@@ -118,7 +135,7 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
       scope: Scope
     ) => Effect.Effect<KeyHolder, Unauthorized | Forbidden>
     /** Whoever is behind it, whatever their scopes. */
-    readonly holder: (authorization: string | undefined) => Option.Option<KeyHolder>
+    readonly holder: (authorization: string | undefined) => Effect.Effect<Option.Option<KeyHolder>>
   }
 >() {}
 
@@ -128,25 +145,42 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
  * @since 0.1.0
  * @category constructors
  */
-export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> => {
-  const known = keys.map(({ name, scopes, secret }) => ({
-    caller: { name, scopes },
-    digest: digest(Redacted.value(secret))
-  }))
-  const holder = (authorization: string | undefined) => {
+export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> => makeReloading(() => keys)
+
+/**
+ * The same with keys that change: they are asked for at each request, and looked at when they are others than before.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeReloading = (keys: () => ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> => {
+  let last: ReadonlyArray<ApiKey> = []
+  let known: ReadonlyArray<{ readonly caller: KeyHolder; readonly digest: Buffer }> = []
+  const knownNow = () => {
+    const now = keys()
+    if (now !== last) known = now.map(({ secret, ...caller }) => ({ caller, digest: digestOf(secret) }))
+    last = now
+    return known
+  }
+  const find = (authorization: string | undefined) => {
     const presented = digest(credentials(authorization))
     // Every key is compared, and every comparison takes the same time: the answer's timing tells nothing.
-    const matches = known.filter((key) => timingSafeEqual(key.digest, presented))
-    return Option.fromNullable(matches[0]?.caller)
+    return knownNow().filter((key) => timingSafeEqual(key.digest, presented))[0]?.caller
   }
+  const holder = (authorization: string | undefined) =>
+    Effect.clockWith((clock): Effect.Effect<KeyHolder, Unauthorized> => {
+      const caller = find(authorization)
+      if (caller === undefined) return new Unauthorized({})
+      return isOver(caller, clock.unsafeCurrentTimeMillis())
+        ? new Unauthorized({ expired: caller.name })
+        : Effect.succeed(caller)
+    })
   return {
-    holder,
+    holder: (authorization) => Effect.option(holder(authorization)),
     authorize: (authorization, scope) =>
-      Effect.suspend((): Effect.Effect<KeyHolder, Unauthorized | Forbidden> => {
-        const caller = holder(authorization)
-        if (Option.isNone(caller)) return new Unauthorized()
-        return caller.value.scopes.has(scope) ? Effect.succeed(caller.value) : new Forbidden({ scope })
-      })
+      Effect.flatMap(holder(authorization), (caller) =>
+        caller.scopes.has(scope) ? Effect.succeed(caller) : new Forbidden({ beyond: scope })
+      )
   }
 }
 
@@ -157,6 +191,58 @@ export const make = (keys: ReadonlyArray<ApiKey>): Context.Tag.Service<ApiKeys> 
  * @category layers
  */
 export const layer = (keys: ReadonlyArray<ApiKey>): Layer.Layer<ApiKeys> => Layer.succeed(ApiKeys, make(keys))
+
+/**
+ * With keys that change while the program runs.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerReloading = (keys: () => ReadonlyArray<ApiKey>): Layer.Layer<ApiKeys> =>
+  Layer.sync(ApiKeys, () => makeReloading(keys))
+
+const isOver = ({ expiresAt = Infinity }: Limits, now: number) => now >= expiresAt
+
+/** Of keys that end within this time is told. */
+const soon = Duration.days(14)
+
+/**
+ * A line for each key whose time is over, or soon will be. `now`: milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const expiries = (keys: ReadonlyArray<ApiKey>, now: number): ReadonlyArray<string> =>
+  keys.flatMap((key) =>
+    key.expiresAt === undefined || !isOver(key, now + Duration.toMillis(soon))
+      ? []
+      : [
+          `The API key "${key.name}" ${isOver(key, now) ? "opens nothing any more: it ended" : "ends"} at ${iso(key.expiresAt)}`
+        ]
+  )
+
+/**
+ * Why a key is not for this user, if it is not; `undefined` stands for all of them.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
+export const refusesUser = ({ users }: Limits, userUlid: string | undefined): Option.Option<Forbidden> =>
+  users === undefined || (userUlid !== undefined && users.has(userUlid))
+    ? Option.none()
+    : Option.some(new Forbidden({ beyond: userUlid === undefined ? "users" : "user" }))
+
+/**
+ * Why a key is not for this method and this target at Cal.com, if it is not.
+ *
+ * @since 0.1.0
+ * @category predicates
+ */
+export const refusesTarget = (limits: Limits, method: string, target: string): Option.Option<Forbidden> =>
+  Rules.allows({ ...limits, methods: limits.methods ?? [method] }, method, target) ? Option.none() : Option.some(new Forbidden({ beyond: "cal" }))
+
+const digestOf = (secret: ApiKey["secret"]) =>
+  Redacted.isRedacted(secret) ? digest(Redacted.value(secret)) : Buffer.from(secret.sha256, "hex")
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 

@@ -43,13 +43,13 @@ export const facts = {
   Unauthorized: {
     status: 401,
     fault: "caller",
-    what: "The API key is missing or wrong, or a user session is over. In actions: your `authorize` failed.",
+    what: "The API key is missing, wrong or over, or a user session is over. In actions: your `authorize` failed.",
     advice: "Fix the caller; make a new session."
   },
   Forbidden: {
     status: 403,
     fault: "caller",
-    what: "The API key lacks the scope, or the user session is not for this. In actions: your `authorize` refused.",
+    what: "The API key lacks the scope or is limited to something else, or the user session is not for this. In actions: your `authorize` refused.",
     advice: "Fix the caller, or give its key the scope that `error` names."
   },
   NotFound: {

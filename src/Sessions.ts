@@ -5,6 +5,7 @@
  */
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { jwtVerify, SignJWT } from "jose"
+import * as Rules from "./ApiKeys/Rules.js"
 import { CalTokens } from "./CalTokens.js"
 import { KeyRing } from "./KeyRing.js"
 import { UserUlid } from "./Token.js"
@@ -16,20 +17,7 @@ import {
   type TokenUnreadable
 } from "./TokenError.js"
 
-/**
- * What a session may be used for, where it says so.
- *
- * @since 0.1.0
- * @category constants
- */
-export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] as const
-/**
- * A method that a session may open.
- *
- * @since 0.1.0
- * @category models
- */
-export type Method = (typeof methods)[number]
+export { allows, limits, type Method, methods } from "./ApiKeys/Rules.js"
 
 /**
  * In seconds.
@@ -40,14 +28,6 @@ export type Method = (typeof methods)[number]
 export const ttl = { default: 900, longest: 86_400 } as const
 
 /**
- * So that a session fits into a header of whatever browser, server or proxy.
- *
- * @since 0.1.0
- * @category constants
- */
-export const limits = { paths: 32, characters: 2048 } as const
-
-/**
  * How narrow a session is, and how short-lived.
  *
  * @since 0.1.0
@@ -56,6 +36,8 @@ export const limits = { paths: 32, characters: 2048 } as const
 export interface SessionOptions {
   /** How many seconds the session lasts, at most 24 h. Default 15 minutes. */
   readonly ttl?: number | undefined
+  /** When it ends at the latest, whatever its `ttl`: milliseconds since the epoch. Default: never. */
+  readonly until?: number | undefined
   /** Default: all of {@link methods}. */
   readonly methods?: ReadonlyArray<string> | undefined
   /**
@@ -110,9 +92,10 @@ export class Sessions extends Context.Tag("cal-tokens/Sessions")<
  */
 export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens | KeyRing> = Effect.gen(function* () {
   const tokens = yield* CalTokens
-  const { sessionKeys } = yield* KeyRing
+  // The ring may change while the process lives.
+  const keys = yield* KeyRing
   const keyOf = (id: string | undefined) => {
-    const key = sessionKeys.find((key) => key.id === id)
+    const key = keys.sessionKeys.find((key) => key.id === id)
     if (key === undefined) throw new Error("no such key")
     return Redacted.value(key.secret)
   }
@@ -120,19 +103,20 @@ export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens 
   return Sessions.of({
     create: Effect.fn("Sessions.create")(function* (userUlid, options = {}) {
       const lasts = yield* seconds(options.ttl)
-      const rules = { methods: yield* someMethods(options.methods), paths: yield* somePaths(options.paths) }
+      const rules = yield* Rules.parse(options)
       const after = yield* tokens.beginSession(userUlid)
       const now = Math.floor((yield* Clock.currentTimeMillis) / 1000)
-      const [{ id, secret }] = sessionKeys
+      const ends = Math.min(now + lasts, Math.floor((options.until ?? Infinity) / 1000))
+      const [{ id, secret }] = keys.sessionKeys
       const jws = new SignJWT({ after, ...rules })
         .setProtectedHeader({ alg, typ, kid: id })
         .setIssuer(issuer)
         .setAudience(audience)
         .setSubject(userUlid)
         .setIssuedAt(now)
-        .setExpirationTime(now + lasts)
+        .setExpirationTime(ends)
       const session = Redacted.make(yield* Effect.promise(() => jws.sign(Redacted.value(secret))))
-      return { session, expiresAt: (now + lasts) * 1000 }
+      return { session, expiresAt: ends * 1000 }
     }),
 
     read: (session) =>
@@ -170,21 +154,6 @@ export const make: Effect.Effect<(typeof Sessions)["Service"], never, CalTokens 
  */
 export const layer: Layer.Layer<Sessions, never, CalTokens | KeyRing> = Layer.effect(Sessions, make)
 
-/**
- * Whether a session is for this method and this target, of which `CalPath` has judged that all readers read it alike.
- *
- * @since 0.1.0
- * @category predicates
- */
-export const allows = (session: Session, method: string, target: string): boolean => {
-  const segments = segmentsOf(target.split("?", 1)[0] ?? "")
-  return (
-    (session.methods ?? methods).includes(method) &&
-    (session.paths === undefined ||
-      session.paths.some((path) => segmentsOf(path).every((segment, index) => segment === segments[index])))
-  )
-}
-
 /** A header that names a key. */
 interface Named {
   readonly kid?: string | undefined
@@ -212,32 +181,9 @@ const decode = Schema.decodeUnknownOption(
   })
 )
 
-const segmentsOf = (path: string) => path.split("/").slice(1)
-
-/** Unreserved characters only (RFC 3986, 2.3), so that each path has one spelling, and no dot segments. */
-const plainPath = /^(?:\/(?!\.+(?:\/|$))[\w\-.~]+)+$/
-
 const refuse = (field: string, expected: string) => Effect.fail(new InvalidInput({ field, expected }))
 
 const seconds = (given: number = ttl.default): Effect.Effect<number, InvalidInput> =>
   Number.isInteger(given) && given >= 1 && given <= ttl.longest
     ? Effect.succeed(given)
     : refuse("ttl", `must be a whole number of seconds, 1 to ${ttl.longest}`)
-
-const someMethods = (given: ReadonlyArray<string> | undefined) =>
-  given === undefined || (given.length > 0 && given.every((method) => methods.some((known) => known === method)))
-    ? Effect.succeed(given === undefined ? given : [...new Set(given)])
-    : refuse("methods", `must be some of ${methods.join(", ")}`)
-
-const somePaths = (given: ReadonlyArray<string> | undefined) =>
-  given === undefined ||
-  (given.length > 0 &&
-    given.length <= limits.paths &&
-    given.join("").length <= limits.characters &&
-    given.every((path) => plainPath.test(path)))
-    ? Effect.succeed(given)
-    : refuse(
-        "paths",
-        `must be 1 to ${limits.paths} plain paths below the Cal.com base URL, such as /bookings, without a slash at the ` +
-          `end, escapes or dot segments, of ${limits.characters} characters together`
-      )

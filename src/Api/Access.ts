@@ -1,13 +1,13 @@
 /** Who may call what: an API key as a bearer token, with scopes. */
 import { HttpApiMiddleware, HttpApiSecurity, OpenApi } from "@effect/platform"
 import { Context } from "effect"
-import type { Scope } from "../ApiKeys/Scope.js"
+import type { Limits, Scope } from "../ApiKeys/Scope.js"
 import { AccessFailure } from "./Failure.js"
 
-/** Who calls: the name of an API key, fit for logs. */
+/** Who calls: the name of an API key, fit for logs, and what it is for. */
 export class Caller extends Context.Tag("cal-tokens/Api/Caller")<
   Caller,
-  { readonly name: string; readonly scopes: ReadonlySet<Scope> }
+  { readonly name: string; readonly scopes: ReadonlySet<Scope> } & Limits
 >() {}
 
 const bearer = HttpApiSecurity.bearer.pipe(

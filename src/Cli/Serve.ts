@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
-import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
+import { Clock, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
@@ -42,10 +42,16 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
     application(settings).pipe(
       Layer.provide(references(settings)),
       Layer.provide(Layer.effectDiscard(Effect.forEach(misspelt, (line) => Effect.logWarning(line)))),
+      Layer.provide(Layer.effectDiscard(warnOfKeys(settings))),
       Layer.provide(Logging.layer(settings.log))
     )
   )
 })
+
+const warnOfKeys = ({ apiKeys }: Environment.Settings) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.forEach(ApiKeys.expiries(apiKeys, now), (line) => Effect.logWarning(line), { discard: true })
+  )
 
 /** The database may be started together with this process, and take longer. */
 const startWithin = Duration.seconds(30)

@@ -31,7 +31,8 @@ const events = {
   "session.created": "A session of a user was created",
   "sessions.ended": "All sessions of a user were ended",
   "key.unknown": "An unknown API key was refused",
-  "key.forbidden": "An API key without the scope was refused",
+  "key.expired": "An API key whose time is over was refused",
+  "key.forbidden": "An API key was refused what it is not for",
   "key.suppressed": "More API keys were refused"
 } as const
 
@@ -77,7 +78,7 @@ export class Audit extends Context.Tag("cal-tokens/Http/Audit")<
     readonly trail: Effect.Effect<Trail, never, HttpServerRequest.HttpServerRequest>
     /** A key was refused. `route`: the path that it was to open, without its parameters. */
     readonly refused: (
-      event: "key.unknown" | "key.forbidden",
+      event: "key.unknown" | "key.expired" | "key.forbidden",
       fields: { readonly key?: string | undefined; readonly route: string }
     ) => Effect.Effect<void, never, HttpServerRequest.HttpServerRequest>
   }

@@ -49,7 +49,11 @@ export const make: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimit
   const limits = yield* CallerLimits
   const { refused } = yield* Audit
   const refuse = yield* refusing
-  const noted = <E, R>(refusal: Effect.Effect<never, E, R>, event: "key.unknown" | "key.forbidden") =>
+  const noted = <E, R>(
+    refusal: Effect.Effect<never, E, R>,
+    event: "key.unknown" | "key.expired" | "key.forbidden",
+    key?: string
+  ) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
       const { authorization } = request.headers
@@ -57,7 +61,6 @@ export const make: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimit
         Edge.routeOf(request) ?? Option.getOrThrow(yield* Effect.serviceOption(HttpRouter.RouteContext)).route.path
       // Who presents no key has none that could be refused.
       if (authorization !== undefined) {
-        const key = Option.getOrUndefined(keys.holder(authorization))?.name
         yield* refused(event, { key, route })
       }
       return yield* Effect.annotateLogs(refusal, { operation: "authorize", endpoint: `${request.method} ${route}` })
@@ -66,8 +69,16 @@ export const make: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimit
     Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) =>
       keys.authorize(headers["authorization"], scope).pipe(
         Effect.catchTags({
-          Unauthorized: (error) => noted(refuse(Edge.refuse(error)), "key.unknown"),
-          Forbidden: (error) => noted(Edge.refuse(error), "key.forbidden")
+          Unauthorized: (error) =>
+            noted(
+              refuse(Edge.refuse(error)),
+              error.expired === undefined ? "key.unknown" : "key.expired",
+              error.expired
+            ),
+          Forbidden: (error) =>
+            Effect.flatMap(keys.holder(headers["authorization"]), (holder) =>
+              noted(Edge.refuse(error), "key.forbidden", Option.getOrUndefined(holder)?.name)
+            )
         }),
         Effect.tap(({ name }) => Effect.catchAll(limits.key(name), Edge.decline))
       )

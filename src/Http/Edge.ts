@@ -21,7 +21,7 @@ import { Api } from "../Api.js"
 import { Caller } from "../Api/Access.js"
 import * as Atoms from "../Api/Atoms.js"
 import * as Failure from "../Api/Failure.js"
-import type { Forbidden, Unauthorized } from "../ApiKeys.js"
+import { type Forbidden, refusesUser, type Unauthorized } from "../ApiKeys.js"
 import * as Tried from "../CalHttp/Tried.js"
 import { levelOf } from "../ErrorFacts.js"
 import * as Spans from "../Fibers/Spans.js"
@@ -31,6 +31,7 @@ import * as TokenErrors from "../TokenError.js"
 import { InvalidInput, type TokenError } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import { annotate } from "./Annotations.js"
+import { Audit } from "./Audit.js"
 import * as Body from "./Body.js"
 import { Lifecycle } from "./Lifecycle.js"
 import { CallerLimits } from "./CallerLimits.js"
@@ -49,9 +50,30 @@ export class Development extends Context.Reference<Development>()("cal-tokens/Ht
   defaultValue: () => false
 }) {}
 
-/** Names the operation, and who asked for it, in every log line of this request and in its span. */
-export const operation = (name: string): Effect.Effect<void, never, Caller> =>
-  Effect.flatMap(Caller, (caller) => operationOf(name, caller))
+/**
+ * Names the operation, and who asked for it, in every log line of this request and in its span. It concerns all users: keys
+ * for some are refused.
+ */
+export const operation = (name: string) =>
+  Effect.flatMap(Caller, (caller) =>
+    Effect.zipRight(operationOf(name, caller), refuseAll(permit(caller, refusesUser(caller, undefined))))
+  )
+
+/** The same where a user is named: then {@link permit} has to be asked. */
+export const operationFor = (name: string) => Effect.tap(Caller, (caller) => operationOf(name, caller))
+
+/** Fails with the reason why a key is not for this, if there is one; the audit trail is told of it. */
+export const permit = (
+  { name }: Context.Tag.Service<Caller>,
+  refusal: Option.Option<Forbidden>
+): Effect.Effect<void, Forbidden, Audit | HttpServerRequest.HttpServerRequest> =>
+  Option.isNone(refusal)
+    ? Effect.void
+    : Effect.gen(function* () {
+        const route = routeOf(yield* HttpServerRequest.HttpServerRequest) ?? "unknown"
+        yield* (yield* Audit).refused("key.forbidden", { key: name, route })
+        return yield* refusal.value
+      })
 
 const operationOf = (name: string, caller: Context.Tag.Service<Caller>): Effect.Effect<void> =>
   Effect.withFiberRuntime((fiber) => {
@@ -183,6 +205,7 @@ const answering = <
       const inPath = yield* userIn(path)
       const input = body === undefined ? urlParams : yield* body
       const who = Option.getOrUndefined(Option.isSome(inPath) ? inPath : yield* userIn(input))
+      yield* permit(caller, refusesUser(caller, who))
       return yield* answer(input as Input<Name>, who as User<Name>)
     }).pipe(refuseAll)
 }
@@ -217,7 +240,7 @@ export const items = <
   answer: (items: ReadonlyArray<unknown>) => Effect.Effect<A, E, R>
 ) => {
   const body = Body.items(field)
-  return () => Effect.zipRight(operation(name), Effect.flatMap(body, answer)).pipe(refuseAll)
+  return () => Effect.zipRight(operation(name), refuseAll(Effect.flatMap(body, answer)))
 }
 
 /**
@@ -245,10 +268,11 @@ export const shortcut = <
   return <E2, R2>(app: HttpApp.Default<E2, R2>) =>
     Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
       request.method === method && request.url === path
-        ? routedAs<HttpServerResponse.HttpServerResponse, E2, R | R2 | AR | HttpServerRequest.HttpServerRequest>(
-            path,
-            direct
-          )
+        ? routedAs<
+            HttpServerResponse.HttpServerResponse,
+            E2,
+            R | R2 | AR | Audit | HttpServerRequest.HttpServerRequest
+          >(path, direct)
         : app
     )
 }

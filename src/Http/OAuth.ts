@@ -1,6 +1,8 @@
 /** The endpoints of `Api/OAuth`. The callback among them speaks to people and not to programs. */
 import { type Headers, HttpServerResponse } from "@effect/platform"
 import { DateTime, Effect, Option, Redacted } from "effect"
+import { Caller } from "../Api/Access.js"
+import { refusesUser } from "../ApiKeys.js"
 import { type Connected, ConnectFlow, off } from "../ConnectFlow.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
@@ -16,6 +18,10 @@ const connectFlow = Effect.map(
 
 const connected = ({ calUserId }: Connected) => ({ success: true as const, calUserId: Option.getOrNull(calUserId) })
 
+/** It may end the connection of another user, so a key for some users is not for it. */
+const mayReplace = (replace = false) =>
+  Effect.flatMap(Caller, (caller) => (replace ? Edge.permit(caller, refusesUser(caller, undefined)) : Effect.void))
+
 export const layer = Group.make("oauth", (handlers) =>
   Effect.map(connectFlow, (flow) =>
     handlers
@@ -23,7 +29,7 @@ export const layer = Group.make("oauth", (handlers) =>
         "authorizeUrl",
         Edge.endpoint("authorizeUrl", (options, userUlid) =>
           Effect.map(
-            flow.begin(userUlid, options),
+            Effect.zipRight(mayReplace(options.replace), flow.begin(userUlid, options)),
             ({ codeChallenge, expiresAt, redirectUrl, scopes, state, url }) => ({
               success: true as const,
               url,

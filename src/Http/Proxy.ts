@@ -10,8 +10,10 @@ import {
   HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
-import { Effect, Either, Option } from "effect"
+import { type Context, Effect, Either, Option } from "effect"
+import type { Caller } from "../Api/Access.js"
 import * as Failure from "../Api/Failure.js"
+import * as ApiKeys from "../ApiKeys.js"
 import { CalApi } from "../CalApi.js"
 import { CalClient } from "../CalClient.js"
 import * as Deadline from "../Fibers/Deadline.js"
@@ -20,6 +22,7 @@ import { InvalidInput } from "../TokenError.js"
 import * as CalPath from "../CalHttp/CalPath.js"
 import * as Refusal from "../CalHttp/Refusal.js"
 import * as Access from "./Access.js"
+import { Audit } from "./Audit.js"
 import * as Body from "./Body.js"
 import * as Edge from "./Edge.js"
 import { Lifecycle } from "./Lifecycle.js"
@@ -89,22 +92,28 @@ export const make = Effect.gen(function* () {
 export const layer = HttpApiBuilder.Router.use((router) =>
   Effect.gen(function* () {
     const protect = yield* Access.protect
+    const audit = yield* Audit
     const proxy = yield* make
-    const forward = Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
-      const target = yield* parseTarget(request.url)
-      const userUlid = yield* Edge.user(target.userUlid)
-      yield* proxy.judge(target.path)
-      return yield* proxy.send(userUlid, target.path, yield* Body.bytes)
-    })
+    const forward = (caller: Context.Tag.Service<Caller>) =>
+      Effect.gen(function* () {
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const target = yield* parseTarget(request.url)
+        const userUlid = yield* Edge.user(target.userUlid)
+        yield* Edge.permit(caller, ApiKeys.refusesUser(caller, userUlid))
+        yield* proxy.judge(target.path)
+        yield* Edge.permit(caller, ApiKeys.refusesTarget(caller, request.method, target.path))
+        return yield* proxy.send(userUlid, target.path, yield* Body.bytes)
+      })
     const route = Effect.gen(function* () {
-      yield* Edge.operation("proxy")
+      const caller = yield* Edge.operationFor("proxy")
       const { method } = yield* HttpServerRequest.HttpServerRequest
-      return yield* HttpMethod.isHttpMethod(method) ? Edge.refuseAll(forward) : Edge.decline(noMethod)
+      return yield* HttpMethod.isHttpMethod(method) ? Edge.refuseAll(forward(caller)) : Edge.decline(noMethod)
     })
     yield* router.all(
       `${proxyPath}*`,
-      protect("proxy")(Effect.catchAll(route, (failure) => Effect.succeed(Edge.respond(failure))))
+      protect("proxy")(
+        Effect.catchAll(Effect.provideService(route, Audit, audit), (failure) => Effect.succeed(Edge.respond(failure)))
+      )
     )
   })
 )

@@ -1,7 +1,8 @@
 /** The endpoints of `Api/Sessions`. */
-import { DateTime, Effect } from "effect"
+import { DateTime, Effect, Option } from "effect"
 import { Caller } from "../Api/Access.js"
 import { Forbidden } from "../ApiKeys.js"
+import * as Rules from "../ApiKeys/Rules.js"
 import { Sessions } from "../Sessions.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
@@ -16,13 +17,20 @@ export const layer = Group.make("sessions", (handlers) =>
           "createSession",
           (input, userUlid) =>
             Effect.gen(function* () {
-              const { name: key, scopes } = yield* Caller
-              // Whoever makes a session acts at Cal.com with it.
-              if (!scopes.has("proxy")) {
-                yield* (yield* Audit.Audit).refused("key.forbidden", { key, route: "/api/cal/sessions" })
-                return yield* new Forbidden({ scope: "proxy" })
-              }
-              const { expiresAt, session } = yield* sessions.create(userUlid, input)
+              const caller = yield* Caller
+              // Whoever makes a session acts at Cal.com with it, and no further than by itself.
+              const rules = Rules.within(caller, input)
+              const refusal = !caller.scopes.has("proxy")
+                ? Option.some(new Forbidden({ beyond: "proxy" }))
+                : rules === undefined
+                  ? Option.some(new Forbidden({ beyond: "session" }))
+                  : Option.none()
+              yield* Edge.permit(caller, refusal)
+              const { expiresAt, session } = yield* sessions.create(userUlid, {
+                ...input,
+                ...rules,
+                until: caller.expiresAt
+              })
               yield* Audit.audit("session.created", userUlid)
               return { success: true as const, session, expiresAt: DateTime.unsafeMake(expiresAt) }
             }),

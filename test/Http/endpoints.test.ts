@@ -5,7 +5,7 @@
 import * as Http from "node:http"
 import { HttpApi, HttpApiClient, HttpClient, HttpClientRequest, HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Redacted } from "effect"
+import { DateTime, Effect, Redacted, TestClock } from "effect"
 import { Api } from "../../src/Api.js"
 import { Scope } from "../../src/ApiKeys/Scope.js"
 import type { ConnectionSummary } from "../../src/TokenStorage.js"
@@ -19,6 +19,7 @@ import {
   keys,
   layer,
   layerWith,
+  limitedKeys,
   scopedKeys,
   userUlid
 } from "../support/HttpFakes.js"
@@ -305,6 +306,141 @@ describe.each(endpoints)("$name", ({ bad, good, key: right, others: goodToo = []
       assert.deepStrictEqual(
         (yield* Fake).logs.filter(({ level }) => level !== "INFO"),
         []
+      )
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+/** Whether a request names its one user, in its path or as a field of its body. */
+const namesUser = ({ body = "{}", path }: Call) =>
+  path.split("?")[0]?.includes(userUlid) === true || "userUlid" in (JSON.parse(body) as object)
+
+describe.each(endpoints)("$name, with a key for some users", ({ good, stream }) => {
+  const ask = stream === undefined ? call : callStream
+  const refused = (words: string) => `{"success":false,"error":"This API key is ${words}.","code":"Forbidden"}`
+
+  it.effect("is for them alone, and what may concern others is closed to it", () =>
+    Effect.gen(function* () {
+      // To replace whoever has the account may concern others.
+      const request = { ...good, body: good.body?.replace('"replace":true', '"replace":false') }
+      const isHers = namesUser(request)
+      const another = yield* ask({ ...request, key: limitedKeys.another })
+      const words = isHers ? "not for this user" : "for some users only, and this may concern others"
+      assert.deepStrictEqual([another.status, another.body], [403, refused(words)])
+      assert.deepStrictEqual(yield* calls, [])
+      const { audit } = yield* Fake
+      assert.deepStrictEqual(
+        audit.map(({ annotations }) => [annotations["event.name"], annotations["api_key.name"]]),
+        [["key.forbidden", "another"]]
+      )
+      const hers = yield* ask({ ...request, key: limitedKeys.hers })
+      assert.deepStrictEqual(
+        [hers.status, isHers || hers.body],
+        [isHers ? 200 : 403, isHers || refused(words)],
+        hers.body
+      )
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("a key with limits", () => {
+  const ask = (request: Call, key: string) => Effect.map(call({ ...request, key }), ({ status }) => status)
+  const proxied = (method: Call["method"], path: string): Call => ({
+    method,
+    path: `/api/cal/proxy/${userUlid}${path}`,
+    ...(method === "POST" ? { body: "{}" } : {})
+  })
+  const session = (rules: object) => post("/api/cal/sessions", { userUlid, ...rules })
+  /** What a session says of itself. */
+  const claims = (body: string) => {
+    const { session } = JSON.parse(body) as { readonly session: string }
+    return JSON.parse(Buffer.from(session.split(".")[1] ?? "", "base64url").toString()) as Record<string, unknown>
+  }
+
+  it.effect("asks Cal.com with its methods, for its paths, and for nothing else", () =>
+    Effect.gen(function* () {
+      for (const [method, path, status] of [
+        ["GET", "/bookings", 200],
+        ["HEAD", "/bookings/abc?take=1", 200],
+        ["POST", "/bookings", 403],
+        ["DELETE", "/bookings/abc", 403],
+        ["GET", "/bookings-secret", 403],
+        ["GET", "/me?x=/bookings", 403],
+        ["GET", "/", 403],
+        ["GET", "/v2/bookings", 403],
+        ["GET", "/bookings/../me", 403],
+        ["GET", "/bookings/%2e%2e%2fme", 400]
+      ] as const) {
+        assert.strictEqual(yield* ask(proxied(method, path), limitedKeys.reads), status, `${method} ${path}`)
+      }
+      const sent = (yield* calls).filter(([name]) => name === "send")
+      assert.lengthOf(sent, 2)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("makes no session that opens more than itself", () =>
+    Effect.gen(function* () {
+      const make = (rules: object) => call({ ...session(rules), key: limitedKeys.reads })
+      const asItself = yield* make({})
+      assert.strictEqual(asItself.status, 200, asItself.body)
+      assert.deepInclude(claims(asItself.body), { methods: ["GET", "HEAD"], paths: ["/bookings"] })
+      const narrower = yield* make({ methods: ["GET"], paths: ["/bookings/abc"] })
+      assert.deepInclude(claims(narrower.body), { methods: ["GET"], paths: ["/bookings/abc"] })
+      for (const rules of [
+        { methods: ["POST"] },
+        { methods: ["GET", "DELETE"] },
+        { paths: ["/me"] },
+        { paths: ["/bookings", "/schedules"] },
+        { paths: ["/bookings-secret"] }
+      ]) {
+        const { body, status } = yield* make(rules)
+        assert.deepStrictEqual([status, body.includes("opens less")], [403, true], JSON.stringify(rules))
+      }
+      assert.deepInclude(claims((yield* call({ ...session({}), key: limitedKeys.ending })).body), { iat: 0, exp: 60 })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("for some users replaces nobody's connection unseen", () =>
+    Effect.gen(function* () {
+      const begin = (replace: boolean) => post("/api/cal/oauth/authorize-url", { userUlid, replace })
+      assert.strictEqual(yield* ask(begin(true), limitedKeys.hers), 403)
+      assert.deepStrictEqual(yield* calls, [])
+      assert.strictEqual(yield* ask(begin(false), limitedKeys.hers), 200)
+      assert.strictEqual(yield* ask(begin(true), keys.manage), 200)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("for some users is told no more of rows than a stranger", () =>
+    Effect.gen(function* () {
+      const ready = (key: string) => call({ method: "GET", path: "/health/ready", key })
+      assert.include((yield* ready(keys.metrics)).body, "missingKeys")
+      for (const key of [limitedKeys.hers, `${keys.metrics}x`]) {
+        assert.strictEqual((yield* ready(key)).body, `{"status":"ok"}`)
+      }
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("opens nothing once its time is over, and the log says why", () =>
+    Effect.gen(function* () {
+      const { audit } = yield* Fake
+      const get: Call = { method: "GET", path: connection }
+      yield* TestClock.adjust(59_999)
+      assert.strictEqual(yield* ask(get, limitedKeys.ending), 200)
+      yield* TestClock.adjust(1)
+      const late = yield* call({ ...get, key: limitedKeys.ending })
+      const unknown = yield* call({ ...get, key: "x".repeat(40) })
+      assert.deepStrictEqual([late.status, late.body], [401, unknown.body])
+      assert.include(
+        (yield* call({ method: "GET", path: "/health/ready", key: limitedKeys.ending })).body,
+        `{"status":"ok"}`
+      )
+      assert.deepStrictEqual(
+        audit.map(({ annotations }) => [annotations["event.name"], annotations["api_key.name"]]),
+        [
+          ["key.expired", "ending"],
+          ["key.unknown", undefined],
+          ["key.unknown", undefined]
+        ]
       )
     }).pipe(Effect.provide(layer))
   )

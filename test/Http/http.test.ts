@@ -366,7 +366,7 @@ describe("logs", () => {
         },
         {
           level: "INFO",
-          message: new ApiKeys.Unauthorized().message,
+          message: new ApiKeys.Unauthorized({}).message,
           annotations: {
             operation: "authorize",
             endpoint: "POST /api/cal/ensure-token",

@@ -111,8 +111,8 @@ describe("each variable", () => {
   })
 
   it("that settings are explained with exists, whatever it is called", () => {
-    // A variable of Node's own, scopes of Cal.com's, and a method of HTTP.
-    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "PUT"])
+    // A variable of Node's own, scopes of Cal.com's, and methods of HTTP.
+    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "GET", "HEAD", "PUT"])
     const capitals = /(?<![\w/.<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g
     const quoted = /`([A-Z][A-Z0-9_]{2,})(?:=[^`]*)?`/g
     // Files for other programs have words of their own.

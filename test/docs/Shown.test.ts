@@ -43,7 +43,7 @@ const run: Readonly<Record<string, Readonly<Record<string, ReadonlyArray<string>
   },
   "src/Actions/README.md": { "Plain TypeScript: `cal-tokens/actions`": [here, here], Failures: [here] },
   "src/Environment/README.md": {
-    "What they hold": [deployment, deployment, deployment],
+    "What they hold": Array(5).fill(deployment) as ReadonlyArray<string>,
     "Several clients": [deployment],
     "In a container": [container, container],
     "With systemd": [deployment],

@@ -1,14 +1,16 @@
 /** What `src/Environment/README.md` shows of running the service, carried out as it stands. */
 import { execFileSync, spawn, spawnSync } from "node:child_process"
+import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { ConfigProvider, Duration, Effect, Redacted } from "effect"
+import { ConfigProvider, Duration, Effect, Either, Redacted } from "effect"
 import { generate } from "selfsigned"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import * as Numbers from "../../src/Actions/Numbers.js"
+import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Environment from "../../src/Environment.js"
 import { ada, wellKnownKey } from "../../src/Environment/Demo.js"
 import * as Server from "../../src/Http/Server.js"
@@ -43,22 +45,41 @@ const load = (variables: Readonly<Record<string, string>>) =>
 const bash = (script: string) => execFileSync("bash", ["--norc", "-euc", script], { encoding: "utf8" }).trim()
 
 describe("what is shown of settings", () => {
+  it("writes API keys without their secrets, and with limits", () => {
+    const [, , hash = ""] = blocks(document, "## What they hold", "sh")
+    const [list = ""] = blocks(document, "## What they hold", "json")
+    const line = bash(`openssl() { if [ "$1" = rand ]; then echo ${apiKey}; else command openssl "$@"; fi; }\n${hash}`)
+    const sha256 = createHash("sha256").update(apiKey).digest("hex")
+    assert.strictEqual(line, `backend:sha256:${sha256}:manage+proxy`)
+    const [limited] = Either.getOrThrow(ApiKeys.parse(list.replace("…", sha256)))
+    assert.deepInclude(limited, {
+      name: "reports",
+      secret: { sha256 },
+      methods: ["GET", "HEAD"],
+      paths: ["/bookings", "/slots"],
+      expiresAt: Date.UTC(2027, 0, 31)
+    })
+    assert.deepStrictEqual([...(limited?.users ?? [])], ["01HZY9TESTSAAAAAAAAAAAAAAA"])
+  })
+
   it("makes keys and secrets that the service takes", () => {
-    const [encryptionKeys = "", apiKeys = "", webhookSecret = ""] = blocks(document, "## What they hold", "sh").map(
-      bash
-    )
+    const scripts = blocks(document, "## What they hold", "sh").map(bash)
+    const [encryptionKeys = "", apiKeys = "", hashed = "", webhookSecret = ""] = scripts
     const { apiKeys: parsed, webhook } = load({
       CAL_CLIENT_ID: "client",
       CAL_CLIENT_SECRET: "secret",
       DATABASE_URL: "postgres://localhost/app",
       CAL_TOKENS_ENCRYPTION_KEYS: encryptionKeys,
-      CAL_TOKENS_API_KEYS: apiKeys,
+      CAL_TOKENS_API_KEYS: `${apiKeys},${hashed.replace("backend", "hashed")}`,
       CAL_TOKENS_WEBHOOK_URL: "https://app.example.com/hooks",
       CAL_TOKENS_WEBHOOK_SECRET: webhookSecret
     })
     assert.deepStrictEqual(
       parsed.map(({ name, scopes }) => [name, [...scopes]]),
-      [["backend", ["manage", "proxy"]]]
+      [
+        ["backend", ["manage", "proxy"]],
+        ["hashed", ["manage", "proxy"]]
+      ]
     )
     assert.strictEqual(webhook._tag, "Some")
   })

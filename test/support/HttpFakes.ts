@@ -1,8 +1,9 @@
 /** The HTTP service over a real socket, on services that do what a test says and remember what they were asked. */
+import { createHash } from "node:crypto"
 import * as Net from "node:net"
 import { HttpClient, HttpClientRequest, HttpClientResponse, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Cause, Clock, Context, Effect, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
+import { Cause, Clock, Context, Effect, Either, HashMap, Layer, Logger, Option, Redacted, Ref } from "effect"
 import { CalApi } from "../../src/CalApi.js"
 import { callbackPath } from "../../src/Api/OAuth.js"
 import { CalClient, type ConfiguredOAuth2Client } from "../../src/CalClient.js"
@@ -50,6 +51,30 @@ const apiKeys = ApiKeys.parse(
   Object.entries(keys)
     .map(([name, secret]) => `${name}:${secret}:${scopes[name as keyof typeof scopes]}`)
     .join(",")
+)
+
+/** Keys with every scope that goes with their limits. */
+export const limitedKeys = {
+  hers: "her-users-only-key-0123456789abcdefgh",
+  another: "another-users-only-key-0123456789abcd",
+  reads: "reads-bookings-only-key-0123456789abc",
+  ending: "a-minute-after-the-epoch-key-01234567"
+} as const
+
+const everything = ["manage", "read-token", "proxy", "metrics"]
+
+const limited = ApiKeys.parse(
+  JSON.stringify([
+    { name: "hers", secret: limitedKeys.hers, scopes: everything, users: [userUlid.toLowerCase()] },
+    {
+      name: "another",
+      sha256: createHash("sha256").update(limitedKeys.another).digest("hex"),
+      scopes: everything,
+      users: ["01HZY9TESTSBBBBBBBBBBBBBBB"]
+    },
+    { name: "reads", secret: limitedKeys.reads, scopes: ["manage", "proxy-read"], paths: ["/bookings"] },
+    { name: "ending", secret: limitedKeys.ending, scopes: everything, expiresAt: "1970-01-01T00:01:00Z" }
+  ])
 )
 
 export const expiresAt = Date.UTC(2030, 0, 2, 3, 4, 5)
@@ -238,7 +263,7 @@ export const layerWith = (
   Http.layer.pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
     Layer.provide(layerServices),
-    Layer.provide(ApiKeys.layer(apiKeys._tag === "Right" ? apiKeys.right : [])),
+    Layer.provide(ApiKeys.layer([apiKeys, limited].flatMap(Either.getOrThrow))),
     Layer.provideMerge(Lifecycle.layer),
     Layer.provide(Layer.succeed(Edge.Development, options.development ?? false)),
     Layer.provide(CallerLimits.layerConfig(options.limits ?? {})),
