@@ -143,8 +143,8 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
     const rateLimits = yield* RateLimits.make
     const caller = Caller.make(yield* TokenHttp, calTime, rateLimits, yield* Departure.make, yield* Tried.make(apiUrl))
 
-    const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets)
-    const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets)
+    const managed = Clients.map(Clients.make(options.managed, options.others?.managed), withManagedSecrets(options))
+    const oauth2 = Clients.map(Clients.make(options.oauth2, options.others?.oauth2), withOAuth2Secrets(options))
 
     const fingerprint = (clientId: string, secrets: ReadonlyArray<Redacted.Redacted>) => {
       const sorted = secrets.map(Redacted.value).sort()
@@ -152,10 +152,19 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
     }
     // Each refresh asks for it.
     const fingerprints = new Map(
-      [...oauth2.all.values(), ...managed.all.values()].map((client) => [
-        client.clientId,
-        fingerprint(client.clientId, secrets(client))
-      ])
+      [...oauth2.all.values(), ...managed.all.values()].map(({ clientId, current }) => {
+        let last = current()
+        let made = fingerprint(clientId, secrets({ current }))
+        return [
+          clientId,
+          () => {
+            const now = current()
+            if (now !== last) made = fingerprint(clientId, secrets({ current }))
+            last = now
+            return made
+          }
+        ]
+      })
     )
 
     const call = <Secret>(
@@ -276,7 +285,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
       clients: {
         managed: Clients.map(managed, Struct.pick("clientId")),
         oauth2: Clients.map(oauth2, (client) => ({
-          ...Struct.omit(client, "clientSecret", "secrets"),
+          ...Struct.omit(client, "clientSecret", "current", "secrets"),
           isPublic: client.clientSecret === undefined
         }))
       },
@@ -286,7 +295,7 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
       rateLimit: rateLimits.get,
       refresh,
       reissue,
-      fingerprint: (clientId) => fingerprints.get(clientId) ?? fingerprint(clientId, []),
+      fingerprint: (clientId) => fingerprints.get(clientId)?.() ?? fingerprint(clientId, []),
       exchange,
       createManagedUser,
       me
@@ -322,26 +331,30 @@ export const readAgain = (
 const noUserId = (call: Outcome.Call) =>
   Effect.fail(Outcome.CallFailure.Unknown({ error: Outcome.undecodable(call, "data.user.id is missing") }))
 
-const withManagedSecrets = (client: Requests.ManagedClient) => ({
-  ...client,
-  secrets: Secrets.make(client.clientId, ...Secrets.list(client.clientSecret))
-})
+/** With its secrets as they are now. */
+const withManagedSecrets =
+  ({ secretOf }: Requests.Options) =>
+  (client: Requests.ManagedClient) => {
+    const current = Secrets.lists(() => secretOf?.(client.clientId) ?? client.clientSecret)
+    return { ...client, current, secrets: Secrets.make<Redacted.Redacted>(client.clientId, current) }
+  }
 
-const withOAuth2Secrets = (client: Requests.OAuth2Client) => {
-  const { clientId, clientSecret } = client
-  const secrets: Secrets.Secrets<Redacted.Redacted | undefined> =
-    clientSecret === undefined
-      ? Secrets.make(clientId, undefined)
-      : Secrets.make(clientId, ...Secrets.list(clientSecret))
-  return { ...client, secrets }
-}
+const withOAuth2Secrets =
+  ({ secretOf }: Requests.Options) =>
+  (client: Requests.OAuth2Client) => {
+    const { clientId, clientSecret } = client
+    // A public client stays one.
+    const current = Secrets.lists(() =>
+      clientSecret === undefined ? undefined : (secretOf?.(clientId) ?? clientSecret)
+    )
+    return { ...client, current, secrets: Secrets.make<Redacted.Redacted | undefined>(clientId, current) }
+  }
 
 /** What no error of a call may show. */
 const secrets = (
-  { clientSecret }: Requests.ManagedClient | Requests.OAuth2Client,
+  { current }: { readonly current: () => ReadonlyArray<Redacted.Redacted | undefined> },
   ...others: ReadonlyArray<Redacted.Redacted | undefined>
-): ReadonlyArray<Redacted.Redacted> =>
-  [...(clientSecret === undefined ? [] : Secrets.list(clientSecret)), ...others].filter(Predicate.isNotUndefined)
+): ReadonlyArray<Redacted.Redacted> => [...current(), ...others].filter(Predicate.isNotUndefined)
 
 const configured = <A>(value: A | undefined, reason: string) =>
   value === undefined ? Effect.fail(new CalClientMisconfigured({ clientId: noClient, reason })) : Effect.succeed(value)

@@ -15,7 +15,7 @@ import * as TokenConfig from "./TokenConfig.js"
 import type * as Webhook from "./Webhook.js"
 
 export { Cal } from "./Environment/Cal.js"
-export { Database, type Embedded } from "./Environment/Database.js"
+export { Database, type Embedded, type Postgres } from "./Environment/Database.js"
 
 /**
  * The start cannot succeed: one line for the person who starts the service.

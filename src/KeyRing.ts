@@ -66,6 +66,8 @@ export class KeyRing extends Context.Tag("cal-tokens/KeyRing")<
     readonly sessionKeys: Keys
     /** The ids of the keys, the first one first. */
     readonly ids: readonly [string, ...ReadonlyArray<string>]
+    /** Those of them that a newer ring lacks: they open what they sealed until the program ends. */
+    readonly retired: ReadonlyArray<string>
   }
 >() {}
 
@@ -188,6 +190,7 @@ export const make = (keys: Keys): KeyRing["Type"] => {
   return {
     sessionKeys: [sessionKey(writer), ...others.map(sessionKey)],
     ids: [writer.id, ...others.map(({ id }) => id)],
+    retired: [],
     lookups: (hash) => {
       const [first, ...rest] = codes["look-up"]
       const text = JSON.stringify(["token", hash])
@@ -208,6 +211,66 @@ export const make = (keys: Keys): KeyRing["Type"] => {
       ),
     sealFlow: (stateHash, text) => Effect.sync(() => seal(["flow", stateHash], text)),
     openFlow: (stateHash, envelope) => Effect.option(open(["flow", stateHash], envelope))
+  }
+}
+
+/**
+ * A ring whose keys may be replaced while it is in use.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Replaceable {
+  readonly ring: KeyRing["Type"]
+  /**
+   * From now on the first of these writes. A key that these lack is not let go of, for rows may be sealed with it: it opens
+   * what it sealed until the program ends, and is among the `retired` ones that are answered. Another key under an id that is
+   * in use is refused with a line that says so, and nothing changes.
+   */
+  readonly replace: (keys: Keys) => Either.Either<ReadonlyArray<string>, string>
+}
+
+/**
+ * With keys to begin with.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeReplaceable = (keys: Keys): Replaceable => {
+  let current = make(keys)
+  let known = keys
+  let retired: ReadonlyArray<string> = []
+  return {
+    ring: {
+      seal: (binding, text) => Effect.suspend(() => current.seal(binding, text)),
+      open: (binding, envelope) => Effect.suspend(() => current.open(binding, envelope)),
+      sealFlow: (stateHash, text) => Effect.suspend(() => current.sealFlow(stateHash, text)),
+      openFlow: (stateHash, envelope) => Effect.suspend(() => current.openFlow(stateHash, envelope)),
+      lookups: (hash) => current.lookups(hash),
+      mac: (purpose, text) => current.mac(purpose, text),
+      verify: (purpose, text, code) => current.verify(purpose, text, code),
+      get sessionKeys() {
+        return current.sessionKeys
+      },
+      get ids() {
+        return current.ids
+      },
+      get retired() {
+        return retired
+      }
+    },
+    replace: (keys) => {
+      const [first, ...rest] = keys
+      const isOther = (key: Key) =>
+        known.some(({ id, secret }) => id === key.id && !isSame(Redacted.value(secret), Redacted.value(key.secret)))
+      const other = keys.find(isOther)
+      if (other !== undefined) return Either.left(`the key ${other.id} is another one than before under its id`)
+      const old = known.filter((key) => !keys.some(({ id }) => id === key.id))
+      known = [first, ...rest, ...old]
+      retired = old.map(({ id }) => id)
+      current = make(known)
+      return Either.right(retired)
+    }
   }
 }
 

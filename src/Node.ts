@@ -63,7 +63,7 @@ const wired = (
 ) =>
   Layer.mergeAll(ConnectFlow.layer({ returnUrls: more.returnUrls }), ManagedUsers.layer, Sessions.layer).pipe(
     Layer.merge(more.refreshAhead ? RefreshAhead.layer : Layer.empty),
-    Layer.provideMerge(Services.layerCal(database, options, more.startWithin)),
+    Layer.provideMerge(Services.layerCal(database, options, { startWithin: more.startWithin })),
     Layer.provide(Layer.succeed(Proxies, more.proxies))
   )
 

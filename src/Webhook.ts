@@ -22,8 +22,8 @@ import * as Post from "./Webhook/Post.js"
 export interface Options {
   /** https, or http to this machine. It may hold a secret: it is not logged. */
   readonly url: Redacted.Redacted
-  /** `whsec_` and base64, as Standard Webhooks have it. */
-  readonly secret: Redacted.Redacted
+  /** `whsec_` and base64, as Standard Webhooks have it. A function is asked for each delivery. */
+  readonly secret: Redacted.Redacted | (() => Redacted.Redacted)
   /** How long a transition of another process, or a repetition, stays unnoticed at most. Default 2 s. */
   readonly pollInterval?: Duration.DurationInput | undefined
 }
@@ -93,7 +93,8 @@ export const run = (options: Options): Effect.Effect<void, never, TokenStorage |
     const { log } = yield* TokenStorage
     const tokens = yield* CalTokens
     const send = yield* Post.make
-    const signer = new Webhook(Redacted.value(options.secret))
+    const { secret } = options
+    const signer = () => new Webhook(Redacted.value(Redacted.isRedacted(secret) ? secret : secret()))
     const holder = randomUUID()
 
     const post = (transition: Transition) =>
@@ -103,7 +104,7 @@ export const run = (options: Options): Effect.Effect<void, never, TokenStorage |
         return yield* send(options.url, body, {
           "webhook-id": transition.id,
           "webhook-timestamp": String(Math.floor(DateTime.toEpochMillis(now) / 1000)),
-          "webhook-signature": signer.sign(transition.id, DateTime.toDate(now), body)
+          "webhook-signature": signer().sign(transition.id, DateTime.toDate(now), body)
         }).pipe(Effect.timeoutFail({ duration: timeout, onTimeout: () => "no answer within 15 s" }), Effect.either)
       })
 

@@ -204,6 +204,44 @@ describe("codes", () => {
   })
 })
 
+describe("a ring that is replaced", () => {
+  const parse = (...keys: ReadonlyArray<string>) => Either.getOrThrow(KeyRing.parseKeys(Redacted.make(keys.join())))
+  const [k1, k2] = [keyOf("k1", 1), keyOf("k2", 2)]
+
+  it("writes with the new first key and opens whatever it opened before", () => {
+    const { replace, ring } = KeyRing.makeReplaceable(parse(k1))
+    const old = encrypt("old", ring)
+    const code = ring.mac("flow", "text")
+    assert.deepStrictEqual(replace(parse(k2, k1)), Either.right([]))
+    assert.deepStrictEqual(
+      [ring.ids, ring.retired, ring.sessionKeys.map(({ id }) => id)],
+      [["k2", "k1"], [], ["k2", "k1"]]
+    )
+    assert.isTrue(encrypt("new", ring).startsWith("v1.k2."))
+    assert.deepStrictEqual(replace(parse(k2)), Either.right(["k1"]))
+    assert.deepStrictEqual([ring.ids, ring.retired], [["k2", "k1"], ["k1"]])
+    assert.deepStrictEqual([decrypt(old, ring), ring.verify("flow", "text", code)], ["old", true])
+    assert.lengthOf(ring.lookups("hash"), 2)
+    // And is given back.
+    assert.deepStrictEqual(replace(parse(k1, k2)), Either.right([]))
+    assert.isTrue(encrypt("new", ring).startsWith("v1.k1."))
+  })
+
+  it("takes no other key under an id that it knows, also of one that is retired, and changes nothing", () => {
+    const { replace, ring } = KeyRing.makeReplaceable(parse(k1))
+    replace(parse(k2))
+    const before = encrypt("text", ring)
+    for (const keys of [parse(keyOf("k2", 3)), parse(k2, keyOf("k1", 3)), parse(keyOf("k3", 3), keyOf("k1", 4))]) {
+      assert.match(
+        Either.getOrThrow(Either.flip(replace(keys))),
+        /^the key k[12] is another one than before under its id$/
+      )
+    }
+    assert.deepStrictEqual([ring.ids, ring.retired], [["k2", "k1"], ["k1"]])
+    assert.strictEqual(decrypt(before, ring), "text")
+  })
+})
+
 describe("key rings", () => {
   it("write with the first key and read with all", () => {
     const old = encrypt("old")

@@ -213,10 +213,13 @@ it.scopedLive("a receiver's own library accepts it", () =>
     const address = server.address()
     const port = typeof address === "object" && address !== null ? address.port : 0
     const { revoke, storage } = yield* world
-    yield* Webhook.run({ url: Redacted.make(`http://127.0.0.1:${port}`), secret: Redacted.make(secret) }).pipe(
+    const secrets = [`whsec_${Buffer.alloc(32, 8).toString("base64")}`]
+    const now = () => Redacted.make(secrets.at(-1) ?? "")
+    yield* Webhook.run({ url: Redacted.make(`http://127.0.0.1:${port}`), secret: now }).pipe(
       Effect.provideService(TokenStorage.TokenStorage, storage),
       Effect.provide(Layer.mock(CalTokens, { changes: Stream.make(undefined as never), peek: () => undefined }))
     )
+    secrets.push(secret)
     yield* revoke
     yield* until(() => headers.length > 0)
     const [header = {}] = headers

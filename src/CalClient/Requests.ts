@@ -50,6 +50,11 @@ export interface Options {
   readonly managed?: ManagedClient | undefined
   /** The OAuth2 client that is meant where none is named. */
   readonly oauth2?: OAuth2Client | undefined
+  /**
+   * The secret of a client as it is now, where that changes while the program runs: asked at each call. Default, and for
+   * clients without an answer: as it is written beside their id.
+   */
+  readonly secretOf?: ((clientId: string) => ClientSecret | undefined) | undefined
   /** Clients beside these. A user's connection names its own; whoever makes one may name one. */
   readonly others?:
     | {

@@ -33,15 +33,31 @@ export const list = (configured: ClientSecret): readonly [Redacted.Redacted, Red
   return other === undefined || Redacted.value(other) === Redacted.value(first) ? [first] : [first, other]
 }
 
-/** Which one worked last is remembered for as long as the process lives. */
+/** {@link list} of what is asked for each time: the same list until the secret is another one. */
+export const lists = <Secret extends ClientSecret | undefined>(now: () => Secret) => {
+  type List = readonly [Extract<Secret, undefined> | Redacted.Redacted, Redacted.Redacted?]
+  const listOf = (secret: Secret) => (secret === undefined ? [undefined] : list(secret)) as List
+  let secret = now()
+  let listed = listOf(secret)
+  return (): List => {
+    const next = now()
+    if (next !== secret) listed = listOf((secret = next))
+    return listed
+  }
+}
+
+/** Which one worked last is remembered until the secrets are others. */
 export const make = <Secret extends Redacted.Redacted | undefined>(
   clientId: string,
-  ...configured: readonly [Secret, Secret?]
+  configuredNow: () => readonly [Secret, Secret?]
 ): Secrets<Secret> => {
+  let configured = configuredNow()
   let order = configured
   return {
     use: (send, deadline = Infinity) =>
       Effect.gen(function* () {
+        const now = configuredNow()
+        if (now !== configured) order = configured = now
         const [tried, other] = order
         const reply = yield* send(tried)
         if (other === undefined || !Outcome.refusesSecret(reply)) return reply

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
-import { Clock, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
+import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
@@ -27,6 +27,7 @@ import type { TokenStorage } from "../TokenStorage.js"
 import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Heap from "./Heap.js"
+import * as Reloading from "./Reloading.js"
 import * as Wasm from "./Wasm.js"
 
 export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
@@ -38,20 +39,16 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
   yield* tryPort(settings)
   yield* Heap.staySmall
   if (settings.cal.database._tag === "Embedded") yield* Wasm.compileOnce
+  const reloading = Reloading.make(settings)
   return yield* Layer.launch(
-    application(settings).pipe(
+    application(reloading).pipe(
       Layer.provide(references(settings)),
       Layer.provide(Layer.effectDiscard(Effect.forEach(misspelt, (line) => Effect.logWarning(line)))),
-      Layer.provide(Layer.effectDiscard(warnOfKeys(settings))),
+      Layer.provide(reloading.layer),
       Layer.provide(Logging.layer(settings.log))
     )
   )
 })
-
-const warnOfKeys = ({ apiKeys }: Environment.Settings) =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.forEach(ApiKeys.expiries(apiKeys, now), (line) => Effect.logWarning(line), { discard: true })
-  )
 
 /** The database may be started together with this process, and take longer. */
 const startWithin = Duration.seconds(30)
@@ -69,28 +66,28 @@ const references = (settings: Environment.Settings) => {
   )
 }
 
-const application = (settings: Environment.Settings): Layer.Layer<never, Environment.StartError> =>
+const application = ({ apiKeys, running, settings }: Reloading.Reloading): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
     Client: ({ database, options }) =>
       announceService.pipe(
         Layer.provide(listen(settings, Http.layerWith({ publicUrl: settings.publicUrl }))),
-        Layer.provide(ApiKeys.layer(settings.apiKeys)),
+        Layer.provide(ApiKeys.layerReloading(apiKeys())),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(besides(settings)),
-        Layer.provide(Services.layerCal(database, options, startWithin))
+        Layer.provide(Services.layerCal(database, options, { ...running, startWithin }))
       ),
     Sandbox: ({ database }) => {
       const key = Form.isLoopback(settings.host)
         ? Demo.wellKnownKey
         : Redacted.make(randomBytes(24).toString("base64url"))
       const url = urlOf(settings.host, settings.port)
-      const demo = { name: "demo", secret: key, scopes: Demo.scopes }
+      const demo: ApiKeys.ApiKey = { name: "demo", secret: key, scopes: Demo.scopes }
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
-        Layer.provide(ApiKeys.layer([...settings.apiKeys, demo])),
+        Layer.provide(ApiKeys.layerReloading(apiKeys(demo))),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(besides(settings)),
-        Layer.provide(Services.layerSandbox(database, url))
+        Layer.provide(Services.layerSandbox(database, url, running))
       )
     }
   })

@@ -26,6 +26,7 @@ export type Database = Data.TaggedEnum<{
 export const Database = Data.taggedEnum<Database>()
 
 export type Embedded = Extract<Database, { readonly _tag: "Embedded" }>
+export type Postgres = Extract<Database, { readonly _tag: "Postgres" }>
 
 /** One in the directory for data, or below it. */
 export const embedded = (it: Values, ...below: ReadonlyArray<string>): Embedded =>

@@ -7,7 +7,12 @@ import * as CalTokens from "../CalTokens.js"
 import type { FlowStorage } from "../FlowStorage.js"
 import * as Flows from "../TokenStorage/Postgres/Flows.js"
 import * as Embedded from "../Embedded.js"
-import { type Database, type Embedded as EmbeddedDatabase, StartError } from "../Environment.js"
+import {
+  type Database,
+  type Embedded as EmbeddedDatabase,
+  type Postgres as PostgresDatabase,
+  StartError
+} from "../Environment.js"
 import * as Sandbox from "../Sandbox.js"
 import type { TokenStorage } from "../TokenStorage.js"
 import * as KeyRing from "../KeyRing.js"
@@ -24,30 +29,46 @@ const toStartError = (error: { readonly message: string }) => new StartError({ m
 /** Tokens, and people on their way through Cal.com's consent. */
 const tables = (options: Postgres.Options) => Layer.merge(Postgres.layer(options), Flows.layer(options))
 
-const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase) =>
+const embedded = ({ directory, encryptionKeys }: EmbeddedDatabase, keyRing?: Layer.Layer<KeyRing.KeyRing>) =>
   tables({}).pipe(
     Layer.provide(Embedded.layer({ directory })),
     Layer.provideMerge(
-      Option.match(encryptionKeys, {
-        onNone: () => Embedded.layerKeys(directory),
-        onSome: KeyRing.layer
-      })
+      keyRing ??
+        Option.match(encryptionKeys, {
+          onNone: () => Embedded.layerKeys(directory),
+          onSome: KeyRing.layer
+        })
     )
   )
+
+/** What may change while the program runs, as it is now, and more of how it starts. */
+export interface Running {
+  /** That of the start but for passwords. */
+  readonly database?: () => Database
+  /** Default: of the keys that the database's settings have. */
+  readonly keyRing?: Layer.Layer<KeyRing.KeyRing>
+  /** A PostgreSQL that is not up yet is waited for so long; by default, not. */
+  readonly startWithin?: Duration.Duration | undefined
+}
 
 /** The keys come along, for what is signed and not stored. */
 const storage = (
   database: Database,
-  startWithin?: Duration.Duration
+  { database: now = () => database, keyRing, startWithin }: Running = {}
 ): Layer.Layer<TokenStorage | FlowStorage | KeyRing.KeyRing, StartError> =>
   (database._tag === "Embedded"
-    ? embedded(database)
+    ? embedded(database, keyRing)
     : tables({
         statementTimeout: database.statementTimeout,
-        listenUrl: Option.getOrElse(database.directUrl, () => database.url)
+        listenUrl: () => {
+          const { directUrl, url } = postgresOf(now(), database)
+          return Option.getOrElse(directUrl, () => url)
+        }
       }).pipe(
-        Layer.provide(Postgres.layerConnection({ ...database, startWithin })),
-        Layer.provideMerge(KeyRing.layer(database.encryptionKeys))
+        Layer.provide(
+          Postgres.layerConnection({ ...database, url: () => postgresOf(now(), database).url, startWithin })
+        ),
+        Layer.provideMerge(keyRing ?? KeyRing.layer(database.encryptionKeys))
       )
   ).pipe(
     Layer.catchAll((error) =>
@@ -59,13 +80,15 @@ const storage = (
     )
   )
 
-/** For users of a real Cal.com. A PostgreSQL that is not up yet is waited for during `startWithin`; by default, not. */
-export const layerCal = (database: Database, options: CalClient.Options, startWithin?: Duration.Duration) =>
+const postgresOf = (now: Database, otherwise: PostgresDatabase) => (now._tag === "Postgres" ? now : otherwise)
+
+/** For users of a real Cal.com. */
+export const layerCal = (database: Database, options: CalClient.Options, running: Running = {}) =>
   CalApi.layer.pipe(
     Layer.provide(NodeHttp.layerApiHttp),
     Layer.provideMerge(CalTokens.layer),
     Layer.provideMerge(Layer.provide(CalClient.layer(options), NodeHttp.layerTokenHttp)),
-    Layer.provideMerge(storage(database, startWithin)),
+    Layer.provideMerge(storage(database, running)),
     Layer.merge(Layer.merge(Plaintext.layer(database, options), Trial.layer(database)))
   )
 
@@ -73,7 +96,11 @@ export const layerCal = (database: Database, options: CalClient.Options, startWi
  * For the demo's users; the service is reached at `url`. The storage comes first: it holds the lock on the directory that
  * the sandbox shares.
  */
-export const layerSandbox = (database: EmbeddedDatabase, url = `http://${all.HOST.default}:${all.PORT.default}`) =>
+export const layerSandbox = (
+  database: EmbeddedDatabase,
+  url = `http://${all.HOST.default}:${all.PORT.default}`,
+  running: Running = {}
+) =>
   Demo.layerSeed.pipe(
     Layer.mapError(toStartError),
     Layer.provideMerge(CalApi.layer),
@@ -81,5 +108,5 @@ export const layerSandbox = (database: EmbeddedDatabase, url = `http://${all.HOS
     Layer.provideMerge(CalClient.layer(Demo.clientOptions(url))),
     Layer.provide(Sandbox.layerHttpClient),
     Layer.provideMerge(SandboxFile.layer(database.directory, Demo.sandboxOptions(url))),
-    Layer.provideMerge(storage(database))
+    Layer.provideMerge(storage(database, running))
   )

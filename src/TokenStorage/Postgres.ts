@@ -3,7 +3,7 @@
  * for each operation. A row that cannot be opened fails for its own user only.
  */
 import type { SqlClient } from "@effect/sql"
-import { Duration, Effect, Either, Layer, Option, type Redacted, Schema, type Scope, Stream } from "effect"
+import { Duration, Effect, Either, Layer, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { KeyRing } from "../KeyRing.js"
 import type { Connection, TokenPair, UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, AttemptError, type TokenUnreadable } from "../TokenError.js"
@@ -51,7 +51,7 @@ export interface Options extends Call.Options {
    * Where the writes of other processes are heard of: the database itself, for a pooler (in transaction mode) does not
    * pass them on. Default: nowhere, and they are noticed by polling and re-reading, within seconds.
    */
-  readonly listenUrl?: Redacted.Redacted | undefined
+  readonly listenUrl?: Redacted.Redacted | (() => Redacted.Redacted) | undefined
 }
 
 interface ClaimColumns extends Sealing.Columns {
@@ -134,6 +134,8 @@ export const make = (
     )
     // Fails on a replica, on a database that only reads, and where the schema is missing.
     const ping = statement("ping", "select nextval('cal_tokens.version')")
+
+    const configured = () => keys.ids.filter((id) => !keys.retired.includes(id))
 
     const tell = Telling.make((payloads) => notify([JSON.stringify(payloads)]), scope)
 
@@ -530,8 +532,10 @@ export const make = (
           ])
         ),
 
-      missingKeys: Effect.map(missingKeys([JSON.stringify(keys.ids)]), (rows) =>
-        rows.map(({ key_id: id, rows }) => ({ id, rows }))
+      // Those that are retired will be missing at the next start.
+      missingKeys: Effect.map(
+        Effect.suspend(() => missingKeys([JSON.stringify(configured())])),
+        (rows) => rows.map(({ key_id: id, rows }) => ({ id, rows }))
       ),
 
       list: ({ after, limit, status }) =>
@@ -576,7 +580,8 @@ const tellMissingKeys = ({ missingKeys }: TokenStorage["Type"]) =>
  * @category models
  */
 export interface ConnectionOptions {
-  readonly url: Redacted.Redacted
+  /** A function is asked for each new connection: passwords change. */
+  readonly url: Redacted.Redacted | (() => Redacted.Redacted)
   /** At most so many connections. Default 10. */
   readonly poolSize?: number | undefined
   /** How long to wait for a connection, a free one or a new one. Default 5 s. */
@@ -602,7 +607,7 @@ export interface ConnectionOptions {
  */
 export const layerConnection = (options: ConnectionOptions): Layer.Layer<SqlClient.SqlClient, StorageUnavailable> =>
   Pool.layer({
-    url: options.url,
+    url: asked(options.url),
     poolSize: options.poolSize ?? Defaults.poolSize,
     connectTimeout: Duration.decode(options.connectTimeout ?? Defaults.connectTimeout),
     maxAge: Duration.decode(options.maxAge ?? Defaults.maxAge),
@@ -611,6 +616,8 @@ export const layerConnection = (options: ConnectionOptions): Layer.Layer<SqlClie
   }).pipe(
     Layer.catchAll((error) => Layer.fail(new StorageUnavailable({ operation: "connect", reason: reasonOf(error) })))
   )
+
+const asked = (url: Redacted.Redacted | (() => Redacted.Redacted)) => (Redacted.isRedacted(url) ? () => url : url)
 
 const gone = (userUlid: UserUlid) => ({ userUlid })
 

@@ -57,6 +57,7 @@ describe("each variable", () => {
     assert.deepStrictEqual(unknown, [])
     // By the table's own names, held against them, and handed on as they are to a process of ours; nowhere else.
     assert.deepStrictEqual(Object.fromEntries(computed), {
+      "src/Cli/Reloading.ts": 1,
       "src/Cli/Serve.ts": 1,
       "src/Embedded/Files.ts": 1,
       "src/Environment.ts": 1,
@@ -111,8 +112,8 @@ describe("each variable", () => {
   })
 
   it("that settings are explained with exists, whatever it is called", () => {
-    // A variable of Node's own, scopes of Cal.com's, and methods of HTTP.
-    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "GET", "HEAD", "PUT"])
+    // A variable of Node's own, scopes of Cal.com's, methods of HTTP, and a signal.
+    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "GET", "HEAD", "PUT", "SIGHUP"])
     const capitals = /(?<![\w/.<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g
     const quoted = /`([A-Z][A-Z0-9_]{2,})(?:=[^`]*)?`/g
     // Files for other programs have words of their own.

@@ -18,7 +18,7 @@ export const channel = "cal_tokens"
 
 export interface Options {
   /** Of the database itself: a pooler gives its connections to others in between, and who listened hears nothing. */
-  readonly url: Redacted.Redacted
+  readonly url: Redacted.Redacted | (() => Redacted.Redacted)
   /** How long the server may take to answer, when connecting and later. Default 5 s. */
   readonly timeout?: Duration.DurationInput | undefined
   /** How often a connection is asked whether it is still alive. Default 30 s. */
@@ -93,7 +93,8 @@ const session = (
       duration: timeout,
       onTimeout: () => new Lost({ reason: `no answer within ${Duration.format(timeout)}` })
     })
-    const { client, died } = yield* open(options.url)
+    const url = Redacted.isRedacted(options.url) ? options.url : options.url()
+    const { client, died } = yield* open(url)
     const ask = <A>(call: () => Promise<A>) => Effect.tryPromise({ try: call, catch: lost })
     client.on("notification", (message) => {
       if (message.channel === channel) Option.map(parse(message.payload ?? ""), hear)
@@ -103,7 +104,7 @@ const session = (
       yield* Effect.tryPromise({
         try: () => client.connect(),
         catch: (error) => {
-          allowWords(error, options.url)
+          allowWords(error, url)
           return lost(error)
         }
       })

@@ -16,11 +16,11 @@ import { Socket } from "node:net"
 import { SqlError, SqlClient } from "@effect/sql"
 import { PgClient } from "@effect/sql-pg"
 import { Clock, Context, Duration, Effect, Layer, Redacted, type Scope } from "effect"
-import { Connection, type DatabaseError, Pool, type PoolClient, type QueryResult } from "pg"
+import { Client, type ClientConfig, Connection, type DatabaseError, Pool, type PoolClient, type QueryResult } from "pg"
 import * as Sql from "./Sql.js"
 
 export interface Options {
-  readonly url: Redacted.Redacted
+  readonly url: () => Redacted.Redacted
   readonly poolSize: number
   readonly connectTimeout: Duration.Duration
   readonly maxAge: Duration.Duration
@@ -58,7 +58,7 @@ const make = (
       Effect.sync(() =>
         guarded(
           new Pool({
-            connectionString: Redacted.value(options.url),
+            Client: clientAt(options.url),
             connectionTimeoutMillis: Duration.toMillis(options.connectTimeout),
             max: options.poolSize,
             maxLifetimeSeconds: Duration.toSeconds(options.maxAge),
@@ -88,6 +88,14 @@ const make = (
     return { ask, pool }
   })
 
+/** The pool keeps what it was made with, and hands that to each client. */
+const clientAt = (url: Options["url"]) =>
+  class extends Client {
+    constructor(config?: ClientConfig) {
+      super({ ...config, connectionString: Redacted.value(url()) })
+    }
+  }
+
 /** Tries again, and tells each time, while the database is not up yet and the time is not over. */
 const patiently = <A>(first: Effect.Effect<A, SqlError.SqlError>, within: Duration.Duration) =>
   Effect.gen(function* () {
@@ -107,11 +115,11 @@ const patiently = <A>(first: Effect.Effect<A, SqlError.SqlError>, within: Durati
   })
 
 /** What connections are refused with may be told in its own words. */
-const tellingWords = (pool: Pool, url: Redacted.Redacted) => {
+const tellingWords = (pool: Pool, url: Options["url"]) => {
   const connect = pool.connect.bind(pool)
   pool.connect = ((done: Parameters<typeof connect>[0]) =>
     connect((error, client, release) => {
-      Sql.allowWords(error, url)
+      Sql.allowWords(error, url())
       done(error, client, release)
     })) as Pool["connect"]
 }

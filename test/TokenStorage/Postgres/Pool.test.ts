@@ -1,4 +1,5 @@
 /** A statement that outlives its time does no harm to the next one, directly and through the pooler of many deployments. */
+import { randomBytes } from "node:crypto"
 import { PgClient } from "@effect/sql-pg"
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
@@ -163,6 +164,34 @@ it.scopedLive("nobody is given a connection whose server has just said that it e
     const ended = yield* answer("select pg_terminate_backend(pg_backend_pid())")
     assert.match(ended, /terminating connection/)
     assert.strictEqual(yield* answer("select 1"), "answered")
+  })
+)
+
+it.scopedLive("who it connects as is asked for each connection, and none that is there ends for it", () =>
+  Effect.gen(function* () {
+    const url = yield* makeDatabase
+    const role = `role_${randomBytes(8).toString("hex")}`
+    const admin = yield* aside(url)
+    yield* Effect.acquireRelease(admin.unsafe(`create role ${role} login password 'other'`), () =>
+      Effect.orDie(admin.unsafe(`drop role ${role}`))
+    )
+    const other = new URL(Redacted.value(url))
+    other.username = role
+    other.password = "other"
+    let now = url
+    const context = yield* Layer.build(Postgres.layerConnection({ url: () => now, poolSize: 2 }))
+    const sql = Context.get(context, SqlClient.SqlClient)
+    const who = Effect.map(sql<{ readonly who: string }>`select current_user as who`, ([row]) => row?.who)
+    const before = yield* who
+    now = Redacted.make(other.href)
+    const held = yield* Deferred.make<string | undefined>()
+    const done = yield* Deferred.make<void>()
+    yield* Effect.fork(sql.withTransaction(Effect.zipRight(Effect.intoDeferred(Effect.orDie(who), held), Deferred.await(done))))
+    // The one that is there is taken, and the next one is new.
+    const both = [yield* Deferred.await(held), yield* who]
+    yield* Deferred.succeed(done, undefined)
+    assert.notStrictEqual(before, role)
+    assert.deepStrictEqual(both, [before, role])
   })
 )
 
