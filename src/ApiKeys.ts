@@ -239,7 +239,9 @@ export const refusesUser = ({ users }: Limits, userUlid: string | undefined): Op
  * @category predicates
  */
 export const refusesTarget = (limits: Limits, method: string, target: string): Option.Option<Forbidden> =>
-  Rules.allows({ ...limits, methods: limits.methods ?? [method] }, method, target) ? Option.none() : Option.some(new Forbidden({ beyond: "cal" }))
+  Rules.allows({ ...limits, methods: limits.methods ?? [method] }, method, target)
+    ? Option.none()
+    : Option.some(new Forbidden({ beyond: "cal" }))
 
 const digestOf = (secret: ApiKey["secret"]) =>
   Redacted.isRedacted(secret) ? digest(Redacted.value(secret)) : Buffer.from(secret.sha256, "hex")

@@ -14,7 +14,23 @@
  * tried. While keys rotate, processes of the old and of the new order understand each other.
  */
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto"
-import { Config, ConfigError, Context, Effect, Either, Layer, type Option, Redacted } from "effect"
+import {
+  Cause,
+  Config,
+  ConfigError,
+  Context,
+  Data,
+  Duration,
+  Effect,
+  Either,
+  Layer,
+  type Option,
+  Predicate,
+  Queue,
+  Redacted,
+  Schedule,
+  Stream
+} from "effect"
 import type { UserUlid } from "./Token.js"
 import { TokenUnreadable } from "./TokenError.js"
 
@@ -273,6 +289,158 @@ export const makeReplaceable = (keys: Keys): Replaceable => {
     }
   }
 }
+
+/**
+ * Where the keys of a ring come from while a program runs.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReloadingOptions<E, R> {
+  /** All keys, the first one first: asked for at the start, and again later. */
+  readonly load: Effect.Effect<Keys, E, R>
+  /** How often they are asked for again. Default: only when `reload` says so. */
+  readonly refreshEvery?: Duration.DurationInput | undefined
+  /** They are asked for again at each element. */
+  readonly reload?: Stream.Stream<unknown, never, R> | undefined
+}
+
+/** How long keys may take to come, after the start. */
+const loadTimeout = Duration.seconds(30)
+
+/** Pauses between attempts to load keys again: so long, doubling, up to the second. */
+const pauses = [Duration.seconds(1), Duration.minutes(1)] as const
+
+/**
+ * The ring of a program that has its keys from elsewhere, such as a key management service, and asks for them again while it
+ * runs: whoever uses the ring has the new keys at once. Without keys at the start the layer fails. Later the ring stays as it
+ * is where they cannot be had, one line in the log says so, and they are asked for until they are there. What is replaced by
+ * what is that of {@link Replaceable}: no key that the ring once had is let go of before the program ends.
+ *
+ * ```ts
+ * // Keys that AWS KMS has wrapped, without its SDK in here: `decrypt` is
+ * // (input) => client.send(new DecryptCommand(input)) of @aws-sdk/client-kms.
+ * import { KeyRing } from "cal-tokens"
+ * import { type Array, Data, Effect, Redacted } from "effect"
+ *
+ * type Decrypt = (input: {
+ *   readonly CiphertextBlob: Uint8Array
+ *   readonly EncryptionContext: Record<string, string>
+ * }) => Promise<{ readonly Plaintext?: Uint8Array | undefined }>
+ *
+ * class KmsFailed extends Data.TaggedError("KmsFailed")<{}> {}
+ *
+ * interface Wrapped {
+ *   readonly id: string
+ *   readonly ciphertext: string
+ * }
+ *
+ * // The wrapped keys are no secret: they may stand in a table, a bucket or a file. The first one writes.
+ * export const layerKms = <E>(decrypt: Decrypt, wrapped: Effect.Effect<Array.NonEmptyReadonlyArray<Wrapped>, E>) => {
+ *   const unwrap = ({ ciphertext, id }: Wrapped) =>
+ *     Effect.tryPromise({
+ *       try: () =>
+ *         decrypt({ CiphertextBlob: Buffer.from(ciphertext, "base64"), EncryptionContext: { use: "cal-tokens", id } }),
+ *       catch: () => new KmsFailed()
+ *     }).pipe(
+ *       Effect.flatMap(({ Plaintext }) =>
+ *         Plaintext === undefined ? new KmsFailed() : Effect.succeed({ id, secret: Redacted.make(Plaintext) })
+ *       )
+ *     )
+ *   const load = Effect.flatMap(wrapped, (keys) => Effect.forEach(keys, unwrap))
+ *   return KeyRing.layerReloading({ load, refreshEvery: "15 minutes" })
+ * }
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerReloading = <E, R>(
+  options: ReloadingOptions<E, R>
+): Layer.Layer<KeyRing, E | ConfigError.ConfigError, R> =>
+  Layer.scoped(
+    KeyRing,
+    Effect.gen(function* () {
+      const load = Effect.flatMap(options.load, checked)
+      const first = yield* Effect.mapError(load, (error) =>
+        error instanceof Unfit ? ConfigError.InvalidData(["encryptionKeys"], error.reason) : error
+      )
+      const { replace, ring } = makeReplaceable(first)
+      const signals = yield* Queue.sliding<void>(1)
+      let isFailing = false
+      let told = `${ring.ids.join()} `
+
+      const again = load.pipe(
+        Effect.disconnect,
+        Effect.timeoutFail({
+          duration: loadTimeout,
+          onTimeout: () => new Unfit({ reason: "they did not come in time" })
+        }),
+        Effect.flatMap((keys) => Either.mapLeft(replace(keys), (reason) => new Unfit({ reason }))),
+        Effect.sandbox,
+        Effect.tapErrorCause((cause) => {
+          if (isFailing) return Effect.void
+          isFailing = true
+          return Effect.annotateLogs(
+            Effect.logError("The encryption keys cannot be loaded again: the ring stays as it is until they can"),
+            { reason: reasonOf(Cause.squash(Cause.flatten(cause))) }
+          )
+        }),
+        Effect.retry(Schedule.union(Schedule.exponential(pauses[0]), Schedule.spaced(pauses[1]))),
+        Effect.orDie,
+        Effect.flatMap((retired) =>
+          Effect.gen(function* () {
+            const now = `${ring.ids.join()} ${retired.join()}`
+            if (isFailing) yield* Effect.logInfo("The encryption keys are loaded again")
+            isFailing = false
+            if (now === told) return
+            told = now
+            yield* Effect.logInfo(
+              `The encryption keys have changed: ${ring.ids[0]} writes, ${ring.ids.join(", ")} read`
+            )
+            if (retired.length > 0) {
+              yield* Effect.logError(
+                `The encryption keys lack ${retired.join(", ")}: what these sealed opens here until this program ends, and ` +
+                  "nowhere after that"
+              )
+            }
+          })
+        )
+      )
+
+      const ticks =
+        options.refreshEvery === undefined ? Stream.never : Stream.tick(options.refreshEvery).pipe(Stream.drop(1))
+      yield* Effect.forkScoped(
+        Stream.runForEach(Stream.merge(ticks, options.reload ?? Stream.never), () => Queue.offer(signals, undefined))
+      )
+      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(signals), again)))
+      return ring
+    })
+  )
+
+/** Keys that nobody should use. */
+class Unfit extends Data.TaggedError("Unfit")<{ readonly reason: string }> {}
+
+/** By the rules for those that people write. */
+const checked = (keys: Keys): Either.Either<Keys, Unfit> =>
+  Either.mapLeft(
+    parseKeys(
+      Redacted.make(
+        keys.map(({ id, secret }) => `${id}:${Buffer.from(Redacted.value(secret)).toString("base64")}`).join()
+      )
+    ),
+    (reason) => new Unfit({ reason })
+  )
+
+/** What may be told of whatever a program fails with: its words may hold a key. */
+const reasonOf = (error: unknown): string =>
+  error instanceof Unfit
+    ? error.reason
+    : Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)
+      ? error._tag
+      : error instanceof Error
+        ? error.name
+        : typeof error
 
 /**
  * A ring of one key that ends with the layer: for what does not outlive the process either.

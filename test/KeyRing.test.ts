@@ -10,9 +10,13 @@ import {
   Exit,
   FastCheck,
   Layer,
+  Logger,
   Option,
+  Queue,
   Redacted,
-  Schema
+  Schema,
+  Stream,
+  TestClock
 } from "effect"
 import { UserUlid } from "../src/Token.js"
 import * as KeyRing from "../src/KeyRing.js"
@@ -240,6 +244,115 @@ describe("a ring that is replaced", () => {
     assert.deepStrictEqual([ring.ids, ring.retired], [["k2", "k1"], ["k1"]])
     assert.strictEqual(decrypt(before, ring), "text")
   })
+})
+
+describe("a ring that is loaded again", () => {
+  const parse = (...keys: ReadonlyArray<string>) => Either.getOrThrow(KeyRing.parseKeys(Redacted.make(keys.join())))
+  const [k1, k2] = [keyOf("k1", 1), keyOf("k2", 2)]
+
+  /** A ring whose keys come from `source`, and what it logs. */
+  const world = (
+    keys: KeyRing.Keys,
+    options: Omit<KeyRing.ReloadingOptions<never, never>, "load"> = { refreshEvery: "1 hour" }
+  ) =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      let loads = 0
+      let load: Effect.Effect<KeyRing.Keys, unknown> = Effect.succeed(keys)
+      const layer = KeyRing.layerReloading({
+        ...options,
+        load: Effect.suspend(() => {
+          loads++
+          return load
+        })
+      })
+      const logger = Logger.map(Logger.logfmtLogger, (line) => void lines.push(line))
+      const context = yield* Layer.build(Layer.provide(layer, Logger.replace(Logger.defaultLogger, logger)))
+      return {
+        ring: Context.get(context, KeyRing.KeyRing),
+        lines,
+        loads: () => loads,
+        is: (next: Effect.Effect<KeyRing.Keys, unknown>) => {
+          load = next
+        }
+      }
+    })
+
+  it.scoped("has the new keys for everybody who uses it, and keeps the old ones", () =>
+    Effect.gen(function* () {
+      const { is, lines, loads, ring } = yield* world(parse(k1))
+      const old = encrypt("old", ring)
+      yield* TestClock.adjust("59 minutes")
+      assert.strictEqual(loads(), 1)
+      is(Effect.succeed(parse(k2, k1)))
+      yield* TestClock.adjust("1 minute")
+      assert.isTrue(encrypt("new", ring).startsWith("v1.k2."))
+      assert.strictEqual(decrypt(old, ring), "old")
+      assert.strictEqual(lines.length, 1)
+      assert.include(lines[0], "k2 writes, k2, k1 read")
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual([loads(), lines.length], [5, 1])
+      is(Effect.succeed(parse(k2)))
+      yield* TestClock.adjust("3 hours")
+      assert.strictEqual(decrypt(old, ring), "old")
+      assert.strictEqual(lines.length, 3)
+      assert.match(lines[2] ?? "", /level=ERROR .*The encryption keys lack k1: /)
+    })
+  )
+
+  it.scoped("stays as it is while keys cannot be had, says so once and not why in words, and tries again", () =>
+    Effect.gen(function* () {
+      const { is, lines, loads, ring } = yield* world(parse(k1))
+      const failures: ReadonlyArray<readonly [Effect.Effect<KeyRing.Keys, unknown>, RegExp]> = [
+        [Effect.fail({ _tag: "KmsDenied", message: "SECRET" }), /reason=KmsDenied$/],
+        [Effect.die(new TypeError("SECRET")), /reason=TypeError$/],
+        [Effect.never, /reason="they did not come in time"$/],
+        [Effect.succeed(parse(keyOf("k1", 3))), /reason="the key k1 is another one than before under its id"$/],
+        [
+          Effect.succeed([{ id: "k3", secret: Redacted.make(new Uint8Array(31)) }] as const),
+          /reason="entry 1 has a key of 31 bytes;/
+        ]
+      ]
+      for (const [failure, told] of failures) {
+        lines.length = 0
+        is(failure)
+        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust("5 minutes")
+        assert.strictEqual(lines.length, 1, lines.join("\n"))
+        assert.match(lines[0] ?? "", told)
+        assert.notInclude(lines[0], "SECRET")
+        assert.deepStrictEqual(ring.ids, ["k1"])
+        const before = loads()
+        is(Effect.succeed(parse(k1)))
+        yield* TestClock.adjust("2 minutes")
+        assert.strictEqual(loads(), before + 1)
+        assert.include(lines[1], "The encryption keys are loaded again")
+      }
+    })
+  )
+
+  it.scoped("is loaded when it is told to", () =>
+    Effect.gen(function* () {
+      const signals = yield* Queue.unbounded<void>()
+      const { is, loads, ring } = yield* world(parse(k1), { reload: Stream.fromQueue(signals) })
+      yield* TestClock.adjust("1 day")
+      assert.strictEqual(loads(), 1)
+      is(Effect.succeed(parse(k2, k1)))
+      yield* Queue.offer(signals, undefined)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(ring.ids, ["k2", "k1"])
+    })
+  )
+
+  it.effect("does not begin without keys, or with keys that nobody should use", () =>
+    Effect.gen(function* () {
+      const build = <E>(load: Effect.Effect<KeyRing.Keys, E>) =>
+        Effect.flip(Effect.scoped(Layer.build(KeyRing.layerReloading({ load }))))
+      assert.strictEqual(yield* build(Effect.fail("denied" as const)), "denied")
+      const secret = Redacted.make(new Uint8Array(32))
+      assert.include(JSON.stringify(yield* build(Effect.succeed([{ id: "k1", secret }] as const))), "one repeated byte")
+    })
+  )
 })
 
 describe("key rings", () => {

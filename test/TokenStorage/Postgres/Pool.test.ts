@@ -186,7 +186,9 @@ it.scopedLive("who it connects as is asked for each connection, and none that is
     now = Redacted.make(other.href)
     const held = yield* Deferred.make<string | undefined>()
     const done = yield* Deferred.make<void>()
-    yield* Effect.fork(sql.withTransaction(Effect.zipRight(Effect.intoDeferred(Effect.orDie(who), held), Deferred.await(done))))
+    yield* Effect.fork(
+      sql.withTransaction(Effect.zipRight(Effect.intoDeferred(Effect.orDie(who), held), Deferred.await(done)))
+    )
     // The one that is there is taken, and the next one is new.
     const both = [yield* Deferred.await(held), yield* who]
     yield* Deferred.succeed(done, undefined)
