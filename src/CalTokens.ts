@@ -22,6 +22,7 @@ import * as SingleFlight from "./Fibers/SingleFlight.js"
 import type { Known } from "./CalTokens/Known.js"
 import * as Memory from "./CalTokens/Memory.js"
 import * as Notices from "./CalTokens/Notices.js"
+import * as Gauges from "./CalTokens/Gauges.js"
 import * as Owned from "./Fibers/Owned.js"
 import * as Reader from "./CalTokens/Reader.js"
 import * as Schedule from "./CalTokens/Schedule.js"
@@ -31,6 +32,7 @@ import * as Serving from "./CalTokens/Serving.js"
 import * as Untold from "./CalTokens/Untold.js"
 import * as Uses from "./CalTokens/Uses.js"
 import type { ValidToken } from "./CalTokens/ValidToken.js"
+import * as Metrics from "./Metrics.js"
 import type { TokenChange } from "./Revalidation.js"
 import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
@@ -289,6 +291,7 @@ export const makeWith = (
       fly,
       untold
     })
+    yield* Gauges.make({ client, storage, circuit })
     const uses = yield* Uses.make({ memory, storage, now: client.now })
 
     const clock = yield* Effect.clock
@@ -300,7 +303,9 @@ export const makeWith = (
       const calNow = now + client.unsafeTimeOffset()
       const notedAt = handsOut === false ? warm.usedAt : warm.handedOutAt
       const isGood = calNow < warm.freshUntil && calNow - notedAt < Uses.precision
-      return isGood ? warm : undefined
+      if (!isGood) return undefined
+      Metrics.lookups.hit++
+      return warm
     }
 
     const ensureValid = (userUlid: UserUlid, options?: EnsureOptions): Effect.Effect<ValidToken, EnsureError> => {
@@ -368,6 +373,7 @@ export const makeWith = (
           if (options?.forceRefresh === true) return ensureValid(userUlid, options)
           const warm = look(userUlid, options?.handsOut)
           if (warm !== undefined) return warm.exit
+          Metrics.lookups.miss++
           const joined = serving.joining(userUlid, clock.unsafeCurrentTimeMillis())
           if (joined === undefined) return ensureValid(userUlid, options)
           return spanned(Effect.zipLeft(joined, uses.note(userUlid, options?.handsOut !== false)))

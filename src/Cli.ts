@@ -1,7 +1,6 @@
 /** The command line. */
-import * as Fs from "node:fs"
 import { Command } from "@effect/cli"
-import { Cause, Console, Effect, Schema } from "effect"
+import { Cause, Console, Effect } from "effect"
 import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
 import * as Help from "./Cli/Help.js"
@@ -11,14 +10,7 @@ import * as Simulator from "./Cli/Simulator.js"
 import * as Sweep from "./Cli/Sweep.js"
 import { StartError } from "./Environment.js"
 import * as Edge from "./Http/Edge.js"
-
-const Package = Schema.parseJson(Schema.Struct({ version: Schema.String }))
-
-const version = Effect.sync(() => Fs.readFileSync(new URL("../package.json", import.meta.url), "utf8")).pipe(
-  Effect.flatMap(Schema.decode(Package)),
-  Effect.map(({ version }) => version),
-  Effect.orDie
-)
+import { version } from "./Version.js"
 
 const serve = Command.make("serve", {}, () => Serve.serve).pipe(
   Command.withDescription("Serve the HTTP API; without a Cal.com client, a demo of it.")
@@ -48,7 +40,7 @@ const command = Command.make("cal-tokens").pipe(
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
 export const run = (args: ReadonlyArray<string>) =>
-  Effect.flatMap(version, (version) => {
+  Effect.suspend(() => {
     const footer = args.includes("serve", 2) ? Help.settings : Help.whereSettingsAre
     if (args[2] === "sandbox") return Simulator.run(args.slice(3))
     if (args[2] === "import") return Import.run(args.slice(3))

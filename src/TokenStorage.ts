@@ -704,6 +704,29 @@ export interface MissingKey {
   readonly rows: number
 }
 
+/**
+ * What a storage holds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Counts {
+  /** Above {@link exactly} those who are active are estimated, and of the others no more are counted. */
+  readonly users: { readonly active: number; readonly reauthorizationRequired: number }
+  /** Open circuits by their cause. */
+  readonly circuits: Readonly<Record<CircuitCause, number>>
+  /** Sealed answers; no more than {@link exactly} are counted. */
+  readonly sealed: number
+}
+
+/**
+ * So far things are counted.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const exactly = 10_000
+
 type Read<A> = Effect.Effect<A, StorageUnavailable | TokenUnreadable>
 
 /**
@@ -781,6 +804,8 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly missingKeys: Effect.Effect<ReadonlyArray<MissingKey>, StorageUnavailable>
     /** A page of connections, in the order of their users' ULIDs. */
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
+    /** How much there is of what an operator watches. Cheap, however many users there are. */
+    readonly counts: Effect.Effect<Counts, StorageUnavailable>
     /** Answers when the storage can be written to. */
     readonly ping: Effect.Effect<void, StorageUnavailable>
     /**

@@ -10,6 +10,7 @@ import * as Transport from "../CalHttp/Transport.js"
 import type { CalTokens } from "../CalTokens.js"
 import * as Deadline from "../Fibers/Deadline.js"
 import * as Spans from "../Fibers/Spans.js"
+import * as Metrics from "../Metrics.js"
 import * as Untold from "../CalTokens/Untold.js"
 import type { UserUlid } from "../Token.js"
 import type { EnsureError, InvalidInput } from "../TokenError.js"
@@ -58,7 +59,10 @@ export const make = (dependencies: {
     const secrets = Option.toArray(token)
     const sending = Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
       Effect.tap(
-        Transport.open(http, Option.match(token, { onNone: () => request, onSome: (it) => withToken(request, it) })),
+        Transport.open(
+          http,
+          Option.match(token, { onNone: () => request, onSome: (it) => withToken(request, it) })
+        ).pipe(Metrics.calRequest("request")),
         ({ headers }) => calClient.observeDate(headers, sentAt)
       )
     ).pipe(

@@ -7,6 +7,7 @@ import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type * as Tried from "../CalHttp/Tried.js"
+import * as Metrics from "../Metrics.js"
 import * as TokenAnswer from "./TokenAnswer.js"
 import type * as Departure from "./TokenAnswer/Departure.js"
 
@@ -54,6 +55,7 @@ export const make = (
     send: (call, request, expected) =>
       Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
         Transport.send(http, HttpClientRequest.setHeaders(request, headers), expected && holdsTokens(expected)).pipe(
+          Metrics.calRequest(call.operation),
           Effect.mapError((noReply) => {
             const failure = Outcome.fromNoReply(call, noReply)
             note(failure.error, noReply)

@@ -81,7 +81,7 @@ export const make = (deps: {
       const { clientId } = row.connection
       if (commits.isOffering(userUlid)) return Effect.as(owned.runToEnd(giveBack(claim)).await, false)
       const entry = yield* memory.put(row)
-      const request: Claim.Request = { entry, purpose: "refresh", rejected: false }
+      const request: Claim.Request = { entry, purpose: "refresh", trigger: "ahead", rejected: false }
       count(clientId, 1)
       const grant = { attemptId: claim.attemptId, startedAt, isAhead: true, ...claim.claimed }
       // It may spend a token: a shutdown waits for it from here on.

@@ -30,6 +30,8 @@ export interface Circuit {
   readonly granted: (clientId: string) => Effect.Effect<void>
   /** The storage said that the fleet's circuit is open; `trialIn`: until anybody's next trial. */
   readonly heard: (clientId: string, fault: Fault, trialIn: Duration.Duration) => Effect.Effect<CircuitError>
+  /** How many of this process's own are open. */
+  readonly ownOpen: () => number
   /** A fault of this process. */
   readonly misconfigured: (clientId: string, error: CallError) => Effect.Effect<CalClientMisconfigured>
 }
@@ -87,6 +89,7 @@ export const make = (config: Pick<Options, "circuitInterval">, fingerprint: (cli
         fleet.set(clientId, { fault: { cause, reason }, since: now, until })
         return errorOf(clientId, fault)
       }),
+    ownOpen: () => own.size,
     misconfigured: (clientId, failure) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         const reason = failure._tag === "CalClientMisconfigured" ? failure.reason : failure.message

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { Clock, Duration, Effect, Option, Random } from "effect"
 import type { CalClient } from "../CalClient.js"
+import type { Trigger } from "../Metrics.js"
 import { isExpired, isYoung } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import {
@@ -24,6 +25,8 @@ export interface Request<E = never> {
   /** What the caller knows: anything newer satisfies it. */
   readonly entry: Entry
   readonly purpose: "refresh" | "reissue"
+  /** Why it is made, for whoever counts. */
+  readonly trigger: Trigger
   /** Of a reissue: how it fails if the user turns out to be connected through OAuth2 by now. */
   readonly unmanaged?: Effect.Effect<never, E> | undefined
   /** Cal.com rejected the token although it does not look expired. */

@@ -35,7 +35,7 @@ export const make = (deps: {
     owned.isClosing() ? Effect.fail(new CalUnavailable({ operation: "refresh", reason: "shutting down" })) : Effect.void
   )
 
-  const fly = <E extends TokenError>(request: Request<E>) =>
+  const fly = <E extends TokenError>(request: Request<E>, flown: Metrics.Flown) =>
     Effect.fnUntraced(function* (watch: Watch) {
       const startedAt = yield* Clock.currentTimeMillis
       const { row } = request.entry
@@ -51,6 +51,7 @@ export const make = (deps: {
         if (first === undefined) yield* commits.land(row.userUlid)
         // From the claim on nothing may cut the work: it runs in a fiber that only ends by itself.
         const claim = first ?? Effect.flatten(owned.runToEnd(deps.claim(request, progress), row.userUlid).await)
+        const isGiven = first !== undefined
         first = undefined
         // A pair that came meanwhile is one that the storage did not know of when it was asked.
         const step = yield* Effect.catchIf(
@@ -59,6 +60,7 @@ export const make = (deps: {
           () => Effect.succeed<Turn>(lookAgain)
         )
         if (step._tag === "Landed") {
+          flown.isOurs = isGiven || progress.hasTried
           if (!isExpired(step.row.pair, yield* client.now)) return step.row
           // Whoever slept on it landed an expired pair, which has to be refreshed in its turn.
           progress.row = step.row
@@ -70,7 +72,9 @@ export const make = (deps: {
         if (step._tag === "Wait") {
           if (left < Duration.toMillis(step.pause)) return yield* Effect.fail(step.error)
           // A holder's end is news whether it brought a pair or not; before a probe is due only another pair helps.
-          const hasNews = yield* watch.pause(step.pause, step.for === "probe" ? progress.row.version : -Infinity)
+          const above = step.for === "probe" ? progress.row.version : -Infinity
+          const [waited, hasNews] = yield* Effect.timed(watch.pause(step.pause, above))
+          flown.waited[step.for] += Duration.toMillis(waited)
           if (step.for === "probe" && !hasNews) progress.waitedForProbe = true
         } else if (left <= 0) {
           return yield* new CalUnavailable({ operation: "refresh", reason: "no result in time" })
@@ -80,11 +84,13 @@ export const make = (deps: {
 
   return (request) => {
     const { row } = request.entry
-    const flown = notices.watching(row.userUlid, fly(request))
+    const flown = Metrics.flown()
+    const flight = notices.watching(row.userUlid, fly(request, flown))
     // Who has to reconnect was told of when it came to that; what is tried here is whether it still is so.
-    if (row.status._tag !== "Active") return flown
-    return flown.pipe(
-      Metrics.refresh(request.purpose === "reissue" ? "reissued" : "refreshed"),
+    if (row.status._tag !== "Active") return flight
+    const kind = row.connection._tag === "ManagedUser" ? "managed" : "oauth2"
+    return flight.pipe(
+      Metrics.refresh({ kind, trigger: request.trigger }, flown),
       Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),
       Effect.withSpan("CalTokens.refresh", {
         captureStackTrace: false,

@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto"
 import { Chunk, Duration, Effect, Option, Schedule, Stream } from "effect"
 import { readAgain, type Unread } from "../CalClient.js"
 import type { Owned } from "../Fibers/Owned.js"
+import * as Metrics from "../Metrics.js"
 import { hash, type UserUlid } from "../Token.js"
 import type { Drift, NewSealedAnswer, SealedAnswer, SealRequest, StoredRow, TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
@@ -82,6 +83,7 @@ export const make = (deps: {
       yield* Effect.logInfo("An answer that could not be read before holds a pair").pipe(
         Effect.annotateLogs({ userUlid: row.userUlid })
       )
+      yield* Metrics.sealedAnswerRead
       // A circuit that closes for this one holds nobody any more: the rest are to be read before anybody probes their tokens.
       isNeeded.unsafeOpen()
       return yield* commits.commit({

@@ -4,6 +4,7 @@ import { freshness, isExpired, isSameAccessToken, type UserUlid } from "../Token
 import type { CalClient } from "../CalClient.js"
 import type { Wait } from "../Fibers/Deadline.js"
 import type { SingleFlight } from "../Fibers/SingleFlight.js"
+import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import {
   CalUnavailable,
@@ -71,8 +72,15 @@ export const make = (deps: {
   const work = <E extends TokenError = never>(request: Request<E>) =>
     Effect.zipRight(admit(request.entry), Effect.tapError(deps.fly(request), untold.add))
 
-  const refreshing = (entry: Entry, rejected = false, found?: () => void) =>
-    work({ entry, purpose: "refresh", rejected, found })
+  const refreshing = (entry: Entry, trigger: Metrics.Trigger, rejected = false, found?: () => void) =>
+    work({ entry, purpose: "refresh", trigger, rejected, found })
+
+  /** Who joins what is under way is counted. */
+  const share = (userUlid: UserUlid, work: Effect.Effect<Known, EnsureError>, wait: Wait<EnsureError>) =>
+    Effect.suspend(() => {
+      const shared = flights.share(userUlid, work, wait)
+      return flights.isRunning(userUlid) ? Metrics.joined(shared) : shared
+    })
 
   /** Callers only wait, and not for ever. */
   const wait = (longest: number): Wait<CalUnavailable> => ({
@@ -86,21 +94,32 @@ export const make = (deps: {
   })
 
   /** Joins or starts the user's refresh. */
-  const join = (entry: Entry, longest = config.callerWait, found?: () => void) =>
-    flights.share(entry.row.userUlid, refreshing(entry, false, found), wait(Duration.toMillis(longest)))
+  const join = (entry: Entry, trigger: Metrics.Trigger, longest = config.callerWait, found?: () => void) =>
+    share(entry.row.userUlid, refreshing(entry, trigger, false, found), wait(Duration.toMillis(longest)))
 
   /**
    * The same, for another pair than the entry's: a flight that was under way may end with just that one, or with another
    * refresh token beside an access token that Cal.com has refused.
    */
-  const joinForNewer = (entry: Entry, { longest = config.callerWait, rejected = false } = {}) =>
+  const joinForNewer = (
+    entry: Entry,
+    {
+      longest = config.callerWait,
+      rejected = false,
+      trigger = "rejected"
+    }: {
+      readonly longest?: Duration.Duration
+      readonly rejected?: boolean
+      readonly trigger?: Metrics.Trigger
+    } = {}
+  ) =>
     Effect.gen(function* () {
       const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(longest)
       const isSame = entry.refused || rejected ? isSameAccessToken : isSamePair
       let { row } = entry
       while (isSame(row.pair, entry.row.pair)) {
         const left = wait(until - (yield* Clock.currentTimeMillis))
-        row = yield* flights.share(row.userUlid, refreshing({ ...entry, row }, rejected), left)
+        row = yield* share(row.userUlid, refreshing({ ...entry, row }, trigger, rejected), left)
       }
       return row
     })
@@ -113,7 +132,7 @@ export const make = (deps: {
       const { userUlid } = entry.row
       yield* flights.start(
         userUlid,
-        Effect.tapError(refreshing(entry), (error) => untold.tell(userUlid, error))
+        Effect.tapError(refreshing(entry, "soon"), (error) => untold.tell(userUlid, error))
       )
     })
 
@@ -124,8 +143,8 @@ export const make = (deps: {
       const terminal = reauthorizationRequired(entry.row)
       const isAlive = !isDead(entry, now)
       if (terminal !== undefined) return isAlive ? valid(entry.row, false) : yield* giveUp(entry, terminal)
-      const landed = (longest = config.callerWait) =>
-        Effect.map(entry.refused ? joinForNewer(entry, { longest }) : join(entry, longest, found), (row) =>
+      const landed = (trigger: Metrics.Trigger, longest = config.callerWait) =>
+        Effect.map(entry.refused ? joinForNewer(entry, { longest }) : join(entry, trigger, longest, found), (row) =>
           valid(row, true)
         )
       switch (entry.refused ? "expired" : freshness(entry.row.pair, now, config.windows)) {
@@ -137,13 +156,15 @@ export const make = (deps: {
         case "due": {
           // A token that does not outlive the wait is no answer at its end.
           const outlives = entry.row.pair.accessTokenExpiresAt - now > Duration.toMillis(config.dueWait)
-          return yield* Effect.catchAll(landed(outlives ? config.dueWait : config.callerWait), (error) =>
+          return yield* Effect.catchAll(landed("due", outlives ? config.dueWait : config.callerWait), (error) =>
             stillValid(entry, error)
           )
         }
         case "expired":
           // Cal.com's refusal may be what tells that our clock is ahead of its own.
-          return yield* entry.refused ? landed() : Effect.catchAll(landed(), (error) => stillValid(entry, error))
+          return yield* entry.refused
+            ? landed("rejected")
+            : Effect.catchAll(landed("expired"), (error) => stillValid(entry, error))
       }
     })
 
@@ -157,7 +178,7 @@ export const make = (deps: {
       deps.commits.land(terminal.userUlid),
       Option.match({
         onNone: () =>
-          Effect.mapBoth(join(entry), {
+          Effect.mapBoth(join(entry, "expired"), {
             onFailure: (error) => (isOfRefreshing(error) ? terminal : error),
             onSuccess: (row) => valid(row, true)
           }),
@@ -222,7 +243,7 @@ export const make = (deps: {
     const joined = flights.joining(userUlid, patience)
     return (
       joined &&
-      Effect.flatMap(joined, (exit) =>
+      Effect.flatMap(Metrics.joined(joined), (exit) =>
         Exit.isSuccess(exit)
           ? Effect.succeed(valid(exit.value, true))
           : Effect.catchAll(Effect.failCause(exit.cause), (error) => stillValid(entry, error))
@@ -237,7 +258,7 @@ export const make = (deps: {
   const force = (userUlid: UserUlid): Effect.Effect<ValidToken, EnsureError> =>
     Effect.gen(function* () {
       const entry = yield* reader.anew(userUlid)
-      const landed = yield* Effect.either(joinForNewer(entry))
+      const landed = yield* Effect.either(joinForNewer(entry, { trigger: "forced" }))
       if (landed._tag === "Right") return valid(landed.right, true)
       const error = landed.left
       const latest = Option.getOrElse(memory.get(userUlid), () => entry)
@@ -254,7 +275,7 @@ export const make = (deps: {
     Effect.flatMap(Effect.zipRight(deps.commits.land(userUlid), reader.anew(userUlid)), (entry) => {
       const unmanaged = Effect.fail(new NotManagedUser({ userUlid }))
       if (entry.row.connection._tag === "OAuth2") return unmanaged
-      const reissuing = work({ entry, purpose: "reissue", rejected: false, unmanaged })
+      const reissuing = work({ entry, purpose: "reissue", trigger: "reissue", rejected: false, unmanaged })
       return Effect.map(flights.alone(userUlid, reissuing, wait(Duration.toMillis(config.callerWait))), (row) =>
         valid(row, true)
       )
@@ -263,7 +284,7 @@ export const make = (deps: {
   /** Waits for the refresh of a token that only expires soon; it may fail without harm. */
   const refreshSoon = (entry: Entry) =>
     Effect.catchAll(
-      Effect.map(join(entry), (row) => valid(row, true)),
+      Effect.map(join(entry, "soon"), (row) => valid(row, true)),
       (error) => stillValid(entry, error)
     )
 

@@ -393,6 +393,16 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
           .slice(0, Math.max(0, limit))
           .map(Rows.toSummary)
       ),
+    counts: step((now) => {
+      const terminal = [...rows.values()].filter(({ status }) => status._tag !== "Active").length
+      const causes = [...circuits.values()].map(({ cause }) => cause)
+      const of = (cause: Circuits.CircuitCause) => causes.filter((each) => each === cause).length
+      return Effect.succeed({
+        users: { active: rows.size - terminal, reauthorizationRequired: terminal },
+        circuits: { client: of("client"), brake: of("brake"), drift: of("drift") },
+        sealed: [...sealed.keys()].reduce((sum, userUlid) => sum + sealedOf(userUlid, now).length, 0)
+      })
+    }),
     ping: Effect.void,
     notices: Stream.empty,
     log: log.service

@@ -95,6 +95,9 @@ interface ImportColumns extends Written {
   readonly n: number
 }
 
+/** What `counts_1` answers. */
+type CountColumns = Readonly<Record<"active" | "terminal" | "client" | "brake" | "drift" | "sealed", number>>
+
 /**
  * The storage without a layer. Its schema has to be up to date.
  *
@@ -128,6 +131,7 @@ export const make = (
     const seal = call<{ readonly seal_1: boolean }>("seal", "seal_1")
     const sealed = call<Sealing.SealedColumns & { readonly user_ulid: UserUlid }>("sealed", "sealed_1")
     const list = call<Sealing.Columns>("list", "list_1")
+    const counts = call<CountColumns>("counts", "counts_1")
     const notify = statement(
       "notify",
       `select pg_notify('${Notifications.channel}', p.payload) from jsonb_array_elements_text($1::jsonb) as p (payload)`
@@ -540,6 +544,12 @@ export const make = (
 
       list: ({ after, limit, status }) =>
         Effect.map(list([status ?? null, after ?? null, Math.max(0, limit)]), (rows) => rows.map(Sealing.summary)),
+
+      counts: Effect.map(counts([], "now"), ([row]) => ({
+        users: { active: row?.active ?? 0, reauthorizationRequired: row?.terminal ?? 0 },
+        circuits: { client: row?.client ?? 0, brake: row?.brake ?? 0, drift: row?.drift ?? 0 },
+        sealed: row?.sealed ?? 0
+      })),
 
       ping: Effect.asVoid(ping([])),
 

@@ -5,32 +5,11 @@ import { Fault, type OddAnswer, Sandbox } from "../../src/Sandbox.js"
 import { hash } from "../../src/Token.js"
 import { defaults } from "../../src/TokenConfig.js"
 import { AttemptFailure, Purpose } from "../../src/TokenStorage.js"
+import { learnToRead, sealed } from "../support/SealedAnswers.js"
 import { StorageTap } from "../support/StorageTap.js"
 import * as World from "../support/World.js"
 
 const { scenario, user, users } = World
-
-const sealed = Effect.flatMap(StorageTap, ({ raw }) => raw.sealed({ limit: 100 }))
-
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
-
-/** What a newer program would read in an answer of the sandbox's other shape. */
-const asRead = (bytes: Uint8Array) => {
-  const renamed = text(bytes)
-    .replace('"bearer":', '"access_token":')
-    .replace('"renewal":', '"refresh_token":')
-    .replace('"session":{', '"data":{')
-  assert.notStrictEqual(renamed, text(bytes))
-  return new TextEncoder().encode(renamed)
-}
-
-/** The same answers in a shape that this program knows, which is the same as a program that knows their shape. */
-const learnToRead = Effect.gen(function* () {
-  const { raw } = yield* StorageTap
-  for (const answer of yield* sealed) {
-    yield* raw.seal({ ...answer, answer: Redacted.make(asRead(Redacted.value(answer.answer))) })
-  }
-})
 
 const changed = (answer: OddAnswer, refresh: { readonly kind: "refresh" | "oauth2Refresh" }) =>
   Fault.odd(answer, { ...refresh, times: Infinity })

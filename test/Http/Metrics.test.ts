@@ -15,70 +15,13 @@ import {
   TestClock
 } from "effect"
 import * as Exposition from "../../src/Http/Exposition.js"
+import { read, strangers } from "../support/Exposition.js"
 import * as Sandbox from "../../src/Sandbox.js"
+import { version } from "../../src/Version.js"
 import { call, keys, layer } from "../support/HttpWorld.js"
 import * as Secrets from "../support/Secrets.js"
 import * as StorageTap from "../support/StorageTap.js"
 import * as World from "../support/World.js"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// A strict reader of the format
-// ---------------------------------------------------------------------------------------------------------------------
-
-interface Sample {
-  readonly family: string
-  readonly name: string
-  readonly labels: ReadonlyMap<string, string>
-  readonly value: string
-}
-
-const number = /^(-?\d+(\.\d+)?(e[+-]\d+)?|[+-]Inf|NaN)$/
-const unescape = (text: string) => text.replace(/\\(.)/g, (_, char: string) => (char === "n" ? "\n" : char))
-
-/** Fails at whatever the format does not allow. */
-const read = (text: string) => {
-  const samples: Array<Sample> = []
-  const types = new Map<string, string>()
-  const helps = new Map<string, string>()
-  const series = new Set<string>()
-  let family = ""
-  assert.isTrue(text === "" || text.endsWith("\n"))
-  for (const line of text.split("\n").slice(0, -1)) {
-    const [, help, helpText = ""] = /^# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) ((?:[^\\]|\\\\|\\n)*)$/s.exec(line) ?? []
-    const [, typed, type = ""] =
-      /^# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) (counter|gauge|histogram|summary)$/.exec(line) ?? []
-    if (help !== undefined) {
-      assert.isFalse(helps.has(help) || types.has(help), line)
-      helps.set(help, unescape(helpText))
-    } else if (typed !== undefined) {
-      assert.isFalse(types.has(typed), line)
-      types.set(typed, type)
-      family = typed
-    } else {
-      const [, name = "", , inner = "", value = ""] =
-        /^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{((?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\\\|\\"|\\n)*",?)*)\})? (\S+)$/s.exec(
-          line
-        ) ?? assert.fail(line)
-      assert.match(value, number)
-      assert.notMatch(inner, /,$/)
-      const pairs = [...inner.matchAll(/([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"/gs)]
-      const labels = new Map(pairs.map(([, label = "", text = ""]) => [label, unescape(text)]))
-      assert.strictEqual(labels.size, pairs.length, line)
-      const suffix = name.slice(family.length)
-      const type = types.get(family)
-      const allowed =
-        type === "histogram" ? ["_bucket", "_sum", "_count"] : type === "summary" ? ["", "_sum", "_count"] : [""]
-      assert.isTrue(name.startsWith(family) && allowed.includes(suffix), line)
-      assert.strictEqual(labels.has("le"), type === "histogram" ? suffix === "_bucket" : labels.has("le"), line)
-      const key = JSON.stringify([name, [...labels].sort()])
-      assert.isFalse(series.has(key), line)
-      series.add(key)
-      samples.push({ family, name, labels, value })
-    }
-  }
-  for (const help of helps.keys()) assert.isTrue(types.has(help), help)
-  return { samples, types, helps }
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Any metrics
@@ -275,17 +218,17 @@ describe("GET /metrics", () => {
       })
       const route = (route: string) => ({ method: "POST", route, status: "200" })
       const rose = yield* rises(work, [
-        ["cal_tokens_refreshes_total", { outcome: "refreshed" }],
-        ["cal_tokens_refreshes_total", { outcome: "reissued" }],
-        ["cal_tokens_refresh_duration_seconds_count"],
+        ["cal_tokens_refreshes_total", { kind: "managed", trigger: "forced", outcome: "refreshed" }],
+        ["cal_tokens_refreshes_total", { kind: "managed", trigger: "reissue", outcome: "reissued" }],
+        ["cal_tokens_refresh_duration_seconds_count", { kind: "managed" }],
         ["cal_tokens_cal_calls_total", { operation: "refresh", outcome: "granted" }],
         ["cal_tokens_cal_calls_total", { operation: "reissue", outcome: "granted" }],
         ["cal_tokens_changes_total", { kind: "refreshed" }],
         ["cal_tokens_changes_total", { kind: "reissued" }],
-        ["http_server_requests_total", route("/api/cal/refresh-token")],
-        ["http_server_requests_total", route("/api/cal/ensure-token")],
-        ["http_server_request_duration_seconds_count", { method: "POST", route: "/api/cal/ensure-token" }],
-        ["http_server_requests_total", { method: "GET", route: "/metrics", status: "200" }]
+        ["cal_tokens_http_requests_total", route("/api/cal/refresh-token")],
+        ["cal_tokens_http_requests_total", route("/api/cal/ensure-token")],
+        ["cal_tokens_http_request_duration_seconds_count", { method: "POST", route: "/api/cal/ensure-token" }],
+        ["cal_tokens_http_requests_total", { method: "GET", route: "/metrics", status: "200" }]
       ])
       assert.deepStrictEqual(rose, [1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1])
     }).pipe(Effect.provide(layer()))
@@ -299,9 +242,9 @@ describe("GET /metrics", () => {
         ["cal_tokens_cal_calls_total", { operation: "refresh", outcome: "NotSpent" }],
         ["cal_tokens_cal_calls_total", { operation: "refresh", outcome: "Unknown" }],
         ["cal_tokens_cal_calls_total", { operation: "refresh", outcome: "granted" }],
-        ["cal_tokens_refreshes_total", { outcome: "CalRateLimited" }],
-        ["cal_tokens_refreshes_total", { outcome: "CalUnavailable" }],
-        ["cal_tokens_refreshes_total", { outcome: "refreshed" }]
+        ["cal_tokens_refreshes_total", { kind: "managed", trigger: "forced", outcome: "CalRateLimited" }],
+        ["cal_tokens_refreshes_total", { kind: "managed", trigger: "forced", outcome: "CalUnavailable" }],
+        ["cal_tokens_refreshes_total", { kind: "managed", trigger: "forced", outcome: "refreshed" }]
       ] as const
       yield* sandbox.inject(Sandbox.Fault.status(429, { kind: "refresh" }))
       assert.deepStrictEqual(yield* rises(force, series), [1, 0, 0, 1, 0, 0])
@@ -347,18 +290,20 @@ describe("GET /metrics", () => {
       assert.isAbove(news.length, 0)
       for (const line of news) assert.notMatch(line, /[0-9A-HJKMNP-TV-Z]{26}|nowhere|at-all|eyJ/i)
       assert.isAbove(
-        of("http_server_requests_total", { method: "GET", route: "/api/cal/connections/:userUlid", status: "200" }),
+        of("cal_tokens_http_requests_total", { method: "GET", route: "/api/cal/connections/:userUlid", status: "200" }),
         0
       )
-      assert.isAbove(of("http_server_requests_total", { method: "GET", route: "unmatched", status: "404" }), 0)
-      assert.isAbove(of("process_resident_memory_bytes"), 1e6)
-      assert.isAbove(of("process_uptime_seconds"), 0)
+      assert.isAbove(of("cal_tokens_http_requests_total", { method: "GET", route: "unmatched", status: "404" }), 0)
+      assert.isAbove(of("cal_tokens_process_resident_memory_bytes"), 1e6)
+      assert.isAbove(of("cal_tokens_process_uptime_seconds"), 0)
       assert.closeTo(
-        of("process_start_time_seconds") + of("process_uptime_seconds"),
+        of("cal_tokens_process_start_time_seconds") + of("cal_tokens_process_uptime_seconds"),
         performance.timeOrigin / 1000 + performance.now() / 1000,
         60
       )
-      assert.strictEqual(of("nodejs_version_info", { version: process.version }), 1)
+      assert.strictEqual(of("cal_tokens_build_info", { version, node: process.version }), 1)
+      for (const { name } of samples) assert.match(name, /^cal_tokens_/)
+      assert.deepStrictEqual(strangers(samples), [])
       const routes = new Set(samples.flatMap(({ labels }) => labels.get("route") ?? []))
       for (const route of routes) assert.match(route, /^(unmatched|\/[a-z0-9/:.*-]*(userUlid)?)$/i)
     }).pipe(Effect.provide(layer()))

@@ -1,6 +1,7 @@
-/** The parts of the documents that are made of the code: the tables of settings and of failures. */
+/** The parts of the documents that are made of the code: the tables of settings, failures and metrics. */
 import { facts, type Fact } from "../../src/ErrorFacts.js"
 import { groups } from "../../src/Environment/Variables.js"
+import * as Metrics from "../../src/Metrics.js"
 
 const row = (...cells: ReadonlyArray<string>) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`
 
@@ -24,12 +25,31 @@ const failures = () => [
   )
 ]
 
-const parts = { variables, failures }
+/** What has more values than fit is described. */
+const valuesOf = (values: Metrics.Values) =>
+  "pattern" in values ? `: ${values.words}` : values.length > 7 ? "" : `: ${values.map((it) => `\`${it}\``).join(", ")}`
+
+const metrics = () => [
+  row("Metric", "Kind", "What it tells", "Labels"),
+  "|---|---|---|---|",
+  ...Metrics.all.map(({ description, labels, name, type }) =>
+    row(
+      `\`${name}\``,
+      type,
+      description,
+      Object.entries(labels)
+        .map(([label, values]) => `\`${label}\`${valuesOf(values)}`)
+        .join("; ")
+    )
+  )
+]
+
+const parts = { variables, failures, metrics }
 
 /** Which parts are in which document. */
 export const documents: Readonly<Record<string, ReadonlyArray<keyof typeof parts>>> = {
   "src/Http/README.md": ["failures"],
-  "src/Environment/README.md": ["variables"]
+  "src/Environment/README.md": ["variables", "metrics"]
 }
 
 /** The text of a document with its parts where their marks are. */

@@ -47,6 +47,7 @@ const run: Readonly<Record<string, Readonly<Record<string, ReadonlyArray<string>
     "Several clients": [deployment],
     "In a container": [container, container],
     "With systemd": [deployment],
+    Telemetry: ["test/Metrics/prometheus.test.ts"],
     "Behind a reverse proxy": [deployment, deployment, deployment],
     Serverless: [deployment]
   },

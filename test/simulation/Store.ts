@@ -410,6 +410,7 @@ export const connect = (
     handedOut: storage.handedOut,
     missingKeys: storage.missingKeys,
     list: storage.list,
+    counts: storage.counts,
     ping: storage.ping,
     notices: Stream.fromQueue(heard),
     log: storage.log

@@ -219,6 +219,11 @@ export const layerServices = Layer.unwrapEffect(
       Layer.mock(TokenStorage, {
         ping: Effect.flatten(Ref.get(fake.ping)),
         missingKeys: Effect.succeed([]),
+        counts: Effect.succeed({
+          users: { active: 0, reauthorizationRequired: 0 },
+          circuits: { client: 0, brake: 0, drift: 0 },
+          sealed: 0
+        }),
         find: () => Effect.succeedNone,
         log: ChangeLogMemory.make().service,
         list: ({ after = "", limit, status }) =>

@@ -3,9 +3,9 @@
  */
 import type { SqlClient } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Option, Schema, TestClock } from "effect"
+import { Duration, Effect, Option, Redacted, Schema, TestClock } from "effect"
 import { UserUlid } from "../../src/Token.js"
-import type { ConnectionSummary } from "../../src/TokenStorage.js"
+import { AttemptFailure, type ConnectionSummary } from "../../src/TokenStorage.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
 
@@ -300,6 +300,50 @@ export const lookups = (storage: () => Fixture.Storage) => {
       })
       assert.isTrue(yield* storage().disconnect(upper))
       assert.isFalse(yield* storage().disconnect(upper))
+    })
+  )
+
+  it.effect("counts users by status, open circuits by cause, and sealed answers", () =>
+    Effect.gen(function* () {
+      const counts = storage().counts
+      const { circuits, sealed, users } = yield* counts
+      const circuit = { clientId: "counted", fingerprint: "f", interval: Duration.seconds(30) }
+      const [one, two] = [Fixture.newUser(), Fixture.newUser()]
+      for (const { calUserId, userUlid } of [one, two]) {
+        const connection = { ...Fixture.managed(calUserId), clientId: circuit.clientId }
+        yield* storage().connect({ userUlid, connection, pair: Fixture.pair(`${userUlid} one`) })
+        yield* storage().claim(Fixture.claimOf(userUlid))
+      }
+      const active = users.active + 2
+      assert.deepStrictEqual(yield* counts, { circuits, sealed, users: { ...users, active } })
+      const dead = [Fixture.refreshHash(`${one.userUlid} one`)]
+      yield* storage().fail({ userUlid: one.userUlid, attemptId: "mine", failure: Fixture.terminal(dead) })
+      const refused = AttemptFailure.Released({ probe: Option.none(), refusal: "wrong secret" })
+      yield* storage().fail({ userUlid: two.userUlid, attemptId: "mine", failure: refused, circuit })
+      const after = {
+        sealed,
+        circuits: { ...circuits, client: circuits.client + 1 },
+        users: { active: users.active + 1, reauthorizationRequired: users.reauthorizationRequired + 1 }
+      }
+      assert.deepStrictEqual(yield* counts, after)
+      const answer = {
+        spentHash: "s",
+        operation: "refresh",
+        connection: { _tag: "ManagedUser", clientId: circuit.clientId, calUserId: two.calUserId },
+        answer: Redacted.make(new Uint8Array([1])),
+        issuedAt: 0,
+        isWhole: true
+      } as const
+      yield* storage().seal({ userUlid: two.userUlid, ...answer, drift: { reason: "changed", users: 1, circuit } })
+      assert.deepStrictEqual(yield* counts, {
+        ...after,
+        sealed: sealed + 1,
+        circuits: { ...circuits, drift: circuits.drift + 1 }
+      })
+      yield* storage().disconnect(one.userUlid)
+      yield* storage().disconnect(two.userUlid)
+      const gone = yield* counts
+      assert.deepStrictEqual({ users: gone.users, sealed: gone.sealed }, { users, sealed })
     })
   )
 

@@ -20,6 +20,7 @@ export type Operation =
   | "claimDue"
   | "used"
   | "handedOut"
+  | "counts"
 
 interface Rule {
   readonly operation: Operation
@@ -115,7 +116,8 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       findByAccessToken: (accessHash, only) => tapped("findByAccessToken", raw.findByAccessToken(accessHash, only)),
       claimDue: (request) => tapped("claimDue", raw.claimDue(request)),
       used: (users, precision) => tapped("used", raw.used(users, precision)),
-      handedOut: (users) => tapped("handedOut", raw.handedOut(users))
+      handedOut: (users) => tapped("handedOut", raw.handedOut(users)),
+      counts: tapped("counts", raw.counts)
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))
   })

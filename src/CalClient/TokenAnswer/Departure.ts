@@ -47,10 +47,11 @@ export const of = ({ found, isCutOff, isEncoded }: Seen, { issuedAt, kind }: Con
     noAccessToken: found.access === undefined,
     noRefreshToken: found.refresh === undefined
   }
-  return departures.filter((departure) => shown[departure])
+  return kinds.filter((departure) => shown[departure])
 }
 
-const departures = Object.keys(words) as ReadonlyArray<Departure>
+/** All of them. */
+export const kinds = Object.keys(words) as ReadonlyArray<Departure>
 
 /** Counts departures, and logs each kind once per client: the next thousand users meet the same. */
 export type Report = (clientId: string, departures: ReadonlyArray<Departure>) => Effect.Effect<void>

@@ -6,6 +6,7 @@ import { Migrator, SqlClient, SqlError } from "@effect/sql"
 import { Context, Duration, Effect, Fiber, FiberRef, Redacted, type Scope } from "effect"
 import { Client, DatabaseError } from "pg"
 import { awaiting, type Deadline, make as makeDeadline } from "../../Fibers/Deadline.js"
+import * as Metrics from "../../Metrics.js"
 import { StorageUnavailable } from "../../TokenError.js"
 
 export interface RunOptions {
@@ -50,6 +51,7 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
         // The driver's spans would end with its errors.
         Effect.withTracerEnabled(false),
         (effect) => bounded(effect, options, { deadline, scope }),
+        Metrics.storageCall(options.operation),
         spanned(options.operation)
       )
 )
@@ -153,7 +155,8 @@ export const makeAsking = (ask: Ask): Effect.Effect<Asking, never, Scope.Scope> 
         })
       })
 
-    return (text, parameters, options) => spanned(options.operation)(once(text, parameters, options))
+    return (text, parameters, options) =>
+      spanned(options.operation)(Metrics.storageCall(options.operation)(once(text, parameters, options)))
   })
 
 const maxLostRaces = 10

@@ -1,4 +1,5 @@
 /** What is read of the rows. */
+import { exactly, sealedFor } from "../../../TokenStorage.js"
 import { maxUsers } from "../../Lookups.js"
 import * as Parts from "./Parts.js"
 
@@ -88,4 +89,27 @@ const list: Parts.Definition = {
   end if;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [find, findByAccessToken, missingKeys, list]
+/** How many there are of some rows, no more of which are looked at than that. */
+const upTo = (rows: string) => `(select count(*) from (select ${rows} limit ${exactly}) few)`
+
+/** Of many users the number is what the planner knows: nobody waits for a million rows. */
+const counts: Parts.Definition = {
+  name: "counts_1",
+  parameters: [["now", "bigint"]],
+  returns: "table (active float8, terminal float8, client float8, brake float8, drift float8, sealed float8)",
+  body: `
+  return query select
+    greatest(0, case when t.few < ${exactly} then t.few else greatest(t.few, t.estimate) end - t.terminal)::float8,
+    t.terminal::float8,
+    (select count(*) from cal_tokens.client c where c.cause = 'client')::float8,
+    (select count(*) from cal_tokens.client c where c.cause = 'brake')::float8,
+    (select count(*) from cal_tokens.client c where c.cause = 'drift')::float8,
+    ${upTo(`1 from cal_tokens.sealed_answer s where s.at > ${Parts.now} - ${sealedFor}`)}::float8
+  from (select
+    ${upTo("1 from cal_tokens.connection")} as few,
+    ${upTo("1 from cal_tokens.connection c where c.status <> 'active'")} as terminal,
+    (select c.reltuples::bigint from pg_catalog.pg_class c where c.oid = 'cal_tokens.connection'::regclass) as estimate
+  ) t;`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [find, findByAccessToken, missingKeys, list, counts]
