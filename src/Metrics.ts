@@ -389,7 +389,20 @@ const reached = [
   reaching(loopActive, {}, () => performance.eventLoopUtilization().active / 1000)
 ]
 
+const valuesOf = (name: string, label: string): ReadonlyArray<string> => {
+  const values = all.find((each) => each.name === name)?.labels[label]
+  return values === undefined || "pattern" in values ? [] : values
+}
+
 const sum = (numbers: ReadonlyArray<number>) => numbers.reduce((one, other) => one + other, 0)
+
+/** What counts rare things begins at 0: of what begins at 1 nobody sees that it rose. */
+const rare = [
+  ...valuesOf("cal_tokens_cal_departures_total", "kind").map((kind) => departures({ kind })),
+  ...valuesOf("cal_tokens_changes_total", "kind").map((kind) => changes({ kind })),
+  ...storageOperations.map((operation) => storageFailures({ operation })),
+  sealedRead()
+]
 
 const tell = (readings: ReadonlyArray<Reading>) => {
   const each = <A>(pick: (reading: Reading) => A | undefined) => readings.flatMap((reading) => pick(reading) ?? [])
@@ -409,6 +422,7 @@ const tell = (readings: ReadonlyArray<Reading>) => {
   set(uptime, {}, Process.uptime())
   set(resident, {}, Process.memoryUsage.rss())
   set(build, { version, node: Process.version }, 1)
+  for (const metric of rare) metric.unsafeUpdate(0, [])
   for (const reach of reached) reach()
 }
 
