@@ -9,6 +9,7 @@ import type * as Proxies from "./CalHttp/Proxies.js"
 import * as Cal from "./Environment/Cal.js"
 import * as Form from "./Environment/Form.js"
 import * as Misspelt from "./Environment/Misspelt.js"
+import * as Telemetry from "./Environment/Telemetry.js"
 import * as Variable from "./Environment/Variable.js"
 import * as Variables from "./Environment/Variables.js"
 import * as TokenConfig from "./TokenConfig.js"
@@ -54,6 +55,8 @@ export interface Settings {
   }
   /** Where users who have to reconnect are told of. */
   readonly webhook: Option.Option<Webhook.Options>
+  /** Where traces, metrics and logs are sent. */
+  readonly telemetry: Option.Option<Telemetry.Telemetry>
   /** Stack traces in logs. */
   readonly development: boolean
 }
@@ -119,7 +122,7 @@ const configOf = (it: Variables.Values): Either.Either<TokenConfig.Changes, Conf
 const given = <A extends Readonly<Record<string, Option.Option<unknown>>>>(values: A) =>
   Record.getSomes(values) as { readonly [K in keyof A]?: Option.Option.Value<A[K]> }
 
-const settingsOf = (it: Variables.Values): Either.Either<Settings, ConfigError.ConfigError> =>
+const settingsOf = (it: Variables.Values): Either.Either<Omit<Settings, "telemetry">, ConfigError.ConfigError> =>
   Either.gen(function* () {
     const services = yield* serviceSettingsOf(it)
     if (services.cal._tag === "Client" && Option.isNone(it.CAL_TOKENS_API_KEYS)) {
@@ -143,7 +146,11 @@ const orNone = <A>(list: Option.Option<ReadonlyArray<A>>, otherwise: ReadonlyArr
   Option.getOrElse(list, () => otherwise)
 
 /** All of them together. */
-const config: Config.Config<Settings> = Config.mapOrFail(Variables.config, settingsOf)
+const config: Config.Config<Settings> = Config.zipWith(
+  Config.mapOrFail(Variables.config, settingsOf),
+  Config.mapOrFail(Variables.telemetryConfig, Telemetry.judge),
+  (settings, telemetry) => ({ ...settings, telemetry })
+)
 
 /** What is set, or the one line that says which variable is wrong. */
 export const loading = <A>(wanted: Config.Config<A>): Effect.Effect<A, StartError> =>

@@ -67,7 +67,7 @@ const serve = (prefix: string) =>
         )
       }
     }
-    const ours = Edge.around(yield* Origins.cors(Edge.guard((yield* Tokens.shortcut)(app), routes)))
+    const ours = Edge.around(yield* Origins.cors(Edge.guard((yield* Tokens.shortcut)(app), routes)), routes)
     const nowhere = Edge.around(Edge.guard(Effect.map(Edge.noEndpoint, Edge.respond), RouteTable.none))
     const elsewhere = Option.match(yours, { onNone: () => nowhere, onSome: ({ app }) => app })
 

@@ -4,6 +4,7 @@ import * as Path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, Layer, LogLevel, Option, Redacted } from "effect"
 import * as Environment from "../src/Environment.js"
+import { unsupported } from "../src/Environment/Telemetry.js"
 import * as Plaintext from "../src/Environment/Plaintext.js"
 import * as TokenConfig from "../src/TokenConfig.js"
 
@@ -38,6 +39,7 @@ describe("settings", () => {
         publicUrl: undefined,
         log: { level: LogLevel.Info, format: Option.none() },
         webhook: Option.none(),
+        telemetry: Option.none(),
         development: false
       })
     })
@@ -153,6 +155,16 @@ describe("settings", () => {
         CAL_TOKENS_WEBHOOK_SECRET: webhookSecret,
         HTTPS_PROXY: "http://u:SECRET@proxy.example:3128",
         NO_PROXY: "cal.internal",
+        OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318/otlp/",
+        OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: "https://logs.example/in",
+        OTEL_EXPORTER_OTLP_HEADERS: "api-key=SECRET%20one, x-tenant = 7",
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+        OTEL_SERVICE_NAME: "tokens",
+        OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=production,team=a%2Cb",
+        OTEL_METRICS_EXPORTER: "none",
+        OTEL_TRACES_SAMPLER: "traceidratio",
+        OTEL_TRACES_SAMPLER_ARG: "0.25",
+        OTEL_METRIC_EXPORT_INTERVAL: "30000",
         NODE_ENV: "development"
       })
       assert.deepStrictEqual(
@@ -208,12 +220,83 @@ describe("settings", () => {
             url: Redacted.make("https://u:SECRET@app.example/hooks?k=SECRET"),
             secret: Redacted.make(webhookSecret)
           }),
+          telemetry: Option.some({
+            traces: "http://collector:4318/otlp/v1/traces",
+            metrics: undefined,
+            logs: "https://logs.example/in",
+            headers: Redacted.make({ "api-key": "SECRET one", "x-tenant": "7" }),
+            protocol: "http/json",
+            serviceName: "tokens",
+            attributes: { "deployment.environment.name": "production", team: "a,b" },
+            sampler: { isParentBased: false, ratio: 0.25 },
+            metricInterval: 30_000
+          }),
           development: true
         }
       )
       assert.notInclude(JSON.stringify(settings), "SECRET")
     })
   )
+})
+
+describe("telemetry", () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://localhost:4318" }
+  const telemetryOf = (variables: Record<string, string>) => Effect.map(load(variables), ({ telemetry }) => telemetry)
+
+  it.effect("is sent where a collector is named, and not where it is disabled", () =>
+    Effect.gen(function* () {
+      const { logs, metrics, traces } = Option.getOrThrow(yield* telemetryOf(endpoint))
+      assert.deepStrictEqual(
+        [traces, metrics, logs],
+        ["traces", "metrics", "logs"].map((signal) => `http://localhost:4318/v1/${signal}`)
+      )
+      const only = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://localhost:4318/v1/traces" }
+      assert.isUndefined(Option.getOrThrow(yield* telemetryOf(only)).metrics)
+      const none = { OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none", OTEL_LOGS_EXPORTER: "none" }
+      for (const off of [{ OTEL_SDK_DISABLED: "true" }, none]) {
+        assert.isTrue(Option.isNone(yield* telemetryOf({ ...endpoint, ...off })))
+      }
+    })
+  )
+
+  it.effect("samples by the names of OpenTelemetry", () =>
+    Effect.gen(function* () {
+      for (const [name, ratio] of [
+        ["always_on", 1],
+        ["always_off", 0],
+        ["traceidratio", 0.5]
+      ] as const) {
+        for (const isParentBased of [false, true]) {
+          const { sampler } = Option.getOrThrow(
+            yield* telemetryOf({
+              ...endpoint,
+              OTEL_TRACES_SAMPLER: `${isParentBased ? "parentbased_" : ""}${name}`,
+              ...(name === "traceidratio" ? { OTEL_TRACES_SAMPLER_ARG: "0.5" } : {})
+            })
+          )
+          assert.deepStrictEqual(sampler, { isParentBased, ratio })
+        }
+      }
+    })
+  )
+
+  it.effect("is the service's: a program that embeds has these variables for itself", () =>
+    Effect.gen(function* () {
+      const theirs = { ...real, OTEL_TRACES_EXPORTER: "console", OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }
+      const provider = ConfigProvider.fromMap(new Map(Object.entries(theirs)))
+      assert.strictEqual((yield* Effect.withConfigProvider(Environment.loadServices, provider)).cal._tag, "Client")
+    })
+  )
+
+  it("knows what of the way to the collector it has not", () => {
+    assert.deepStrictEqual(
+      unsupported([
+        ...["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS_FILE", "OTEL_PROPAGATORS", "PATH"],
+        ...["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_CERTIFICATE"]
+      ]),
+      ["OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+    )
+  })
 })
 
 describe("the secret of a client", () => {
@@ -652,6 +735,24 @@ describe("a wrong or missing variable is one line without its value", () => {
     ]),
     [{ LOG_LEVEL: "loud" }, /^LOG_LEVEL must be one of trace, debug, info/],
     [{ LOG_FORMAT: "xml" }, /^LOG_FORMAT must be one of pretty, json, logfmt$/],
+    [
+      { OTEL_EXPORTER_OTLP_ENDPOINT: "http://u:SECRET@collector" },
+      /^OTEL_EXPORTER_OTLP_ENDPOINT must be an http\(s\) URL/
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" },
+      /^OTEL_EXPORTER_OTLP_PROTOCOL must be one of http\/protobuf, http\/json$/
+    ],
+    [{ OTEL_EXPORTER_OTLP_HEADERS: "SECRET" }, /^OTEL_EXPORTER_OTLP_HEADERS must be a list key=value/],
+    [{ OTEL_EXPORTER_OTLP_HEADERS: "a=SECRET%0Ab" }, /^OTEL_EXPORTER_OTLP_HEADERS must be a list key=value/],
+    [
+      { OTEL_EXPORTER_OTLP_HEADERS: "a=SECRET" },
+      /^OTEL_EXPORTER_OTLP_ENDPOINT is required with OTEL_EXPORTER_OTLP_HEADERS/
+    ],
+    [{ OTEL_TRACES_EXPORTER: "console" }, /^OTEL_TRACES_EXPORTER must be one of otlp, none$/],
+    [{ OTEL_TRACES_SAMPLER: "sometimes" }, /^OTEL_TRACES_SAMPLER must be one of always_on/],
+    [{ OTEL_TRACES_SAMPLER_ARG: "2" }, /^OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1$/],
+    [{ OTEL_TRACES_SAMPLER_ARG: "0.5" }, /^OTEL_TRACES_SAMPLER_ARG is for traceidratio/],
     [{ PORT: "x", LOG_FORMAT: "xml" }, /^PORT must be a whole number from 0 to 65535$/]
   ]
 

@@ -49,6 +49,7 @@ export const make = (dependencies: {
 }): Sender => {
   const { calClient, calTokens, deadline, scope } = dependencies
   const http = Transport.harden(dependencies.http)
+  const server = Spans.serverOf(calClient.apiUrl)
 
   /** One send; all answers but ordinary successes read and cleaned. */
   const sendOnce = (
@@ -84,6 +85,7 @@ export const make = (dependencies: {
       captureStackTrace: false,
       attributes: {
         "http.request.method": request.method,
+        ...server,
         "url.path": scrub(path)
       }
     }))

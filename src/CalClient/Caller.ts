@@ -7,6 +7,7 @@ import * as Outcome from "./Outcome.js"
 import type { RateLimits } from "../CalHttp/RateLimits.js"
 import * as Transport from "../CalHttp/Transport.js"
 import type * as Tried from "../CalHttp/Tried.js"
+import * as Spans from "../Fibers/Spans.js"
 import * as Metrics from "../Metrics.js"
 import * as TokenAnswer from "./TokenAnswer.js"
 import type * as Departure from "./TokenAnswer/Departure.js"
@@ -53,8 +54,13 @@ export const make = (
   const http = Transport.harden(client)
   return {
     send: (call, request, expected) =>
-      Effect.flatMap(Clock.currentTimeMillis, (sentAt) =>
-        Transport.send(http, HttpClientRequest.setHeaders(request, headers), expected && holdsTokens(expected)).pipe(
+      Effect.flatMap(Clock.currentTimeMillis, (sentAt) => {
+        const told = Spans.annotate({ "http.request.method": request.method, ...Spans.serverOf(request.url) })
+        const sending = Transport.send(
+          http,
+          HttpClientRequest.setHeaders(request, headers),
+          expected && holdsTokens(expected)
+        ).pipe(
           Metrics.calRequest(call.operation),
           Effect.mapError((noReply) => {
             const failure = Outcome.fromNoReply(call, noReply)
@@ -64,13 +70,14 @@ export const make = (
           Effect.tap((reply) => {
             const { headers, status } = reply
             return Effect.all([
-              Effect.annotateCurrentSpan("http.response.status_code", status),
+              Spans.annotate({ "http.response.status_code": status }),
               calTime.observe(headers, sentAt),
               rateLimits.observe(call.clientId, reply)
             ])
           })
         )
-      ),
+        return Effect.zipRight(told, sending)
+      }),
     grant: (call, reply, expected) =>
       Effect.gen(function* () {
         if (!isSuccess(reply)) return yield* Effect.fail(Outcome.fromReply(call, reply, yield* Random.next))

@@ -6,6 +6,7 @@ import { Clock, Duration, Effect, Exit, Option } from "effect"
 import type { CalClient } from "../CalClient.js"
 import type { Owned } from "../Fibers/Owned.js"
 import type { SingleFlight } from "../Fibers/SingleFlight.js"
+import * as Spans from "../Fibers/Spans.js"
 import * as Metrics from "../Metrics.js"
 import type { Options } from "../TokenConfig.js"
 import type { EnsureError, StorageUnavailable } from "../TokenError.js"
@@ -98,6 +99,10 @@ export const make = (deps: {
       return Effect.map(fiber.await, (exit) => Exit.isSuccess(exit) && exit.value._tag === "Landed")
     })
 
+  /** What is begun goes on below it: a trace of its own for each user, whoever asked for the round. */
+  const traced = <A>(begun: Effect.Effect<A>) =>
+    Spans.within(begun, "CalTokens.refreshAhead", () => ({ root: true, captureStackTrace: false }))
+
   const ofClient = (clientId: string, limit: number) =>
     Effect.gen(function* () {
       const { calls, resetIn } = spare(
@@ -121,7 +126,7 @@ export const make = (deps: {
         usedSince: now - Duration.toMillis(config.aheadActiveFor)
       })
       const late = Math.max(0, ...claims.map(({ dueAt }) => now - dueAt))
-      return { begun: yield* Effect.forEach(claims, (claim) => begin(claim, startedAt)), isMore, late }
+      return { begun: yield* Effect.forEach(claims, (claim) => traced(begin(claim, startedAt))), isMore, late }
     })
 
   /** Who is asked first: by turns, so that none has all the leases while another waits. */

@@ -4,6 +4,7 @@
  */
 import { Clock, Duration, Effect } from "effect"
 import type { Owned } from "../Fibers/Owned.js"
+import * as Spans from "../Fibers/Spans.js"
 import * as Metrics from "../Metrics.js"
 import { isExpired } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
@@ -90,11 +91,12 @@ export const make = (deps: {
     if (row.status._tag !== "Active") return flight
     const kind = row.connection._tag === "ManagedUser" ? "managed" : "oauth2"
     return flight.pipe(
+      Spans.shown,
       Metrics.refresh({ kind, trigger: request.trigger }, flown),
       Effect.annotateLogs({ userUlid: row.userUlid, operation: "refresh" }),
       Effect.withSpan("CalTokens.refresh", {
         captureStackTrace: false,
-        attributes: { "cal_tokens.user_ulid": row.userUlid }
+        attributes: { "cal_tokens.user_ulid": row.userUlid, "cal_tokens.trigger": request.trigger }
       })
     )
   }

@@ -11,6 +11,7 @@ import * as Ways from "../Environment/Ways.js"
 import * as Form from "../Environment/Form.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Misspelt from "../Environment/Misspelt.js"
+import { unsupported } from "../Environment/Telemetry.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
 import * as AtomsTokens from "../Http/AtomsTokens.js"
@@ -28,20 +29,30 @@ import * as Webhook from "../Webhook.js"
 import * as Announcement from "./Announcement.js"
 import * as Heap from "./Heap.js"
 import * as Reloading from "./Reloading.js"
+import * as Telemetry from "./Telemetry.js"
 import * as Wasm from "./Wasm.js"
 
 export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
-  const misspelt = Misspelt.warnings(Object.keys(process.env))
+  const names = Object.keys(process.env)
+  const misspelt = Misspelt.warnings(names)
   // What is missing may be there by another name.
   const settings = yield* Effect.tapError(Environment.load, () =>
     Effect.forEach(misspelt, (line) => Console.error(`cal-tokens: ${line}`))
   )
+  const [odd] = Option.isSome(settings.telemetry) ? unsupported(names) : []
+  if (odd !== undefined) {
+    return yield* new Environment.StartError({
+      message: `${odd} is not supported here: unset it, or send by way of a collector of yours`
+    })
+  }
   yield* tryPort(settings)
   yield* Heap.staySmall
   if (settings.cal.database._tag === "Embedded") yield* Wasm.compileOnce
   const reloading = Reloading.make(settings)
   return yield* Layer.launch(
     application(reloading).pipe(
+      // Below all that has spans, so that what is left of them is sent at the end.
+      Layer.provide(Option.match(settings.telemetry, { onNone: () => Layer.empty, onSome: Telemetry.layer })),
       Layer.provide(references(settings)),
       Layer.provide(Layer.effectDiscard(Effect.forEach(misspelt, (line) => Effect.logWarning(line)))),
       Layer.provide(reloading.layer),

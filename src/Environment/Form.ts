@@ -224,6 +224,53 @@ export const postgresUrl = redacted(
   )
 )
 
+/** Where telemetry is sent. Keys of collectors belong into headers. */
+export const collectorUrl: Form<string> = form("an http(s) URL without credentials, query and fragment", (text) =>
+  Option.map(
+    Option.filter(
+      parseUrl(text),
+      ({ hash, password, protocol, search, username }) =>
+        /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === ""
+    ),
+    (url) => url.href
+  )
+)
+
+/** As the baggage of W3C has it: values may have escapes. */
+const pairs: Form<Readonly<Record<string, string>>> = form("a list key=value,key=value", (text) =>
+  Option.map(
+    Option.all(
+      text.split(",").map((pair) => {
+        const [, key = "", value = ""] = /^\s*([\w!#$%&'*+.^`|~/-]+)\s*=\s*([\x20-\x7e]*?)\s*$/.exec(pair) ?? []
+        return key === "" ? Option.none() : Option.map(unescaped(value), (value) => [key, value] as const)
+      })
+    ),
+    Object.fromEntries
+  )
+)
+
+const unescaped = Option.liftThrowable(decodeURIComponent)
+
+export const attributes = pairs
+
+/** The same as headers of requests, kept from logs. */
+export const headers: Form<Redacted.Redacted<Readonly<Record<string, string>>>> = {
+  expected: pairs.expected,
+  parse: (text) =>
+    Either.flatMap(pairs.parse(text), (headers) =>
+      Object.values(headers).every((value) => /^[\x20-\x7e]*$/.test(value))
+        ? Either.right(Redacted.make(headers))
+        : Either.left(`must be ${pairs.expected}`)
+    )
+}
+
+export const share: Form<number> = form("a number from 0 to 1", (text) =>
+  Option.filter(
+    Option.liftPredicate(Number(text), () => /^\d(\.\d{1,9})?$/.test(text)),
+    (value) => value <= 1
+  )
+)
+
 /** An address, or a network in CIDR notation. */
 export const network: Form<string> = form("an IP address or a network such as 10.0.0.0/8", (text) => {
   const [address = "", bits, ...rest] = text.split("/")

@@ -218,6 +218,73 @@ export const logs = {
   })
 }
 
+/** OpenTelemetry's own names: of those that it has, these count here. */
+const telemetry = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: Variable.optional("OTEL_EXPORTER_OTLP_ENDPOINT", Form.collectorUrl, {
+    description: "The collector that traces, metrics and logs are sent to: `http://localhost:4318`.",
+    unset: "none: nothing is sent"
+  }),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: Variable.optional("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Form.collectorUrl, {
+    description: "The whole URL for traces.",
+    unset: "`/v1/traces` of the collector"
+  }),
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: Variable.optional("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", Form.collectorUrl, {
+    description: "The whole URL for metrics.",
+    unset: "`/v1/metrics` of the collector"
+  }),
+  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: Variable.optional("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", Form.collectorUrl, {
+    description: "The whole URL for logs.",
+    unset: "`/v1/logs` of the collector"
+  }),
+  OTEL_EXPORTER_OTLP_HEADERS: Variable.secret("OTEL_EXPORTER_OTLP_HEADERS", Form.headers, {
+    description: "Headers for the collector, such as its key."
+  }),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Variable.defaulted(
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    Form.oneOf("http/protobuf", "http/json"),
+    { default: "http/protobuf", description: "How it is sent. There is no gRPC here." }
+  ),
+  OTEL_SERVICE_NAME: Variable.defaulted("OTEL_SERVICE_NAME", Form.text, {
+    default: "cal-tokens",
+    description: "What the service is called there."
+  }),
+  OTEL_RESOURCE_ATTRIBUTES: Variable.optional("OTEL_RESOURCE_ATTRIBUTES", Form.attributes, {
+    description: "What else is said of it: `deployment.environment.name=production`."
+  }),
+  OTEL_TRACES_EXPORTER: Variable.defaulted("OTEL_TRACES_EXPORTER", Form.oneOf("otlp", "none"), {
+    default: "otlp",
+    description: "With `none`, no traces are sent."
+  }),
+  OTEL_METRICS_EXPORTER: Variable.defaulted("OTEL_METRICS_EXPORTER", Form.oneOf("otlp", "none"), {
+    default: "otlp",
+    description: "With `none`, no metrics are sent."
+  }),
+  OTEL_LOGS_EXPORTER: Variable.defaulted("OTEL_LOGS_EXPORTER", Form.oneOf("otlp", "none"), {
+    default: "otlp",
+    description: "With `none`, no logs are sent; they are written to standard output in any case."
+  }),
+  OTEL_TRACES_SAMPLER: Variable.defaulted(
+    "OTEL_TRACES_SAMPLER",
+    Form.oneOf(
+      ...(["always_on", "always_off", "traceidratio"] as const),
+      ...(["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"] as const)
+    ),
+    { default: "parentbased_always_on", description: "Which traces are sent." }
+  ),
+  OTEL_TRACES_SAMPLER_ARG: Variable.optional("OTEL_TRACES_SAMPLER_ARG", Form.share, {
+    description: "Of the two samplers by ratio: the share of traces.",
+    unset: "all"
+  }),
+  OTEL_METRIC_EXPORT_INTERVAL: Variable.defaulted("OTEL_METRIC_EXPORT_INTERVAL", Form.integer(1000, 3_600_000), {
+    default: 60_000,
+    description: "How often metrics are sent, in milliseconds."
+  }),
+  OTEL_SDK_DISABLED: Variable.defaulted("OTEL_SDK_DISABLED", Form.oneOf("true", "false"), {
+    default: "false",
+    description: "With `true`, nothing is sent."
+  })
+}
+
 /** For people, in this order. */
 export const groups: ReadonlyArray<{
   readonly title: string
@@ -232,11 +299,11 @@ export const groups: ReadonlyArray<{
   { title: "Browsers", variables: Object.values(browsers) },
   { title: "Webhook", variables: Object.values(webhook) },
   { title: "Network", variables: Object.values(network) },
-  { title: "Logs", variables: Object.values(logs) }
+  { title: "Logs", variables: Object.values(logs) },
+  { title: "Telemetry", variables: Object.values(telemetry) }
 ]
 
-/** By their names. Of several that are wrong the first one here is told. */
-export const all = {
+const own = {
   ...server,
   ...calClient,
   ...oauth2,
@@ -249,10 +316,18 @@ export const all = {
   ...logs
 }
 
+/** By their names. Of several that are wrong the first one here is told. */
+export const all = { ...own, ...telemetry }
+
 /** What is set, each variable by itself. */
-export const config = Variable.all(all)
+export const config = Variable.all(own)
 
 export type Values = Config.Config.Success<typeof config>
+
+/** The same of those that a program which embeds the services has for itself, and reads by rules of its own. */
+export const telemetryConfig = Variable.all(telemetry)
+
+export type TelemetryValues = Config.Config.Success<typeof telemetryConfig>
 
 /** The first of these that is set. */
 export const firstSet = <Name extends keyof Values>(

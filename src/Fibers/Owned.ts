@@ -6,6 +6,7 @@
 import { type Duration, Effect, type Fiber, Runtime, type Scope } from "effect"
 import type { UserUlid } from "../Token.js"
 import * as KeepAlive from "./KeepAlive.js"
+import * as Spans from "./Spans.js"
 
 export interface Owned {
   /** Starts work that a shutdown may interrupt. */
@@ -20,7 +21,8 @@ export interface Owned {
 
 /**
  * Closing the scope ends the fibers as described; `onAbandoned` runs, with the users concerned, if some did not end
- * within `shutdownWait`. The fibers run in the context of this effect, so a caller's transaction or span is not inherited.
+ * within `shutdownWait`. The fibers run in the context of this effect, so a caller's transaction is not inherited; they are
+ * below the caller's span.
  */
 export const make = (options: {
   readonly shutdownWait: Duration.Duration
@@ -38,7 +40,7 @@ export const make = (options: {
       (fibers: Fibers) =>
       <A, E>(work: Effect.Effect<A, E>, userUlid?: UserUlid): Fiber.RuntimeFiber<A, E> => {
         // Never started synchronously: whoever forks records the fiber before it can end.
-        const fiber = fork(work, { immediate: false })
+        const fiber = fork(Spans.below(work), { immediate: false })
         fibers.set(fiber, userUlid)
         fiber.addObserver(() => fibers.delete(fiber))
         return fiber

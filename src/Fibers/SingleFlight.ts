@@ -7,6 +7,7 @@ import { Duration, Effect, type Exit, type Fiber } from "effect"
 import type { UserUlid } from "../Token.js"
 import { awaiting, type Deadline, type Wait } from "./Deadline.js"
 import type { Owned } from "./Owned.js"
+import * as Spans from "./Spans.js"
 
 export interface SingleFlight<A, E> {
   /**
@@ -81,10 +82,13 @@ export const make = <A, E>(
 
   const share: SingleFlight<A, E>["share"] = (userUlid, work, wait) =>
     Effect.suspend(() => {
+      const isFirst = running(userUlid) === undefined
       const flight = running(userUlid) ?? takeOffShared(userUlid, work)
-      return flight.isShared
-        ? Effect.flatten(endOf(flight.fiber, wait))
-        : after(flight, wait, (left) => share(userUlid, work, left))
+      if (flight.isShared) {
+        const end = endOf(flight.fiber, wait)
+        return Effect.flatten(isFirst ? end : Spans.joining(flight.fiber, end))
+      }
+      return after(flight, wait, (left) => share(userUlid, work, left))
     })
 
   const alone: SingleFlight<A, E>["alone"] = <E2>(userUlid: UserUlid, work: Effect.Effect<A, E2>, wait?: Wait<E2>) =>
@@ -99,7 +103,7 @@ export const make = <A, E>(
     share,
     joining: (userUlid, wait) => {
       const flight = running(userUlid)
-      return flight?.isShared === true ? awaiting(deadline, flight.fiber, wait) : undefined
+      return flight?.isShared === true ? Spans.joining(flight.fiber, awaiting(deadline, flight.fiber, wait)) : undefined
     },
     isRunning: (userUlid) => running(userUlid) !== undefined,
     alone,

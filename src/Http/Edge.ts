@@ -385,21 +385,32 @@ export const routedAs = <A, E, R>(path: string, handler: Effect.Effect<A, E, R>)
  * the platform's own span it never holds what the caller wrote: a token in a query or a header would be told to whoever
  * collects spans.
  */
-export const around = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<E, Exclude<R, Tracer.ParentSpan>> =>
+export const around = <E, R>(
+  app: HttpApp.Default<E, R>,
+  routes?: RouteTable
+): HttpApp.Default<E, Exclude<R, Tracer.ParentSpan>> =>
   Effect.withFiberRuntime((fiber) => {
     const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest.HttpServerRequest)
     const id = RequestId.given(request)
     const answered = Effect.map(counted(request, app), (response) => withHeaders(response, id))
-    return Effect.zipRight(annotate({ requestId: id }), inSpan(request, answered))
+    return Effect.zipRight(annotate({ requestId: id }), inSpan(request, answered, routes))
   })
 
 const counted = <E, R>(request: HttpServerRequest.HttpServerRequest, app: HttpApp.Default<E, R>) =>
   Metrics.request(request.method, () => routeOf(request))(app)
 
-const inSpan = <E, R>({ headers, method }: HttpServerRequest.HttpServerRequest, app: HttpApp.Default<E, R>) =>
+/** Named by the template of the route that the request is for, if there is one. */
+const inSpan = <E, R>(
+  { headers, method, url }: HttpServerRequest.HttpServerRequest,
+  app: HttpApp.Default<E, R>,
+  routes?: RouteTable
+) =>
   Spans.within(
     Effect.tap(app, ({ status }) => Spans.annotate({ "http.response.status_code": status })),
-    `http.server ${method}`,
+    () => {
+      const route = routes?.template(method, url)
+      return route === undefined ? method : `${method} ${route}`
+    },
     () => ({
       parent: Option.getOrUndefined(HttpTraceContext.fromHeaders(headers)),
       kind: "server",

@@ -9,6 +9,8 @@ export interface RouteTable {
   readonly has: (url: string) => boolean
   /** The methods of the routes that match a request's URL. */
   readonly methods: (url: string) => ReadonlyArray<string>
+  /** The template of the route that a request is for. */
+  readonly template: (method: string, url: string) => string | undefined
 }
 
 /** What the platform's router tolerates by default. It decodes escapes and cuts off at a semicolon whatever is said here. */
@@ -27,8 +29,10 @@ export const make = ({ mounts, routes }: Routes): RouteTable => {
   const paths = Array.from(routes, ({ path }) => path)
   const table = Array.from(routes, (route) => ({
     method: route.method,
+    path: route.path,
     segments: route.path.split("/")
   }))
+  const exact = new Map(table.map((route) => [`${route.method} ${route.path}`, route.path]))
   const literals = new Set(paths.filter((path) => !/[:*]/.test(path)))
   // Below these anything may stand: their handlers judge it. One that has other routes below it is none of them, because
   // an escape could lead from the one to the others.
@@ -54,6 +58,19 @@ export const make = ({ mounts, routes }: Routes): RouteTable => {
     isExact: (url) => {
       const path = pathOf(url)
       return plain.test(path) || literals.has(path) || isBelowOpen(path)
+    },
+    template: (method, url) => {
+      const path = pathOf(url)
+      const known = exact.get(`${method} ${path}`)
+      if (known !== undefined) return known
+      const segments = path.split("/")
+      const isFor = (route: (typeof table)[number]) => {
+        if (route.method !== method && route.method !== "*") return false
+        if (!route.path.endsWith("*")) return matches(route.segments, segments)
+        const fixed = route.segments.slice(0, -1)
+        return segments.length > fixed.length && matches(fixed, segments.slice(0, fixed.length))
+      }
+      return table.find(isFor)?.path
     },
     methods: (url) => {
       const segments = pathOf(url).split("/")

@@ -1,12 +1,14 @@
 import { afterEach, assert, describe, it, vi } from "@effect/vitest"
-import { ConfigProvider, Effect } from "effect"
+import { Config, ConfigProvider, Effect } from "effect"
 import * as Environment from "../../src/Environment.js"
 import * as Variables from "../../src/Environment/Variables.js"
 
 const variables = Object.entries(Variables.all)
 
 const valuesOf = (given: Readonly<Record<string, string>>) =>
-  Effect.withConfigProvider(Variables.config, ConfigProvider.fromMap(new Map(Object.entries(given))))
+  Config.zipWith(Variables.config, Variables.telemetryConfig, (own, telemetry) => ({ ...own, ...telemetry })).pipe(
+    Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(given))))
+  )
 
 describe("the table of variables", () => {
   it("has each by its name, and in one group", () => {
@@ -52,7 +54,8 @@ describe("the table of variables", () => {
         assert.strictEqual(outcome._tag, isSecret ? "Left" : "Right", name)
       }
       for (const [name, { isSecret }] of variables) {
-        if (/SECRET|KEYS|^DATABASE(_DIRECT)?_URL|^HTTPS?_PROXY|WEBHOOK/.test(name)) assert.isTrue(isSecret, name)
+        if (/SECRET|KEYS|HEADERS|^DATABASE(_DIRECT)?_URL|^HTTPS?_PROXY|WEBHOOK/.test(name))
+          assert.isTrue(isSecret, name)
       }
     })
   )

@@ -551,7 +551,7 @@ describe("the span of a request", () => {
       const [span, ...others] = spans.filter(({ kind }) => kind === "server")
       assert(span !== undefined)
       assert.deepStrictEqual(others, [])
-      assert.strictEqual(span.name, "http.server GET")
+      assert.strictEqual(span.name, "GET /api/cal/connections/:userUlid")
       assert.deepInclude(Option.getOrThrow(span.parent), { traceId: "a".repeat(32), spanId: "b".repeat(16) })
       assert.deepStrictEqual(Object.fromEntries(span.attributes), {
         "http.request.method": "GET",

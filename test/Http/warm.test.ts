@@ -68,7 +68,7 @@ describe("a token that is fresh", () => {
       yield* call(ensure)
       names.length = 0
       yield* call(ensure)
-      assert.deepStrictEqual(names, ["http.server POST"])
+      assert.deepStrictEqual(names, ["POST /api/cal/ensure-token"])
     }).pipe(Effect.withTracerEnabled(false), Effect.provide(Layer.provide(layerOn(World.layer()), layer)))
   })
 

@@ -26,7 +26,7 @@ const help = stripVTControlCharacters(HelpDoc.toAnsiText(Help.settings))
 const variables = Object.values(Variables.all)
 const names = new Set(variables.flatMap(({ names }) => names))
 
-const like = /\b(?:CAL_(?:TOKENS|CLIENT|OAUTH|API)|DATABASE|LOG)_[A-Z]+(?:_[A-Z]+)*\b/g
+const like = /\b(?:CAL_(?:TOKENS|CLIENT|OAUTH|API)|DATABASE|LOG|OTEL)_[A-Z]+(?:_[A-Z]+)*\b/g
 
 /** Where the environment is read, and by which name; `undefined` where the name is computed. */
 const readsOf = (file: string): ReadonlyArray<string | undefined> => {
@@ -78,7 +78,14 @@ describe("each variable", () => {
   })
 
   it("of the table has an effect: it is looked at by whoever judges", () => {
-    const judges = ["src/Environment.ts", "src/Environment/Cal.ts", "src/Environment/Database.ts"].map(read).join("\n")
+    const judges = [
+      "src/Environment.ts",
+      "src/Environment/Cal.ts",
+      "src/Environment/Database.ts",
+      "src/Environment/Telemetry.ts"
+    ]
+      .map(read)
+      .join("\n")
     for (const { name } of variables) assert.match(judges, new RegExp(`\\bit\\.${name}\\b`), name)
   })
 

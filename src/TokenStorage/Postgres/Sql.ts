@@ -56,15 +56,17 @@ export const make: Effect.Effect<Run, never, Scope.Scope> = Effect.zipWith(
       )
 )
 
-const attributes = { "db.system.name": "postgresql" }
-
 /** The span of a call. Nothing is made of it where nobody traces. */
 export const spanned =
   (operation: string) =>
   <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.flatMap(FiberRef.get(FiberRef.currentTracerEnabled), (isTraced) =>
       isTraced
-        ? Effect.withSpan(effect, `TokenStorage.${operation}`, { kind: "client", attributes, captureStackTrace: false })
+        ? Effect.withSpan(effect, `TokenStorage.${operation}`, {
+            kind: "client",
+            attributes: { "db.system.name": "postgresql", "db.operation.name": operation },
+            captureStackTrace: false
+          })
         : effect
     )
 
