@@ -5,7 +5,7 @@ import * as OtlpMetrics from "@effect/opentelemetry/OtlpMetrics"
 import * as OtlpSerialization from "@effect/opentelemetry/OtlpSerialization"
 import * as OtlpTracer from "@effect/opentelemetry/OtlpTracer"
 import { HttpClient, HttpClientError } from "@effect/platform"
-import { Clock, ConfigProvider, Duration, Effect, Layer, Option, Redacted, Schedule, Tracer } from "effect"
+import { Clock, ConfigProvider, Duration, Effect, Layer, Option, Redacted, Schedule, Struct, Tracer } from "effect"
 import { ApiHttp } from "../CalHttp/HttpClients.js"
 import * as NodeHttp from "../CalHttp/Node.js"
 import { reasonOf } from "../CalHttp/Transport.js"
@@ -31,7 +31,8 @@ const maxAge = 10_000
 
 export const layer = (settings: Telemetry): Layer.Layer<never> => {
   const { attributes, logs, metricInterval, metrics, sampler, serviceName, traces } = settings
-  const { "service.name": _, ...others } = attributes
+  // It has a variable of its own.
+  const others = Struct.omit(attributes, "service.name")
   const shared = {
     resource: { serviceName, serviceVersion: version, attributes: { "service.instance.id": randomUUID(), ...others } },
     headers: Redacted.value(settings.headers),
@@ -64,7 +65,7 @@ export const layer = (settings: Telemetry): Layer.Layer<never> => {
 const sampling = (tracer: Tracer.Tracer, { isParentBased, ratio }: Telemetry["sampler"]): Tracer.Tracer => {
   const isChosen = (traceId: string) => parseInt(traceId.slice(-13), 16) < ratio * 2 ** 52
   return Tracer.make({
-    context: tracer.context,
+    context: (run, fiber) => tracer.context(run, fiber),
     span: (name, parent, ...rest) => {
       const span = tracer.span(name, parent, ...rest)
       const above = Option.getOrUndefined(parent)
@@ -77,7 +78,7 @@ const sampling = (tracer: Tracer.Tracer, { isParentBased, ratio }: Telemetry["sa
 
 interface Attribute {
   readonly key: string
-  readonly value: { readonly intValue?: unknown; readonly stringValue?: unknown }
+  readonly value: { readonly intValue?: number; readonly stringValue?: string }
 }
 
 interface Exported {
@@ -109,7 +110,7 @@ const mistaken = new Set(["span.label", "status.interrupted"])
 const clean = (span: Exported) => {
   span.attributes = span.attributes.filter(({ key }) => !mistaken.has(key))
   const types = span.events.map(({ attributes }) => valueOf(attributes, "exception.type")?.stringValue)
-  const isForeseen = types.every((type) => type === undefined || String(type) in facts)
+  const isForeseen = types.every((type) => type === undefined || type in facts)
   for (const event of span.events.filter(({ name }) => name === "exception")) {
     event.attributes = event.attributes.filter(
       ({ key }) => key === "exception.type" || (isForeseen && key === "exception.message")

@@ -241,11 +241,14 @@ const pairs: Form<Readonly<Record<string, string>>> = form("a list key=value,key
   Option.map(
     Option.all(
       text.split(",").map((pair) => {
-        const [, key = "", value = ""] = /^\s*([\w!#$%&'*+.^`|~/-]+)\s*=\s*([\x20-\x7e]*?)\s*$/.exec(pair) ?? []
-        return key === "" ? Option.none() : Option.map(unescaped(value), (value) => [key, value] as const)
+        const [key = "", ...rest] = pair.split("=")
+        const isPair = /^[\w!#$%&'*+.^`|~/-]+$/.test(key.trim()) && rest.length > 0
+        return isPair
+          ? Option.map(unescaped(rest.join("=").trim()), (value) => [key.trim(), value] as const)
+          : Option.none()
       })
     ),
-    Object.fromEntries
+    (entries): Readonly<Record<string, string>> => Object.fromEntries(entries)
   )
 )
 

@@ -1,5 +1,6 @@
 /** Where telemetry is sent, by OpenTelemetry's variables. */
 import { type ConfigError, Either, Option, Redacted } from "effect"
+import { withoutSlashes } from "../CalHttp/CalPath.js"
 import * as Form from "./Form.js"
 import * as Variable from "./Variable.js"
 import * as Variables from "./Variables.js"
@@ -33,7 +34,7 @@ export const judge = (
       ? undefined
       : Option.getOrUndefined(
           Option.orElse(endpoint, () =>
-            Option.map(it.OTEL_EXPORTER_OTLP_ENDPOINT, (base) => `${base.replace(/\/+$/, "")}${path}`)
+            Option.map(it.OTEL_EXPORTER_OTLP_ENDPOINT, (base) => `${withoutSlashes(base)}${path}`)
           )
         )
   const traces = at(it.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, "/v1/traces", it.OTEL_TRACES_EXPORTER)

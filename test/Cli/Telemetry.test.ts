@@ -287,10 +287,14 @@ describe("a collector", () => {
       const { ask, stop } = yield* service(collector.url, { protocol: "http/protobuf", metrics: undefined })
       yield* ask("/api/cal/ensure-token")
       yield* stop
-      assert.deepStrictEqual(collector.requests.map(({ headers, path }) => [path, headers["content-type"]]).sort(), [
-        ["/v1/logs", "application/x-protobuf"],
-        ["/v1/traces", "application/x-protobuf"]
-      ])
+      const kinds = new Map(collector.requests.map(({ headers, path }) => [path, headers["content-type"]]))
+      assert.deepStrictEqual(
+        kinds,
+        new Map([
+          ["/v1/logs", "application/x-protobuf"],
+          ["/v1/traces", "application/x-protobuf"]
+        ])
+      )
       assert.isTrue(collector.requests.some(({ body }) => body.includes("POST /api/cal/ensure-token")))
     })
   )

@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
 import { Effect } from "effect"
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import * as Collector from "../support/Collector.js"
 import { freePort } from "../support/Ports.js"
 import { makeServer } from "../support/PostgresServer.js"
 import * as Refusal from "../support/Refusal.js"
@@ -31,6 +32,10 @@ describe("a start that cannot succeed", () => {
     [
       { NODE_ENV: "production", HOST: "0.0.0.0", CAL_TOKENS_API_KEYS: `ops:${key}` },
       /^cal-tokens: CAL_CLIENT_ID is required with NODE_ENV=production: [^\n]*CAL_TOKENS_DEMO=1[^\n]*\n$/
+    ],
+    [
+      { OTEL_EXPORTER_OTLP_ENDPOINT: "http://localhost:1", OTEL_EXPORTER_OTLP_CERTIFICATE: "SECRET" },
+      /^cal-tokens: OTEL_EXPORTER_OTLP_CERTIFICATE is not supported here: [^\n]*\n$/
     ],
     [{ PORT: "eighty" }, /^cal-tokens: PORT must be a whole number from 0 to 65535\n$/]
   ])("tells why in one line: %o", async (env, expected) => {
@@ -260,6 +265,42 @@ describe("the service", () => {
       program.process.kill("SIGKILL")
     }
   })
+
+  it("sends what it is asked and what it logs to a collector, the rest of it at the end", () =>
+    Effect.gen(function* () {
+      const collector = yield* Collector.make()
+      const program = serve({
+        ...client,
+        CAL_TOKENS_API_KEYS: `ops:${key}`,
+        CAL_TOKENS_DATA_DIR: Path.join(directory, "told"),
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_EXPORTER_OTLP_HEADERS: "x-key=SECRET-of-the-collector",
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+        OTEL_RESOURCE_ATTRIBUTES: "service.name=none,team=a%2Cb"
+      })
+      yield* Effect.addFinalizer(() => Effect.sync(() => program.process.kill("SIGKILL")))
+      const [, url = ""] = yield* Effect.promise(() => program.until(/"message":"Listening on (http:[^"]+)"/))
+      const asked = fetch(`${url}/api/cal/ensure-token`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+        body: JSON.stringify({ userUlid: "01HZY9TESTSAAAAAAAAAAAAAAA" })
+      })
+      assert.strictEqual((yield* Effect.promise(() => asked)).status, 404)
+      program.process.kill("SIGTERM")
+      assert.strictEqual(yield* Effect.promise(() => program.exit), 0)
+      assert.include(
+        collector.spans().map(({ name }) => name),
+        "POST /api/cal/ensure-token"
+      )
+      assert.isTrue(collector.logs().some(({ body }) => body.stringValue?.startsWith("Listening on") === true))
+      assert.isTrue(collector.metrics().some(({ name }) => name === "cal_tokens_build_info"))
+      for (const { body, headers } of collector.requests) {
+        assert.strictEqual(headers["x-key"], "SECRET-of-the-collector")
+        assert.notMatch(body, /SECRET|"stringValue":"none"/)
+        assert.include(body, `{"key":"team","value":{"stringValue":"a,b"}}`)
+      }
+      assert.notMatch(program.stdout() + program.stderr(), /SECRET/)
+    }).pipe(Effect.scoped, Effect.runPromise))
 
   it("starts with the clients of a file alone, of which a user's has to be named", async () => {
     const file = Path.join(directory, "clients.json")
