@@ -1,58 +1,101 @@
 /** The command line. */
-import { Command } from "@effect/cli"
+import { Command, CommandDescriptor } from "@effect/cli"
 import { Cause, Console, Effect } from "effect"
 import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
+import * as Describing from "./Cli/Describing.js"
 import * as Help from "./Cli/Help.js"
 import * as Import from "./Cli/Import.js"
+import * as ImportSettings from "./Cli/Import/Settings.js"
 import * as Serve from "./Cli/Serve.js"
 import * as Simulator from "./Cli/Simulator.js"
 import * as Sweep from "./Cli/Sweep.js"
+import * as Usage from "./Cli/Usage.js"
 import { StartError } from "./Environment.js"
 import * as Edge from "./Http/Edge.js"
 import { version } from "./Version.js"
 
-const serve = Command.make("serve", {}, () => Serve.serve).pipe(
-  Command.withDescription("Serve the HTTP API; without a Cal.com client, a demo of it.")
-)
+/** In the order of the help. */
+const commands = [Serve.command, Import.command, Sweep.command, Capacity.command, Simulator.command] as const
 
-const sweep = Command.make("sweep", {}, () => Sweep.sweep).pipe(
-  Command.withDescription("Refresh what is due by now, and end: for your own scheduler.")
-)
-
-const capacity = Command.make("capacity", {}, () => Capacity.capacity).pipe(
-  Command.withDescription("Tell how many users one Cal.com client sustains.")
-)
-
-/** These are for the list of commands: they read their own options. */
-const takeOver = Command.make("import", {}, () => Effect.void).pipe(
-  Command.withDescription("Take over connections from another system's table or file.")
-)
-
-const sandbox = Command.make("sandbox", {}, () => Simulator.run([])).pipe(
-  Command.withDescription("Simulate Cal.com on a port, for tests; not for production.")
-)
-
-const command = Command.make("cal-tokens").pipe(
+const program = Command.make("cal-tokens").pipe(
   Command.withDescription("Keeps every user's Cal.com access token valid."),
-  Command.withSubcommands([serve, takeOver, sweep, capacity, sandbox])
+  Command.withSubcommands(commands)
 )
+
+/** Of each command, and of the program. */
+export const descriptions: ReadonlyArray<Describing.Description> = commands.map(Describing.of)
+
+const names = descriptions.map(({ name }) => name)
+
+/** Of those whose options say too little one by one. */
+const pages: Readonly<Record<string, string>> = { import: ImportSettings.help }
+
+const isHelp = (text: string) => text === "--help" || text === "-h"
+
+/** What a command line whose command is known asks for. */
+const runCommand = (description: Describing.Description, given: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const { name } = description
+    if (given.some(isHelp)) return yield* Console.log(pages[name] ?? Help.ofCommand(description))
+    yield* Usage.check(description, given)
+    const directive = yield* Effect.mapError(
+      CommandDescriptor.parse(program.descriptor, ["cal-tokens", name, ...given], Describing.config),
+      Usage.ofValidation
+    )
+    // What the library answers by itself has been asked for by nobody.
+    if (directive._tag === "BuiltIn" || directive.leftover.length > 0) return yield* Usage.leftover(description)
+    yield* program.handler(directive.value)
+  }).pipe(
+    Effect.catchTag("UsageError", ({ message }) =>
+      Effect.fail(new Usage.UsageError({ message: `${message} (cal-tokens ${description.name} --help)` }))
+    )
+  )
+
+/** What is asked of the program itself. */
+const runProgram = ([first = "", shell]: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    if (first === "--version") return yield* Console.log(version)
+    const overview = Help.overview(Describing.of(program).about, version, descriptions)
+    if (isHelp(first)) return yield* Console.log(overview)
+    if (first === "--completions") {
+      const lines = yield* shell === "bash" || shell === "sh"
+        ? Command.getBashCompletions(program, "cal-tokens")
+        : shell === "zsh"
+          ? Command.getZshCompletions(program, "cal-tokens")
+          : shell === "fish"
+            ? Command.getFishCompletions(program, "cal-tokens")
+            : new Usage.UsageError({ message: "--completions must be one of bash, zsh, fish" })
+      return yield* Console.log(lines.join("\n"))
+    }
+    if (first === "") return yield* Effect.zipRight(Console.error(overview), new Usage.UsageError({ message: "" }))
+    const { message } = Usage.noCommand(first, names)
+    return yield* new Usage.UsageError({ message: `${message} (cal-tokens --help)` })
+  })
 
 /** Runs a command line (`process.argv`). What goes wrong is told in one line on standard error, then fails. */
 export const run = (args: ReadonlyArray<string>) =>
   Effect.suspend(() => {
-    const footer = args.includes("serve", 2) ? Help.settings : Help.whereSettingsAre
-    if (args[2] === "sandbox") return Simulator.run(args.slice(3))
-    if (args[2] === "import") return Import.run(args.slice(3))
-    return Command.run(command, { name: "cal-tokens", version, footer })(args)
-  }).pipe(Effect.tapErrorCause(report), Colours.whereSeen)
+    const [, , first = "", ...given] = args
+    const description = descriptions.find(({ name }) => name === first)
+    return description === undefined ? runProgram(args.slice(2)) : runCommand(description, given)
+  }).pipe(
+    Effect.catchIf(
+      (error): error is Usage.UsageError => error instanceof Usage.UsageError,
+      ({ message }) =>
+        Effect.zipRight(
+          message === "" ? Effect.void : Console.error(`cal-tokens: ${message}`),
+          Effect.sync(() => (process.exitCode = Usage.exitCode))
+        )
+    ),
+    Effect.tapErrorCause(report),
+    Colours.whereSeen
+  )
 
 const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   if (Cause.isInterruptedOnly(cause)) return Effect.void
   const error = Cause.squash(cause)
   if (error instanceof StartError) return Console.error(`cal-tokens: ${error.message}`)
-  // The command line has told what is wrong with the arguments.
-  if (Cause.isFailure(cause)) return Effect.void
   if (process.env["NODE_ENV"] === "development") return Console.error(Cause.pretty(cause))
   const { at = "an unknown place", fault } = Edge.describeFault(error)
   return Console.error(`cal-tokens: unexpected ${fault} at ${at}; NODE_ENV=development shows more`)

@@ -1,4 +1,5 @@
 /** `cal-tokens capacity`: how many users one Cal.com client sustains, by the settings. */
+import { Command } from "@effect/cli"
 import { Console, Duration, Effect } from "effect"
 import * as Capacity from "../RefreshAhead/Capacity.js"
 import * as Environment from "../Environment.js"
@@ -6,7 +7,7 @@ import * as TokenConfig from "../TokenConfig.js"
 
 const count = (value: number) => value.toLocaleString("en-US")
 
-export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
+const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
   const settings = yield* Environment.loadServices
   const config = TokenConfig.change(yield* TokenConfig.TokenConfig, settings.config)
   const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
@@ -28,3 +29,7 @@ export const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(
     ].join("\n")
   )
 })
+
+export const command = Command.make("capacity", {}, () => capacity).pipe(
+  Command.withDescription("Tell how many users one Cal.com client sustains.")
+)

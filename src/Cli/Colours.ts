@@ -1,6 +1,11 @@
 /** Colours for eyes on a terminal only: the command line's own text has them wherever it goes. */
+import { WriteStream } from "node:tty"
 import { stripVTControlCharacters } from "node:util"
 import { Effect } from "effect"
+
+const style = (open: number, close: number) => (text: string) => `\u001b[${open}m${text}\u001b[${close}m`
+
+export const bold = style(1, 22)
 
 /** The work, whose text has no colours where the terminal, NO_COLOR or the lack of a terminal says so. */
 export const whereSeen = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -13,4 +18,8 @@ export const whereSeen = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<
   )
 
 const fit = (stream: NodeJS.WriteStream) => (text: unknown) =>
-  typeof text === "string" && !(stream.isTTY && stream.hasColors()) ? stripVTControlCharacters(text) : text
+  typeof text === "string" && !areSeen(stream) ? stripVTControlCharacters(text) : text
+
+/** FORCE_COLOR wants them in a pipe, too. Node knows what it, NO_COLOR and the kind of terminal mean together. */
+const areSeen = (stream: NodeJS.WriteStream): boolean =>
+  (stream.isTTY || "FORCE_COLOR" in process.env) && WriteStream.prototype.getColorDepth() > 1

@@ -1,5 +1,5 @@
 /** `cal-tokens import`: takes over the connections that another system kept until now, again and again if need be. */
-import type { FileSystem, Path, Terminal } from "@effect/platform"
+import { Command } from "@effect/cli"
 import { Clock, Console, Effect, Layer, LogLevel, Option } from "effect"
 import * as NodeHttp from "../CalHttp/Node.js"
 import * as CalClient from "../CalClient.js"
@@ -20,17 +20,13 @@ import { type Source, start } from "./Import/Source.js"
 import { identityOf } from "./Import/Table.js"
 import * as Target from "./Import/Target.js"
 import * as Verifying from "./Import/Verifying.js"
+import type { UsageError } from "./Usage.js"
 
 /** Of an import that ran, and of which somebody should look at something. */
-const lookAtIt = 2
+const lookAtIt = 3
 
-/** What follows `import` on the command line. */
-export const run = (
-  args: ReadonlyArray<string>
-): Effect.Effect<void, StartError, FileSystem.FileSystem | Path.Path | Terminal.Terminal> =>
+const run = (given: Settings.Given): Effect.Effect<void, StartError | UsageError> =>
   Effect.gen(function* () {
-    const given = yield* Settings.parse(args)
-    if (given.help) return yield* Console.log(Settings.help)
     yield* Settings.check(given)
     const isGood = yield* Option.match(given.toHttp, {
       onNone: () => intoDatabase(given),
@@ -42,6 +38,10 @@ export const run = (
     // Whoever stops a service has what they want; an import that was stopped has not done what it was asked for.
     Effect.onInterrupt(() => Effect.dieMessage("stopped"))
   )
+
+export const command = Command.make("import", Settings.options, run).pipe(
+  Command.withDescription("Take over connections from another system's table or file.")
+)
 
 /** What an import is about besides its source. */
 interface Into {

@@ -1,6 +1,7 @@
 /** `cal-tokens serve`: settings from the environment, services, server. Runs until it is interrupted. */
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
+import { Command } from "@effect/cli"
 import { HttpApiBuilder, HttpServer } from "@effect/platform"
 import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
@@ -32,7 +33,7 @@ import * as Reloading from "./Reloading.js"
 import * as Telemetry from "./Telemetry.js"
 import * as Wasm from "./Wasm.js"
 
-export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
+const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(function* () {
   const names = Object.keys(process.env)
   const misspelt = Misspelt.warnings(names)
   // What is missing may be there by another name.
@@ -60,6 +61,10 @@ export const serve: Effect.Effect<never, Environment.StartError> = Effect.gen(fu
     )
   )
 })
+
+export const command = Command.make("serve", {}, () => serve).pipe(
+  Command.withDescription("Serve the HTTP API; without a Cal.com client, a demo of it.")
+)
 
 /** The database may be started together with this process, and take longer. */
 const startWithin = Duration.seconds(30)

@@ -1,75 +1,51 @@
 /** `cal-tokens sandbox`: the simulator of Cal.com by itself. It keeps nothing: each start begins anew. */
-import { parseArgs } from "node:util"
-import { Console, type Duration, Effect, Either, Redacted } from "effect"
+import { Command, Options } from "@effect/cli"
+import { Console, type Duration, Effect, Either, Option, Redacted } from "effect"
 import * as Environment from "../Environment.js"
 import * as AtSandbox from "../Environment/AtSandbox.js"
 import * as Demo from "../Environment/Demo.js"
 import * as Form from "../Environment/Form.js"
 import * as Sandbox from "../Sandbox.js"
+import { ofForm } from "./OfForm.js"
 
 /** Beside the service's 4000. */
 const usualPort = 4010
 
 const options = {
-  port: { type: "string" },
-  host: { type: "string" },
-  "redirect-url": { type: "string", multiple: true },
-  "access-token-lifetime": { type: "string" },
-  help: { type: "boolean", short: "h" }
-} as const
-
-const help = `cal-tokens sandbox
-
-Simulates Cal.com on a port, for tests and for a look; not for production.
-
-  --port N
-      The port to listen on, by default ${usualPort}; 0 takes any free one.
-  --host ADDRESS
-      The address to listen on, by default 127.0.0.1. Whoever reaches it
-      controls it.
-  --redirect-url URL
-      Where people are sent back to who consented; may be repeated. By default
-      the callback of a service on port 4000.
-  --access-token-lifetime DURATION
-      How long access tokens live, such as "2 m"; by default as at Cal.com.
-
-Over HTTP it explains itself: curl http://127.0.0.1:${usualPort}/_control
-`
-
-/**
- * What follows `sandbox` on the command line. By Node's own parser: the options of `@effect/cli` can be read from files, and
- * would bring parsers of TOML and YAML along.
- */
-export const run = (args: ReadonlyArray<string>): Effect.Effect<void, Environment.StartError> =>
-  Effect.gen(function* () {
-    const given = yield* parse(args)
-    if (given.help === true) return yield* Console.log(help)
-    const port = given.port === undefined ? usualPort : yield* read("--port", Form.integer(0, 65_535), given.port)
-    const host = given.host === undefined ? "127.0.0.1" : yield* read("--host", Form.host, given.host)
-    const [first, ...others] = yield* Effect.forEach(given["redirect-url"] ?? [], (url) =>
-      read("--redirect-url", Form.browserUrl, url)
+  port: ofForm("port", "N", Form.integer(0, 65_535)).pipe(
+    Options.withDescription(`The port to listen on, by default ${usualPort}; 0 takes any free one.`),
+    Options.withDefault(usualPort)
+  ),
+  host: ofForm("host", "ADDRESS", Form.host).pipe(
+    Options.withDescription("The address to listen on, by default 127.0.0.1. Whoever reaches it controls it."),
+    Options.withDefault("127.0.0.1")
+  ),
+  redirectUrls: Options.text("redirect-url").pipe(
+    Options.withPseudoName("URL"),
+    Options.withDescription(
+      "Where people are sent back to who consented; may be repeated. By default the callback of a service on port 4000."
+    ),
+    Options.repeated,
+    Options.filterMap(
+      (texts) => Option.all(texts.map((text) => Either.getRight(Form.browserUrl.parse(text)))),
+      `--redirect-url must be ${Form.browserUrl.expected}`
     )
-    const lifetime = given["access-token-lifetime"]
-    return yield* serve({
-      host,
-      port,
-      accessTokenLifetime:
-        lifetime === undefined ? undefined : yield* read("--access-token-lifetime", Form.period, lifetime),
-      oauth2: first === undefined ? Sandbox.demoOAuth2 : { ...Sandbox.demoOAuth2, redirectUris: [first, ...others] }
-    })
-  })
+  ),
+  accessTokenLifetime: ofForm("access-token-lifetime", "DURATION", Form.period).pipe(
+    Options.withDescription('How long access tokens live, such as "2 m"; by default as at Cal.com.'),
+    Options.optional
+  )
+}
 
-const parse = (args: ReadonlyArray<string>) =>
-  Effect.try({
-    try: () => parseArgs({ args: [...args], options }).values,
-    catch: (error) =>
-      new Environment.StartError({
-        message: `${error instanceof Error ? firstSentence(error.message) : "wrong"} (cal-tokens sandbox --help)`
-      })
+export const command = Command.make("sandbox", options, ({ accessTokenLifetime, host, port, redirectUrls }) => {
+  const [first, ...others] = redirectUrls
+  return serve({
+    host,
+    port,
+    accessTokenLifetime: Option.getOrUndefined(accessTokenLifetime),
+    oauth2: first === undefined ? Sandbox.demoOAuth2 : { ...Sandbox.demoOAuth2, redirectUris: [first, ...others] }
   })
-
-/** Node goes on with advice for rare cases. */
-const firstSentence = (message: string) => message.split(/\n|\. /, 1).join("")
+}).pipe(Command.withDescription("Simulate Cal.com on a port, for tests; not for production."))
 
 const serve = ({
   accessTokenLifetime,
@@ -100,12 +76,6 @@ const serve = ({
     yield* Console.log(announcement(url, host, oauth2, users))
     return yield* Effect.never
   }).pipe(Effect.scoped)
-
-const read = <A>(option: string, form: Form.Form<A>, text: string) =>
-  Effect.mapError(
-    Either.mapLeft(form.parse(text), (problem) => `${option} ${problem}`),
-    (message) => new Environment.StartError({ message })
-  )
 
 const announcement = (
   url: string,

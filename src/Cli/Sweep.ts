@@ -1,4 +1,5 @@
 /** `cal-tokens sweep`: refreshes what is due by now, and ends. */
+import { Command } from "@effect/cli"
 import { Console, Duration, Effect, Layer } from "effect"
 import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
@@ -7,7 +8,7 @@ import * as Ways from "../Environment/Ways.js"
 import * as RefreshAhead from "../RefreshAhead.js"
 import * as TokenConfig from "../TokenConfig.js"
 
-export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
+const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
   const { cal, config, log, proxies } = yield* Effect.provide(Environment.loadServices, Logging.layerConfig)
   if (cal._tag === "Sandbox") {
     return yield* new Environment.StartError({
@@ -29,3 +30,7 @@ export const sweep: Effect.Effect<void, Environment.StartError> = Effect.gen(fun
       (resumeIn === undefined ? "" : `; the rest is left for Cal.com's rate limit, for ${Duration.format(resumeIn)}`)
   )
 })
+
+export const command = Command.make("sweep", {}, () => sweep).pipe(
+  Command.withDescription("Refresh what is due by now, and end: for your own scheduler.")
+)

@@ -79,7 +79,7 @@ describe("the help", () => {
   it.concurrent.each([
     [["serve", "--help"], /^SETTINGS\n\n[^]*^Server\n\n {2}PORT\n {6}The port[^]*^ {6}Default: 4000\n/m],
     [["--help"], /\n\nSettings are environment variables: `cal-tokens serve --help` lists them\.\n/],
-    [["--help"], /^ {2}- sandbox +Simulate Cal\.com on a port, for tests; not for production\.$/m]
+    [["--help"], /^ {2}sandbox +Simulate Cal\.com on a port, for tests; not for production\.$/m]
   ])("says of settings what there is, without colours where nobody sees them: %s", async (args, expected) => {
     const program = run(directory, ["dist/program.mjs", ...args])
     assert.strictEqual(await program.exit, 0)

@@ -1,12 +1,12 @@
 /** What the command line of `cal-tokens import` says: its options, and what follows from them together. */
-import { stripVTControlCharacters } from "node:util"
-import { CliConfig, HelpDoc, Options } from "@effect/cli"
-import type { FileSystem, Path, Terminal } from "@effect/platform"
+import { Options } from "@effect/cli"
 import { Config, Effect, Either, Option, Redacted, type Scope } from "effect"
-import { StartError } from "../../Environment.js"
+import type { StartError } from "../../Environment.js"
 import * as Environment from "../../Environment.js"
 import * as Form from "../../Environment/Form.js"
 import * as Variable from "../../Environment/Variable.js"
+import { ofForm } from "../OfForm.js"
+import { UsageError } from "../Usage.js"
 import * as Files from "./Files.js"
 import type { Columns, Source } from "./Source.js"
 import * as Table from "./Table.js"
@@ -15,16 +15,13 @@ const optional = (name: string) => Options.optional(Options.text(name))
 
 const named = (name: string, usual: string) => Options.withDefault(Options.text(name), usual)
 
-const ofForm = <A>(name: string, { expected, parse }: Form.Form<A>) =>
-  Options.filterMap(Options.text(name), (text) => Either.getRight(parse(text)), `--${name} must be ${expected}`)
-
-const options = {
+export const options = {
   fromPostgres: Options.optional(Options.redacted("from-postgres")),
   table: optional("table"),
   fromCsv: optional("from-csv"),
   fromJsonl: optional("from-jsonl"),
   toHttp: optional("to-http"),
-  kind: Options.withDefault(ofForm("kind", Form.oneOf("managed", "oauth2")), "managed" as const),
+  kind: Options.withDefault(ofForm("kind", "KIND", Form.oneOf("managed", "oauth2")), "managed" as const),
   clientId: optional("client-id"),
   columnUser: named("column-user", "userUlid"),
   columnCalUser: named("column-cal-user", "calManagedUserId"),
@@ -37,11 +34,10 @@ const options = {
   fromStart: Options.boolean("from-start"),
   dryRun: Options.boolean("dry-run"),
   verify: Options.boolean("verify"),
-  verifyUsers: Options.withDefault(ofForm("verify-users", Form.integer(1, 1000)), 20),
-  help: Options.boolean("help", { aliases: ["h"] })
+  verifyUsers: Options.withDefault(ofForm("verify-users", "N", Form.integer(1, 1000)), 20)
 }
 
-/** Their own help: the one that is made of options says neither defaults nor which of them belong together. */
+/** Their own help: the one that is made of options does not say which of them belong together. */
 export const help = `cal-tokens import
 
 Takes over the Cal.com connections that another system has kept until now. It
@@ -102,47 +98,15 @@ What is told:
   --verify-users N
       How many --verify asks about, 20 by default.
 
-The exit code is 0; 2 if rows were rejected or --verify found somebody else;
-1 if the import could not run or was stopped.
+The exit code is 0; 3 if rows were rejected or --verify found somebody else;
+1 if the import could not run or was stopped; 2 if an option is wrong.
 `
 
 type ValueOf<Option> = Option extends Options.Options<infer A> ? A : never
 
 export type Given = { readonly [Name in keyof typeof options]: ValueOf<(typeof options)[Name]> }
 
-/** What the arguments say, or what is wrong with them. */
-export const parse = (
-  args: ReadonlyArray<string>
-): Effect.Effect<Given, StartError, FileSystem.FileSystem | Path.Path | Terminal.Terminal> =>
-  Effect.gen(function* () {
-    const [error, [rest], given] = yield* Options.processCommandLine(
-      Options.all(options),
-      args,
-      CliConfig.defaultConfig
-    )
-    if (rest !== undefined) return yield* unexpected(rest)
-    if (Option.isSome(error)) return yield* usage(wordsOf(error.value.error))
-    return given
-  }).pipe(Effect.mapError((error) => (error instanceof StartError ? error : usage(wordsOf(error.error)))))
-
-const wordsOf = (error: HelpDoc.HelpDoc) => stripVTControlCharacters(HelpDoc.toAnsiText(error)).trim()
-
-/** What no option took. Of its text nothing is told but a name: it may be a token, or hold a password. */
-const unexpected = (text: string) => {
-  const [, name = ""] = /^(--[a-z][a-z-]{0,30})(?:=|$)/.exec(text) ?? []
-  if (name === "") return usage("There is an argument that belongs to no option")
-  return usage(names.includes(name) ? `${name} needs a value` : `${name} is not known`)
-}
-
-/** Of all options. */
-export const names: ReadonlyArray<string> = Object.values(options).flatMap((option) =>
-  Option.match(Options.getIdentifier(option as Options.Options<unknown>), {
-    onNone: () => [],
-    onSome: (name) => [name]
-  })
-)
-
-const usage = (message: string) => new StartError({ message: `${message} (cal-tokens import --help)` })
+const usage = (message: string) => new UsageError({ message })
 
 export const columnsOf = (given: Given): Columns => ({
   user: given.columnUser,
@@ -154,7 +118,7 @@ export const columnsOf = (given: Given): Columns => ({
 })
 
 /** What contradicts itself is told before anything is opened. */
-export const check = (given: Given): Effect.Effect<void, StartError> =>
+export const check = (given: Given): Effect.Effect<void, UsageError> =>
   Effect.gen(function* () {
     const sources = [given.fromPostgres, given.fromCsv, given.fromJsonl].filter((each) =>
       Option.isSome<unknown>(each)
@@ -179,7 +143,7 @@ export const check = (given: Given): Effect.Effect<void, StartError> =>
     }
   })
 
-export const sourceOf = (given: Given): Effect.Effect<Source, StartError, Scope.Scope> =>
+export const sourceOf = (given: Given): Effect.Effect<Source, StartError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
     const columns = columnsOf(given)
     if (Option.isSome(given.fromCsv)) return yield* Files.csv(given.fromCsv.value, columns)
@@ -196,7 +160,7 @@ export const sourceOf = (given: Given): Effect.Effect<Source, StartError, Scope.
   })
 
 /** Where a service is. Keys and tokens go there. */
-export const serviceOf = (text: string): Effect.Effect<string, StartError> =>
+export const serviceOf = (text: string): Effect.Effect<string, UsageError> =>
   Either.match(Form.secureUrl.parse(text), {
     onLeft: () => usage("--to-http must be an https URL without query"),
     onRight: (url) =>
