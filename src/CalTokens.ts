@@ -224,6 +224,11 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly refreshDue: (limit: number) => Effect.Effect<DueRound, StorageUnavailable>
     /** Whether this process has pairs that no other one can know of, because they are not stored yet. */
     readonly holdsUnstored: Effect.Effect<boolean>
+    /**
+     * Reads answers again in which no version of this program had found a pair when they came: once, all that are stored. A
+     * process does so by itself when it starts, and whenever it may help.
+     */
+    readonly salvage: Effect.Effect<void, StorageUnavailable>
     /** Changes made by this process from now on. A slow reader loses the oldest. */
     readonly changes: Stream.Stream<TokenChange>
   }
@@ -472,6 +477,7 @@ export const makeWith = (
       refreshDue,
 
       holdsUnstored: Effect.sync(memory.isHolding),
+      salvage: sealed.readAll,
 
       changes: changes.stream
     })

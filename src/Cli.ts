@@ -3,12 +3,19 @@ import { Command, CommandDescriptor } from "@effect/cli"
 import { Cause, Console, Effect } from "effect"
 import * as Capacity from "./Cli/Capacity.js"
 import * as Colours from "./Cli/Colours.js"
+import * as Completions from "./Cli/Completions.js"
 import * as Describing from "./Cli/Describing.js"
+import * as Export from "./Cli/Export.js"
 import * as Help from "./Cli/Help.js"
 import * as Import from "./Cli/Import.js"
 import * as ImportSettings from "./Cli/Import/Settings.js"
+import * as Keygen from "./Cli/Keygen.js"
+import * as Migrate from "./Cli/Migrate.js"
+import * as Refresh from "./Cli/Refresh.js"
+import * as Salvage from "./Cli/Salvage.js"
 import * as Serve from "./Cli/Serve.js"
 import * as Simulator from "./Cli/Simulator.js"
+import * as Status from "./Cli/Status.js"
 import * as Sweep from "./Cli/Sweep.js"
 import * as Usage from "./Cli/Usage.js"
 import { StartError } from "./Environment.js"
@@ -16,7 +23,19 @@ import * as Edge from "./Http/Edge.js"
 import { version } from "./Version.js"
 
 /** In the order of the help. */
-const commands = [Serve.command, Import.command, Sweep.command, Capacity.command, Simulator.command] as const
+const commands = [
+  Serve.command,
+  Migrate.command,
+  Status.command,
+  Refresh.command,
+  Sweep.command,
+  Import.command,
+  Export.command,
+  Salvage.command,
+  Capacity.command,
+  Keygen.command,
+  Simulator.command
+] as const
 
 const program = Command.make("cal-tokens").pipe(
   Command.withDescription("Keeps every user's Cal.com access token valid."),
@@ -59,14 +78,8 @@ const runProgram = ([first = "", shell]: ReadonlyArray<string>) =>
     const overview = Help.overview(Describing.of(program).about, version, descriptions)
     if (isHelp(first)) return yield* Console.log(overview)
     if (first === "--completions") {
-      const lines = yield* shell === "bash" || shell === "sh"
-        ? Command.getBashCompletions(program, "cal-tokens")
-        : shell === "zsh"
-          ? Command.getZshCompletions(program, "cal-tokens")
-          : shell === "fish"
-            ? Command.getFishCompletions(program, "cal-tokens")
-            : new Usage.UsageError({ message: "--completions must be one of bash, zsh, fish" })
-      return yield* Console.log(lines.join("\n"))
+      const lines = yield* Completions.of(descriptions, shell)
+      return yield* Console.log(lines)
     }
     if (first === "") return yield* Effect.zipRight(Console.error(overview), new Usage.UsageError({ message: "" }))
     const { message } = Usage.noCommand(first, names)

@@ -9,6 +9,7 @@ import { readAgain, type Unread } from "../CalClient.js"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
 import { hash, type UserUlid } from "../Token.js"
+import type { StorageUnavailable } from "../TokenError.js"
 import type { Drift, NewSealedAnswer, SealedAnswer, SealRequest, StoredRow, TokenStorage } from "../TokenStorage.js"
 import type { Circuit } from "./Circuit.js"
 import type { Commits } from "./Commit.js"
@@ -49,6 +50,8 @@ export interface Sealed {
    * it, whose users' next tokens are in answers that came since. Never ends.
    */
   readonly readAlways: Effect.Effect<never>
+  /** Reads all that are stored once. */
+  readonly readAll: Effect.Effect<void, StorageUnavailable>
   /** The client's answers are not understood, by somebody. */
   readonly heardOfDrift: () => void
 }
@@ -125,9 +128,7 @@ export const make = (deps: {
         Effect.catchTag("TokenUnreadable", () => Effect.void),
         Effect.uninterruptible
       )
-    ),
-    Effect.retry(Schedule.spaced(again)),
-    Effect.ignore
+    )
   )
 
   return {
@@ -147,10 +148,11 @@ export const make = (deps: {
       )
     },
     read,
+    readAll,
     readAlways: Effect.forever(
       isNeeded.await.pipe(
         Effect.zipRight(isNeeded.close),
-        Effect.zipRight(readAll),
+        Effect.zipRight(Effect.ignore(Effect.retry(readAll, Schedule.spaced(again)))),
         Effect.zipRight(Effect.sleep(pauseBetween))
       )
     ),

@@ -6,6 +6,7 @@ import { Effect } from "effect"
 const style = (open: number, close: number) => (text: string) => `\u001b[${open}m${text}\u001b[${close}m`
 
 export const bold = style(1, 22)
+export const red = style(31, 39)
 
 /** The work, whose text has no colours where the terminal, NO_COLOR or the lack of a terminal says so. */
 export const whereSeen = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

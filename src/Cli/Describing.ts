@@ -38,11 +38,12 @@ export const of = ({ descriptor }: Any): Description => {
 const partsOf = (doc: HelpDoc.HelpDoc): ReadonlyArray<Part> =>
   flat(doc).flatMap((each) =>
     each._tag === "DescriptionList"
-      ? each.definitions.map(([title, body]) => ({
-          title: textOf(HelpDoc.p(title)),
+      ? each.definitions.map(([title, body]) => {
           // The library says first what type it is, and last that it may be left out.
-          about: textOf(flat(body)[1] ?? HelpDoc.empty)
-        }))
+          const [, about = HelpDoc.empty, ...more] = flat(body)
+          const name = textOf(HelpDoc.p(title))
+          return { title: name.startsWith("<") && more.length > 0 ? `[${name}]` : name, about: textOf(about) }
+        })
       : []
   )
 

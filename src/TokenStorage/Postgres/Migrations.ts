@@ -12,8 +12,10 @@
  * An `ALTER TABLE` that waits behind somebody's long transaction makes every later statement wait behind itself, which is
  * why waiting for a lock is short here (`lock_timeout`), then given up, and tried again.
  */
-import { Migrator, SqlClient, type SqlError } from "@effect/sql"
-import { Cause, Duration, Effect, Layer, Schedule } from "effect"
+import { Reactivity } from "@effect/experimental"
+import { Migrator, SqlClient, type SqlConnection, type SqlError } from "@effect/sql"
+import { PgClient } from "@effect/sql-pg"
+import { Cause, Duration, Effect, Layer, Schedule, Stream } from "effect"
 import type { StorageUnavailable } from "../../TokenError.js"
 import { maxFallbacks } from "../../TokenStorage.js"
 import * as Functions from "./Functions.js"
@@ -213,16 +215,36 @@ const comments = {
   transition: "users who have, or no longer have, to reconnect, until that is delivered"
 }
 
+/** The last one that was applied; none where there is no schema yet. */
+const latestApplied = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const [exists] = yield* sql<{ found: boolean }>`select to_regclass(${table}) is not null as found`
+  if (exists?.found !== true) return undefined
+  const [row] = yield* sql<{ id: number | null }>`select max(migration_id) as id from ${sql(table)}`
+  return row?.id ?? 0
+})
+
+const idOf = (key: string) => Number.parseInt(key, 10)
+
 /** Whether there is nothing to do, which needs no right but to read. A newer schema has nothing to do either. */
 const isCurrent = (record: Migrations) =>
   Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    const latest = Math.max(...Object.keys(record).map((key) => Number.parseInt(key, 10)))
-    const [exists] = yield* sql<{ found: boolean }>`select to_regclass(${table}) is not null as found`
-    if (exists?.found !== true) return false
-    const [row] = yield* sql<{ id: number | null }>`select max(migration_id) as id from ${sql(table)}`
-    return (row?.id ?? 0) >= latest
+    const latest = Math.max(...Object.keys(record).map(idOf))
+    return ((yield* latestApplied) ?? -1) >= latest
   })
+
+/** Where migrations are noted. The migrator finds out about its table by a failing statement, which would end a transaction. */
+const prepare = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const [schema] = yield* sql<{ found: boolean }>`select to_regnamespace('cal_tokens') is not null as found`
+  if (schema?.found !== true) yield* sql`create schema cal_tokens`
+  yield* sql`
+    create table if not exists ${sql(table)} (
+      migration_id integer primary key,
+      created_at timestamp with time zone not null default now(),
+      name text not null
+    )`
+})
 
 /** Migrates in a transaction; of many at once, one does and the others find it done. */
 const underLock = (record: Migrations) =>
@@ -231,15 +253,7 @@ const underLock = (record: Migrations) =>
     yield* sql`select pg_advisory_xact_lock(hashtextextended('cal_tokens.migrations', 0))`
     if (yield* isCurrent(record)) return
     yield* sql`select set_config('lock_timeout', ${String(lockTimeout)}, true)`
-    const [schema] = yield* sql<{ found: boolean }>`select to_regnamespace('cal_tokens') is not null as found`
-    if (schema?.found !== true) yield* sql`create schema cal_tokens`
-    // The migrator finds out about its table by a failing statement, which would end our transaction.
-    yield* sql`
-      create table if not exists ${sql(table)} (
-        migration_id integer primary key,
-        created_at timestamp with time zone not null default now(),
-        name text not null
-      )`
+    yield* prepare
     yield* Migrator.make({})({ loader: Migrator.fromRecord(record), table })
     if (!(yield* isCurrent(record))) return yield* Effect.die(new Error("migrations were skipped"))
   })
@@ -264,6 +278,68 @@ export const apply = (record: Migrations): Effect.Effect<void, StorageUnavailabl
   })
 
 const lockNotAvailable = "55P03"
+
+/** A statement that a migration would run, and of which one. */
+export interface Pending {
+  readonly migration: string
+  readonly statement: string
+}
+
+/** What {@link migrate} would run by now, which needs no right but to read. */
+export const pending: Effect.Effect<ReadonlyArray<Pending>, StorageUnavailable, SqlClient.SqlClient> = Effect.gen(
+  function* () {
+    const run = yield* Sql.make
+    const sql = yield* SqlClient.SqlClient
+    const latest = Effect.provideService(latestApplied, SqlClient.SqlClient, sql)
+    const applied = yield* run(latest, { operation: "migrate", timeout })
+    const work = Object.entries(migrations)
+      .filter(([key]) => idOf(key) > (applied ?? -1))
+      .map(([key, migration]) => [key, migration] as const)
+    const first = applied === undefined && work.length > 0 ? [["schema", prepare] as const] : []
+    const recorded = yield* Effect.forEach([...first, ...work], ([migration, statements]) =>
+      Effect.map(recording(statements), (texts) => texts.map((statement) => ({ migration, statement })))
+    )
+    return recorded.flat()
+  }
+).pipe(Effect.scoped)
+
+/** The statements of a migration, of which none asks the database about anything but whether something is there. */
+const recording = (migration: Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>) =>
+  Effect.suspend(() => {
+    const texts: Array<string> = []
+    const note = (text: string) =>
+      Effect.sync(() => {
+        if (!/^\s*select/i.test(text)) texts.push(undented(text))
+        return []
+      })
+    const connection: SqlConnection.Connection = {
+      execute: note,
+      executeRaw: note,
+      executeStream: (text) => Stream.fromIterableEffect(note(text)),
+      executeValues: note,
+      executeUnprepared: note
+    }
+    return SqlClient.make({
+      acquirer: Effect.succeed(connection),
+      compiler: PgClient.makeCompiler(),
+      spanAttributes: []
+    }).pipe(
+      Effect.provide(Reactivity.layer),
+      Effect.flatMap((sql) => Effect.provideService(migration, SqlClient.SqlClient, sql)),
+      Effect.as(texts),
+      Effect.orDie
+    )
+  })
+
+/** Without the indentation that it has in this code. */
+const undented = (text: string): string => {
+  const lines = text
+    .replace(/^\s*\n/, "")
+    .trimEnd()
+    .split("\n")
+  const indent = Math.min(...lines.filter((line) => line.trim() !== "").map((line) => line.search(/\S/)))
+  return lines.map((line) => line.slice(indent)).join("\n")
+}
 
 /**
  * Brings the schema up to date. Any number of processes may do so at once: one migrates, the others wait for it (an
