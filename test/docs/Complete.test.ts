@@ -2,6 +2,7 @@
 import * as Fs from "node:fs"
 import { OpenApi } from "@effect/platform"
 import { assert, describe, it } from "vitest"
+import { descriptions } from "../../src/Cli.js"
 import * as Actions from "../../src/Actions.js"
 import { Api } from "../../src/Api.js"
 import { startSandbox } from "../../src/Testing.js"
@@ -38,6 +39,15 @@ describe("a page's table has", () => {
     assert.deepStrictEqual(
       endpoints.filter((endpoint) => ![endpoint, anyOf(endpoint)].some((name) => isNamed(page, name))),
       []
+    )
+  })
+
+  it("all commands of the program, and no other", () => {
+    const [, section = ""] = /^## Command line\n([^]*?)^## /m.exec(read("src/Environment/README.md")) ?? []
+    const told = Array.from(section.matchAll(/^\| `(\w+)` \|/gm), ([, name]) => name)
+    assert.deepStrictEqual(
+      told,
+      descriptions.map(({ name }) => name)
     )
   })
 })

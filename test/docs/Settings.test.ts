@@ -119,8 +119,9 @@ describe("each variable", () => {
   })
 
   it("that settings are explained with exists, whatever it is called", () => {
-    // A variable of Node's own, scopes of Cal.com's, methods of HTTP, and a signal.
-    const others = new Set(["NODE_EXTRA_CA_CERTS", "BOOKING_READ", "PROFILE_READ", "GET", "HEAD", "PUT", "SIGHUP"])
+    // Variables of Node's own, scopes of Cal.com's, methods of HTTP, and a signal.
+    const nodes = ["NODE_EXTRA_CA_CERTS", "NO_COLOR", "FORCE_COLOR"]
+    const others = new Set([...nodes, "BOOKING_READ", "PROFILE_READ", "GET", "HEAD", "PUT", "SIGHUP"])
     const capitals = /(?<![\w/.<])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g
     const quoted = /`([A-Z][A-Z0-9_]{2,})(?:=[^`]*)?`/g
     // Files for other programs have words of their own.

@@ -297,11 +297,19 @@ export const pending: Effect.Effect<ReadonlyArray<Pending>, StorageUnavailable, 
       .map(([key, migration]) => [key, migration] as const)
     const first = applied === undefined && work.length > 0 ? [["schema", prepare] as const] : []
     const recorded = yield* Effect.forEach([...first, ...work], ([migration, statements]) =>
-      Effect.map(recording(statements), (texts) => texts.map((statement) => ({ migration, statement })))
+      Effect.map(recording(statements), (texts) =>
+        [...texts, ...noteOf(migration)].map((statement) => ({ migration, statement }))
+      )
     )
     return recorded.flat()
   }
 ).pipe(Effect.scoped)
+
+/** As the migrator notes that it is done. */
+const noteOf = (key: string): ReadonlyArray<string> => {
+  const [, id, name] = /^(\d+)_(.+)$/.exec(key) ?? []
+  return id === undefined ? [] : [`insert into ${table} (migration_id, name) values (${Number(id)}, '${name}')`]
+}
 
 /** The statements of a migration, of which none asks the database about anything but whether something is there. */
 const recording = (migration: Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>) =>
