@@ -13,6 +13,7 @@ import * as Keygen from "./Cli/Keygen.js"
 import * as Migrate from "./Cli/Migrate.js"
 import * as Refresh from "./Cli/Refresh.js"
 import * as Salvage from "./Cli/Salvage.js"
+import * as Reencrypt from "./Cli/Reencrypt.js"
 import * as Serve from "./Cli/Serve.js"
 import * as Simulator from "./Cli/Simulator.js"
 import * as Status from "./Cli/Status.js"
@@ -33,6 +34,7 @@ const commands = [
   Export.command,
   Salvage.command,
   Capacity.command,
+  Reencrypt.command,
   Keygen.command,
   Simulator.command
 ] as const

@@ -21,6 +21,7 @@ import * as KeyRing from "../KeyRing.js"
 import * as Postgres from "../TokenStorage/Postgres.js"
 import * as Attempts from "../TokenStorage/Postgres/Attempts.js"
 import * as Migrations from "../TokenStorage/Postgres/Migrations.js"
+import * as Reencryption from "../TokenStorage/Postgres/Reencryption.js"
 import * as Demo from "./Demo.js"
 import * as Plaintext from "./Plaintext.js"
 import * as SandboxFile from "./SandboxFile.js"
@@ -28,6 +29,7 @@ import * as Trial from "./Trial.js"
 import { all } from "./Variables.js"
 
 export { Attempts, type Tried } from "../TokenStorage/Postgres/Attempts.js"
+export { Reencryption, type KeyInUse, type Kind, kinds } from "../TokenStorage/Postgres/Reencryption.js"
 
 /** Foreseen failures of a start, as their messages. */
 const toStartError = (error: { readonly message: string }) => new StartError({ message: error.message })
@@ -111,6 +113,11 @@ export const migrate = (database: Database) => onSchema(database, Migrations.mig
 
 const onSchema = <A>(database: Database, work: Effect.Effect<A, StorageUnavailable, SqlClient.SqlClient>) =>
   Effect.mapError(Effect.provide(work, connectionOf(database)), toStartError)
+
+/** What seals anew, with the keys that it does that with. */
+export const layerReencryption = (
+  database: Database
+): Layer.Layer<Reencryption.Reencryption | KeyRing.KeyRing, StartError> => on(database, Reencryption.layer)
 
 /** For users of a real Cal.com. */
 export const layerCal = (database: Database, options: CalClient.Options, running: Running = {}) =>

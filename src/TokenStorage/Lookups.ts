@@ -55,11 +55,18 @@ const find = (lookups: Lookups, accessHash: string): Option.Option<Lookup> =>
 /** As text, the same for the same look-ups. */
 export const encode = (lookups: Lookups): string => JSON.stringify(lookups.map((each) => [each.key, each.supersededAt]))
 
+const parse = (text: string): Lookups =>
+  (JSON.parse(text) as ReadonlyArray<readonly [string, number | null]>).map(([key, supersededAt]): Lookup => ({
+    key,
+    supersededAt
+  }))
+
+/** Of what {@link encode} made. */
+export const keysOf = (text: string): ReadonlyArray<string> => parse(text).map(({ key }) => key)
+
 /** What {@link encode} made, if it is about this pair: the row's own token is what the rest hangs on. */
 export const decode = (text: string, pair: TokenPair): Lookups => {
-  const lookups = (JSON.parse(text) as ReadonlyArray<readonly [string, number | null]>).map(
-    ([key, supersededAt]): Lookup => ({ key, supersededAt })
-  )
+  const lookups = parse(text)
   return lookups[0]?.key === keyOfPair(pair) ? lookups : []
 }
 

@@ -176,17 +176,20 @@ export const make = (
               { ...flow, returned: { code, codeHash: hash(code), completionHash } }
             ),
 
-      complete: (completionHash) =>
-        Effect.gen(function* () {
+      complete: Effect.fnUntraced(function* (completionHash) {
+        // Whoever seals the row anew meanwhile changes nothing but its envelope.
+        for (let looks = 3; looks > 0; looks--) {
           const [row] = yield* statements.findCompletion([completionHash], "now")
           const content = Option.getOrUndefined(yield* open(row))
           if (row === undefined || content?.returned?.completionHash !== completionHash) return Option.none()
           const { returned, ...flow } = content
           const { code, codeHash } = returned
           if (code === undefined) return Option.none()
-          const isMine = yield* write(row, { ...flow, returned: { codeHash, completionHash } })
-          return isMine ? Option.some({ ...flow, code }) : Option.none()
-        })
+          if (yield* write(row, { ...flow, returned: { codeHash, completionHash } }))
+            return Option.some({ ...flow, code })
+        }
+        return Option.none()
+      })
     })
   })
 

@@ -7,6 +7,7 @@ import * as Connections from "./Functions/Connections.js"
 import * as Due from "./Functions/Due.js"
 import type { Definition } from "./Functions/Parts.js"
 import * as Reads from "./Functions/Reads.js"
+import * as Reencrypt from "./Functions/Reencrypt.js"
 
 export { create } from "./Functions/Parts.js"
 
@@ -18,7 +19,8 @@ export const definitions: ReadonlyArray<Definition> = [
   ...Due.definitions,
   ...Connections.definitions,
   ...Reads.definitions,
-  ...Changes.definitions
+  ...Changes.definitions,
+  ...Reencrypt.definitions
 ]
 
 /** A call, with its parameters to be given in their order. */

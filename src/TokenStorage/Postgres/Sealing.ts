@@ -199,12 +199,12 @@ const openLookups = (keys: KeyRing["Type"], row: Columns, pair: TokenPair): Look
 
 const saidOf = (userUlid: UserUlid, text: string) => JSON.stringify(["look-ups", userUlid, text])
 
-/** When a token was handed out, as the functions take it. */
+/** When a token was handed out, as the functions take it. The code names its key: with the pair's it has nothing to do. */
 export const handedOut = (
   keys: KeyRing["Type"],
   userUlid: UserUlid,
   at: number
-): readonly [at: number, code: string] => [at, keys.mac("look-up", handedOutText(userUlid, at))]
+): readonly [at: number, code: string] => [at, `${keys.ids[0]}.${keys.mac("look-up", handedOutText(userUlid, at))}`]
 
 /** The same of a row: never, unless somebody with a key wrote so. */
 export const handedOutOf = (
@@ -212,9 +212,9 @@ export const handedOutOf = (
   row: Pick<Columns, "user_ulid" | "handed_out_at" | "handed_out_code">
 ): { readonly handedOutAt?: number } => {
   const { handed_out_at: at, handed_out_code: code } = row
-  return at !== null && code !== null && keys.verify("look-up", handedOutText(row.user_ulid, at), code)
-    ? { handedOutAt: at }
-    : {}
+  if (at === null || code === null) return {}
+  const [, mac = ""] = code.split(".", 2)
+  return keys.verify("look-up", handedOutText(row.user_ulid, at), mac) ? { handedOutAt: at } : {}
 }
 
 const handedOutText = (userUlid: UserUlid, at: number) => JSON.stringify(["handed out", userUlid, at])
@@ -261,6 +261,74 @@ export const openAnswer = (
     ),
     Effect.catchAll(() => Effect.succeedNone)
   )
+
+/** What of a row names its key, or is under the key of its pair. */
+export type Keyed = Owner &
+  Pick<Columns, "pair" | "fallbacks" | "lookups" | "lookups_code" | "handed_out_at" | "handed_out_code">
+
+/**
+ * The same under the first key, with the names to look the user up by, unless nothing is said of them. What the keys do not
+ * open stays as it is.
+ */
+export const anew = (
+  keys: KeyRing["Type"],
+  row: Keyed
+): Effect.Effect<{
+  readonly next: Pick<Keyed, "pair" | "fallbacks" | "lookups_code" | "handed_out_code"> & {
+    readonly names: ReadonlyArray<string> | null
+  }
+  readonly isChanged: boolean
+  /** Some pair of it does not open. */
+  readonly isUnreadable: boolean
+}> =>
+  Effect.gen(function* () {
+    let isChanged = false
+    let isUnreadable = false
+    const resealed = (envelope: string) =>
+      Effect.map(reseal(keys, bindingOf(row), envelope), (next) => {
+        const written = Option.getOrElse(next, () => envelope)
+        isChanged ||= written !== envelope
+        isUnreadable ||= Option.isNone(next)
+        return written
+      })
+    const pair = row.pair === null ? null : yield* resealed(row.pair)
+    const fallbacks: unknown = Array.isArray(row.fallbacks)
+      ? yield* Effect.forEach(row.fallbacks, (fallback: unknown) => {
+          const envelope = pairOf(fallback)
+          return envelope === null
+            ? Effect.succeed(fallback)
+            : Effect.map(resealed(envelope), (pair): unknown => ({ ...Object(fallback), pair }))
+        })
+      : row.fallbacks
+    const said = saidOf(row.user_ulid, row.lookups)
+    const isSaid = row.lookups_code !== null && keys.verify("look-up", said, row.lookups_code)
+    const { handedOutAt } = handedOutOf(keys, row)
+    const [, code] = handedOutAt === undefined ? [] : handedOut(keys, row.user_ulid, handedOutAt)
+    isChanged ||= code !== undefined && code !== row.handed_out_code
+    return {
+      next: {
+        pair,
+        fallbacks,
+        lookups_code: isSaid ? keys.mac("look-up", said) : row.lookups_code,
+        names: isSaid ? Lookups.keysOf(row.lookups).map((key) => keys.lookups(key)[0]) : null,
+        handed_out_code: code ?? row.handed_out_code
+      },
+      isChanged,
+      isUnreadable
+    }
+  })
+
+/** An answer's envelope under the first key, if the keys open it. */
+export const answerAnew = (
+  keys: KeyRing["Type"],
+  userUlid: UserUlid,
+  { client_id, envelope, spent_hash }: Pick<SealedColumns, "client_id" | "envelope" | "spent_hash">
+): Effect.Effect<Option.Option<string>> => reseal(keys, answerBinding(userUlid, client_id, spent_hash), envelope)
+
+const reseal = (keys: KeyRing["Type"], binding: Binding, envelope: string): Effect.Effect<Option.Option<string>> =>
+  envelope.startsWith(`v1.${keys.ids[0]}.`)
+    ? Effect.succeedSome(envelope)
+    : Effect.option(Effect.flatMap(keys.open(binding, envelope), (text) => keys.seal(binding, text)))
 
 /** What of a row can be shown without opening it: as it says itself. */
 export const summary = (row: Columns): ConnectionSummary => ({
