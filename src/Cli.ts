@@ -6,6 +6,7 @@ import * as Colours from "./Cli/Colours.js"
 import * as Completions from "./Cli/Completions.js"
 import * as Describing from "./Cli/Describing.js"
 import * as Export from "./Cli/Export.js"
+import * as Doctor from "./Cli/Doctor.js"
 import * as Help from "./Cli/Help.js"
 import * as Import from "./Cli/Import.js"
 import * as ImportSettings from "./Cli/Import/Settings.js"
@@ -34,6 +35,7 @@ const commands = [
   Export.command,
   Salvage.command,
   Capacity.command,
+  Doctor.command,
   Reencrypt.command,
   Keygen.command,
   Simulator.command

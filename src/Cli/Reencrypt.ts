@@ -1,16 +1,13 @@
 /** `cal-tokens reencrypt`: seals everything anew under the first key, while the service goes on. */
 import { Command, Options } from "@effect/cli"
 import { Clock, Console, Duration, Effect } from "effect"
-import * as Environment from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
 import { type KeyInUse, type Kind, kinds, layerReencryption, Reencryption } from "../Environment/Services.js"
 import { longest } from "../FlowStorage.js"
 import { KeyRing } from "../KeyRing.js"
 import { number } from "./Import/Counts.js"
+import * as Operating from "./Operating.js"
 import * as Progress from "./Progress.js"
-
-/** Of a ring that cannot be made smaller yet, or does not open everything. */
-const notYet = 3
 
 /** As long as a process writes under another key, there is always something left. */
 const maxRounds = 5
@@ -24,17 +21,17 @@ const titles: Readonly<Record<Kind, string>> = {
   flows: "flows"
 }
 
-export const run = (isCheck: boolean): Effect.Effect<void, Environment.StartError> =>
+const run = (isCheck: boolean) =>
   Effect.gen(function* () {
-    const { cal, log } = yield* Effect.provide(Environment.loadServices, Logging.layerConfig)
-    const isDone = yield* Effect.provide(
-      Effect.zipRight(isCheck ? Effect.void : seal, check).pipe(
-        Effect.mapError(({ message }) => new Environment.StartError({ message }))
-      ),
-      [layerReencryption(cal.database), Logging.layer(log)]
-    )
-    if (!isDone) yield* Effect.sync(() => (process.exitCode = notYet))
+    const { cal, log } = yield* Operating.settings
+    const isDone = yield* Effect.provide(Operating.orStartError(Effect.zipRight(isCheck ? Effect.void : seal, check)), [
+      layerReencryption(cal.database),
+      Logging.layer(log)
+    ])
+    // The ring cannot be made smaller yet, or does not open everything.
+    if (!isDone) yield* Operating.lookAtIt
   }).pipe(
+    Operating.answering,
     // Whoever stops it has not had what it is for.
     Effect.onInterrupt(() => Effect.dieMessage("stopped"))
   )

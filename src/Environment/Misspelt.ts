@@ -23,6 +23,9 @@ const adviceFor = (name: string): string => {
     : "`cal-tokens serve --help` lists those that are"
 }
 
+/** Those of this process. */
+export const found = (): ReadonlyArray<string> => warnings(Object.keys(process.env))
+
 const toldKey = Symbol.for("cal-tokens/Misspelt")
 
 /** Hangs on the process, which may hold this module more than once. */
@@ -34,7 +37,7 @@ const told = (): Set<string> => {
 /** Warns of each such variable of this process that was not warned of before: whoever starts anew knows. */
 export const warn: Effect.Effect<void> = Effect.suspend(() => {
   const before = told()
-  const lines = warnings(Object.keys(process.env)).filter((line) => !before.has(line))
+  const lines = found().filter((line) => !before.has(line))
   lines.forEach((line) => before.add(line))
   return Effect.forEach(lines, (line) => Effect.logWarning(line), { discard: true })
 })
