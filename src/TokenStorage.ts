@@ -61,11 +61,16 @@
  * Changes of what readers see are entered into `log`, in the same step. A row that becomes terminal, and one that no
  * longer is, are *transitions* besides, each entered once, however often a write is repeated whose answer got lost.
  *
+ * The end of an attempt, and a pair from outside, are entered into the user's *history* in the same step, as the request says
+ * it (`history`), with what was written; a claim enters that the attempt before it lapsed. It goes with the row. What is
+ * repeated, or makes no difference, enters nothing.
+ *
  * Whatever changes a row besides `claim` and `spend` may be told of by `notices`, to spare others a part of their
  * waiting. Nothing depends on it.
  */
 import { createHash } from "node:crypto"
 import { Context, Data, type Duration, type Effect, type Option, Redacted, type Stream } from "effect"
+import type { Event, History } from "./History.js"
 import type { Connection, ManagedUser, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -164,7 +169,7 @@ export const sealedFor = 30 * 86_400_000
  */
 export interface ClaimRequest {
   readonly userUlid: UserUlid
-  /** Random, new for each claim. */
+  /** Random, new for each claim; it begins with the name of its process and a dot. */
   readonly attemptId: string
   readonly purpose: Purpose
   readonly lease: Duration.Duration
@@ -326,6 +331,7 @@ export interface Drift {
  */
 export interface SealRequest extends NewSealedAnswer {
   readonly userUlid: UserUlid
+  readonly history?: Event | undefined
   readonly drift?: (Drift & { readonly circuit: CircuitRequest }) | undefined
 }
 
@@ -379,6 +385,7 @@ export interface CommitRequest {
   /** Whose circuit a pair may close. */
   readonly circuit?: CircuitRequest | undefined
   readonly schedule?: Schedule | undefined
+  readonly history?: Event | undefined
 }
 
 /**
@@ -447,6 +454,7 @@ export interface FailRequest {
   readonly circuit?: CircuitRequest | undefined
   /** So many users refused for good within the window, and more than half of all refreshes, put the brake on. */
   readonly brake?: { readonly users: number; readonly window: Duration.Duration } | undefined
+  readonly history?: Event | undefined
 }
 
 /**
@@ -488,6 +496,7 @@ export interface ConnectRequest {
   /** With a pair that was granted, nothing is wrong with this client: its circuit closes. */
   readonly circuit?: CircuitRequest | undefined
   readonly schedule?: Schedule | undefined
+  readonly history?: Event | undefined
 }
 
 /**
@@ -513,6 +522,7 @@ export interface UpdateRequest {
   readonly connection: Connection
   readonly pair: TokenPair
   readonly schedule?: Schedule | undefined
+  readonly history?: Event | undefined
 }
 
 /**
@@ -526,6 +536,7 @@ export interface ImportRequest {
   readonly connection: Connection
   readonly pair: TokenPair
   readonly schedule?: Schedule | undefined
+  readonly history?: Event | undefined
 }
 
 /**
@@ -583,6 +594,8 @@ export interface Schedule {
  */
 export interface ClaimDueRequest extends Pick<ClaimRequest, "lease" | "cooldownWindow" | "maxAttempts"> {
   readonly circuit: CircuitRequest
+  /** Whose attempts they are: what the attempts' ids begin with. */
+  readonly process?: string | undefined
   /** So many leases at most. */
   readonly limit: number
   /** Cal.com's time, in milliseconds. */
@@ -802,6 +815,8 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     ) => Effect.Effect<void, StorageUnavailable>
     /** What is sealed under keys that this process does not have: by the key's id, and how many rows. */
     readonly missingKeys: Effect.Effect<ReadonlyArray<MissingKey>, StorageUnavailable>
+    /** How a user's connection came to stand as it does; `None` when there is no connection. */
+    readonly history: (userUlid: UserUlid) => Effect.Effect<Option.Option<History>, StorageUnavailable>
     /** A page of connections, in the order of their users' ULIDs. */
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** How much there is of what an operator watches. Cheap, however many users there are. */

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 import { Duration, Effect, Layer, Option, Stream } from "effect"
+import type { Event } from "../History.js"
 import { type Connection, hash, type UserUlid } from "../Token.js"
 import { CalAccountInUse } from "../TokenError.js"
 import {
@@ -30,6 +31,7 @@ import {
 import type { ChangeKind } from "./ChangeLog.js"
 import * as ChangeLogMemory from "./ChangeLogMemory.js"
 import * as Circuits from "./Circuits.js"
+import * as HistoryMemory from "./HistoryMemory.js"
 import * as Lookups from "./Lookups.js"
 import * as Rows from "./Rows.js"
 
@@ -51,6 +53,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   const driftEndedAt = new Map<string, number>()
   let lastVersion = 0
   const log = ChangeLogMemory.make()
+  const histories = HistoryMemory.make()
 
   const step = <A, E = never>(f: (now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.clockWith((clock) => f(clock.unsafeCurrentTimeMillis()))
@@ -81,6 +84,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     accounts.delete(accountKey(row.connection))
     setOwners(userUlid, row.lookups, [])
     sealed.delete(userUlid)
+    histories.remove(userUlid)
     return rows.delete(userUlid)
   }
 
@@ -146,7 +150,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     answer: NewSealedAnswer,
     drift: Drift | undefined,
     circuit: CircuitRequest | undefined,
-    now: number
+    now: number,
+    history?: Event
   ) => {
     if (!rows.has(userUlid)) return false
     const key = `${answer.spentHash} ${hashAnswer(answer.answer)}`
@@ -156,6 +161,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     const all = [...before, [key, { ...answer, at: now }] as const]
     const dropped = all.slice(maxSealed.first, -maxSealed.last)
     sealed.set(userUlid, new Map(all.filter((each) => !dropped.includes(each))))
+    histories.enter(userUlid, now, "sealed", history)
     const isOthers = ([other, answers]: [UserUlid, ReadonlyMap<string, SealedAnswer>]) =>
       other !== userUlid &&
       [...answers.values()].some(
@@ -169,6 +175,12 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
 
   /** The claim as the row judges it, and then the client's circuit. */
   const claimRow = (row: Rows.Row, request: ClaimRequest, now: number): readonly [ClaimResult, Rows.Row] => {
+    const [result, next] = admit(row, request, now)
+    if (result._tag === "Claimed") histories.lapsed(row, now)
+    return [result, next]
+  }
+
+  const admit = (row: Rows.Row, request: ClaimRequest, now: number): readonly [ClaimResult, Rows.Row] => {
     const [result, next] = claim(row, request, now)
     if (result._tag === "Terminal") return [{ ...result, sealed: sealedOf(row.userUlid, now) }, next]
     if (result._tag !== "Claimed") return [result, next]
@@ -222,6 +234,20 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
   }
 
   const failRow = (row: Rows.Row, request: FailRequest, now: number): readonly [FailResult, Rows.Row] => {
+    const [result, next] = end(row, request, now)
+    const written =
+      result._tag === "Recorded"
+        ? "recorded"
+        : result._tag === "Spared"
+          ? "spared"
+          : result.attemptIsMine
+            ? undefined
+            : "late"
+    if (written !== undefined) histories.enter(row.userUlid, now, written, request.history)
+    return [result, next]
+  }
+
+  const end = (row: Rows.Row, request: FailRequest, now: number): readonly [FailResult, Rows.Row] => {
     const { circuit, failure } = request
     if (failure._tag === "Unknown" && failure.sealed !== undefined) {
       keep(row.userUlid, failure.sealed, failure.drift, circuit, now)
@@ -261,7 +287,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         for (const row of due.filter((row) => !Rows.isIdle(row, request)).slice(0, request.limit * maxVisits)) {
           if (claims.length === request.limit) break
           visits++
-          const attemptId = randomUUID()
+          const attemptId = [...(request.process === undefined ? [] : [request.process]), randomUUID()].join(".")
           const claim = { ...request, userUlid: row.userUlid, attemptId, purpose: Purpose.Ahead() }
           const [result, next] = claimRow(row, claim, now)
           rows.set(row.userUlid, { ...next, visitAt: Rows.nextVisit(result, request) })
@@ -283,8 +309,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
       change(request.userUlid, FailResult.NotRecorded({ row: Option.none(), attemptIsMine: false }), (row, now) =>
         failRow(row, request, now)
       ),
-    seal: ({ drift, userUlid, ...answer }) =>
-      step((now) => Effect.succeed(keep(userUlid, answer, drift, drift?.circuit, now))),
+    seal: ({ drift, history, userUlid, ...answer }) =>
+      step((now) => Effect.succeed(keep(userUlid, answer, drift, drift?.circuit, now, history))),
     sealed: ({ after, limit }) =>
       step((now) =>
         Effect.succeed(
@@ -315,6 +341,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
           rows.set(row.userUlid, next)
           log.written(row, next, now)
         }
+        if (result._tag === "Stored") histories.enter(row.userUlid, now, "stored", request.history)
+        if (result._tag === "KeptAsFallback" && next !== row)
+          histories.enter(row.userUlid, now, "kept", request.history)
         return Effect.succeed(result)
       }),
     connect: (request) =>
@@ -329,9 +358,10 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         closeCircuit(request.circuit, Circuits.granted, Infinity, now)
         const before = Option.fromNullable(rows.get(userUlid))
         const row = store(connect(before, request, now, lastVersion + 1), "connected", now)
+        histories.enter(userUlid, now, "stored", request.history)
         return Effect.succeed(displaced === undefined ? row : { ...row, displaced })
       }),
-    update: ({ connection, pair, schedule, userUlid }) =>
+    update: ({ connection, history, pair, schedule, userUlid }) =>
       step((now) => {
         const before = rows.get(userUlid)
         if (before === undefined || !Rows.isOf(before.connection, connection)) {
@@ -341,6 +371,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const request = { userUlid, connection: before.connection, pair, schedule }
         const { sessionsAfter } = before
         const next = { ...connect(Option.some(before), request, now, lastVersion + 1), sessionsAfter }
+        histories.enter(userUlid, now, "stored", history)
         return Effect.succeed(Option.some(store(next, "updated", now)))
       }),
     import: (requests) =>
@@ -357,6 +388,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
           if (Option.isNone(next) || next === before) continue
           sealed.delete(userUlid)
           store(next.value, result._tag === "Imported" ? "connected" : "updated", now)
+          histories.enter(userUlid, now, "stored", request.history)
         }
         return Effect.succeed(results)
       }),
@@ -384,6 +416,10 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         }
       }),
     missingKeys: Effect.succeed([]),
+    history: (userUlid) =>
+      step((now) =>
+        Effect.succeed(Option.map(Option.fromNullable(rows.get(userUlid)), (row) => histories.read(row, now)))
+      ),
     list: ({ after, limit, status }) =>
       Effect.sync(() =>
         [...rows.values()]

@@ -4,6 +4,7 @@
  */
 import type { SqlClient } from "@effect/sql"
 import { Duration, Effect, Either, Layer, Option, Redacted, Schema, type Scope, Stream } from "effect"
+import * as History from "../History.js"
 import { KeyRing } from "../KeyRing.js"
 import type { Connection, TokenPair, UserUlid } from "../Token.js"
 import { CalAccountInUse, StorageUnavailable, AttemptError, type TokenUnreadable } from "../TokenError.js"
@@ -86,6 +87,15 @@ interface FailColumns extends Sealing.Columns {
   readonly held_reason: string | null
 }
 
+interface HistoryColumns extends Sealing.Columns {
+  readonly read_at: number
+  readonly attempt: string | null
+  readonly attempt_started_at: number | null
+  readonly lease_until: number | null
+  readonly journal: string | null
+  readonly entries: ReadonlyArray<unknown>
+}
+
 /** What is new in a row that was written. */
 type Written = Pick<Sealing.Columns, "version" | "sessions_after" | "updated_at" | "handed_out_at" | "handed_out_code">
 
@@ -132,6 +142,7 @@ export const make = (
     const sealed = call<Sealing.SealedColumns & { readonly user_ulid: UserUlid }>("sealed", "sealed_1")
     const list = call<Sealing.Columns>("list", "list_1")
     const counts = call<CountColumns>("counts", "counts_1")
+    const history = call<HistoryColumns>("history", "history_1")
     const notify = statement(
       "notify",
       `select pg_notify('${Notifications.channel}', p.payload) from jsonb_array_elements_text($1::jsonb) as p (payload)`
@@ -165,7 +176,7 @@ export const make = (
         (opened) => opened.flatMap(Option.toArray)
       )
 
-    const failing = ({ attemptId, brake, circuit, failure, userUlid }: FailRequest) => {
+    const failing = ({ attemptId, brake, circuit, failure, history, userUlid }: FailRequest) => {
       const none = { error: null, backoff: null, probeIn: null, cause: null, dead: "[]", probe: null, refusal: null }
       const { backoff, cause, dead, error, probe, probeIn, refusal } = AttemptFailure.$match(failure, {
         NotSpent: ({ backoff, error }) => ({ ...none, error: encodeError(error), backoff: millis(backoff) }),
@@ -192,7 +203,8 @@ export const make = (
             ...sealed,
             brake?.users ?? null,
             optionalMillis(brake?.window),
-            ...circuitOf(circuit)
+            ...circuitOf(circuit),
+            eventOf(history)
           ],
           "now"
         )
@@ -304,7 +316,7 @@ export const make = (
           }
         }),
 
-      claimDue: ({ circuit, cooldownWindow, lease, limit, maxAttempts, now, usedSince }) =>
+      claimDue: ({ circuit, cooldownWindow, lease, limit, maxAttempts, now, process, usedSince }) =>
         Effect.gen(function* () {
           const instants = [Math.floor(now), Math.floor(usedSince)]
           const rows = yield* claimDue(
@@ -316,7 +328,8 @@ export const make = (
               millis(lease),
               millis(cooldownWindow),
               maxAttempts,
-              JSON.stringify(keys.ids)
+              JSON.stringify(keys.ids),
+              process ?? null
             ],
             "now"
           )
@@ -352,6 +365,7 @@ export const make = (
         circuit,
         connection,
         dead,
+        history,
         lookups,
         pair,
         reissued,
@@ -379,7 +393,8 @@ export const make = (
             optionalMillis(unread?.probeIn),
             ...(yield* sealing(userUlid, unread?.sealed, unread?.drift)),
             ...circuitOf(circuit),
-            ...scheduleOf(schedule)
+            ...scheduleOf(schedule),
+            eventOf(history)
           ]
           // What is sealed beside it may concern others of the client.
           const answer = yield* unread === undefined
@@ -421,10 +436,10 @@ export const make = (
               )
         ),
 
-      seal: ({ drift, userUlid, ...answer }) =>
+      seal: ({ drift, history, userUlid, ...answer }) =>
         Effect.gen(function* () {
           const sealed = yield* sealing(userUlid, answer, drift)
-          const [row] = yield* seal([userUlid, ...sealed, ...circuitOf(drift?.circuit)], "now")
+          const [row] = yield* seal([userUlid, ...sealed, ...circuitOf(drift?.circuit), eventOf(history)], "now")
           return row?.seal_1 === true
         }),
 
@@ -444,7 +459,7 @@ export const make = (
           }
         }),
 
-      connect: ({ circuit, connection, granted, handedOutAt, pair, replace, schedule, userUlid }) =>
+      connect: ({ circuit, connection, granted, handedOutAt, history, pair, replace, schedule, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [row] = yield* connect(
@@ -453,7 +468,8 @@ export const make = (
               ...Sealing.lookups(keys, userUlid, granted === true ? Lookups.granted(pair) : []),
               ...(handedOutAt === undefined ? [null, null] : Sealing.handedOut(keys, userUlid, handedOutAt)),
               ...[replace === true, circuit?.fingerprint ?? null],
-              ...scheduleOf(schedule)
+              ...scheduleOf(schedule),
+              eventOf(history)
             ],
             "now"
           )
@@ -463,11 +479,14 @@ export const make = (
           return row.displaced === null ? next : { ...next, displaced: row.displaced }
         }),
 
-      update: ({ connection, pair, schedule, userUlid }) =>
+      update: ({ connection, history, pair, schedule, userUlid }) =>
         Effect.gen(function* () {
           const sealed = yield* Sealing.seal(keys, userUlid, connection, pair)
           const [kind, clientId, calUserId] = accountOf(connection)
-          const [row] = yield* update([userUlid, kind, clientId, calUserId, ...sealed, ...scheduleOf(schedule)], "now")
+          const [row] = yield* update(
+            [userUlid, kind, clientId, calUserId, ...sealed, ...scheduleOf(schedule), eventOf(history)],
+            "now"
+          )
           if (row === undefined) return Option.none()
           yield* tell({ userUlid, version: row.version })
           return Option.some(written(userUlid, Sealing.connectionOf(row), pair, row))
@@ -475,11 +494,12 @@ export const make = (
 
       import: (requests) =>
         Effect.gen(function* () {
-          const calls = yield* Effect.forEach(requests, ({ connection, pair, schedule, userUlid }) =>
+          const calls = yield* Effect.forEach(requests, ({ connection, history, pair, schedule, userUlid }) =>
             Effect.map(Sealing.seal(keys, userUlid, connection, pair), (sealed) => [
               ...[userUlid, ...accountOf(connection), ...sealed],
               pair.issuedAt === undefined ? null : Math.floor(pair.issuedAt),
-              ...scheduleOf(schedule)
+              ...scheduleOf(schedule),
+              eventOf(history)
             ])
           )
           const rows = yield* importMany([JSON.stringify(calls)], "now")
@@ -541,6 +561,9 @@ export const make = (
         Effect.suspend(() => missingKeys([JSON.stringify(configured())])),
         (rows) => rows.map(({ key_id: id, rows }) => ({ id, rows }))
       ),
+
+      history: (userUlid) =>
+        Effect.map(history([userUlid], "now"), ([row]) => Option.map(Option.fromNullable(row), historyOf)),
 
       list: ({ after, limit, status }) =>
         Effect.map(list([status ?? null, after ?? null, Math.max(0, limit)]), (rows) => rows.map(Sealing.summary)),
@@ -639,6 +662,22 @@ const scheduleOf = (schedule: Schedule | undefined): ReadonlyArray<unknown> =>
   [schedule?.aheadAt, schedule?.keepAt, schedule?.usedAt].map((instant) =>
     instant === undefined ? null : Math.floor(instant)
   )
+
+/** All that is in it is JSON as it is. */
+const eventOf = (event: History.Event | undefined): string | null =>
+  event === undefined ? null : JSON.stringify(event)
+
+const decodeEntry = Schema.decodeUnknownOption(History.Entry)
+
+/** Entries that another release wrote differently, or somebody else did, are left out. */
+const historyOf = (row: HistoryColumns): History.History => ({
+  connection: Sealing.summary(row),
+  at: row.read_at,
+  ...(row.attempt === null
+    ? {}
+    : { open: History.openOf(row.attempt, row.attempt_started_at ?? 0, row.lease_until ?? 0, row.journal) }),
+  entries: row.entries.flatMap((entry) => Option.toArray(decodeEntry(entry)))
+})
 
 /** The parameters of an account, in their order. */
 const accountOf = (connection: Connection): ReadonlyArray<unknown> => [

@@ -33,7 +33,8 @@ const refresh = (storage: Fixture.Storage, n: number) =>
     const attemptId = `attempt ${n}`
     const claimed = yield* storage.claim(Fixture.claimOf(userUlid, { attemptId, maxAttempts: 1e9 }))
     const connection = Fixture.managed(calUserId)
-    const request = { attemptId, pair: pair(attemptId), seen: "" }
+    const history = Fixture.attempted(attemptId, { brought: "12345678" })
+    const request = { attemptId, pair: pair(attemptId), seen: "", history }
     const committed = yield* storage.commit(Fixture.commitOf(userUlid, connection, request))
     const went = `${claimed._tag}, ${committed._tag}`
     if (went !== "Claimed, Stored") return yield* Effect.dieMessage(`not a refresh: ${went}`)

@@ -391,6 +391,7 @@ export const connect = (
         },
         tell: ({ result }) => `was there: ${result}`
       }).pipe(Effect.map(({ result }) => result)),
+    history: (userUlid) => storage.history(userUlid),
     seal: (request) =>
       call("fail", nameOf(request.userUlid), storage.seal(request), {
         executed: (isKept) => {

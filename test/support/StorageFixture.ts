@@ -3,6 +3,7 @@
  * answers, for `Redacted` values of different content look alike to an assertion.
  */
 import { Clock, Duration, Effect, Option, Redacted, Schema, Struct } from "effect"
+import type { Event } from "../../src/History.js"
 import { type Connection, hash, type ManagedUser, type TokenPair, UserUlid } from "../../src/Token.js"
 import { CalUnavailable } from "../../src/TokenError.js"
 import {
@@ -110,6 +111,20 @@ export const terminal = (dead: ReadonlyArray<string> = [refreshHash("one")]): At
 export const released = (probe: Option.Option<string> = Option.none()): AttemptFailure =>
   AttemptFailure.Released({ probe })
 
+export const bytes = (text: string) => Redacted.make(new TextEncoder().encode(text))
+
+/** What a process says of an attempt that sent the row's token. */
+export const attempted = (token: string, extra: Partial<Extract<Event, { _tag: "Attempt" }>> = {}): Event => ({
+  _tag: "Attempt",
+  process: "p1",
+  purpose: "refresh",
+  trigger: "asked",
+  took: 20,
+  steps: [{ as: "own", token: refreshHash(token).slice(0, 8), answer: "granted" }],
+  end: "granted",
+  ...extra
+})
+
 /** The names of a row's pairs, the main one first. */
 export const names = (row: StoredRow): ReadonlyArray<string> =>
   [row.pair, ...row.fallbacks].map((one) => Redacted.value(one.refreshToken).replace("refresh-", ""))
@@ -165,6 +180,7 @@ export const update = (storage: Storage, userUlid: UserUlid, pair: TokenPair) =>
     storage.update({
       userUlid,
       connection: Option.match(row, { onNone: () => managed(0), onSome: ({ connection }) => connection }),
-      pair
+      pair,
+      history: { _tag: "Updated", process: "p1", token: hash(pair.refreshToken).slice(0, 8) }
     })
   )

@@ -18,6 +18,7 @@ import {
   TestContext
 } from "effect"
 import { afterAll, beforeAll } from "vitest"
+import * as History from "../../src/History.js"
 import type { Connection, UserUlid } from "../../src/Token.js"
 import { isTokenError } from "../../src/TokenError.js"
 import {
@@ -142,6 +143,9 @@ const failure = (world: World, user: number): FastCheck.Arbitrary<AttemptFailure
     )
   )
 
+const nameOf = (world: World, user: number, token: number) =>
+  History.nameOf(Fixture.refreshHash(world.token(user, token)))
+
 const hashes = (world: World, user: number, dead: ReadonlyArray<number>) =>
   dead.map((n) => Fixture.refreshHash(world.token(user, n)))
 
@@ -166,7 +170,8 @@ const connect: FastCheck.Arbitrary<Named> = FastCheck.tuple(
       replace,
       granted,
       handedOutAt,
-      schedule
+      schedule,
+      history: { _tag: "Connected", process: "p1", token: nameOf(world, user, pair), isGranted: granted }
     })
 }))
 
@@ -192,7 +197,8 @@ const takeOver: FastCheck.Arbitrary<Named> = FastCheck.array(
           accessTokenExpiresAt: expiresAt,
           ...(issuedAt === undefined ? {} : { issuedAt })
         }),
-        schedule
+        schedule,
+        history: { _tag: "Imported", process: "p1", token: nameOf(world, user, pair) }
       }))
     )
 }))
@@ -254,6 +260,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
             circuit: world.circuit(circuit),
             reissued: flag,
             schedule,
+            ...(flag && wait === durations[0] ? {} : { history: Fixture.attempted(world.token(user, pair)) }),
             // What somebody thought before it was changed.
             ...(wait === durations[0] ? { lookups: { before: [], after: granted(world, user, pair) } } : {}),
             ...(answer === undefined
@@ -272,6 +279,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
       return storage.seal({
         userUlid: at(world.users, user),
         ...sealedAnswer(world, user, answer),
+        history: Fixture.attempted(world.token(user, answer), { end: "unknown" }),
         ...(drift === undefined || whose === undefined ? {} : { drift: { ...drift, circuit: whose } })
       })
     }
@@ -289,7 +297,8 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
             attemptId: attempt,
             failure: chosen,
             circuit: world.circuit(circuit),
-            brake
+            brake,
+            ...(seed % 4 === 0 ? {} : { history: Fixture.attempted(world.token(user, seed), { end: "notSpent" }) })
           })
         }
       })
@@ -311,7 +320,7 @@ const steps: FastCheck.Arbitrary<Named> = FastCheck.oneof(
       run: (world: World) => (storage: Fixture.Storage) => {
         const circuit = world.circuit(client)
         assert(circuit !== undefined)
-        return storage.claimDue({ ...request, circuit, cooldownWindow: Duration.seconds(30) })
+        return storage.claimDue({ ...request, process: "p2", circuit, cooldownWindow: Duration.seconds(30) })
       }
     }))
   },
@@ -389,7 +398,8 @@ const look = (storage: Fixture.Storage, world: World, users: ReadonlyArray<numbe
     }
     const order = [numbersOf("version"), numbersOf("sessionsAfter")]
     const sealed = yield* storage.sealed({ after: world.before, limit: 2 })
-    return plain({ rows, owners, order, sealed })
+    const histories = yield* Effect.forEach(users, (user) => storage.history(at(world.users, user)))
+    return plain({ rows, owners, order, sealed, histories })
   })
 
 export const compare = (

@@ -11,6 +11,7 @@ import { accounts } from "./StorageAccounts.js"
 import { due } from "./StorageDue.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
+import { history } from "./StorageHistory.js"
 import { lookups } from "./StorageLookups.js"
 import { sealed } from "./StorageSealed.js"
 import { table } from "./StorageTable.js"
@@ -35,6 +36,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("lookups and lists", () => lookups(storage))
     describe("what is due", () => due(storage))
     describe("sealed answers", () => sealed(storage))
+    describe("histories", () => history(storage))
     describe("sessions", () => sessions(storage))
   })
 }

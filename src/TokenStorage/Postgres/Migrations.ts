@@ -192,6 +192,17 @@ export const migrations: Migrations = {
     yield* sql`create index transition_user on cal_tokens.transition (user_ulid, id)`
     yield* sql`create index transition_due on cal_tokens.transition (next_at)`
     yield* sql`create index transition_age on cal_tokens.transition (at)`
+    // What happened to each user's tokens. The index leads whoever removes what is old.
+    yield* sql`
+      create table cal_tokens.history (
+        user_ulid text collate "C" not null references cal_tokens.connection on delete cascade,
+        id bigint not null generated always as identity,
+        at bigint not null,
+        written text not null,
+        event jsonb not null,
+        primary key (user_ulid, id)
+      )`
+    yield* sql`create index history_age on cal_tokens.history (at)`
     for (const definition of Functions.definitions) yield* sql.unsafe(Functions.create(definition))
     for (const [table, holds] of Object.entries(comments)) {
       yield* sql`comment on table cal_tokens.${sql.literal(table)} is ${sql.literal(`'cal-tokens: ${holds}'`)}`
@@ -211,6 +222,7 @@ const comments = {
   client: "what is wrong with a client for all of its users; instants in ms since the epoch",
   sealed_answer: "answers of Cal.com that could not be read; instants in ms since the epoch; encrypted",
   connect_flow: "people on their way through the consent of Cal.com; instants in ms since the epoch; encrypted",
+  history: "how the row of each user came to be as it is, 30 days; instants in ms since the epoch",
   change: "what happened within a day; instants in ms since the epoch",
   transition: "users who have, or no longer have, to reconnect, until that is delivered"
 }

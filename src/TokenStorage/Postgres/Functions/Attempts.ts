@@ -1,7 +1,7 @@
 /** The writes of an attempt: the table at the head of `TokenStorage`, event by event. */
 import { maxFallbacks } from "../../../TokenStorage.js"
 import { brakeReason, keptReason, readingTime } from "../../Circuits.js"
-import { withoutDead } from "./Beside.js"
+import { entered, withoutDead } from "./Beside.js"
 import * as Circuits from "./Circuits.js"
 import * as Parts from "./Parts.js"
 
@@ -25,6 +25,11 @@ export const claimFields: ReadonlyArray<Parts.Field> = [
   ["held_reason", "text"],
   ...Parts.stored
 ]
+
+/** Nobody ended the attempt before this one: its process is gone, or sleeps. */
+const lapsed = `perform cal_tokens.enter_1(v_now, p_user, 'noted', jsonb_strip_nulls(jsonb_build_object('_tag', 'Lapsed',
+        'process', substring(r.attempt_id from '^([0-9a-z]{1,16})\\.'), 'startedAt', r.attempt_started_at,
+        'token', left(r.journal, 8))));`
 
 const claim: Parts.Definition = {
   name: "claim_1",
@@ -144,6 +149,9 @@ const claim: Parts.Definition = {
   end if;
   if verdict = 'Claimed' then
     ${Parts.durable}
+    if r.attempt_id is not null then
+      ${lapsed}
+    end if;
     update cal_tokens.connection c set attempt_id = p_attempt, attempt_started_at = v_now,
       lease_until = v_now + p_lease, journal = coalesce(r.journal, r.refresh_hash), probe_not_before = null,
       window_started_at = case when v_counting then coalesce(r.window_started_at, v_now) else v_now end,
@@ -200,6 +208,7 @@ const commit: Parts.Definition = {
     ...Circuits.sealedParameters,
     ...Circuits.circuitParameters,
     ...Parts.scheduleParameters,
+    ["history", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (verdict text, ${Parts.storedFields})`,
@@ -269,6 +278,7 @@ const commit: Parts.Definition = {
     perform cal_tokens.log_1(v_now, p_user, case when p_reissued then 'reissued' else 'refreshed' end, r.version, null,
       null, v_cause, v_since);
     ${Parts.schedule}
+    ${entered("'stored'")}
     -- Whoever committed has the pair.
     r.pair := null;
   elsif verdict = 'Kept' then
@@ -281,10 +291,11 @@ const commit: Parts.Definition = {
     if v_since is not null then
       perform cal_tokens.log_1(v_now, p_user, 'reauthorized', r.version, null, null, v_cause, v_since);
     end if;
+    ${entered("'kept'")}
   end if;
   if p_envelope is not null then
     perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason,
-      p_drift_users, p_fingerprint, p_interval, v_now);
+      p_drift_users, p_fingerprint, p_interval, null, v_now);
   end if;
   -- An answer that is not understood says nothing good of the client.
   if p_envelope is null then
@@ -311,6 +322,7 @@ const fail: Parts.Definition = {
     ["brake_users", "integer"],
     ["brake_window", "bigint"],
     ...Circuits.circuitParameters,
+    ["history", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (recorded boolean, is_mine boolean, retry_after float8, held_cause text, held_reason text,
@@ -327,7 +339,7 @@ const fail: Parts.Definition = {
   ${Parts.lock}
   if p_envelope is not null then
     perform cal_tokens.seal_1(p_user, p_sealed_client_id, p_spent_hash, p_answer_hash, p_envelope, p_drift_reason, p_drift_users,
-      p_fingerprint, p_interval, v_now);
+      p_fingerprint, p_interval, null, v_now);
   end if;
   if p_refusal is not null and p_fingerprint is not null then
     perform cal_tokens.open_circuit_1(p_client_id, p_fingerprint, 'client', p_refusal, null, p_interval, v_now);
@@ -396,6 +408,9 @@ const fail: Parts.Definition = {
           cause = p_cause, since = v_now, updated_at = v_now, next_attempt_at = null, last_error = null
         where c.user_ulid = p_user returning * into r;
     end case;
+    ${entered("case when held_cause is null then 'recorded' else 'spared' end")}
+  elsif not is_mine then
+    ${entered("'late'")}
   end if;
   ${Parts.answer}`
 }

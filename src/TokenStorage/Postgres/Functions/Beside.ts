@@ -1,4 +1,5 @@
 /** What is written beside a user's row, in the same call: look-ups by access token, and the log of changes. */
+import { keptFor, maxEntries } from "../../../History.js"
 import { maxFallbacks } from "../../../TokenStorage.js"
 import { pruneBatch, pruneEvery, retention, retentionSlack, transitionRetention } from "../../ChangeLog.js"
 import { millis } from "../../Rows.js"
@@ -82,8 +83,42 @@ const log: Definition = {
   end if;`
 }
 
-export const definitions: ReadonlyArray<Definition> = [without, lookUp, log]
+/**
+ * Enters into a user's history what a process says of its attempt, or of a pair from outside. Nobody is waited for: what somebody
+ * else removes is left to them.
+ */
+const enter: Definition = {
+  name: "enter_1",
+  parameters: [
+    ["at", "bigint"],
+    ["user", "text"],
+    ["written", "text"],
+    ["event", "jsonb"]
+  ],
+  returns: "void",
+  declare: [["v_id", "bigint"]],
+  body: `
+  insert into cal_tokens.history (user_ulid, at, written, event) values (p_user, p_at, p_written, p_event)
+  returning id into v_id;
+  if v_id % ${pruneEvery} = 0 then
+    delete from cal_tokens.history h where (h.user_ulid, h.id) in (
+      select o.user_ulid, o.id from cal_tokens.history o where o.user_ulid = p_user and o.id <= (
+        select l.id from cal_tokens.history l where l.user_ulid = p_user order by l.id desc offset ${maxEntries} limit 1
+      ) for update skip locked
+    );
+    delete from cal_tokens.history h where (h.user_ulid, h.id) in (
+      select o.user_ulid, o.id from cal_tokens.history o where o.at < p_at - ${keptFor} order by o.at limit ${pruneBatch}
+      for update skip locked
+    );
+  end if;`
+}
+
+export const definitions: ReadonlyArray<Definition> = [without, lookUp, log, enter]
 
 /** Calls of the above. */
+export const entered = (written: string, event = "p_history") => `
+    if ${event} is not null then
+      perform cal_tokens.enter_1(v_now, p_user, ${written}, ${event});
+    end if;`
 export const withoutDead = (fallbacks: string, dead: string, limit = maxFallbacks) =>
   `cal_tokens.without_1(${fallbacks}, ${dead}, ${limit})`

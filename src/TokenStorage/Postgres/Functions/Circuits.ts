@@ -1,6 +1,7 @@
 /** The circuits of clients and the answers that nobody could read, as `TokenStorage/Circuits.ts` has them. */
 import { maxSealed, sealedFor } from "../../../TokenStorage.js"
 import { maxTried, readingTime } from "../../Circuits.js"
+import { entered } from "./Beside.js"
 import * as Parts from "./Parts.js"
 
 const instant: Parts.Field = ["v_now", "bigint"]
@@ -64,7 +65,7 @@ const open: Parts.Definition = {
 /** Keeps an answer beside its user's row; without one, nothing. */
 const seal: Parts.Definition = {
   name: "seal_1",
-  parameters: [["user", "text"], ...sealedParameters, ...circuitParameters, ["now", "bigint"]],
+  parameters: [["user", "text"], ...sealedParameters, ...circuitParameters, ["history", "jsonb"], ["now", "bigint"]],
   returns: "boolean",
   declare: [instant],
   body: `
@@ -91,6 +92,7 @@ const seal: Parts.Definition = {
       from cal_tokens.sealed_answer k where k.user_ulid = p_user
     ) o where o.first > ${maxSealed.first} and o.last > ${maxSealed.last}
   );
+  ${entered("'sealed'")}
   if p_fingerprint is not null and (p_drift_users = 1 or p_drift_users = 2 and exists (
     select from cal_tokens.sealed_answer s
     where s.client_id = p_sealed_client_id and s.user_ulid <> p_user and s.at > v_now - ${sealedFor}

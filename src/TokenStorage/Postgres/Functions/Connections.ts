@@ -1,5 +1,5 @@
 /** What people and programs do to a user's row: connect, update, import, disconnect, end its sessions. */
-import { withoutDead } from "./Beside.js"
+import { entered, withoutDead } from "./Beside.js"
 import { close } from "./Circuits.js"
 import * as Parts from "./Parts.js"
 
@@ -54,6 +54,7 @@ const connect: Parts.Definition = {
     ["replace", "boolean"],
     ["fingerprint", "text"],
     ...Parts.scheduleParameters,
+    ["history", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (${writtenFields}, displaced text)`,
@@ -123,6 +124,7 @@ const connect: Parts.Definition = {
   ${Parts.schedule}
   ${close("p_client_id", "true")}
   perform cal_tokens.log_1(v_now, p_user, 'connected', r.version, null, null, v_cause, v_since);
+  ${entered("'stored'")}
   ${written}`
 }
 
@@ -135,6 +137,7 @@ const update: Parts.Definition = {
     ["cal_user_id", "bigint"],
     ...Parts.pairParameters,
     ...Parts.scheduleParameters,
+    ["history", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (${writtenFields}, kind text, client_id text, cal_user_id float8, scope text)`,
@@ -157,6 +160,7 @@ const update: Parts.Definition = {
   delete from cal_tokens.sealed_answer s where s.user_ulid = p_user;
   perform cal_tokens.log_1(v_now, p_user, 'updated', r.version, null, null, v_cause, v_since);
   ${Parts.schedule}
+  ${entered("'stored'")}
   kind := r.kind;
   client_id := r.client_id;
   cal_user_id := r.cal_user_id;
@@ -172,6 +176,7 @@ const takeOver: Parts.Definition = {
     ...Parts.pairParameters,
     ["issued_at", "bigint"],
     ...Parts.scheduleParameters,
+    ["history", "jsonb"],
     ["now", "bigint"]
   ],
   returns: `table (verdict text, ${writtenFields})`,
@@ -243,6 +248,7 @@ const takeOver: Parts.Definition = {
   ${Parts.schedule}
   perform cal_tokens.log_1(v_now, p_user, case when v_is_new then 'connected' else 'updated' end, r.version, null, null,
     v_cause, v_since);
+  ${entered("'stored'")}
   ${written}`
 }
 

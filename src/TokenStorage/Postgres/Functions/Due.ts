@@ -72,6 +72,7 @@ const claimDue: Parts.Definition = {
     ["window", "bigint"],
     ["max_attempts", "integer"],
     ["keys", "jsonb"],
+    ["process", "text"],
     ["now", "bigint"]
   ],
   returns: `table (attempt text, due_at float8, ${Attempts.claimFields.map((field) => field.join(" ")).join(", ")})`,
@@ -119,7 +120,7 @@ const claimDue: Parts.Definition = {
     where w.user_ulid = v_user and w.client_id = p_client_id and w.visit_at <= p_due;
     continue when not found;
     due_at := v_visit_at;
-    attempt := gen_random_uuid()::text;
+    attempt := concat(p_process || '.', gen_random_uuid());
     select g.* into ${Attempts.claimFields.map(([name]) => name).join(", ")}
     from cal_tokens.claim_1(v_user, attempt, 'Ahead', null, null, null, p_lease, p_window, p_max_attempts, null, null,
       p_client_id, p_fingerprint, p_interval, p_now) g;

@@ -1,4 +1,5 @@
 /** What is read of the rows. */
+import { keptFor, maxEntries } from "../../../History.js"
 import { exactly, sealedFor } from "../../../TokenStorage.js"
 import { maxUsers } from "../../Lookups.js"
 import * as Parts from "./Parts.js"
@@ -112,4 +113,43 @@ const counts: Parts.Definition = {
   ) t;`
 }
 
-export const definitions: ReadonlyArray<Parts.Definition> = [find, findByAccessToken, missingKeys, list, counts]
+const history: Parts.Definition = {
+  name: "history_1",
+  parameters: [
+    ["user", "text"],
+    ["now", "bigint"]
+  ],
+  returns: `table (read_at float8, attempt text, attempt_started_at float8, lease_until float8, journal text, entries jsonb,
+    ${Parts.storedFields})`,
+  declare: [
+    ["r", "cal_tokens.connection"],
+    ["v_now", "bigint"]
+  ],
+  body: `
+  select * into r from cal_tokens.connection c where c.user_ulid = p_user;
+  if not found then
+    return;
+  end if;
+  v_now := ${Parts.now};
+  select coalesce(jsonb_agg(jsonb_build_object('at', h.at, 'written', h.written, 'event', h.event) order by h.id), '[]')
+  into entries from (
+    select * from cal_tokens.history l where l.user_ulid = p_user and l.at > v_now - ${keptFor}
+    order by l.id desc limit ${maxEntries}
+  ) h;
+  read_at := v_now;
+  attempt := r.attempt_id;
+  attempt_started_at := r.attempt_started_at;
+  lease_until := r.lease_until;
+  journal := r.journal;
+  r.pair := null;
+  ${Parts.answer}`
+}
+
+export const definitions: ReadonlyArray<Parts.Definition> = [
+  find,
+  findByAccessToken,
+  missingKeys,
+  list,
+  counts,
+  history
+]
