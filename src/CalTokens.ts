@@ -30,11 +30,13 @@ import * as Sealed from "./CalTokens/Sealed.js"
 import * as Rejection from "./CalTokens/Rejection.js"
 import * as Serving from "./CalTokens/Serving.js"
 import * as Untold from "./CalTokens/Untold.js"
+import * as Trail from "./CalTokens/Trail.js"
 import * as Uses from "./CalTokens/Uses.js"
 import type { ValidToken } from "./CalTokens/ValidToken.js"
 import * as Metrics from "./Metrics.js"
 import type { TokenChange } from "./Revalidation.js"
-import { type Connection, freshness, isExpiringSoon, type UserUlid } from "./Token.js"
+import { nameOf } from "./History.js"
+import { type Connection, freshness, hash, isExpiringSoon, type TokenPair, type UserUlid } from "./Token.js"
 import { TokenConfig } from "./TokenConfig.js"
 import {
   type CalUnavailable,
@@ -247,6 +249,7 @@ export const makeWith = (
     const config = yield* TokenConfig
     const client = yield* CalClient
     const storage = yield* TokenStorage
+    const process = Trail.nameProcess()
 
     const memory = Memory.make(config)
     const notices = Notices.make(memory.outdate)
@@ -274,10 +277,20 @@ export const makeWith = (
         cause: row.status._tag === "Active" ? undefined : row.status.cause
       })
 
-    const sealed = Sealed.make({ storage, commits, owned, circuit })
+    const sealed = Sealed.make({ storage, commits, owned, circuit, process })
     const endings = Ending.make({ config, storage, client, circuit, sealed, memory, publish: publishTerminal })
     const attempt = Attempt.make({ config, storage, client, circuit, owned, deadline, commits, endings, sealed, plan })
-    const { claim, granted } = Claim.make({ config, storage, client, memory, cooldowns, circuit, sealed, attempt })
+    const { claim, granted } = Claim.make({
+      config,
+      storage,
+      client,
+      memory,
+      cooldowns,
+      circuit,
+      sealed,
+      attempt,
+      process
+    })
     const fly = Flight.make({ config, client, circuit, commits, notices, owned, claim })
     yield* Effect.forkScoped(sealed.readAlways)
     const flights = SingleFlight.make<Known, EnsureError>({ deadline, owned })
@@ -294,7 +307,8 @@ export const makeWith = (
       granted,
       flights,
       fly,
-      untold
+      untold,
+      process
     })
     yield* Gauges.make({ client, storage, circuit })
     const uses = yield* Uses.make({ memory, storage, now: client.now })
@@ -347,7 +361,7 @@ export const makeWith = (
         return entry
       })
 
-    const importConnections = Importing.make({ config, client, storage, adopt })
+    const importConnections = Importing.make({ config, client, storage, process, adopt })
 
     const connect = (
       userUlid: UserUlid,
@@ -367,7 +381,8 @@ export const makeWith = (
           granted: options?.isGranted,
           handedOutAt: now,
           schedule: { ...Schedule.of(config, userUlid, connection, decoded.pair, now), usedAt: now },
-          circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined
+          circuit: options?.isGranted === true ? circuit.keyOf(connection.clientId) : undefined,
+          history: { _tag: "Connected", process, token: tokenOf(decoded.pair), isGranted: options?.isGranted === true }
         })
         return { entry: yield* adopt(row, "connected"), displaced: Option.fromNullable(displaced) }
       })
@@ -412,7 +427,7 @@ export const makeWith = (
             Effect.map(({ entry }) => entry.row)
           )
         const work = Connecting.run(
-          { config, storage, circuit, owned, notices, connect: store },
+          { config, storage, circuit, owned, notices, process, connect: store },
           { userUlid, obtain, since: yield* Clock.currentTimeMillis }
         )
         const row = yield* flights.alone(userUlid, work)
@@ -429,7 +444,8 @@ export const makeWith = (
           yield* Account.sameCalUser(connection.calUserId, decoded.calUserId)
           const { pair } = decoded
           const schedule = { ...Schedule.of(config, userUlid, connection, pair, now), usedAt: now }
-          return yield* storage.update({ userUlid, connection, pair, schedule })
+          const history = { _tag: "Updated", process, token: tokenOf(pair) } as const
+          return yield* storage.update({ userUlid, connection, pair, schedule, history })
         })
         // None: somebody disconnected the user, which the next look tells, or connected another account.
         const row = yield* Effect.repeat(store, { until: Option.isSome, times: 3 })
@@ -500,6 +516,8 @@ export const make: Effect.Effect<typeof CalTokens.Service, never, CalClient | To
  * @category layers
  */
 export const layer: Layer.Layer<CalTokens, never, CalClient | TokenStorage> = Layer.scoped(CalTokens, make)
+
+const tokenOf = ({ refreshToken }: TokenPair) => nameOf(hash(refreshToken))
 
 const reportLost = (users: ReadonlyArray<UserUlid>) =>
   Effect.zipRight(

@@ -4,7 +4,6 @@
  * it goes with the row. Tokens are named by the first digits of their SHA-256; there are no secrets in it.
  */
 import { Schema } from "effect"
-import type { ConnectionSummary } from "./TokenStorage.js"
 
 /**
  * So many entries of a user are told of, the last ones.
@@ -190,21 +189,6 @@ export const OpenAttempt = Schema.Struct({
  * @category models
  */
 export type OpenAttempt = typeof OpenAttempt.Type
-
-/**
- * What is known of a user: how the connection stands, and how it came to that.
- *
- * @since 0.1.0
- * @category models
- */
-export interface History {
-  readonly connection: ConnectionSummary
-  /** When it was read, by the storage's clock. */
-  readonly at: number
-  readonly open?: OpenAttempt | undefined
-  /** In their order, the latest last. */
-  readonly entries: ReadonlyArray<Entry>
-}
 
 /**
  * An attempt as a row has it. Its id begins with the name of its process.

@@ -70,7 +70,7 @@
  */
 import { createHash } from "node:crypto"
 import { Context, Data, type Duration, type Effect, type Option, Redacted, type Stream } from "effect"
-import type { Event, History } from "./History.js"
+import type { Entry, Event, OpenAttempt } from "./History.js"
 import type { Connection, ManagedUser, TokenPair, UserUlid } from "./Token.js"
 import type {
   CalAccountInUse,
@@ -689,6 +689,21 @@ export interface ConnectionSummary extends Omit<StoredConnection, "pair" | "sess
 }
 
 /**
+ * How a connection stands, and how it came to that: without tokens, as in lists.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoredHistory {
+  readonly connection: ConnectionSummary
+  /** When it was read, by the storage's clock, in milliseconds. */
+  readonly at: number
+  readonly open?: OpenAttempt | undefined
+  /** In their order, the latest last. */
+  readonly entries: ReadonlyArray<Entry>
+}
+
+/**
  * A hint that somebody, perhaps this very process, wrote. It may come late, twice, out of order, or not at all.
  *
  * @since 0.1.0
@@ -816,7 +831,7 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     /** What is sealed under keys that this process does not have: by the key's id, and how many rows. */
     readonly missingKeys: Effect.Effect<ReadonlyArray<MissingKey>, StorageUnavailable>
     /** How a user's connection came to stand as it does; `None` when there is no connection. */
-    readonly history: (userUlid: UserUlid) => Effect.Effect<Option.Option<History>, StorageUnavailable>
+    readonly history: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredHistory>, StorageUnavailable>
     /** A page of connections, in the order of their users' ULIDs. */
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** How much there is of what an operator watches. Cheap, however many users there are. */

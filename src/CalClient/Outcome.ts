@@ -12,6 +12,7 @@ import {
   CalUnavailable,
   type CallError
 } from "../TokenError.js"
+import type * as History from "../History.js"
 import * as RateLimits from "../CalHttp/RateLimits.js"
 import * as Refusal from "../CalHttp/Refusal.js"
 import { scrub } from "../CalHttp/Scrub.js"
@@ -36,7 +37,7 @@ import { type ErrorBody, errorBody, errorText, type Issue } from "./Wire.js"
  */
 export type CallFailure = Data.TaggedEnum<{
   NotSpent: { readonly error: CallError }
-  Rejected: { readonly error: CallError }
+  Rejected: { readonly error: CallError; readonly refusal?: History.Refusal | undefined }
   UserGone: { readonly error: CallError }
   /** `isOwn`: a fault of this process, which others need not share; else Cal.com's own words. */
   ClientWide: { readonly error: CallError; readonly isOwn: boolean }
@@ -172,7 +173,7 @@ const fromPlatform = (
   error: CallError
 ): CallFailure => {
   if (status === 400) {
-    if (message.startsWith("Invalid refresh token")) return CallFailure.Rejected({ error })
+    if (message.startsWith("Invalid refresh token")) return CallFailure.Rejected({ error, refusal: "unknown" })
     if (message.startsWith(invalidCredentials)) return misconfigured
     if (message.startsWith("Bad Request Exception") || message.startsWith("Validation failed")) {
       return CallFailure.ClientWide({ error, isOwn: false })
@@ -181,7 +182,9 @@ const fromPlatform = (
   if (status === 404) {
     if (message.startsWith("Cannot ")) return misconfigured
     // Somebody else spent it between Cal.com's look-up and its transaction.
-    if (operation === "refresh" && message.startsWith("Invalid Query: ")) return CallFailure.Rejected({ error })
+    if (operation === "refresh" && message.startsWith("Invalid Query: ")) {
+      return CallFailure.Rejected({ error, refusal: "raced" })
+    }
     if (operation === "reissue" && /^User with ID .{1,40} is not part of this OAuth client/.test(message)) {
       return CallFailure.UserGone({ error })
     }
@@ -200,9 +203,11 @@ const fromOAuth2 = (
       return misconfigured
     case "invalid_grant":
       if (body.description.startsWith("client_id_mismatch")) return misconfigured
-      return body.description.startsWith("refresh_token_revoked") ||
-        body.description.startsWith("invalid_refresh_token")
-        ? CallFailure.Rejected({ error })
+      if (body.description.startsWith("refresh_token_revoked")) {
+        return CallFailure.Rejected({ error, refusal: "revoked" })
+      }
+      return body.description.startsWith("invalid_refresh_token")
+        ? CallFailure.Rejected({ error, refusal: "invalid" })
         : CallFailure.Unknown({ error })
     case "invalid_request":
     case "unsupported_grant_type":

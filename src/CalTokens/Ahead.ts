@@ -65,8 +65,10 @@ export const make = (deps: {
   readonly flights: SingleFlight<Known, EnsureError>
   readonly fly: Flight
   readonly untold: Untold
+  /** How histories name this process. */
+  readonly process: string
 }): ((limit: number) => Effect.Effect<DueRound, StorageUnavailable>) => {
-  const { circuit, client, commits, config, flights, memory, owned, storage, untold } = deps
+  const { circuit, client, commits, config, flights, memory, owned, process, storage, untold } = deps
   /** By client: whose calls are under way, or about to be. */
   const inFlight = new Map<string, number>()
   const count = (clientId: string, by: number) => inFlight.set(clientId, (inFlight.get(clientId) ?? 0) + by)
@@ -118,6 +120,7 @@ export const make = (deps: {
       const now = yield* client.now
       const { claims, isMore } = yield* storage.claimDue({
         circuit: circuit.keyOf(clientId),
+        process,
         limit: Math.min(limit, calls),
         lease: config.lease,
         cooldownWindow: config.cooldownWindow,

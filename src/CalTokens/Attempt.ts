@@ -7,6 +7,7 @@ import { CallFailure, type CalClient, type Grant } from "../CalClient.js"
 import type { Deadline } from "../Fibers/Deadline.js"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
+import type { Event, Step } from "../History.js"
 import { hash } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalUnavailable, type EnsureError } from "../TokenError.js"
@@ -18,12 +19,16 @@ import { type Claimed, type Finish, type Landed, type LookAgain, lookAgain } fro
 import { isSamePair } from "./Known.js"
 import * as Plan from "./Plan.js"
 import * as Sealed from "./Sealed.js"
+import * as Trail from "./Trail.js"
 
 /** What Cal.com's answer is judged by: what is there already is no news. */
 const kept = ({ row }: Plan.State) => ({
   stored: row.pair,
   known: row.fallbacks.map((pair) => hash(pair.refreshToken))
 })
+
+/** What is sent, before anything has come of it. */
+type Sent = Pick<Step, "as" | "token">
 
 export type Attempt = (claimed: Claimed) => Effect.Effect<Landed | LookAgain, EnsureError>
 
@@ -43,12 +48,12 @@ export const make = (deps: {
 
   return (claimed) => {
     // From the claim on: whoever slept since then may have lost the lease, and sends nothing any more.
-    const { attemptId, startedAt } = claimed
+    const { attemptId, startedAt, trail } = claimed
     const { userUlid } = claimed.row
     const { clientId } = claimed.row.connection
     const seen = hash(claimed.row.pair.refreshToken)
 
-    const commit = (state: Plan.State, grant: Grant, spent: ReadonlyArray<string>) =>
+    const commit = (state: Plan.State, grant: Grant, spent: ReadonlyArray<string>, history: Event) =>
       Effect.map(
         commits.commit({
           row: state.row,
@@ -59,6 +64,7 @@ export const make = (deps: {
             seen,
             dead: [...new Set([...state.refused, ...spent])],
             circuit: circuit.keyOf(clientId),
+            history,
             ...(grant.unread === undefined
               ? {}
               : { unread: { ...Sealed.keep(state, seen, grant.unread), probeIn: config.probeDelayValid } })
@@ -74,10 +80,17 @@ export const make = (deps: {
         })
       )
 
+    const wentWell = (sent: Sent, grant: Grant): Step => ({
+      ...sent,
+      answer: grant.unread === undefined ? "granted" : "unreadable"
+    })
+    const broughtBy = ({ pair }: Grant) => hash(pair.refreshToken)
+
     /** One call to a token endpoint, within the time the attempt has left; `spent` are the tokens it kills. */
     const call = (
       operation: "refresh" | "reissue",
       state: Plan.State,
+      sent: Sent,
       spent: ReadonlyArray<string>,
       request: (deadline: number) => Effect.Effect<Grant, CallFailure>
     ): Effect.Effect<Landed | LookAgain | Plan.Outcome> =>
@@ -99,19 +112,31 @@ export const make = (deps: {
           onLate: (answer) =>
             Exit.matchEffect(answer, {
               onSuccess: (grant) =>
-                Effect.zipRight(Effect.logWarning("Cal.com's answer came late"), commit(state, grant, spent)),
+                trail.late("granted", wentWell(sent, grant), broughtBy(grant)).pipe(
+                  Effect.zipLeft(Effect.logWarning("Cal.com's answer came late")),
+                  Effect.flatMap((history) => commit(state, grant, spent, history))
+                ),
               onFailure: (cause) => {
                 const failure = Option.getOrUndefined(Cause.failureOption(cause))
                 return failure?._tag === "Unreadable"
-                  ? sealed.offer(userUlid, Sealed.keep(state, seen, failure.answer))
+                  ? Effect.flatMap(trail.late("unknown", { ...sent, answer: "unreadable" }), (history) =>
+                      sealed.offer(userUlid, Sealed.keep(state, seen, failure.answer), history)
+                    )
                   : Effect.void
               }
             }).pipe(Effect.asVoid, Effect.annotateLogs({ userUlid, operation }))
         }).pipe(Metrics.calCall(operation))
       }).pipe(
         Effect.matchEffect({
-          onFailure: (failure) => Effect.succeed(Plan.Outcome.Failed({ failure })),
-          onSuccess: (grant) => commit(state, grant, spent)
+          onFailure: (failure) =>
+            Effect.map(client.now, (now) => {
+              trail.went(Trail.failed(sent, failure, state, now))
+              return Plan.Outcome.Failed({ failure })
+            }),
+          onSuccess: (grant) =>
+            Effect.flatMap(trail.granted(broughtBy(grant), wentWell(sent, grant)), (history) =>
+              commit(state, grant, spent, history)
+            )
         })
       )
 
@@ -119,9 +144,9 @@ export const make = (deps: {
     const journal = ({ refused }: Plan.State, next: string) =>
       storage.spend({ userUlid, attemptId, next, dead: [...refused] })
 
-    const send = (state: Plan.State, { hash, pair }: Plan.Candidate) =>
+    const send = (state: Plan.State, { hash, pair }: Plan.Candidate, again = false) =>
       Effect.map(
-        call("refresh", state, [hash], (deadline) =>
+        call("refresh", state, Trail.sending(state, seen, { hash, again }), [hash], (deadline) =>
           client.refresh(state.row.connection, pair.refreshToken, { ...kept(state), deadline })
         ),
         (outcome) => ({ state, outcome })
@@ -144,7 +169,7 @@ export const make = (deps: {
         const { connection } = row.value
         return {
           state: now,
-          outcome: yield* call("reissue", now, spent, (deadline) =>
+          outcome: yield* call("reissue", now, Trail.sending(now, seen, undefined), spent, (deadline) =>
             client.reissue(connection, { ...kept(now), deadline })
           )
         }
@@ -168,7 +193,7 @@ export const make = (deps: {
       SpendAgain:
         ({ candidate }) =>
         (state: Plan.State) =>
-          Effect.delay(send(state, candidate), config.youngTokenDelay),
+          Effect.delay(send(state, candidate, true), config.youngTokenDelay),
       Reissue: () => reissue,
       AwaitLatePair: () => awaitLatePair,
       End:

@@ -20,6 +20,7 @@ import { type Claimed, type Landed, type LookAgain, lookAgain, reauthorizationRe
 import { isSamePair, type Known } from "./Known.js"
 import type { Entry, Memory } from "./Memory.js"
 import type { Sealed } from "./Sealed.js"
+import * as Trail from "./Trail.js"
 
 export interface Request<E = never> {
   /** What the caller knows: anything newer satisfies it. */
@@ -47,6 +48,8 @@ export interface Progress {
   waitedForProbe: boolean
   /** What Cal.com's rejection asked for has been tried: what is left to ask is how it stands. */
   hasTried: boolean
+  /** The storage has an older row than this process knew. */
+  wentBack: boolean
 }
 
 export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry" | "purpose">): Progress => ({
@@ -55,7 +58,8 @@ export const begin = ({ entry: { row }, purpose }: Pick<Request<unknown>, "entry
   knownVersion: row.version,
   waitedForHolder: false,
   waitedForProbe: false,
-  hasTried: false
+  hasTried: false,
+  wentBack: false
 })
 
 /** A timer of one process may end so much before the storage's clock has come as far. */
@@ -93,8 +97,10 @@ export const make = (deps: {
   readonly circuit: Circuit
   readonly sealed: Sealed
   readonly attempt: Attempt
+  /** How histories name this process. */
+  readonly process: string
 }): { readonly claim: Claim; readonly granted: Granted } => {
-  const { circuit, client, config, cooldowns, memory, sealed, storage } = deps
+  const { circuit, client, config, cooldowns, memory, process, sealed, storage } = deps
 
   /** For how long the row's access token has been expired, if it is. */
   const expiredFor = (row: Known) =>
@@ -233,6 +239,8 @@ export const make = (deps: {
       }
       progress.hasTried = true
       const purpose = trial === "reissue" ? "reissue" : progress.purpose
+      const isKnown = row.version === entry.row.version
+      const isReported = rejected && isKnown
       return yield* deps.attempt({
         attemptId,
         startedAt,
@@ -241,8 +249,15 @@ export const make = (deps: {
         probe,
         consecutiveFailures,
         purpose,
-        isRefused: (rejected || entry.refused) && row.version === entry.row.version,
-        isYoung: isYoung(row.pair, yield* client.now, config.youngToken)
+        isRefused: isReported || (entry.refused && isKnown),
+        isYoung: isYoung(row.pair, yield* client.now, config.youngToken),
+        trail: Trail.make({
+          process,
+          purpose,
+          trigger: isAhead === true ? "ahead" : isReported ? "refused" : "asked",
+          startedAt,
+          ...(progress.wentBack ? { wentBack: true } : {})
+        })
       })
     })
 
@@ -250,7 +265,7 @@ export const make = (deps: {
     Effect.gen(function* () {
       const { entry, rejected } = request
       const { connection, userUlid, version } = entry.row
-      const attemptId = randomUUID()
+      const attemptId = `${process}.${randomUUID()}`
       const startedAt = yield* Clock.currentTimeMillis
       const result = yield* storage.claim({
         userUlid,
@@ -270,7 +285,10 @@ export const make = (deps: {
       })
       if (result._tag !== "NotFound") {
         // A storage that has gone back (a restored backup) counts from where it is.
-        if (result.row.version < version) yield* memory.put(result.row, startedAt)
+        if (result.row.version < version) {
+          progress.wentBack = true
+          yield* memory.put(result.row, startedAt)
+        }
         progress.row = result.row
       }
       return yield* ClaimResult.$match(result, {

@@ -46,12 +46,14 @@ export const run = <E>(
     readonly circuit: Circuit
     readonly owned: Owned
     readonly notices: Notices
+    /** How histories name this process. */
+    readonly process: string
     /** Stores the user's connection and tells of it. */
     readonly connect: (connection: NewConnection, pair: TokenInput.PairInput) => Effect.Effect<Known, ConnectError>
   },
   { obtain, since, userUlid }: Request<E>
 ): Effect.Effect<Known, ConnectError | CalUnavailable | E> => {
-  const { circuit, config, notices, owned, storage } = deps
+  const { circuit, config, notices, owned, process, storage } = deps
 
   const release = (lease: Lease) =>
     Option.match(lease, {
@@ -100,7 +102,7 @@ export const run = <E>(
 
   /** One claim, and the work if it is granted; otherwise how long to wait. */
   const step = Effect.gen(function* () {
-    const attemptId = randomUUID()
+    const attemptId = `${process}.${randomUUID()}`
     const startedAt = yield* Clock.currentTimeMillis
     // No state of the row answers, and no cooldown holds, what is not about its tokens: only whoever may be spending them
     // does. One who cannot read the row is no danger to it, and to connect anew is the cure.

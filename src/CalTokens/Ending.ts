@@ -17,6 +17,7 @@ import {
 import {
   AttemptFailure,
   type CircuitRequest,
+  type FailRequest,
   type FailResult,
   type StoredConnection,
   type StoredRow,
@@ -26,6 +27,7 @@ import type { Circuit } from "./Circuit.js"
 import type { Known } from "./Known.js"
 import type { Memory } from "./Memory.js"
 import * as Sealed from "./Sealed.js"
+import type { Trail } from "./Trail.js"
 import { type Ending, Ending as Endings, openProbe, Outcome, type State } from "./Plan.js"
 
 /** A claim that was granted. */
@@ -39,6 +41,7 @@ export interface Claimed extends Pick<State, "purpose" | "row" | "probe" | "isYo
   readonly isAhead?: boolean | undefined
   /** Cal.com refused the access token, whatever its expiry says. */
   readonly isRefused: boolean
+  readonly trail: Trail
 }
 
 /** Somebody else changed the row meanwhile, or the outcome is for the next claim to judge: claim again. */
@@ -109,12 +112,22 @@ export const make = (deps: {
 }): Finish => {
   const { circuit, client, config, memory, sealed, storage } = deps
 
+  const fail = (
+    { attemptId, row: { userUlid }, trail }: Claimed,
+    failure: AttemptFailure,
+    request: Pick<FailRequest, "brake" | "circuit">
+  ) =>
+    Effect.flatMap(trail.end(ends[failure._tag]), (history) =>
+      storage.fail({ userUlid, attemptId, failure, history, ...request })
+    )
+
   /**
    * Writes how the attempt failed. A storage that does not answer leaves the claim to lapse, which says the same. Some:
    * the row of whoever took the attempt over.
    */
-  const record = ({ attemptId, row: { userUlid } }: Claimed, failure: AttemptFailure, circuit?: CircuitRequest) =>
-    Effect.matchEffect(storage.fail({ userUlid, attemptId, failure, circuit }), {
+  const record = (claimed: Claimed, failure: AttemptFailure, circuit?: CircuitRequest) => {
+    const { userUlid } = claimed.row
+    return Effect.matchEffect(fail(claimed, failure, { circuit }), {
       onSuccess: (result) => Effect.succeed(takenOver(result)),
       onFailure: (error) =>
         Effect.logWarning("The end of a refresh attempt was not recorded; its lease will lapse").pipe(
@@ -122,6 +135,7 @@ export const make = (deps: {
           Effect.as(Option.none())
         )
     })
+  }
 
   /** Whoever slept on an attempt fails at it, and that hurts nobody for whom a pair has come since. */
   const unlessNewer = <E>(
@@ -153,7 +167,7 @@ export const make = (deps: {
 
   const unknown = (claimed: Claimed, state: State, failed: CallError, unread: Unread | undefined): Ended =>
     Effect.gen(function* () {
-      const { attemptId, row } = claimed
+      const { row } = claimed
       const { userUlid } = row
       const kept = unread === undefined ? undefined : Sealed.keep(state, hash(row.pair.refreshToken), unread)
       // Whoever meets it is told what all are told who wait for its end.
@@ -171,9 +185,13 @@ export const make = (deps: {
       const failure = AttemptFailure.Unknown({ error, backoff: rest, probeIn: due, ...kept })
       const taken = yield* kept === undefined
         ? record(claimed, failure)
-        : storage.fail({ userUlid, attemptId, failure, circuit: circuit.keyOf(row.connection.clientId) }).pipe(
+        : fail(claimed, failure, { circuit: circuit.keyOf(row.connection.clientId) }).pipe(
             Effect.map(takenOver),
-            Effect.catchAll(() => Effect.as(sealed.offer(userUlid, kept), Option.none()))
+            Effect.catchAll(() =>
+              Effect.flatMap(claimed.trail.end("unknown"), (history) =>
+                Effect.as(sealed.offer(userUlid, kept, history), Option.none())
+              )
+            )
           )
       // The next claim says when the token is probed, and whether that is worth waiting for.
       return yield* unlessNewer(
@@ -203,13 +221,12 @@ export const make = (deps: {
 
   const terminal = (claimed: Claimed, state: State, cause: ReauthorizationCause): Ended =>
     Effect.gen(function* () {
-      const { attemptId, row } = claimed
-      const { userUlid } = row
+      const { row } = claimed
       const dead = new Set([...state.refused, ...hashes(state.row)])
       const failure = AttemptFailure.Terminal({ cause, dead: [...dead], probe: openProbe(state) })
       const { clientId } = row.connection
       const brake = { users: config.brakeRejections, window: config.brakeWindow }
-      const result = yield* storage.fail({ userUlid, attemptId, failure, brake, circuit: circuit.keyOf(clientId) })
+      const result = yield* fail(claimed, failure, { brake, circuit: circuit.keyOf(clientId) })
       if (result._tag === "Spared") {
         return yield* Effect.flatMap(circuit.heard(clientId, result, result.retryAfter), Effect.fail)
       }
@@ -236,6 +253,8 @@ export const make = (deps: {
       })
   }
 }
+
+const ends = { NotSpent: "notSpent", Unknown: "unknown", Terminal: "terminal", Released: "released" } as const
 
 /** One that could still work is kept in the row, and these keys do not open it. */
 const unreadable = ({ row: { userUlid } }: Claimed) =>

@@ -4,7 +4,8 @@
  */
 import { Array, Effect, Either, Option, Predicate, Schema } from "effect"
 import type { CalClient } from "../CalClient.js"
-import { UserUlid } from "../Token.js"
+import { nameOf } from "../History.js"
+import { hash, UserUlid } from "../Token.js"
 import type { Options } from "../TokenConfig.js"
 import { CalAccountInUse, InvalidInput, type StorageUnavailable } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
@@ -101,12 +102,14 @@ export const make = (deps: {
   readonly config: Options
   readonly client: typeof CalClient.Service
   readonly storage: typeof TokenStorage.Service
+  /** How histories name this process. */
+  readonly process: string
   /** A row was stored. */
   readonly adopt: (row: StoredConnection, kind: "connected" | "updated") => Effect.Effect<unknown>
 }): ((
   rows: ReadonlyArray<ImportRow>
 ) => Effect.Effect<ReadonlyArray<ImportedRow>, InvalidInput | StorageUnavailable>) => {
-  const { client, config, storage } = deps
+  const { client, config, process, storage } = deps
 
   const requestOf = (now: number) => (row: ImportRow) =>
     Effect.gen(function* () {
@@ -114,7 +117,9 @@ export const make = (deps: {
       const { calUserId, pair } = yield* TokenInput.pair(row.tokens, now)
       const connection = yield* Account.resolve(client, row.connection, calUserId)
       // Nobody has asked for the user's token here: it is left to whoever keeps it until somebody does.
-      return { userUlid, connection, pair, schedule: Schedule.of(config, userUlid, connection, pair, now) }
+      const schedule = Schedule.of(config, userUlid, connection, pair, now)
+      const token = nameOf(hash(pair.refreshToken))
+      return { userUlid, connection, pair, schedule, history: { _tag: "Imported" as const, process, token } }
     })
 
   const resultOf = ({ userUlid }: ImportRequest, result: ImportResult): Effect.Effect<ImportedRow> => {

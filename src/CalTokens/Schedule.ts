@@ -20,18 +20,22 @@ const keepFraction = 0.25
 /** Where in a window a user's turn is, from 0 to 1: the same each time, and anywhere for users whose names are alike. */
 const turnOf = (userUlid: UserUlid): number => createHash("sha256").update(userUlid).digest().readUInt32BE(0) / 2 ** 32
 
+/** When a refresh token is over, where anybody knows. `issuedAt` stands in where the pair does not say. */
+export const refreshEnds = ({ _tag: kind }: Connection, pair: TokenPair, issuedAt = pair.issuedAt): number | undefined =>
+  pair.refreshTokenExpiresAt ?? (kind === "OAuth2" && issuedAt !== undefined ? issuedAt + oauth2Life : undefined)
+
 /** `now`: Cal.com's time, in milliseconds. */
 export const of = (
   config: Pick<Options, "aheadSpread" | "keepAliveMargin" | "windows">,
   userUlid: UserUlid,
-  { _tag: kind }: Connection,
+  connection: Connection,
   pair: TokenPair,
   now: number
 ): Schedule => {
   const turn = turnOf(userUlid)
   const issuedAt = Math.min(pair.issuedAt ?? now, now)
   const lifetime = Option.getOrElse(lifetimeMillis(pair), () => Math.max(0, pair.accessTokenExpiresAt - now))
-  const refreshEnds = pair.refreshTokenExpiresAt ?? (kind === "OAuth2" ? issuedAt + oauth2Life : undefined)
+  const ends = refreshEnds(connection, pair, issuedAt)
   const spread = config.aheadSpread * lifetime
   const left = Math.max(0, pair.accessTokenExpiresAt - now)
   return {
@@ -39,7 +43,7 @@ export const of = (
       // Whatever a new pair is worth, it is not replaced at once.
       Math.max(freshUntil(pair, config.windows) - turn * spread, now + Math.min(pause, left / 2))
     ),
-    ...(refreshEnds === undefined ? {} : { keepAt: keepAt(config, refreshEnds, refreshEnds - issuedAt, turn) })
+    ...(ends === undefined ? {} : { keepAt: keepAt(config, ends, ends - issuedAt, turn) })
   }
 }
 

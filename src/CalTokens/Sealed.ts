@@ -6,6 +6,7 @@
 import { randomUUID } from "node:crypto"
 import { Chunk, Duration, Effect, Option, Schedule, Stream } from "effect"
 import { readAgain, type Unread } from "../CalClient.js"
+import { type Event, nameOf } from "../History.js"
 import type { Owned } from "../Fibers/Owned.js"
 import * as Metrics from "../Metrics.js"
 import { hash, type UserUlid } from "../Token.js"
@@ -42,7 +43,7 @@ export const keep = (
 
 export interface Sealed {
   /** Keeps an answer that came when its attempt was over, or that no statement could take yet: offers it until one does. */
-  readonly offer: (userUlid: UserUlid, kept: Kept) => Effect.Effect<void>
+  readonly offer: (userUlid: UserUlid, kept: Kept, history: Event | undefined) => Effect.Effect<void>
   /** Reads answers again. A pair that is found is stored as one that came late, and the row is answered. */
   readonly read: (row: StoredRow, answers: ReadonlyArray<SealedAnswer>) => Effect.Effect<Option.Option<Known>>
   /**
@@ -64,8 +65,10 @@ export const make = (deps: {
   readonly commits: Commits
   readonly owned: Owned
   readonly circuit: Pick<Circuit, "keyOf">
+  /** How histories name this process. */
+  readonly process: string
 }): Sealed => {
-  const { circuit, commits, owned, storage } = deps
+  const { circuit, commits, owned, process, storage } = deps
 
   const pause = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")).pipe(
     Schedule.whileInput(() => !owned.isAbandoned())
@@ -100,7 +103,13 @@ export const make = (deps: {
           seen: sealed.spentHash,
           dead: [sealed.spentHash],
           unsealed: sealed.spentHash,
-          circuit: circuit.keyOf(row.connection.clientId)
+          circuit: circuit.keyOf(row.connection.clientId),
+          history: {
+            _tag: "Read",
+            process,
+            token: nameOf(sealed.spentHash),
+            brought: nameOf(hash(grant.value.pair.refreshToken))
+          }
         },
         reissued: sealed.operation === "reissue",
         isAsked: false
@@ -132,10 +141,11 @@ export const make = (deps: {
   )
 
   return {
-    offer: (userUlid, { drift, sealed }) => {
+    offer: (userUlid, { drift, sealed }, history) => {
       const request: SealRequest = {
         userUlid,
         ...sealed,
+        history,
         ...(drift === undefined ? {} : { drift: { ...drift, circuit: circuit.keyOf(sealed.connection.clientId) } })
       }
       return storage.seal(request).pipe(

@@ -2,6 +2,7 @@
 import { Struct } from "effect"
 import * as History from "../History.js"
 import type { UserUlid } from "../Token.js"
+import type { StoredHistory } from "../TokenStorage.js"
 import { type Row, toSummary } from "./Rows.js"
 
 export interface Histories {
@@ -10,7 +11,7 @@ export interface Histories {
   /** The attempt that the row has open never ended. */
   readonly lapsed: (row: Row, at: number) => void
   readonly remove: (userUlid: UserUlid) => void
-  readonly read: (row: Row, now: number) => History.History
+  readonly read: (row: Row, now: number) => StoredHistory
 }
 
 export const make = (): Histories => {

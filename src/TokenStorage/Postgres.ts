@@ -23,6 +23,7 @@ import {
   type NewSealedAnswer,
   type Schedule,
   type StoredConnection,
+  type StoredHistory,
   type StoredRow,
   TokenStorage
 } from "../TokenStorage.js"
@@ -670,7 +671,7 @@ const eventOf = (event: History.Event | undefined): string | null =>
 const decodeEntry = Schema.decodeUnknownOption(History.Entry)
 
 /** Entries that another release wrote differently, or somebody else did, are left out. */
-const historyOf = (row: HistoryColumns): History.History => ({
+const historyOf = (row: HistoryColumns): StoredHistory => ({
   connection: Sealing.summary(row),
   at: row.read_at,
   ...(row.attempt === null
