@@ -6,11 +6,11 @@ const room = (...names) => `^src/(${names.join("|")})(/|\\.ts$)`
 /** From the ground up. What stands below does not know what stands above it. */
 const floors = [
   ["ErrorFacts", "Version"],
-  ["Token", "TokenError", "TokenConfig", "TokenInput", "KeyRing", "ApiKeys", "Metrics"],
+  ["History", "Token", "TokenError", "TokenConfig", "TokenInput", "KeyRing", "ApiKeys", "Metrics"],
   ["Api", "CalHttp", "Fibers"],
   ["Revalidation"],
   ["CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"],
-  ["CalTokens"],
+  ["CalTokens", "Explain"],
   ["CalApi", "ConnectFlow", "ManagedUsers", "RefreshAhead", "Sessions", "Webhook"],
   ["Environment", "Testing"],
   ["Node"],
@@ -81,7 +81,7 @@ export default {
       from: { path: "^src/Api(/|\\.ts$)" },
       to: {
         pathNot:
-          "^src/(Api|ErrorFacts|TokenError)(/|\\.ts$)|^src/ApiKeys/Scope\\.ts$|node_modules/(effect|@effect/platform)/"
+          "^src/(Api|ErrorFacts|History|TokenError)(/|\\.ts$)|^src/ApiKeys/Scope\\.ts$|node_modules/(effect|@effect/platform)/"
       }
     },
     {

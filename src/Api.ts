@@ -33,8 +33,10 @@ export { AccessTokensApi } from "./Api/AccessTokens.js"
 export { AtomsApi, AtomsFailure } from "./Api/Atoms.js"
 export {
   Connection,
+  ConnectionHistory,
   ConnectionsApi,
   ConnectionStatus,
+  HistoryEntry,
   ImportedConnection,
   Kind,
   ListedConnection

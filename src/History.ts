@@ -191,6 +191,33 @@ export const OpenAttempt = Schema.Struct({
 export type OpenAttempt = typeof OpenAttempt.Type
 
 /**
+ * Why a user has to reconnect, as far as there is evidence; `Explain` says which.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Cause = Schema.Literal(
+  "managedUserGone",
+  "storageWentBack",
+  "answerLost",
+  "answerUnreadable",
+  "processDied",
+  "deadWhenHandedIn",
+  "lostSinceHandedIn",
+  "refreshTokenExpired",
+  "accountGone",
+  "unknownToCal",
+  "anotherSystemOrPerson",
+  "untold"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Cause = typeof Cause.Type
+
+/**
  * An attempt as a row has it. Its id begins with the name of its process.
  *
  * @since 0.1.0

@@ -1,6 +1,7 @@
 /** Which Cal.com account a user is connected to, and in what state that connection is. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
+import * as History from "../History.js"
 import type { ReauthorizationCause } from "../TokenError.js"
 import { Manage } from "./Access.js"
 import { ConnectFailure, QueryFailure, ReadFailure, TokensNotFound } from "./Failure.js"
@@ -146,6 +147,50 @@ export const ListedConnection = Schema.Struct({ userUlid: Schema.String, ...acco
 })
 export type ListedConnection = typeof ListedConnection.Type
 
+/**
+ * What happened to a user's tokens at an instant.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const HistoryEntry = Schema.Struct({
+  at: Instant,
+  text: Schema.String.annotations({ description: "The same, for people." }),
+  written: History.Written,
+  event: History.Event
+}).annotations({ identifier: "HistoryEntry" })
+export type HistoryEntry = typeof HistoryEntry.Type
+
+/**
+ * How a user's connection stands, and how it came to that. Tokens are named by the first eight digits of their SHA-256.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const ConnectionHistory = Schema.Struct({
+  status: ConnectionStatus,
+  cause: Schema.optional(
+    History.Cause.annotations({ description: "Why the user has to reconnect, as far as there is evidence." })
+  ),
+  conclusion: Schema.String.annotations({ description: "How it stands and why, for people." }),
+  advice: Schema.String.annotations({ description: "What to do, for people." }),
+  open: Schema.optional(
+    Schema.Struct({
+      text: Schema.String,
+      process: Schema.optional(Schema.String),
+      startedAt: Instant,
+      leaseUntil: Instant,
+      token: Schema.optional(Schema.String)
+    }).annotations({ description: "A refresh that is under way, or whose process is gone if its lease is over." })
+  ),
+  entries: Schema.Array(HistoryEntry).annotations({
+    description: `The latest first, at most ${History.maxEntries}, of 30 days.`
+  })
+}).annotations({ identifier: "ConnectionHistory" })
+export type ConnectionHistory = typeof ConnectionHistory.Type
+
+const HistoryFound = Schema.Struct({ success: Success, history: ConnectionHistory })
+
 const ConnectionFound = Schema.Struct({ success: Success, connection: Connection })
 
 const PageSize = Schema.NumberFromString.pipe(
@@ -196,6 +241,19 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
       .addError(ReadFailure)
       .annotate(OpenApi.Summary, "Look at a connection")
       .annotate(OpenApi.Description, "What is known about a user's connection. No tokens.")
+  )
+  .add(
+    HttpApiEndpoint.get("getHistory", "/history/:userUlid")
+      .setPath(path)
+      .addSuccess(HistoryFound)
+      .addError(QueryFailure)
+      .addError(TokensNotFound)
+      .annotate(OpenApi.Summary, "Explain a connection")
+      .annotate(
+        OpenApi.Description,
+        "What happened to a user's tokens: which process spent which, what Cal.com answered, what was written, and why a " +
+          "reconnect is needed. No tokens; it ends when the user is disconnected."
+      )
   )
   .add(
     HttpApiEndpoint.put("putConnection", "/connections/:userUlid")

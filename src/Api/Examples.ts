@@ -27,6 +27,33 @@ export const examples: Readonly<Record<string, Example>> = {
   refreshManagedUserToken: { request: { userUlid }, answer: refreshed },
   ensureToken: { request: { userUlid }, answer: { success: true, expiresAt } },
   getConnection: { answer: { success: true, connection: { ...connection, isExpiringSoon: false } } },
+  getHistory: {
+    answer: {
+      success: true,
+      history: {
+        status: "active",
+        conclusion: "Connected; last refreshed at 2026-01-15T12:00:00.000Z.",
+        advice: "Nothing to do.",
+        entries: [
+          {
+            at: "2026-01-15T12:00:00.000Z",
+            text: "Process 8c1f04aa sent refresh token 2c26b46b: granted. The pair with refresh token fcde2b2e is stored.",
+            written: "stored",
+            event: {
+              _tag: "Attempt",
+              process: "8c1f04aa",
+              purpose: "refresh",
+              trigger: "asked",
+              took: 130,
+              steps: [{ as: "own", token: "2c26b46b", answer: "granted" }],
+              end: "granted",
+              brought: "fcde2b2e"
+            }
+          }
+        ]
+      }
+    }
+  },
   putConnection: {
     request: {
       kind: "managed",

@@ -1,14 +1,15 @@
 /** The endpoints of `Api/Connections`. */
-import { DateTime, Effect } from "effect"
-import { type Connection, ConnectionToImport, type PutConnection } from "../Api/Connections.js"
+import { DateTime, Effect, Option } from "effect"
+import { type Connection, type ConnectionHistory, ConnectionToImport, type PutConnection } from "../Api/Connections.js"
 import { pageSize } from "../Api/Values.js"
 import { CalClient } from "../CalClient.js"
 import { CalTokens, type ConnectionInfo, type ImportedRow, type NewConnection } from "../CalTokens.js"
 import { eachOf } from "../CalTokens/Importing.js"
-import { InvalidInput } from "../TokenError.js"
+import { explain } from "../Explain.js"
+import { InvalidInput, TokensNotFound } from "../TokenError.js"
 import * as TokenInput from "../TokenInput.js"
 import * as Shape from "../TokenInput/Shape.js"
-import { TokenStorage } from "../TokenStorage.js"
+import { type StoredHistory, TokenStorage } from "../TokenStorage.js"
 import * as Listing from "../TokenStorage/Listing.js"
 import * as Audit from "./Audit.js"
 import * as Edge from "./Edge.js"
@@ -19,6 +20,32 @@ const describe = (info: ConnectionInfo): Connection => ({
   ...Listing.withInstants(Listing.standing(info, info.isExpired), DateTime.unsafeMake),
   isExpiringSoon: info.isExpiringSoon
 })
+
+/** The latest first. */
+const told = (history: StoredHistory): ConnectionHistory => {
+  const { advice, cause, conclusion, sentences } = explain(history)
+  const { entries, open } = history
+  const now = sentences[entries.length]
+  return {
+    status: history.connection.status._tag === "Active" ? "active" : "reauthorizationRequired",
+    ...(cause === undefined ? {} : { cause }),
+    conclusion,
+    advice,
+    ...(open === undefined || now === undefined
+      ? {}
+      : {
+          open: {
+            text: now.text,
+            ...open,
+            startedAt: DateTime.unsafeMake(open.startedAt),
+            leaseUntil: DateTime.unsafeMake(open.leaseUntil)
+          }
+        }),
+    entries: entries
+      .map((entry, n) => ({ ...entry, at: DateTime.unsafeMake(entry.at), text: sentences[n]?.text ?? "" }))
+      .reverse()
+  }
+}
 
 const account = (input: typeof PutConnection.Type): Effect.Effect<NewConnection, InvalidInput> =>
   Effect.gen(function* () {
@@ -59,6 +86,18 @@ export const layer = Group.make("connections", (handlers) =>
         "getConnection",
         Edge.endpoint("getConnection", (_, userUlid) =>
           Effect.map(tokens.info(userUlid), (info) => ({ success: true as const, connection: describe(info) }))
+        )
+      )
+      .handleRaw(
+        "getHistory",
+        Edge.endpoint("getHistory", (_, userUlid) =>
+          Effect.flatMap(
+            storage.history(userUlid),
+            Option.match({
+              onNone: () => Effect.fail(new TokensNotFound({ userUlid })),
+              onSome: (history) => Effect.succeed({ success: true as const, history: told(history) })
+            })
+          )
         )
       )
       .handleRaw(

@@ -338,7 +338,7 @@ describe("the API value", () => {
     const own = Object.keys(metafile.inputs).filter((file) => file.startsWith("src/"))
     assert.deepStrictEqual(
       own.filter((file) => !/^src\/Api(\.ts$|\/)/.test(file)),
-      ["src/ErrorFacts.ts", "src/ApiKeys/Scope.ts"]
+      ["src/ErrorFacts.ts", "src/History.ts", "src/ApiKeys/Scope.ts"]
     )
     assert.include(own, "src/Api/Tokens.ts")
   })

@@ -9,6 +9,6 @@ describe("the API value in a browser", () => {
     const { inputs, text } = await bundle(program)
     assert.deepStrictEqual(await run(text), ["2026-01-15T12:00:00.000Z TokensNotFound none"])
     const rooms = inputs.flatMap((path) => /^src\/([^/.]+)/.exec(path)?.[1] ?? [])
-    assert.sameMembers([...new Set(rooms)], ["Api", "ApiKeys", "ErrorFacts"])
+    assert.sameMembers([...new Set(rooms)], ["Api", "ApiKeys", "ErrorFacts", "History"])
   })
 })

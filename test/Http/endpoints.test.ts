@@ -94,6 +94,11 @@ const told: Readonly<Record<string, Told>> = {
     good: { method: "GET", path: connection },
     bad: wrongUsers(connection, "GET")
   },
+  getHistory: {
+    scope: "manage",
+    good: { method: "GET", path: `/api/cal/history/${userUlid}` },
+    bad: wrongUsers(`/api/cal/history/${userUlid}`, "GET")
+  },
   putConnection: {
     scope: "manage",
     good: { method: "PUT", path: connection, body: JSON.stringify(pair) },

@@ -57,6 +57,24 @@ const endpoints: ReadonlyArray<Call & { readonly name: string; readonly good: st
       `"refreshTokenExpiresAt":"2030-01-02T03:04:06.000Z","version":7,"updatedAt":"2030-01-02T03:04:04.000Z"}}`
   },
   {
+    name: "getHistory",
+    method: "GET",
+    path: `/api/cal/history/${userUlid}`,
+    good:
+      `{"success":true,"history":{"status":"reauthorizationRequired","cause":"anotherSystemOrPerson","conclusion":` +
+      `"Asked to reconnect since 1970-01-01T00:00:02.000Z because a refresh token that this service never spent was ` +
+      `refused at 1970-01-01T00:00:02.000Z: another system refreshes this user, or the person removed the access.","advice":` +
+      `"Let the person consent again: send them through your connect page. Look for a second system with the same client ` +
+      `and user, and stop one of the two; then ask the person.","open":{"text":"Process b began a refresh that has not ` +
+      `ended: the process died or sleeps. The next one looks whether refresh token aaaaaaaa was spent.","process":"b",` +
+      `"startedAt":"1970-01-01T00:00:03.000Z","leaseUntil":"1970-01-01T00:00:33.000Z","token":"aaaaaaaa"},"entries":[` +
+      `{"at":"1970-01-01T00:00:02.000Z","text":"Process a sent refresh token aaaaaaaa: refused (400, forgotten). The user ` +
+      `has to reconnect.","written":"recorded","event":{"_tag":"Attempt","process":"a","purpose":"refresh","trigger":` +
+      `"asked","took":10,"steps":[{"as":"own","token":"aaaaaaaa","answer":"rejected","status":400,"refusal":"revoked"}],` +
+      `"end":"terminal"}},{"at":"1970-01-01T00:00:01.000Z","text":"Connected: Cal.com granted refresh token aaaaaaaa to ` +
+      `process a.","written":"stored","event":{"_tag":"Connected","process":"a","token":"aaaaaaaa","isGranted":true}}]}}`
+  },
+  {
     name: "putConnection",
     method: "PUT",
     path: `/api/cal/connections/${userUlid}`,

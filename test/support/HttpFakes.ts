@@ -18,7 +18,7 @@ import * as Lifecycle from "../../src/Http/Lifecycle.js"
 import * as CallerLimits from "../../src/Http/CallerLimits.js"
 import { type TokenPair, UserUlid } from "../../src/Token.js"
 import type { TokenError } from "../../src/TokenError.js"
-import { type ConnectionSummary, TokenStorage } from "../../src/TokenStorage.js"
+import { type ConnectionSummary, type StoredHistory, TokenStorage } from "../../src/TokenStorage.js"
 import * as ChangeLogMemory from "../../src/TokenStorage/ChangeLogMemory.js"
 
 export const userUlid = UserUlid.make("01HZY9TESTSAAAAAAAAAAAAAAA")
@@ -137,6 +137,36 @@ export class Fake extends Context.Tag("test/Fake")<
   }
 >() {}
 
+/** Somebody else's token, or the person. */
+export const history = (userUlid: UserUlid): StoredHistory => ({
+  connection: {
+    userUlid,
+    connection: { _tag: "OAuth2", clientId: "client" },
+    status: { _tag: "ReauthorizationRequired", cause: "revoked", since: 2000 },
+    version: 7,
+    updatedAt: 2000,
+    accessTokenExpiresAt: 2000
+  },
+  at: 40_000,
+  open: { process: "b", startedAt: 3000, leaseUntil: 33_000, token: "aaaaaaaa" },
+  entries: [
+    { at: 1000, written: "stored", event: { _tag: "Connected", process: "a", token: "aaaaaaaa", isGranted: true } },
+    {
+      at: 2000,
+      written: "recorded",
+      event: {
+        _tag: "Attempt",
+        process: "a",
+        purpose: "refresh",
+        trigger: "asked",
+        took: 10,
+        steps: [{ as: "own", token: "aaaaaaaa", answer: "rejected", status: 400, refusal: "revoked" }],
+        end: "terminal"
+      }
+    }
+  ]
+})
+
 const makeFake = Effect.gen(function* () {
   return {
     calls: yield* Ref.make<ReadonlyArray<readonly [string, ...Array<unknown>]>>([]),
@@ -226,6 +256,7 @@ export const layerServices = Layer.unwrapEffect(
         }),
         find: () => Effect.succeedNone,
         log: ChangeLogMemory.make().service,
+        history: (userUlid) => answer("history", [userUlid], Effect.succeedSome(history(userUlid))),
         list: ({ after = "", limit, status }) =>
           Effect.sync(() =>
             fake.rows
