@@ -7,6 +7,7 @@ import * as Completions from "./Cli/Completions.js"
 import * as Describing from "./Cli/Describing.js"
 import * as Export from "./Cli/Export.js"
 import * as Doctor from "./Cli/Doctor.js"
+import * as Explain from "./Cli/Explain.js"
 import * as Help from "./Cli/Help.js"
 import * as Import from "./Cli/Import.js"
 import * as ImportSettings from "./Cli/Import/Settings.js"
@@ -29,6 +30,7 @@ const commands = [
   Serve.command,
   Migrate.command,
   Status.command,
+  Explain.command,
   Refresh.command,
   Sweep.command,
   Import.command,
