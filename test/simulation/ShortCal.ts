@@ -21,6 +21,7 @@ import {
 import * as Answers from "./Answers.js"
 import * as Api from "./Api.js"
 import { type Authorised, authorised, type Cal, exchange, type Given, holdsFor, watched } from "./Cal.js"
+import { type End, Ledger } from "./Ledger.js"
 import type { Odd } from "./Plan.js"
 import type { Grant } from "./Oracle.js"
 import type { Mishap, Node, World } from "./World.js"
@@ -41,10 +42,20 @@ interface Account {
   readonly access: Map<string, number>
 }
 
-export const make = (world: World, patience: number): Cal => {
+/** Cal.com, to whom another system may speak besides the fleet. */
+export interface Shared extends Cal {
+  /** Another system has this account's refresh token, or one of its own, and spends it. */
+  readonly spendElsewhere: (account: number) => void
+}
+
+/** How long an OAuth2 refresh token lives. */
+const refreshLife = 30 * 86_400_000
+
+export const make = (world: World, patience: number, ledger = new Ledger()): Shared => {
   const { driver, oracle, plan } = world
   const accounts = new Map<number, Account>()
   const owners = new Map<string, number>()
+  const issuedAt = new Map<string, number>()
   let secretRejected = false
   let lastAccount = 1000
   let lastToken = 0
@@ -65,6 +76,7 @@ export const make = (world: World, patience: number): Cal => {
     const access = issueAccess(account, record)
     const refreshToken = `refresh-token-of-cal-${lastToken}`
     record.refresh.add(refreshToken)
+    issuedAt.set(refreshToken, driver.now)
     owners.set(refreshToken, account)
     const grant = oracle.granted({ ...access, refreshToken, hash: hash(Redacted.make(refreshToken)), account })
     world.note("Cal.com", `grants ${grant.name}`)
@@ -78,8 +90,19 @@ export const make = (world: World, patience: number): Cal => {
         if (other.kind !== "managed") continue
         for (const [access, expiresAt] of other.access) if (expiresAt <= driver.now) other.access.delete(access)
       }
-    } else record.refresh.clear()
-    return issue(account, record)
+      const grant = issue(account, record)
+      end([token], { by: "fleet", at: driver.now, brought: grant })
+      return grant
+    }
+    const ended = [...record.refresh]
+    record.refresh.clear()
+    const grant = issue(account, record)
+    end(ended, { by: "fleet", at: driver.now, brought: grant })
+    return grant
+  }
+
+  const end = (tokens: Iterable<string>, how: End) => {
+    for (const token of tokens) ledger.ended(hash(Redacted.make(token)), how)
   }
 
   const reissue = (account: number, record: Account): Grant => {
@@ -95,8 +118,18 @@ export const make = (world: World, patience: number): Cal => {
   const unavailable = (reason: string, status?: number) =>
     new CalUnavailable({ operation: "refresh", reason, ...(status === undefined ? {} : { status }) })
   const rejected = CallFailure.Rejected({
-    error: new CalRequestRejected({ operation: "refresh", status: 400, reason: "Invalid refresh token" })
+    error: new CalRequestRejected({ operation: "refresh", status: 400, reason: "Invalid refresh token" }),
+    refusal: "unknown"
   })
+  const rejectedGrant = (refusal: "invalid" | "revoked") =>
+    CallFailure.Rejected({
+      error: new CalRequestRejected({ operation: "refresh", status: 400, reason: "invalid_grant" }),
+      refusal
+    })
+  /** OAuth2 tokens say when their time is over, and Cal.com looks at that first. */
+  const refusalOf = (kind: Account["kind"], token: string) =>
+    kind === "managed" ? rejected : rejectedGrant(isOver(token) ? "invalid" : "revoked")
+  const isOver = (token: string) => (issuedAt.get(token) ?? 0) + refreshLife <= driver.now
   const gone = CallFailure.UserGone({
     error: new CalRequestRejected({
       operation: "reissue",
@@ -145,17 +178,22 @@ export const make = (world: World, patience: number): Cal => {
   }
 
   /** One request at Cal.com, from its arrival on. */
-  const answerRefresh = (token: string, odd: Odd | undefined, answer: Answer) => {
+  const answerRefresh = (kind: Account["kind"], token: string, odd: Odd | undefined, answer: Answer) => {
     if (secretRejected) return answer(Either.left(misconfigured))
     const account = owners.get(token) ?? 0
     const record = accounts.get(account)
-    if (record === undefined || !record.refresh.has(token)) return answer(Either.left(rejected))
+    if (record?.kind === "oauth2" && record.refresh.has(token) && isOver(token)) {
+      record.refresh.delete(token)
+      end([token], { by: "time", at: driver.now })
+    }
+    const refusal = refusalOf(kind, token)
+    if (record === undefined || !record.refresh.has(token)) return answer(Either.left(refusal))
     const finish = () => {
-      if (accounts.get(account) !== record) return answer(Either.left(rejected))
+      if (accounts.get(account) !== record) return answer(Either.left(refusal))
       if (odd?.answer === "refreshTokenKept" && record.refresh.has(token))
         return answer(Either.right(renew(account, record, token)))
       const grant = rotate(account, record, token)
-      answer(grant === undefined ? Either.left(rejected) : Either.right(grant))
+      answer(grant === undefined ? Either.left(refusal) : Either.right(grant))
     }
     if (plan.raceWindow > 0) driver.after(plan.raceWindow, world.server, finish)
     else finish()
@@ -210,14 +248,25 @@ export const make = (world: World, patience: number): Cal => {
     createAccount,
     authorise,
     refreshElsewhere: (token, answer) =>
-      answerRefresh(token, undefined, (result) => {
+      answerRefresh(accounts.get(owners.get(token) ?? 0)?.kind ?? "oauth2", token, undefined, (result) => {
         const grant = Option.getOrUndefined(Either.getRight(result))
         answer(grant !== undefined && "hash" in grant ? authorised(grant) : undefined)
       }),
     isLive: (token) => accounts.get(owners.get(token) ?? 0)?.refresh.has(token) === true,
     respond: (request) => Api.answer(request, api(Api.tokenOf(request)), driver.now),
     api,
-    revoke: (account) => accounts.get(account)?.refresh.clear(),
+    revoke: (account) => {
+      const record = accounts.get(account)
+      end(record?.refresh ?? [], { by: "person", at: driver.now })
+      record?.refresh.clear()
+    },
+    spendElsewhere: (account) => {
+      const record = accounts.get(account)
+      if (record === undefined) return
+      end(record.refresh, { by: "otherSystem", at: driver.now })
+      record.refresh.clear()
+      oracle.lost(issue(account, record), "another system has it")
+    },
     killAccess: (account) => {
       const record = accounts.get(account)
       for (const token of record?.access.keys() ?? []) {
@@ -244,7 +293,7 @@ export const make = (world: World, patience: number): Cal => {
       const call = (asked: Asked, perform: (odd: Odd | undefined, answer: Answer) => void) =>
         Effect.suspend(() => {
           const { connection, kept, op, sent } = asked
-          const kind = connection._tag === "ManagedUser" ? ("managed" as const) : ("oauth2" as const)
+          const kind = kindOf(connection)
           const sentAt = driver.now + skewOf(world, node)
           return exchange<ClientGrant, CallFailure>(world, node, {
             op,
@@ -332,7 +381,7 @@ export const make = (world: World, patience: number): Cal => {
         fingerprint: () => (hasWrongSecret ? "wrong" : "right"),
         refresh: (connection, refreshToken, kept) =>
           call({ op: "refresh", connection, kept, sent: refreshToken }, (odd, answer) =>
-            answerRefresh(Redacted.value(refreshToken), odd, answer)
+            answerRefresh(kindOf(connection), Redacted.value(refreshToken), odd, answer)
           ),
         reissue: (connection, kept) =>
           call({ op: "reissue", connection, kept }, (_odd, answer) => answerReissue(connection.calUserId, answer)),
@@ -353,6 +402,8 @@ const textOf = (kind: Account["kind"], { accessToken, expiresAt, ...other }: Gra
       : { access_token: accessToken, token_type: "bearer", refresh_token: refreshToken, expires_in: lifetime / 1000 }
   )
 }
+
+const kindOf = ({ _tag }: Connection): Account["kind"] => (_tag === "ManagedUser" ? "managed" : "oauth2")
 
 /** The header that tells Cal.com's time. */
 const dated = (now: number): Headers.Headers => Headers.unsafeFromRecord({ date: new Date(now).toUTCString() })
