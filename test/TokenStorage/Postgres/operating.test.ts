@@ -61,7 +61,8 @@ const fill = ({ flows, storage }: Effect.Effect.Success<ReturnType<typeof proces
     yield* storage.fail({
       userUlid,
       attemptId: "mine",
-      failure: Fixture.terminal([Fixture.refreshHash("two"), Fixture.refreshHash("one")])
+      failure: Fixture.terminal([Fixture.refreshHash("two"), Fixture.refreshHash("one")]),
+      history: Fixture.attempted("two", { end: "terminal" })
     })
     yield* flows.begin("state", { userUlid, clientId: "client", replace: false })
     return userUlid
