@@ -80,7 +80,9 @@ const isHandedIn = ({ event }: Entry) =>
 const doubtOf = (entry: Entry): "answerLost" | "answerUnreadable" | "processDied" | undefined => {
   if (entry.event._tag === "Lapsed") return "processDied"
   if (!isAttempt(entry)) return undefined
-  const answers = entry.event.steps.filter(({ as }) => as !== "reissue").map(({ answer }) => answer)
+  // Of a token whose time was over nothing was spent.
+  const spending = entry.event.steps.filter(({ as, isExpired }) => as !== "reissue" && isExpired !== true)
+  const answers = spending.map(({ answer }) => answer)
   return answers.includes("unreadable") ? "answerUnreadable" : answers.includes("unknown") ? "answerLost" : undefined
 }
 

@@ -85,7 +85,7 @@ export const failed = (
         ? {}
         : { refusal: failure.refusal }
       : { error: error._tag }),
-    ...(answer === "rejected" && ends !== undefined && ends <= now ? { isExpired: true } : {})
+    ...(ends !== undefined && ends <= now ? { isExpired: true } : {})
   }
 }
 

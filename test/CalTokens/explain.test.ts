@@ -282,6 +282,11 @@ describe("of entries that are hard to come by", () => {
       "untold"
     )
     assert.strictEqual(causeOf([[attempt({})]]), "anotherSystemOrPerson")
+    // A token whose time was over is spent by nobody, whatever became of the call.
+    const over = { as: "own", token: "aaaaaaaa", isExpired: true } as const
+    const lost = attempt({ end: "unknown", steps: [{ ...over, answer: "unknown" }] })
+    const late = attempt({ steps: [{ ...over, answer: "rejected", refusal: "invalid" }] })
+    assert.strictEqual(causeOf([[granted, "stored"], [lost], [late]]), "refreshTokenExpired")
   })
 
   it("who was imported, or lost again and again, is told what speaks for another system", () => {

@@ -143,7 +143,8 @@ const main = async (): Promise<number> => {
   return failures.length === 0 && (values.variant !== undefined || explained(seed, Number(values.reconnects))) ? 0 : 1
 }
 
-if (isMainThread) process.exitCode = await main()
+// By itself it does not end: what simulated processes that crashed were about to store keeps it.
+if (isMainThread) process.exit(await main())
 else {
   const port = parentPort
   work(workerData as Part, (message) => port?.postMessage(message))
