@@ -21,7 +21,11 @@ const keepFraction = 0.25
 const turnOf = (userUlid: UserUlid): number => createHash("sha256").update(userUlid).digest().readUInt32BE(0) / 2 ** 32
 
 /** When a refresh token is over, where anybody knows. `issuedAt` stands in where the pair does not say. */
-export const refreshEnds = ({ _tag: kind }: Connection, pair: TokenPair, issuedAt = pair.issuedAt): number | undefined =>
+export const refreshEnds = (
+  { _tag: kind }: Connection,
+  pair: TokenPair,
+  issuedAt = pair.issuedAt
+): number | undefined =>
   pair.refreshTokenExpiresAt ?? (kind === "OAuth2" && issuedAt !== undefined ? issuedAt + oauth2Life : undefined)
 
 /** `now`: Cal.com's time, in milliseconds. */
