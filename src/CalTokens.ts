@@ -262,7 +262,7 @@ export const makeWith = (
       shutdownWait: config.shutdownWait,
       onAbandoned: reportLost
     })
-    const changes = yield* Changes.make(owned, pubsub)
+    const changes = yield* Changes.make(owned, pubsub, process)
     const publish: Changes.Changes["publish"] = (change) =>
       Effect.zipRight(notices.learned(change.userUlid, change.version), changes.publish(change))
     const circuit = Circuit.make(config, client.fingerprint)

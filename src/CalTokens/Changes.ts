@@ -21,7 +21,8 @@ export const pubsub: Effect.Effect<PubSub.PubSub<TokenChange>, never, Scope.Scop
   PubSub.shutdown
 )
 
-export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>): Effect.Effect<Changes> =>
+/** `process`: as histories name it, so that a line of the log leads from one to the other. */
+export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>, process: string): Effect.Effect<Changes> =>
   Effect.gen(function* () {
     const revalidation = yield* Revalidation
 
@@ -44,6 +45,7 @@ export const make = (owned: Owned, pubsub: PubSub.PubSub<TokenChange>): Effect.E
             yield* Effect.logInfo(`Tokens ${change.kind}`).pipe(
               Effect.annotateLogs({
                 userUlid: change.userUlid,
+                process,
                 ...(change.version === undefined ? {} : { version: change.version })
               })
             )

@@ -1,7 +1,10 @@
 /** How far a command is: a bar on a terminal, a line now and then elsewhere. Goes to standard error. */
 import { Writable } from "node:stream"
-import { Format, SingleBar } from "cli-progress"
+import CliProgress from "cli-progress"
 import { Duration, Effect } from "effect"
+
+// It is a CommonJS module, of which Node names no parts.
+const { Format, SingleBar } = CliProgress
 
 export interface Progress {
   /** So many were done since; `part`: of what `total` counts, where that is something else. */

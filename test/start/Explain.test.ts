@@ -60,12 +60,12 @@ it("explain says what happened and why, of a user whom it is given in any spelli
       )
     )
     const nobody = Fixture.newUser()
-    for (const [user, words] of [
-      [nobody.userUlid, /^cal-tokens: User \w{26} has no Cal\.com connection: connect one first\.\n$/],
-      ["nobody", /^cal-tokens: userUlid must be a ULID[^\n]*\n$/]
+    for (const [user, code, words] of [
+      [nobody.userUlid, 1, /^cal-tokens: User \w{26} has no Cal\.com connection: connect one first\.\n$/],
+      ["nobody", 2, /^cal-tokens: <user> must be a ULID[^\n]* \(cal-tokens explain --help\)\n$/]
     ] as const) {
       const unknown = explain(user)
-      assert.strictEqual(yield* Effect.promise(() => unknown.exit), 1)
+      assert.strictEqual(yield* Effect.promise(() => unknown.exit), code)
       assert.match(unknown.stderr(), words)
       assert.strictEqual(unknown.stdout(), "")
     }

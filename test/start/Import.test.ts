@@ -411,7 +411,7 @@ describe("the guide", () => {
           lines.map((line, index) => ended(run(Path.dirname(bin), ["-c", line], env, "sh"), codes[index] ?? 0))
         )
       const foretold = { new: 0, changed: 0, unchanged: 0, "refreshed here": 0, rejected: 0 }
-      assert.deepStrictEqual(await all(commands, [2]), [
+      assert.deepStrictEqual(await all(commands, [3]), [
         { ...foretold, new: 3, rejected: 2 },
         { ...foretold, new: 3 },
         { ...foretold, new: 2 }
