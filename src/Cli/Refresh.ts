@@ -1,10 +1,10 @@
 /** `cal-tokens refresh`: makes sure that a user's token is valid, or has a new one made. */
 import { Command, Options } from "@effect/cli"
 import { Clock, Console, Effect, Layer } from "effect"
-import { Proxies } from "../CalHttp/Proxies.js"
 import { CalTokens } from "../CalTokens.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import * as TokenConfig from "../TokenConfig.js"
 import { relative } from "./Instants.js"
 import * as Operating from "./Operating.js"
@@ -41,7 +41,7 @@ export const command = Command.make("refresh", options, ({ force, user }) =>
       Operating.orStartError,
       Effect.provide(
         services.pipe(
-          Layer.provide(Layer.succeed(Proxies, proxies)),
+          Layer.provide(Ways.layer(proxies)),
           Layer.provideMerge(TokenConfig.layerChanged(config)),
           Layer.provideMerge(Logging.layer(log))
         )

@@ -1,11 +1,11 @@
 /** `cal-tokens salvage`: reads answers again in which no version of this program had found a pair when they came. */
 import { Command } from "@effect/cli"
 import { Chunk, Console, Effect, Layer, Option, Stream } from "effect"
-import { Proxies } from "../CalHttp/Proxies.js"
 import { CalTokens } from "../CalTokens.js"
 import { StartError } from "../Environment.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Services from "../Environment/Services.js"
+import * as Ways from "../Environment/Ways.js"
 import * as TokenConfig from "../TokenConfig.js"
 import type { UserUlid } from "../Token.js"
 import { TokenStorage } from "../TokenStorage.js"
@@ -42,11 +42,7 @@ const salvage = Effect.gen(function* () {
       message: "salvage needs a Cal.com client (CAL_CLIENT_ID or CAL_OAUTH_CLIENT_ID): the demo understands its Cal.com"
     })
   }
-  const references = Layer.mergeAll(
-    Layer.succeed(Proxies, proxies),
-    TokenConfig.layerChanged(config),
-    Logging.layer(log)
-  )
+  const references = Layer.mergeAll(Ways.layer(proxies), TokenConfig.layerChanged(config), Logging.layer(log))
   const before = yield* count.pipe(
     Operating.orStartError,
     Effect.provide(Layer.provide(Services.layerStanding(cal.database), references))

@@ -75,6 +75,7 @@ const columnsOf = (
       ahead_at: isAway ? keepAt : aheadAt,
       keep_at: keepAt,
       used_at: usedAt,
+      history: null,
       now: null
     }
   })
