@@ -31,8 +31,9 @@ export default defineConfig(({ mode }) => ({
   test: {
     include: [files(mode)],
     globalSetup: ["test/support/postgres.setup.ts"],
-    // Loading Effect costs each file more than most of its tests; they share no state, so they may share modules.
-    isolate: false,
+    // Loading Effect costs each file more than most of its tests; they share no state, so they may share modules. Of what is
+    // measured some has the clock of tests and some does not, which `layer` of @effect/vitest sets for a whole process.
+    isolate: mode === "scale",
     pool: "forks",
     // Processes and databases of their own, and measured ones at that: one file at a time, and two of fleets.
     fileParallelism: mode === "test" || mode === "fleet",
