@@ -8,7 +8,7 @@ import * as Variables from "../Environment/Variables.js"
 import * as CalCom from "./Doctor/CalCom.js"
 import * as Configuration from "./Doctor/Configuration.js"
 import * as Database from "./Doctor/Database.js"
-import { Finding, type Level, looking, warning } from "./Doctor/Finding.js"
+import { count as counted, Finding, type Level, looking, warning } from "./Doctor/Finding.js"
 
 const options = {
   json: Options.boolean("json").pipe(Options.withDescription("Print JSON, for issue reports: it holds no secret."))
@@ -103,5 +103,9 @@ const lines = (found: ReadonlyArray<Finding>): string => {
   const line = ({ advice, check, level, message }: Finding) =>
     `\x1b[${colours[level]}m${level.padEnd(7)}\x1b[0m  ${check}: ${message}${advice === undefined ? "" : ` ${advice}`}`
   const count = (level: Level) => found.filter((each) => each.level === level).length
-  return [...found.map(line), "", `${count("ok")} ok, ${count("warning")} warnings, ${count("wrong")} wrong`].join("\n")
+  return [
+    ...found.map(line),
+    "",
+    `${count("ok")} ok, ${counted(count("warning"), "warning")}, ${count("wrong")} wrong`
+  ].join("\n")
 }

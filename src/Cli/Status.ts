@@ -70,14 +70,17 @@ export const command = Command.make("status", options, ({ json: isJson, status, 
     const settings = yield* Operating.settings
     const counts = new Map<string, number>()
     const rows = Option.isSome(named) ? Connections.one(named.value) : Connections.all(Option.getOrUndefined(status))
-    if (!isJson) yield* Console.log(heading())
+    // Not above a failure.
+    const head = yield* Effect.once(isJson ? Effect.void : Effect.suspend(() => Console.log(heading())))
     yield* Stream.runForEach(rows, (row) =>
       Effect.gen(function* () {
+        yield* head
         counts.set(row.status, (counts.get(row.status) ?? 0) + 1)
         yield* Console.log(isJson ? Connections.json(row) : lineOf(row, yield* Clock.currentTimeMillis))
       })
     ).pipe(Connections.provide(settings))
     if (Option.isSome(named)) return yield* counts.has("reauthorizationRequired") ? Operating.lookAtIt : Effect.void
+    yield* head
     if (!isJson) yield* Console.log(summary(counts))
   }).pipe(Operating.answering)
 ).pipe(Command.withDescription("Tell how users' connections stand: all of them, or one."))

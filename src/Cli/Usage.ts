@@ -52,10 +52,12 @@ export const noCommand = (name: string, names: ReadonlyArray<string>): UsageErro
       : "A command comes first"
   })
 
-/** A third of the letters, or nothing is near. */
+/** What begins like that; else what is off by a third of the letters at most. */
 const meant = (name: string, names: ReadonlyArray<string>): string => {
-  const nearest = closest(name, names)
-  return names.length > 0 && distance(name, nearest) * 3 <= name.length ? `: is ${nearest} meant?` : ""
+  const begun = names.find((each) => name.length > 1 && each.startsWith(name))
+  const nearest = begun ?? closest(name, names)
+  const isNear = begun !== undefined || (names.length > 0 && distance(name, nearest) * 3 <= name.length)
+  return isNear ? `: is ${nearest} meant?` : ""
 }
 
 const wrong = (message: string) => Either.left(new UsageError({ message }))

@@ -301,6 +301,7 @@ describe("keygen", () => {
 describe("the command line", () => {
   it.each([
     [["stauts"], "There is no command stauts: is status meant? (cal-tokens --help)"],
+    [["stat"], "There is no command stat: is status meant? (cal-tokens --help)"],
     [["--verison"], "A command comes first (cal-tokens --help)"],
     [["status", "--jsn"], "--jsn is not known: is --json meant? (cal-tokens status --help)"],
     [
