@@ -138,7 +138,7 @@ export class Fake extends Context.Tag("test/Fake")<
 >() {}
 
 /** Somebody else's token, or the person. */
-export const history = (userUlid: UserUlid): StoredHistory => ({
+const history = (userUlid: UserUlid): StoredHistory => ({
   connection: {
     userUlid,
     connection: { _tag: "OAuth2", clientId: "client" },
