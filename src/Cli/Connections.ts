@@ -16,16 +16,19 @@ type Rows = Stream.Stream<Row, InvalidInput | StorageUnavailable | TokensNotFoun
 /** Of how many is asked at once. */
 const limit = 200
 
-export const json = ({ lastError, nextAttemptAt, userUlid, ...row }: Row) =>
+export const json = ({ lastError, lastRefreshAt, nextAttemptAt, userUlid, ...row }: Row) =>
   JSON.stringify({
     userUlid,
     ...Listing.withInstants(row, iso),
+    lastRefreshAt: orNull(lastRefreshAt),
     lastError: lastError ?? null,
-    nextAttemptAt: nextAttemptAt === undefined ? null : iso(nextAttemptAt)
+    nextAttemptAt: orNull(nextAttemptAt)
   })
 
 /** What a tampered row says may be no date. */
 const iso = (millis: number) => new Date(Math.min(Math.max(millis, -8.64e15), 8.64e15)).toISOString()
+
+const orNull = (millis: number | undefined) => (millis === undefined ? null : iso(millis))
 
 const withTried = (page: Listing.Page["connections"]) =>
   Effect.gen(function* () {

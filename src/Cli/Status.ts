@@ -19,7 +19,7 @@ const columns: ReadonlyArray<
   ["status", 9, titleOf],
   ["expires", 14, ({ accessTokenExpiresAt }, now) => relative(accessTokenExpiresAt, now)],
   ["kind", 7, ({ kind }) => kind],
-  ["updated", 14, ({ updatedAt }, now) => relative(updatedAt, now)],
+  ["last refresh", 14, ({ lastRefreshAt: at }, now) => (at === undefined ? "-" : relative(at, now))],
   ["last error", 24, ({ cause, lastError }) => cause ?? lastError ?? "-"],
   ["next attempt", 14, ({ nextAttemptAt = 0 }, now) => (nextAttemptAt > now ? relative(nextAttemptAt, now) : "-")],
   ["refresh token", 14, ({ refreshTokenExpiresAt: at }, now) => (at === null ? "-" : relative(at, now))]

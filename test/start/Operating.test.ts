@@ -144,10 +144,10 @@ describe("connections", () => {
     const [heading, first, second, , ...rest] = stdout.split("\n")
     assert.match(
       heading ?? "",
-      /^user {24}status {5}expires {9}kind {5}updated {9}last error {16}next attempt {4}refresh token$/
+      /^user {24}status {5}expires {9}kind {5}last refresh {4}last error {16}next attempt {4}refresh token$/
     )
     assert.match(first ?? "", /^010{23}1 {2}active {5}in \d+ min {7,8}managed {2}\d+ sec ago +- +- +(in \d+ days|-)$/)
-    assert.match(second ?? "", /^010{23}2 {2}RECONNECT {2}in \d+ min +managed {2}\d+ sec ago +calUserGone +- +/)
+    assert.match(second ?? "", /^010{23}2 {2}RECONNECT {2}in \d+ min +managed {2}- +calUserGone +- +/)
     assert.deepStrictEqual(rest, ["", "2 active, 1 have to reconnect", ""])
   })
 
@@ -161,7 +161,8 @@ describe("connections", () => {
     assert.deepInclude(JSON.parse(line ?? ""), {
       userUlid: userOf(2),
       status: "reauthorizationRequired",
-      cause: "calUserGone"
+      cause: "calUserGone",
+      lastRefreshAt: null
     })
   })
 
