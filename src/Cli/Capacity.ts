@@ -4,8 +4,7 @@ import { Console, Duration, Effect } from "effect"
 import * as Capacity from "../RefreshAhead/Capacity.js"
 import * as Environment from "../Environment.js"
 import * as TokenConfig from "../TokenConfig.js"
-
-const count = (value: number) => value.toLocaleString("en-US")
+import { number } from "./Numbers.js"
 
 const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(function* () {
   const settings = yield* Environment.loadServices
@@ -13,13 +12,13 @@ const capacity: Effect.Effect<void, Environment.StartError> = Effect.gen(functio
   const { perMinute } = Capacity.of(config, Capacity.kinds[0].lifetime)
   yield* Console.log(
     [
-      `Cal.com answers ${count(Capacity.callsPerMinute)} token calls of one client a minute. ${count(perMinute)} of them may be`,
+      `Cal.com answers ${number(Capacity.callsPerMinute)} token calls of one client a minute. ${number(perMinute)} of them may be`,
       "refreshes that nobody waits for; the rest is for people who wait.",
       "",
       ...Capacity.kinds.map(({ kind, lifetime }) => {
         const { period, users } = Capacity.of(config, lifetime)
         const minutes = Math.round(Duration.toMinutes(period))
-        return `  ${count(users).padStart(7)} ${kind} active at once, each refreshed every ${minutes} min or so`
+        return `  ${number(users).padStart(7)} ${kind} active at once, each refreshed every ${minutes} min or so`
       }),
       "",
       `Active is whose token was asked for within ${Duration.format(config.aheadActiveFor)} (CAL_TOKENS_ACTIVE_FOR).`,

@@ -7,6 +7,8 @@ const style = (open: number, close: number) => (text: string) => `\u001b[${open}
 
 export const bold = style(1, 22)
 export const red = style(31, 39)
+export const green = style(32, 39)
+export const yellow = style(33, 39)
 
 /** The work, whose text has no colours where the terminal, NO_COLOR or the lack of a terminal says so. */
 export const whereSeen = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

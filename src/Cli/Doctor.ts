@@ -5,6 +5,7 @@ import * as NodeHttp from "../CalHttp/Node.js"
 import { Proxies } from "../CalHttp/Proxies.js"
 import * as Environment from "../Environment.js"
 import * as Variables from "../Environment/Variables.js"
+import * as Colours from "./Colours.js"
 import * as CalCom from "./Doctor/CalCom.js"
 import * as Configuration from "./Doctor/Configuration.js"
 import * as Database from "./Doctor/Database.js"
@@ -96,12 +97,12 @@ const databaseAlone: Effect.Effect<Option.Option<Environment.Database>> = Effect
   )
 })
 
-const colours: Readonly<Record<Level, number>> = { ok: 32, warning: 33, wrong: 31 }
+const colours = { ok: Colours.green, warning: Colours.yellow, wrong: Colours.red } satisfies Record<Level, unknown>
 
 /** One line for each. */
 const lines = (found: ReadonlyArray<Finding>): string => {
   const line = ({ advice, check, level, message }: Finding) =>
-    `\x1b[${colours[level]}m${level.padEnd(7)}\x1b[0m  ${check}: ${message}${advice === undefined ? "" : ` ${advice}`}`
+    `${colours[level](level.padEnd(7))}  ${check}: ${message}${advice === undefined ? "" : ` ${advice}`}`
   const count = (level: Level) => found.filter((each) => each.level === level).length
   return [
     ...found.map(line),

@@ -4,7 +4,7 @@ import { Command, Options } from "@effect/cli"
 import { Console, Effect, Option, Stream } from "effect"
 import { StartError } from "../Environment.js"
 import * as Connections from "./Connections.js"
-import { number } from "./Import/Counts.js"
+import { number } from "./Numbers.js"
 import * as Operating from "./Operating.js"
 import { UsageError } from "./Usage.js"
 

@@ -20,10 +20,9 @@ import { type Source, start } from "./Import/Source.js"
 import { identityOf } from "./Import/Table.js"
 import * as Target from "./Import/Target.js"
 import * as Verifying from "./Import/Verifying.js"
+import { number } from "./Numbers.js"
+import * as Operating from "./Operating.js"
 import type { UsageError } from "./Usage.js"
-
-/** Of an import that ran, and of which somebody should look at something. */
-const lookAtIt = 3
 
 const run = (given: Settings.Given): Effect.Effect<void, StartError | UsageError> =>
   Effect.gen(function* () {
@@ -32,7 +31,7 @@ const run = (given: Settings.Given): Effect.Effect<void, StartError | UsageError
       onNone: () => intoDatabase(given),
       onSome: (url) => overHttp(given, url)
     })
-    if (!isGood) yield* Effect.sync(() => (process.exitCode = lookAtIt))
+    if (!isGood) yield* Operating.lookAtIt
   }).pipe(
     Effect.scoped,
     // Whoever stops a service has what they want; an import that was stopped has not done what it was asked for.
@@ -167,7 +166,7 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
     }))
     if (Option.isSome(keeping.stopped)) {
       yield* Console.error(
-        `Going on after ${source.unit} ${Counts.number(begin.position.place)}, where the last run was stopped; --from-start begins anew.`
+        `Going on after ${source.unit} ${number(begin.position.place)}, where the last run was stopped; --from-start begins anew.`
       )
     }
     const began = yield* Clock.currentTimeMillis
@@ -197,7 +196,7 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
           state === begin || dryRun
             ? Effect.void
             : Console.error(
-                `${Counts.number(Counts.sum(state.counts))} rows are done.${run ? " The same command goes on from there." : ""}`
+                `${number(Counts.sum(state.counts))} rows are done.${run ? " The same command goes on from there." : ""}`
               )
         )
       )
@@ -207,7 +206,7 @@ const move = (given: Settings.Given, source: Source, into: Into): Effect.Effect<
     // A dry run leaves no file that names them.
     if (dryRun && reasons.size > 0) {
       const named = first.map(
-        ({ place, user }) => `- ${source.unit} ${Counts.number(place)}${user === undefined ? "" : `, user ${user}`}`
+        ({ place, user }) => `- ${source.unit} ${number(place)}${user === undefined ? "" : `, user ${user}`}`
       )
       yield* Console.log(
         ["", reasonsOf(reasons), end.counts.rejected > shown ? `The first ${shown}:` : "These are:", ...named].join(
@@ -230,12 +229,12 @@ const reasonsOf = (reasons: ReadonlyMap<string, number>) =>
   [...reasons]
     .sort(([, one], [, other]) => other - one)
     .slice(0, shown)
-    .map(([reason, count]) => `${Counts.number(count)} rejected: ${reason}`)
+    .map(([reason, count]) => `${number(count)} rejected: ${reason}`)
     .join("\n")
 
 const summary = (counts: Counts.Counts, words: Words, seconds: number, path: string, before: number): string => {
   const all = Counts.sum(counts)
-  const rate = Counts.number(Math.round((all - before) / seconds))
+  const rate = number(Math.round((all - before) / seconds))
   const lines = {
     done: [
       ["imported", counts.imported],
@@ -257,7 +256,7 @@ const summary = (counts: Counts.Counts, words: Words, seconds: number, path: str
     ]
   } as const
   return [
-    `${Counts.number(all)} rows, in ${seconds} s (${rate} a second).${words === "done" ? "" : " Nothing was written."}`,
+    `${number(all)} rows, in ${seconds} s (${rate} a second).${words === "done" ? "" : " Nothing was written."}`,
     Counts.table([
       ...lines[words],
       ...(counts.none === 0 ? [] : ([["not connected", counts.none, "users without any token"]] as const))

@@ -2,6 +2,7 @@
 import { Writable } from "node:stream"
 import CliProgress from "cli-progress"
 import { Duration, Effect } from "effect"
+import { number } from "./Numbers.js"
 
 // It is a CommonJS module, of which Node names no parts.
 const { Format, SingleBar } = CliProgress
@@ -112,8 +113,6 @@ export const lineOf = (seen: Seen): string => {
     ...(share === undefined || share === 0 ? [] : [`${left((elapsed * (1 - share)) / share)} left`])
   ].join(", ")
 }
-
-const number = (value: number): string => value.toLocaleString("en-US")
 
 /** In whole seconds: `1m 5s`. */
 const left = (millis: number): string => Duration.format(Duration.seconds(Math.ceil(millis / 1000)))

@@ -5,7 +5,7 @@ import * as Logging from "../Environment/Logging.js"
 import { type KeyInUse, type Kind, kinds, layerReencryption, Reencryption } from "../Environment/Services.js"
 import { longest } from "../FlowStorage.js"
 import { KeyRing } from "../KeyRing.js"
-import { number } from "./Import/Counts.js"
+import { number } from "./Numbers.js"
 import * as Operating from "./Operating.js"
 import * as Progress from "./Progress.js"
 

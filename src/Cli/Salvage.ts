@@ -9,7 +9,7 @@ import * as Ways from "../Environment/Ways.js"
 import * as TokenConfig from "../TokenConfig.js"
 import type { UserUlid } from "../Token.js"
 import { TokenStorage } from "../TokenStorage.js"
-import { number } from "./Import/Counts.js"
+import { number } from "./Numbers.js"
 import * as Operating from "./Operating.js"
 
 /** Of how many users answers are asked for at once. */

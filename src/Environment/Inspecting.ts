@@ -2,7 +2,7 @@
 import * as Fs from "node:fs"
 import { join } from "node:path"
 import type { TLSSocket } from "node:tls"
-import { Effect, type Layer, Redacted, type Scope } from "effect"
+import { Effect, Redacted, type Scope } from "effect"
 import { Reactivity } from "@effect/experimental"
 import { Client, type QueryResult } from "pg"
 import * as Embedded from "../Embedded.js"
@@ -12,6 +12,7 @@ import type { UserUlid } from "../Token.js"
 import * as Migrations from "../TokenStorage/Postgres/Migrations.js"
 import * as Sealing from "../TokenStorage/Postgres/Sealing.js"
 import * as Sql from "../TokenStorage/Postgres/Sql.js"
+import { keysOf } from "./Services.js"
 
 /** Asks one statement; why there is no answer is words that hold no secret. */
 export type Ask = <Row extends object>(
@@ -96,17 +97,10 @@ export const open = (database: Database): Effect.Effect<Session, string, Scope.S
   database._tag === "Postgres" ? connect(database.url) : openEmbedded(database.directory)
 
 /** The ring that the service would have. */
-export const ringOf = (database: Database): Effect.Effect<KeyRing.KeyRing["Type"], string> => {
-  const keys: Layer.Layer<KeyRing.KeyRing, unknown> =
-    database._tag === "Postgres"
-      ? KeyRing.layer(database.encryptionKeys)
-      : database.encryptionKeys._tag === "Some"
-        ? KeyRing.layer(database.encryptionKeys.value)
-        : Embedded.layerKeys(database.directory)
-  return Effect.mapError(Effect.provide(KeyRing.KeyRing, keys), (error) => {
-    return error instanceof Embedded.EmbeddedError ? error.reason : "they cannot be used"
-  })
-}
+export const ringOf = (database: Database): Effect.Effect<KeyRing.KeyRing["Type"], string> =>
+  Effect.mapError(Effect.provide(KeyRing.KeyRing, keysOf(database)), (error) =>
+    error instanceof Embedded.EmbeddedError ? error.reason : "they cannot be used"
+  )
 
 /** Some users whose rows do not open although their key is there. */
 export const altered = (ask: Ask, keys: KeyRing.KeyRing["Type"]): Effect.Effect<ReadonlyArray<UserUlid>, string> =>

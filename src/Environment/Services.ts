@@ -47,7 +47,8 @@ export interface Running {
   readonly startWithin?: Duration.Duration | undefined
 }
 
-const keysOf = (database: Database) =>
+/** The ring of a database. */
+export const keysOf = (database: Database) =>
   database._tag === "Postgres"
     ? KeyRing.layer(database.encryptionKeys)
     : Option.match(database.encryptionKeys, {

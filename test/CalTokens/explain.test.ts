@@ -7,8 +7,8 @@ import type { Entry, Event } from "../../src/History.js"
 import { Fault, layer as layerSandbox, Sandbox } from "../../src/Sandbox.js"
 import { iso } from "../../src/Token.js"
 import { type StoredHistory, TokenStorage } from "../../src/TokenStorage.js"
-import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import * as Fixture from "../support/StorageFixture.js"
+import * as StorageRestored from "../support/StorageRestored.js"
 import * as World from "../support/World.js"
 
 const { scenario, user } = World
@@ -188,18 +188,7 @@ scenario(
 )
 
 it.scoped("a storage that has gone back in time is said to have", () => {
-  const [before, restored] = [StorageMemory.make(), StorageMemory.make()]
-  let current = before
-  const storage: typeof TokenStorage.Service = {
-    ...before,
-    find: (userUlid) => current.find(userUlid),
-    claim: (request) => current.claim(request),
-    spend: (request) => current.spend(request),
-    commit: (request) => current.commit(request),
-    fail: (request) => current.fail(request),
-    connect: (request) => current.connect(request),
-    history: (userUlid) => current.history(userUlid)
-  }
+  const { restore, restored, storage } = StorageRestored.make()
   return Effect.gen(function* () {
     const tokens = yield* CalTokens
     yield* World.obtainOAuth2()
@@ -211,7 +200,7 @@ it.scoped("a storage that has gone back in time is said to have", () => {
       history: { _tag: "Connected", process: "p", token: "00000000", isGranted: true }
     })
     for (let i = 0; i < 2; i++) yield* tokens.refresh(user(), { forceRefresh: true })
-    current = restored
+    restore()
     yield* TestClock.adjust("31 minutes")
     const { cause, told } = yield* refused
     assert.strictEqual(cause, "storageWentBack")

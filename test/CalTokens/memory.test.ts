@@ -9,8 +9,8 @@ import { Fault, Sandbox, layer as layerSandbox } from "../../src/Sandbox.js"
 import * as Token from "../../src/Token.js"
 import { defaults } from "../../src/TokenConfig.js"
 import { TokenStorage } from "../../src/TokenStorage.js"
-import * as StorageMemory from "../../src/TokenStorage/Memory.js"
 import { StorageTap } from "../support/StorageTap.js"
+import * as StorageRestored from "../support/StorageRestored.js"
 import * as World from "../support/World.js"
 
 const { scenario, user, users } = World
@@ -117,25 +117,15 @@ scenario(
 )
 
 it.scoped("a storage that has gone back in time, as a restored backup has, is believed", () => {
-  const [before, restored] = [StorageMemory.make(), StorageMemory.make()]
-  let current = before
-  const storage: typeof TokenStorage.Service = {
-    ...before,
-    find: (userUlid) => current.find(userUlid),
-    claim: (request) => current.claim(request),
-    spend: (request) => current.spend(request),
-    commit: (request) => current.commit(request),
-    fail: (request) => current.fail(request),
-    connect: (request) => current.connect(request)
-  }
+  const { restore, restored, storage } = StorageRestored.make()
   return Effect.gen(function* () {
     const sandbox = yield* Sandbox
     const tokens = yield* CalTokens
     yield* World.connectManaged()
-    const { connection, pair } = Option.getOrThrow(yield* before.find(user()))
+    const { connection, pair } = Option.getOrThrow(yield* storage.find(user()))
     for (let i = 0; i < 2; i++) yield* tokens.refresh(user(), { forceRefresh: true })
     yield* restored.connect({ userUlid: user(), connection, pair })
-    current = restored
+    restore()
     yield* TestClock.adjust("61 minutes")
     assert.isTrue((yield* World.passTime(tokens.ensureValid(user()), 20_000)).refreshed)
     const refreshes = yield* sandbox.count("refresh")

@@ -159,8 +159,8 @@ describe("cal-tokens doctor", () => {
           encoding: "utf8"
         })
         assert.strictEqual(onTerminal.status, 1)
-        assert.include(onTerminal.stdout, "\x1b[32mok     \x1b[0m  configuration: ")
-        assert.include(onTerminal.stdout, "\x1b[31mwrong  \x1b[0m  database: ")
+        assert.include(onTerminal.stdout, "\x1b[32mok     \x1b[39m  configuration: ")
+        assert.include(onTerminal.stdout, "\x1b[31mwrong  \x1b[39m  database: ")
       })
     ))
 

@@ -1,5 +1,6 @@
 /** What a look at one thing shows. */
 import { Cause, Duration, Effect, Schema } from "effect"
+import { number } from "../Numbers.js"
 
 export const Level = Schema.Literal("ok", "warning", "wrong")
 export type Level = typeof Level.Type
@@ -49,5 +50,4 @@ export const looking = <R>(
 export const users = (all: ReadonlyArray<string>): string =>
   all.length <= 3 ? all.join(", ") : `${all.slice(0, 3).join(", ")} and ${all.length - 3} more`
 
-export const count = (n: number, one: string, several = `${one}s`) =>
-  `${n.toLocaleString("en-US")} ${n === 1 ? one : several}`
+export const count = (n: number, one: string, several = `${one}s`) => `${number(n)} ${n === 1 ? one : several}`

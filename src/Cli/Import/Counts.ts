@@ -1,5 +1,6 @@
 /** What became of the rows, in numbers and in words. */
 import { Schema } from "effect"
+import { number } from "../Numbers.js"
 
 export const Counts = Schema.Struct({
   imported: Schema.Int,
@@ -21,8 +22,6 @@ export const add = (counts: Counts, outcomes: Iterable<keyof Counts>): Counts =>
 }
 
 export const sum = (counts: Counts): number => Object.values(counts).reduce((all, some) => all + some, 0)
-
-export const number = (value: number): string => value.toLocaleString("en-US")
 
 /** A line for each, fit for 80 columns. */
 export const table = (lines: ReadonlyArray<readonly [name: string, count: number, hint?: string]>): string => {
