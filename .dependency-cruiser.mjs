@@ -16,7 +16,7 @@ const floors = [
   ["Node"],
   ["Actions", "Http", "Cli"],
   ["Next"],
-  ["main", "index"]
+  ["main", "index", "Page"]
 ]
 
 const upwards = floors.slice(1).map((_, index) => {
@@ -100,10 +100,24 @@ export default {
       to: { path: "^src/(Http|TokenStorage/Postgres)/Public\\.ts$" }
     },
     {
+      name: "the-page-is-a-browser's",
+      comment: "It knows the API by its types alone, and nobody but its bundle knows it.",
+      severity: "error",
+      from: { path: room("Page") },
+      to: { path: "^src/", pathNot: room("Page"), dependencyTypesNot: ["type-only"] }
+    },
+    {
+      name: "nobody-imports-the-page",
+      comment: "Its bundle is `#page`.",
+      severity: "error",
+      from: { path: "^src/", pathNot: room("Page") },
+      to: { path: room("Page") }
+    },
+    {
       name: "no-orphan",
       comment: "A file that nothing imports is dead.",
       severity: "error",
-      from: { orphan: true, path: "^src/" },
+      from: { orphan: true, path: "^src/", pathNot: "\\.d\\.ts$" },
       to: {}
     }
   ],

@@ -5,7 +5,9 @@ export default tseslint.config(
   { ignores: ["dist/**", "test/Next/app/**"] },
   ...tseslint.configs.recommendedTypeChecked,
   {
-    languageOptions: { parserOptions: { project: "./tsconfig.json", tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: { project: ["./tsconfig.json", "./src/Page/tsconfig.json"], tsconfigRootDir: import.meta.dirname }
+    },
     rules: {
       "@typescript-eslint/array-type": ["error", { default: "generic" }],
       "@typescript-eslint/consistent-type-imports": ["error", { fixStyle: "inline-type-imports" }],

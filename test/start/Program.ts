@@ -13,7 +13,9 @@ export const build = (): string => {
   const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-built-"))
   const files = Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })
   buildSync({
-    entryPoints: files.filter((file) => file.endsWith(".ts")).map((file) => Path.join(root, "src", file)),
+    entryPoints: files
+      .filter((file) => file.endsWith(".ts") && !file.startsWith("Page/"))
+      .map((file) => Path.join(root, "src", file)),
     outbase: Path.join(root, "src"),
     outdir: Path.join(directory, "dist"),
     format: "esm",
@@ -21,9 +23,10 @@ export const build = (): string => {
     logLevel: "warning"
   })
   // The later one of two outfiles counts.
-  execFileSync("npm", ["run", "--silent", "bundle", "--", `--outfile=${Path.join(directory, "dist/program.mjs")}`], {
+  execFileSync("npm", ["run", "--silent", "program", "--", `--outfile=${Path.join(directory, "dist/program.mjs")}`], {
     cwd: root
   })
+  Fs.cpSync(Path.join(root, "dist/page"), Path.join(directory, "dist/page"), { recursive: true })
   Fs.copyFileSync(Path.join(root, "package.json"), Path.join(directory, "package.json"))
   Fs.symlinkSync(Path.join(root, "node_modules"), Path.join(directory, "node_modules"))
   return directory
