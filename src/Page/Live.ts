@@ -1,0 +1,269 @@
+/**
+ * What happens, as it happens. A tab that can be seen asks for the overview each second. Events come to one tab, which
+ * passes them on to the others, so that five tabs cost the service no more than one.
+ */
+import { createParser } from "eventsource-parser"
+import { useEffect, useRef } from "preact/hooks"
+import * as Client from "./Client.js"
+import * as Clock from "./Clock.js"
+import * as Store from "./Store.js"
+import type { Overview } from "./Wire.js"
+
+export { useNow } from "./Clock.js"
+
+export interface Live {
+  /** `refused`: the service answers, but not this; `error` says why. */
+  readonly is: "loading" | "live" | "paused" | "away" | "refused"
+  readonly overview?: Overview
+  readonly error?: Client.ServiceError
+  /** When it is tried again. */
+  readonly triesAt?: number
+  /** Another process began to answer than the one before, at this instant, and it started that recently. */
+  readonly restartedAt?: string
+}
+
+const every = 1_000
+const longestPause = 5_000
+
+let held = false
+/** Ends what waits for the next try. */
+let wake = () => undefined as void
+
+/** Whether it is to be asked for now. */
+const isIdle = (): boolean => held || document.hidden
+
+const poll = async (signal: AbortSignal): Promise<void> => {
+  let failures = 0
+  /** Until `ms` are over, or something says that it is worth a look now. */
+  const rest = async (ms: number) => {
+    const controller = new AbortController()
+    wake = () => controller.abort()
+    await Clock.sleep(ms, AbortSignal.any([signal, controller.signal]))
+  }
+  while (!signal.aborted) {
+    if (isIdle()) {
+      live.set({ ...live.get(), is: "paused" })
+      await rest(2 ** 30)
+      continue
+    }
+    const began = Clock.now()
+    try {
+      const overview = await Client.overview(signal)
+      failures = 0
+      live.set(heard(live.get(), overview))
+      await rest(Math.max(200, every - (Clock.now() - began)))
+    } catch (thrown) {
+      if (signal.aborted) return
+      const error = Client.toError(thrown)
+      const pause = Math.min(longestPause, Math.max(every * 2 ** failures++, (error.retryAfter ?? 0) * 1_000))
+      const isAway = error.code === "Away" || error.code === "ShuttingDown"
+      live.set({ ...live.get(), is: isAway ? "away" : "refused", error, triesAt: Clock.now() + pause })
+      await rest(pause)
+    }
+  }
+}
+
+/** How young a process is that says of itself that it was restarted; older ones are others of the same fleet. */
+const young = 5 * 60_000
+
+const heard = (before: Live, overview: Overview): Live => {
+  const was = before.overview?.process
+  const { startedAt } = overview.process
+  const isNew =
+    was !== undefined &&
+    Date.parse(startedAt) > Date.parse(was.startedAt) &&
+    Clock.now() - Date.parse(startedAt) < young
+  const restartedAt = isNew ? startedAt : before.restartedAt
+  // The service may give one reading to whoever asks for a while.
+  const same = before.overview?.at === overview.at ? before.overview : overview
+  if (before.is === "live" && same === before.overview) return before
+  return { is: "live", overview: same, ...(restartedAt === undefined ? {} : { restartedAt }) }
+}
+
+const wakeUp = () => wake()
+
+const live: Store.Store<Live> = Store.make<Live>({ is: "loading" }, () => {
+  const controller = new AbortController()
+  document.addEventListener("visibilitychange", wakeUp)
+  window.addEventListener("online", wakeUp)
+  void poll(controller.signal)
+  return () => {
+    controller.abort()
+    document.removeEventListener("visibilitychange", wakeUp)
+    window.removeEventListener("online", wakeUp)
+  }
+})
+
+/** All that is known, or a part of it: what draws a part alone is not drawn again when another changes. */
+export function useLive(): Live
+export function useLive<A>(select: (live: Live) => A): A
+export function useLive(select: (live: Live) => unknown = (all) => all): unknown {
+  return Store.useSelected(live, select)
+}
+
+/** The last overview; undefined until there is one. */
+export const useOverview = (): Overview | undefined => useLive((all) => all.overview)
+
+/** Asks now. */
+export const look = (): void => wake()
+
+/** Stops asking, or goes on. */
+export const hold = (still: boolean): void => {
+  held = still
+  wake()
+}
+
+/** The note that the service was restarted has been read. */
+export const forgetRestart = (): void => {
+  const rest: { -readonly [Name in keyof Live]: Live[Name] } = { ...live.get() }
+  delete rest.restartedAt
+  live.set(rest)
+}
+
+/** Something that happened to a user's tokens, or `reset`: some of it is missing, whatever is shown may be old. */
+export interface Change {
+  readonly event:
+    | "connected"
+    | "updated"
+    | "refreshed"
+    | "reissued"
+    | "disconnected"
+    | "reauthorizationRequired"
+    | "reauthorized"
+    | "reset"
+  /** Absent from `reset`. */
+  readonly userUlid?: string
+  readonly kind?: "managed" | "oauth2"
+  readonly at?: string
+  readonly version?: number
+  readonly cause?: string
+  readonly since?: string
+  readonly reauthorized?: boolean
+}
+
+interface News {
+  readonly changes: ReadonlyArray<Change>
+  readonly position: string | undefined
+}
+
+const reset: Change = { event: "reset" }
+
+/** Comments come every 15 seconds. */
+const silence = 40_000
+/** Events come in swarms, and what they make draw again takes longer than they do. */
+const gather = 250
+/** What was missed for longer is not told one by one. */
+const memory = 60_000
+
+const listeners = new Set<(changes: ReadonlyArray<Change>) => void>()
+let position: string | undefined
+let toldAt = 0
+
+const tell = (news: News) => {
+  position = news.position ?? position
+  toldAt = Clock.now()
+  if (news.changes.length > 0) for (const listener of [...listeners]) listener(news.changes)
+}
+
+/** One stream, until it ends. */
+const follow = async (pass: (news: News) => void, signal: AbortSignal): Promise<void> => {
+  const controller = new AbortController()
+  const both = AbortSignal.any([signal, controller.signal])
+  if (position !== undefined && Clock.now() - toldAt > memory) {
+    position = undefined
+    pass({ changes: [reset], position: undefined })
+  }
+  let changes: Array<Change> = []
+  let flush: (() => void) | undefined
+  let end = Clock.after(silence, () => controller.abort())
+  const parser = createParser({
+    onEvent: ({ data, event, id }) => {
+      position = id ?? position
+      toldAt = Clock.now()
+      if (event === undefined) return
+      changes.push({
+        ...(JSON.parse(data === "" ? "{}" : data) as Omit<Change, "event">),
+        event: event as Change["event"]
+      })
+      flush ??= Clock.after(gather, () => {
+        flush = undefined
+        pass({ changes, position })
+        changes = []
+      })
+    }
+  })
+  try {
+    const response = await Client.open("api/cal/events", {
+      headers: { accept: "text/event-stream", ...(position === undefined ? {} : { "last-event-id": position }) },
+      signal: both
+    })
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      end()
+      end = Clock.after(silence, () => controller.abort())
+      parser.feed(part.value)
+    }
+  } finally {
+    end()
+    controller.abort()
+  }
+}
+
+/** Streams, one after the other, as long as the signal lasts. */
+const hear = async (pass: (news: News) => void, signal: AbortSignal): Promise<void> => {
+  let failures = 0
+  while (!signal.aborted) {
+    const began = Clock.now()
+    await follow(pass, signal).catch(() => undefined)
+    failures = Clock.now() - began > longestPause ? 0 : failures + 1
+    await Clock.sleep(Math.min(longestPause, 500 * 2 ** failures), signal)
+  }
+}
+
+/** Ends when the tab cannot be seen any more. */
+const whileVisible = (signal: AbortSignal): AbortSignal => {
+  const hidden = new AbortController()
+  document.addEventListener("visibilitychange", () => document.hidden && hidden.abort(), { signal: hidden.signal })
+  return AbortSignal.any([signal, hidden.signal])
+}
+
+const visible = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (!document.hidden || signal.aborted) return resolve()
+    const done = () => resolve()
+    document.addEventListener("visibilitychange", done, { once: true, signal })
+    signal.addEventListener("abort", done, { once: true })
+  })
+
+/** The events, through this tab or another. Begins with the session and ends with the signal. */
+export const startEvents = async (signal: AbortSignal): Promise<void> => {
+  // Several services may live below one origin.
+  const name = `cal-tokens events ${new URL(".", document.baseURI).pathname}`
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel(name) : undefined
+  channel?.addEventListener("message", (message: MessageEvent<News>) => tell(message.data))
+  signal.addEventListener("abort", () => channel?.close())
+  const pass = (news: News) => {
+    if (signal.aborted) return
+    tell(news)
+    channel?.postMessage(news)
+  }
+  // Locks are there in secure contexts alone.
+  const locks = (navigator as { readonly locks?: LockManager }).locks
+  while (!signal.aborted) {
+    await visible(signal)
+    const seen = whileVisible(signal)
+    if (locks === undefined) await hear(tell, seen)
+    else await locks.request(name, { signal: seen }, () => hear(pass, seen)).catch(() => undefined)
+  }
+}
+
+/** Calls back with what happened, some at a time, at most four times a second. */
+export const useEvents = (callback: (changes: ReadonlyArray<Change>) => void): void => {
+  const latest = useRef(callback)
+  latest.current = callback
+  useEffect(() => {
+    const listener = (changes: ReadonlyArray<Change>) => latest.current(changes)
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }, [])
+}
