@@ -1,13 +1,19 @@
-import { useEffect } from "preact/hooks"
+/** The frame of the page: who looks at it, and which room they are in. */
+import { useEffect, useRef } from "preact/hooks"
+import { Banner } from "./Banner.js"
+import * as Clock from "./Clock.js"
+import { Login } from "./Login.js"
 import * as Live from "./Live.js"
+import { Overview } from "./Overview.js"
 import * as Route from "./Route.js"
 import * as Session from "./Session.js"
+import { Top } from "./Top.js"
+import "./shell.css"
 
-const Room = () => {
-  const route = Route.useRoute()
+const Room = ({ route }: { readonly route: Route.Route }) => {
   switch (route.to) {
     case "overview":
-      return <h1>Overview</h1>
+      return <Overview />
     case "reconnect":
       return <h1>Reconnect</h1>
     case "users":
@@ -17,22 +23,91 @@ const Room = () => {
   }
 }
 
-const Open = () => {
-  Live.useLive((live) => live.is)
+const titles = { overview: "Overview", reconnect: "Reconnect", users: "Users", user: "User" } as const
+
+/** A room that is entered is read from its beginning, by screen readers too. */
+const useEntrance = (route: Route.Route) => {
+  const main = useRef<HTMLElement>(null)
+  const room = route.to === "user" ? Route.toHash(route) : route.to
+  const before = useRef(room)
   useEffect(() => {
+    document.title = `${titles[route.to]} · cal-tokens`
+    if (before.current === room) return
+    before.current = room
+    window.scrollTo(0, 0)
+    main.current?.focus({ preventScroll: true })
+  }, [room, route.to])
+  return main
+}
+
+/** Over what was there before: whoever logs in again is where they were. */
+const Again = () => {
+  const dialog = useRef<HTMLDialogElement>(null)
+  useEffect(() => dialog.current?.showModal(), [])
+  return (
+    <dialog ref={dialog} class="again" aria-label="Log in again" onCancel={(event) => event.preventDefault()}>
+      <Login title="The session is over" />
+    </dialog>
+  )
+}
+
+const Open = ({ isOver, name }: { readonly name: string; readonly isOver: boolean }) => {
+  const route = Route.useRoute()
+  const main = useEntrance(route)
+  useEffect(() => {
+    if (isOver) return
     const controller = new AbortController()
     void Live.startEvents(controller.signal)
     return () => controller.abort()
-  }, [])
+  }, [isOver])
   return (
-    <main class="page">
-      <Room />
+    <>
+      <Top name={name} />
+      <Banner />
+      <main ref={main} id="content" class="page" tabIndex={-1}>
+        <Room route={route} />
+      </main>
+      {isOver && <Again />}
+    </>
+  )
+}
+
+const NoAnswer = () => {
+  useEffect(() => {
+    const controller = new AbortController()
+    const again = async () => {
+      await Clock.sleep(2_000, controller.signal)
+      if (!controller.signal.aborted) await Session.ask()
+    }
+    void again()
+    return () => controller.abort()
+  })
+  return (
+    <main class="page alone">
+      <div class="note broken" role="alert">
+        <h1>The service does not answer.</h1>
+        <p>This page tries again every other second.</p>
+      </div>
     </main>
   )
 }
 
 export const App = () => {
-  const { is } = Session.useSession()
+  const state = Session.useSession()
   useEffect(() => void Session.ask(), [])
-  return is === "open" ? <Open /> : null
+  switch (state.is) {
+    case "asking":
+      return null
+    case "away":
+      return <NoAnswer />
+    case "open":
+    case "over":
+      return <Open name={state.session.name} isOver={state.is === "over"} />
+    case "none":
+      return (
+        <main class="page alone">
+          <Login title="Log in to cal-tokens" />
+        </main>
+      )
+  }
 }

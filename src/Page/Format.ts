@@ -15,12 +15,15 @@ const numbers = new Intl.NumberFormat("en")
 /** `98,412` */
 export const count = (value: number): string => numbers.format(value)
 
-/** `about 98,000` where the number is an estimate. */
-export const users = (value: number, isEstimated: boolean): string => {
-  if (!isEstimated) return count(value)
+/** An estimate, to the digits that it is good for: `98,000` */
+export const rounded = (value: number): string => {
   const step = value >= 10_000 ? 1_000 : 100
-  return `about ${count(Math.round(value / step) * step)}`
+  return count(Math.round(value / step) * step)
 }
+
+/** `about 98,000` where the number is an estimate. */
+export const users = (value: number, isEstimated: boolean): string =>
+  isEstimated ? `about ${rounded(value)}` : count(value)
 
 /** `1 person has`, `37 people have` */
 export const counted = (value: number, one: string, many: string): string =>
@@ -35,6 +38,9 @@ export const took = (value: number): string => {
   const seconds = Math.round(value / second)
   return `${Math.floor(seconds / 60)} min${seconds % 60 === 0 ? "" : ` ${seconds % 60} s`}`
 }
+
+/** The same of round numbers, for an axis: `100 ms`, `10 s` */
+export const tookShort = (value: number): string => (value < second ? `${value} ms` : `${value / second} s`)
 
 const days = (value: number): string => (value === 1 ? "1 day" : `${value} days`)
 
@@ -117,6 +123,10 @@ export const relative = (at: At, now: number, zone?: Zone): string => {
   if (far >= day || (far >= 6 * hour && dayName(at, now, zone) !== "today")) return point(at, now, zone)
   return off < 0 ? `${duration(far)} ago` : `in ${duration(far)}`
 }
+
+/** The same of what is to happen: `any moment` once its time has come */
+export const due = (at: At, now: number, zone?: Zone): string =>
+  millis(at) - now < second ? "any moment" : relative(at, now, zone)
 
 /** The instant itself: `Sat 28 Nov 2026, 10:02:11 GMT+1` */
 export const exact = (at: At, zone?: Zone): string => {

@@ -31,14 +31,15 @@ export const Instant = ({ as = Format.relative, at, isStop = true }: Props) => {
     if (!isOpen || tip.current === null || owner.current === null) return
     const found = tip.current
     found.showPopover()
-    place(found, owner.current.getBoundingClientRect())
+    const put = () => owner.current !== null && place(found, owner.current.getBoundingClientRect())
+    put()
     const listening = new AbortController()
     const listen = (type: string, isOver: (event: Event) => boolean) =>
       window.addEventListener(type, (event) => isOver(event) && show(false), {
         capture: true,
         signal: listening.signal
       })
-    listen("scroll", () => true)
+    window.addEventListener("scroll", put, { capture: true, passive: true, signal: listening.signal })
     listen("pointerdown", (event) => owner.current?.contains(event.target as Node) === false)
     listen("keydown", (event) => (event as KeyboardEvent).key === "Escape")
     return () => {

@@ -6,6 +6,7 @@ import { createParser } from "eventsource-parser"
 import { useEffect, useRef } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
+import * as Session from "./Session.js"
 import * as Store from "./Store.js"
 import type { Overview } from "./Wire.js"
 
@@ -30,7 +31,7 @@ let held = false
 let wake = () => undefined as void
 
 /** Whether it is to be asked for now. */
-const isIdle = (): boolean => held || document.hidden
+const isIdle = (): boolean => held || document.hidden || !Session.isOpen()
 
 const poll = async (signal: AbortSignal): Promise<void> => {
   let failures = 0
@@ -55,6 +56,8 @@ const poll = async (signal: AbortSignal): Promise<void> => {
     } catch (thrown) {
       if (signal.aborted) return
       const error = Client.toError(thrown)
+      // Whoever logs in again goes on from here.
+      if (!Session.isOpen()) continue
       const pause = Math.min(longestPause, Math.max(every * 2 ** failures++, (error.retryAfter ?? 0) * 1_000))
       const isAway = error.code === "Away" || error.code === "ShuttingDown"
       live.set({ ...live.get(), is: isAway ? "away" : "refused", error, triesAt: Clock.now() + pause })
@@ -86,9 +89,11 @@ const live: Store.Store<Live> = Store.make<Live>({ is: "loading" }, () => {
   const controller = new AbortController()
   document.addEventListener("visibilitychange", wakeUp)
   window.addEventListener("online", wakeUp)
+  const unsubscribe = Session.state.subscribe(wakeUp)
   void poll(controller.signal)
   return () => {
     controller.abort()
+    unsubscribe()
     document.removeEventListener("visibilitychange", wakeUp)
     window.removeEventListener("online", wakeUp)
   }

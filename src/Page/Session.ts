@@ -4,19 +4,22 @@ import * as Store from "./Store.js"
 
 export type State =
   | { readonly is: "asking" }
-  /** Not logged in; `over`: was, until now. */
-  | { readonly is: "none"; readonly over: boolean }
-  /** There is no answer yet. */
-  | { readonly is: "away" }
+  | { readonly is: "none" }
+  /** There was no answer; `tries`: so often. */
+  | { readonly is: "away"; readonly tries: number }
   | { readonly is: "open"; readonly session: Client.Session }
+  /** It ended while somebody was at it. */
+  | { readonly is: "over"; readonly session: Client.Session }
 
-const state = Store.make<State>({ is: "asking" })
+export const state = Store.make<State>({ is: "asking" })
 
 export const useSession = (): State => Store.useStore(state)
 
 /** The session's facts; undefined without one. */
 export const useOpen = (): Client.Session | undefined =>
   Store.useSelected(state, (found) => (found.is === "open" ? found.session : undefined))
+
+export const isOpen = (): boolean => state.get().is === "open"
 
 export const open = (session: Client.Session): void => state.set({ is: "open", session })
 
@@ -26,15 +29,18 @@ export const ask = async (): Promise<void> => {
     open(await Client.session())
   } catch (thrown) {
     const { status } = Client.toError(thrown)
-    state.set(status === 401 || status === 403 ? { is: "none", over: false } : { is: "away" })
+    const before = state.get()
+    const tries = before.is === "away" ? before.tries + 1 : 1
+    state.set(status === 401 || status === 403 ? { is: "none" } : { is: "away", tries })
   }
 }
 
 export const close = async (): Promise<void> => {
   await Client.logOut()
-  state.set({ is: "none", over: false })
+  state.set({ is: "none" })
 }
 
 Client.onSessionEnd(() => {
-  if (state.get().is === "open") state.set({ is: "none", over: true })
+  const found = state.get()
+  if (found.is === "open") state.set({ is: "over", session: found.session })
 })

@@ -16,7 +16,7 @@ export interface Latency {
 export interface RefreshMinute {
   readonly at: string
   readonly refreshed: ByTrigger
-  readonly failed: ByTrigger
+  readonly failed: ByTrigger & { readonly lapsed?: number }
   readonly reauthorizationRequired: number
   readonly latency?: Latency
 }

@@ -1,6 +1,6 @@
 import { render } from "preact"
-import { App } from "./App.js"
 import "./page.css"
+import { App } from "./App.js"
 
 const place = document.getElementById("app")
 if (place !== null) render(<App />, place)

@@ -1,0 +1,43 @@
+/** Says when what is shown may be old, and that the service was started again. */
+import * as Clock from "./Clock.js"
+import * as Format from "./Format.js"
+import { Instant } from "./Instant.js"
+import * as Live from "./Live.js"
+
+const Tries = ({ at }: { readonly at: number }) => {
+  const left = Clock.useNow((now) => Math.ceil((at - now) / 1_000))
+  return <>{left > 0 ? `It is tried again in ${left} s.` : "It is being tried again."}</>
+}
+
+export const Banner = () => {
+  const { error, is, overview, restartedAt, triesAt = 0 } = Live.useLive()
+  const isBroken = is === "away" || is === "refused"
+  return (
+    <div class="banners">
+      {isBroken && (
+        <div class="note broken row">
+          <p>
+            <strong>{is === "away" ? "The service does not answer." : error?.message}</strong>{" "}
+            {overview !== undefined && `What is shown is of ${Format.clockWithSeconds(overview.at)}. `}
+            <Tries at={triesAt} />
+          </p>
+          <button type="button" class="button" onClick={Live.look}>
+            Try now
+          </button>
+        </div>
+      )}
+      <div role="status">
+        {!isBroken && restartedAt !== undefined && (
+          <div class="note row">
+            <p>
+              The service was restarted at <Instant at={restartedAt} as={(at) => Format.clockWithSeconds(at)} />.
+            </p>
+            <button type="button" class="button quiet" onClick={Live.forgetRestart}>
+              Close
+            </button>
+          </div>
+        )}
+      </div>
+    </div>
+  )
+}

@@ -1,0 +1,69 @@
+/** Asks for an API key. The key goes to the service once and is forgotten here, whatever the answer is. */
+import { useId, useRef, useState } from "preact/hooks"
+import * as Client from "./Client.js"
+import * as Clock from "./Clock.js"
+import * as Format from "./Format.js"
+import * as Session from "./Session.js"
+
+const words = (error: Client.ServiceError): string => {
+  if (error.status === 401) return "This service does not know that key."
+  if (error.code === "RateLimited") return "Too many attempts from this address."
+  return error.message
+}
+
+export const Login = ({ title }: { readonly title: string }) => {
+  const id = useId()
+  const field = useRef<HTMLInputElement>(null)
+  const [isSending, send] = useState(false)
+  const [error, fail] = useState<Client.ServiceError | undefined>(undefined)
+  const [opensAt, close] = useState(0)
+  const wait = Clock.useNow((now) => Math.max(0, opensAt - now))
+  const submit = async (event: Event) => {
+    event.preventDefault()
+    const input = field.current
+    if (input === null || isSending || wait > 0) return
+    if (input.value === "") return input.focus()
+    send(true)
+    try {
+      Session.open(await Client.logIn(input.value.trim()))
+    } catch (thrown) {
+      const found = Client.toError(thrown)
+      fail(found)
+      close(Clock.now() + (found.retryAfter ?? 0) * 1_000)
+      input.focus()
+    } finally {
+      input.value = ""
+      send(false)
+    }
+  }
+  return (
+    <form class="login panel stack" onSubmit={(event) => void submit(event)} aria-labelledby={`${id}-title`}>
+      <h1 id={`${id}-title`}>{title}</h1>
+      <p class="quiet">
+        With an API key of this service that has the scope <code>manage</code> and is not limited to some users.
+      </p>
+      <div class="field">
+        <label for={id}>API key</label>
+        <input
+          ref={field}
+          id={id}
+          type="password"
+          autocomplete="off"
+          autocapitalize="off"
+          spellcheck={false}
+          autofocus
+          required
+          aria-invalid={error !== undefined}
+          aria-describedby={`${id}-error`}
+        />
+        <p id={`${id}-error`} class="field-error" role="alert">
+          {error !== undefined && words(error)}
+          {wait > 0 && ` Try again in ${Format.duration(wait + 999)}.`}
+        </p>
+      </div>
+      <button type="submit" class="button primary" aria-disabled={isSending || wait > 0}>
+        {isSending ? "Logging in …" : "Log in"}
+      </button>
+    </form>
+  )
+}

@@ -1,0 +1,132 @@
+/** What the overview says in sentences. Pure. */
+import * as Format from "./Format.js"
+import type { ByTrigger, Circuit, Overview, RefreshMinute } from "./Wire.js"
+
+export type Level = "ok" | "attention" | "broken" | "neutral"
+
+export interface Verdict {
+  readonly level: Level
+  /** Whether everybody is fine, in one sentence. */
+  readonly text: string
+  /** What else there is to know. */
+  readonly more: ReadonlyArray<string>
+}
+
+export const sum = (of: ByTrigger): number => of.asked + of.refused + of.ahead + of.reissue
+
+export const failures = ({ failed }: RefreshMinute): number => sum(failed) + (failed.lapsed ?? 0)
+
+export const add = <A>(all: ReadonlyArray<A>, of: (each: A) => number): number =>
+  all.reduce((total, each) => total + of(each), 0)
+
+/** What a circuit is open for, in the order in which one wants to know. */
+const circuits = {
+  client: {
+    verdict: "Cal.com refuses a client: its users are not refreshed.",
+    title: "Cal.com refuses the client.",
+    meaning:
+      "Its users are not refreshed, and nobody is told to reconnect for it. Check the client and its secret at Cal.com " +
+      "against the settings of this service."
+  },
+  drift: {
+    verdict: "Cal.com's answers changed: refreshing waits for a version that reads them.",
+    title: "Cal.com answers in a way that this version cannot read.",
+    meaning:
+      "What it answered is kept encrypted, so that no token is lost. Install the latest version: it reads what was kept."
+  },
+  brake: {
+    verdict: "Cal.com refused many users at once: refreshing waits.",
+    title: "Cal.com refused many users at once.",
+    meaning: "So many are hardly all of them right: nobody else is told to reconnect. One user at a time is tried."
+  },
+  process: {
+    verdict: "One process is set up wrongly and refreshes nobody.",
+    title: "This process cannot call Cal.com as it is set up.",
+    meaning: "Others of this service may go on. Check the settings of this process: its clients, and where Cal.com is."
+  }
+} as const satisfies Record<Circuit["cause"], { verdict: string; title: string; meaning: string }>
+
+const causes = Object.keys(circuits) as ReadonlyArray<Circuit["cause"]>
+
+export const circuit = ({ cause }: Circuit) => circuits[cause]
+
+/** So many minutes are looked at to say how it goes now. */
+const recent = 3
+
+/** Of the last minutes, how many refreshes ended and failed. */
+const lately = ({ refreshes: { minutes } }: Overview) => {
+  const last = minutes.slice(-recent)
+  return { failed: add(last, failures), refreshed: add(last, ({ refreshed }) => sum(refreshed)) }
+}
+
+const people = (value: number) => Format.counted(value, "person has", "people have")
+
+export const verdict = (overview: Overview): Verdict => {
+  const { pairsHeld, sealedAnswers, users } = overview
+  const open = causes.find((cause) => overview.circuits.some((each) => each.cause === cause))
+  const { failed, refreshed } = lately(overview)
+  const isFailing = failed >= recent && failed > refreshed
+  const reconnect =
+    users.reauthorizationRequired === 0 ? [] : [`${people(users.reauthorizationRequired)} to reconnect.`]
+  const kept = [
+    ...(pairsHeld === 0
+      ? []
+      : [`${Format.counted(pairsHeld, "new pair waits", "new pairs wait")} for the database, in memory only.`]),
+    ...(sealedAnswers === 0
+      ? []
+      : [
+          `${Format.counted(sealedAnswers, "answer of Cal.com is", "answers of Cal.com are")} kept encrypted until a version reads ${sealedAnswers === 1 ? "it" : "them"}.`
+        ])
+  ]
+  const failing = isFailing
+    ? [`${Format.count(failed)} of ${Format.count(failed + refreshed)} refreshes failed in the last ${recent} minutes.`]
+    : []
+  if (open !== undefined) {
+    return { level: "broken", text: circuits[open].verdict, more: [...failing, ...kept, ...reconnect] }
+  }
+  if (isFailing) {
+    return { level: "broken", text: "Most refreshes fail at the moment.", more: [...failing, ...kept, ...reconnect] }
+  }
+  if (pairsHeld > 0) {
+    return { level: "broken", text: "New tokens cannot be stored at the moment.", more: [...kept, ...reconnect] }
+  }
+  const [text] = reconnect
+  if (text !== undefined) return { level: "attention", text, more: kept }
+  if (users.active === 0) return { level: "neutral", text: "Nobody is connected yet.", more: kept }
+  return { level: kept.length === 0 ? "ok" : "attention", text: "Everybody's token is kept.", more: kept }
+}
+
+/** The one with the most; undefined where all are 0. */
+const most = <A>(all: ReadonlyArray<A>, of: (each: A) => number): A | undefined =>
+  all.reduce<A | undefined>((best, each) => (of(each) > (best === undefined ? 0 : of(best)) ? each : best), undefined)
+
+export const refreshes = (minutes: ReadonlyArray<RefreshMinute>, zone?: string): string => {
+  const refreshed = add(minutes, (minute) => sum(minute.refreshed))
+  const failed = add(minutes, failures)
+  if (refreshed + failed === 0) return "No refresh in the last hour."
+  const worst = most(minutes, failures)
+  const when = worst === undefined ? "" : `, most at ${Format.clock(worst.at, zone)}`
+  const of = failed === 0 ? "none failed" : `${Format.count(failed)} failed${when}`
+  return `${Format.counted(refreshed, "refresh", "refreshes")} in the last hour, ${of}.`
+}
+
+export const expiries = ({ minutes, overdue }: Overview["expiries"], zone?: string): string => {
+  const all = add(minutes, ({ users }) => users)
+  const busiest = most(minutes, ({ users }) => users)
+  const late = overdue === 0 ? "None is overdue." : `${Format.counted(overdue, "is", "are")} overdue.`
+  if (busiest === undefined) return `No token ends within the next hour. ${late}`
+  const when = `most at ${Format.clock(busiest.at, zone)} (${Format.count(busiest.users)})`
+  return `${Format.counted(all, "token ends", "tokens end")}, ${when}. ${late}`
+}
+
+export const latency = ({ latency }: Overview["refreshes"]): string =>
+  latency === undefined
+    ? "No refresh in the last hour."
+    : `Half took at most ${Format.took(latency.p50)}, 99 of 100 at most ${Format.took(latency.p99)}.`
+
+/** `0.6 %` of what was tried */
+export const share = (part: number, whole: number): string => {
+  if (part === 0 || whole === 0) return "0 %"
+  const percent = (100 * part) / whole
+  return percent < 0.1 ? "< 0.1 %" : `${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`
+}
