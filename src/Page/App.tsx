@@ -1,5 +1,5 @@
 /** The frame of the page: who looks at it, and which room they are in. */
-import { useEffect, useRef } from "preact/hooks"
+import { useEffect, useErrorBoundary, useRef } from "preact/hooks"
 import { Banner } from "./Banner.js"
 import * as Clock from "./Clock.js"
 import { Login } from "./Login.js"
@@ -21,6 +21,22 @@ const Room = ({ route }: { readonly route: Route.Route }) => {
     case "user":
       return <h1 class="mono">{route.userUlid}</h1>
   }
+}
+
+/** What goes wrong in a room keeps nobody from the others. */
+const Safe = ({ route }: { readonly route: Route.Route }) => {
+  const [error, reset] = useErrorBoundary() as [Error | undefined, () => void]
+  const before = useRef(route.to)
+  if (error !== undefined && before.current !== route.to) reset()
+  before.current = route.to
+  if (error === undefined) return <Room route={route} />
+  return (
+    <div class="note broken stack" role="alert">
+      <h1>This part of the page failed.</h1>
+      <p class="mono">{String(error)}</p>
+      <p>The service is not touched by it. Reload the page; if it fails again, its answers and this page do not fit.</p>
+    </div>
+  )
 }
 
 const titles = { overview: "Overview", reconnect: "Reconnect", users: "Users", user: "User" } as const
@@ -65,7 +81,7 @@ const Open = ({ isOver, name }: { readonly name: string; readonly isOver: boolea
       <Top name={name} />
       <Banner />
       <main ref={main} id="content" class="page" tabIndex={-1}>
-        <Room route={route} />
+        <Safe route={route} />
       </main>
       {isOver && <Again />}
     </>

@@ -54,13 +54,22 @@ interface Props {
 
 const runningOf = ({ minutes, running }: Plot): number | undefined => (running === "last" ? minutes.at(-1) : minutes[0])
 
-/** The x axis has a label each ten minutes, and at the running one. */
-const labelled = (plot: Plot): Array<number> => {
+/** The x axis has a label each ten minutes, or fewer where it is narrow, and at the running one. */
+const labelled = (plot: Plot, width: number): Array<number> => {
   const now = runningOf(plot)
   if (now === undefined) return []
-  const tens = plot.minutes.filter((at) => new Date(at).getMinutes() % 10 === 0 && Math.abs(at - now) > 4 * minute)
+  const [step, apart] = width < 400 ? [20, 8] : [10, 4]
+  const tens = plot.minutes.filter(
+    (at) => new Date(at).getMinutes() % step === 0 && Math.abs(at - now) > apart * minute
+  )
   return [...tens, now].map((at) => at + minute / 2).sort((one, other) => one - other)
 }
+
+/** A minute between two without numbers is no line: it gets a point. */
+const alone = (values: ReadonlyArray<number | null>): Array<number> =>
+  values.flatMap((value, index) =>
+    value !== null && (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null ? [index] : []
+  )
 
 const options = (current: () => Plot, height: number): UPlot.Options => {
   const { series } = current()
@@ -87,7 +96,7 @@ const options = (current: () => Plot, height: number): UPlot.Options => {
         size: 24,
         gap: 6,
         grid: { show: false },
-        splits: () => labelled(current()),
+        splits: ({ width }) => labelled(current(), width),
         values: (_, splits) =>
           splits.map((at) => (at - minute / 2 === runningOf(current()) ? "now" : Format.clock(at - minute / 2)))
       },
@@ -109,7 +118,12 @@ const options = (current: () => Plot, height: number): UPlot.Options => {
             stroke: () => Palette.colour(found().colour),
             width,
             ...(dash === undefined ? {} : { dash: [...dash] }),
-            points: { show: false },
+            points: {
+              show: true,
+              size: 5,
+              fill: () => Palette.colour(found().colour),
+              filter: () => alone(found().values)
+            },
             spanGaps: false
           }
         }
@@ -299,12 +313,4 @@ export const Chart = ({ cells, columns, height, layout = "below", legend, plot, 
       </details>
     </section>
   )
-}
-
-const bases = [1, 1.5, 2, 3, 4, 5, 6, 8]
-
-/** A number with one digit or so that is not below: where an axis ends. */
-export const roundUp = (value: number): number => {
-  const power = 10 ** Math.floor(Math.log10(Math.max(1, value)))
-  return Math.ceil((bases.find((base) => base * power >= value) ?? 10) * power)
 }

@@ -1,9 +1,10 @@
 /** The charts of the overview: which numbers are drawn how, and what each minute is in words. */
 import { useMemo } from "preact/hooks"
-import { Chart, type Plot, roundUp, type Series, type Tick } from "./Chart.js"
+import { Chart, type Plot, type Series, type Tick } from "./Chart.js"
 import * as Format from "./Format.js"
 import { Instant } from "./Instant.js"
 import type { Colour } from "./Palette.js"
+import { halves, roundUp, stacked } from "./Scales.js"
 import type { Budget, ByTrigger, Overview, RefreshMinute } from "./Wire.js"
 import * as Words from "./Words.js"
 
@@ -28,17 +29,6 @@ const strip = 0.3
 const clearance = 0.08
 
 const minutesOf = (all: ReadonlyArray<{ readonly at: string }>) => all.map(({ at }) => Date.parse(at))
-
-/** Sums from the axis on, the highest first: each covers a part of the one before. */
-const stacked = <A,>(all: ReadonlyArray<A>, parts: ReadonlyArray<{ of: (each: A) => number; colour: Colour }>) =>
-  parts
-    .map(({ colour }, index) => ({
-      colour,
-      sums: all.map((each) => Words.add(parts.slice(0, index + 1), ({ of }) => of(each)))
-    }))
-    .reverse()
-
-const halves = (top: number): ReadonlyArray<number> => (top % 2 === 0 ? [0, top / 2, top] : [0, top])
 
 const refreshPlot = (minutes: ReadonlyArray<RefreshMinute>): Plot => {
   const top = roundUp(Math.max(4, ...minutes.map(({ refreshed }) => Words.sum(refreshed))))
@@ -66,10 +56,10 @@ const refreshPlot = (minutes: ReadonlyArray<RefreshMinute>): Plot => {
       { at: bottom, label: Format.count(worst) }
     ],
     series: [
-      ...refreshed.map(({ colour, sums }): Series => ({ as: "bars", colour, values: sums.map(shown) })),
-      ...failed.map(({ colour, sums }): Series => ({
+      ...refreshed.map(({ part, sums }): Series => ({ as: "bars", colour: part.colour, values: sums.map(shown) })),
+      ...failed.map(({ part, sums }): Series => ({
         as: "hatched",
-        colour,
+        colour: part.colour,
         from: base,
         values: sums.map((value) => (value === 0 ? null : depth(value)))
       }))
@@ -311,7 +301,7 @@ const Left = ({ budget }: { readonly budget: Budget }) => {
         <strong>{Format.count(remaining)}</strong> of {Format.count(limit)} left
         {resetsAt !== undefined && (
           <>
-            , resets <Instant at={resetsAt} />
+            , resets <Instant at={resetsAt} as={Format.due} />
           </>
         )}
       </span>

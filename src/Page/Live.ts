@@ -174,34 +174,34 @@ const tell = (news: News) => {
 const follow = async (pass: (news: News) => void, signal: AbortSignal): Promise<void> => {
   const controller = new AbortController()
   const both = AbortSignal.any([signal, controller.signal])
-  if (position !== undefined && Clock.now() - toldAt > memory) {
-    position = undefined
-    pass({ changes: [reset], position: undefined })
-  }
+  const from = Clock.now() - toldAt > memory ? undefined : position
   let changes: Array<Change> = []
-  let flush: (() => void) | undefined
-  let end = Clock.after(silence, () => controller.abort())
+  let isDue = false
+  const flush = () => {
+    isDue = false
+    pass({ changes, position })
+    changes = []
+  }
   const parser = createParser({
-    onEvent: ({ data, event, id }) => {
-      position = id ?? position
-      toldAt = Clock.now()
-      if (event === undefined) return
-      changes.push({
-        ...(JSON.parse(data === "" ? "{}" : data) as Omit<Change, "event">),
-        event: event as Change["event"]
-      })
-      flush ??= Clock.after(gather, () => {
-        flush = undefined
-        pass({ changes, position })
-        changes = []
-      })
+    // Also of what tells nothing but how far the stream is.
+    onId: (id) => {
+      position = id
+      if (!isDue) Clock.after(gather, flush)
+      isDue = true
+    },
+    onEvent: ({ data, event }) => {
+      const told = JSON.parse(data === "" ? "{}" : data) as Omit<Change, "event">
+      changes.push({ ...told, event: event as Change["event"] })
     }
   })
+  let end = Clock.after(silence, () => controller.abort())
   try {
     const response = await Client.open("api/cal/events", {
-      headers: { accept: "text/event-stream", ...(position === undefined ? {} : { "last-event-id": position }) },
+      headers: { accept: "text/event-stream", ...(from === undefined ? {} : { "last-event-id": from }) },
       signal: both
     })
+    // What happened before it began is not told.
+    if (from === undefined) pass({ changes: [reset], position: undefined })
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       end()

@@ -56,14 +56,14 @@ const Totals = ({ overview }: { readonly overview: Facts }) => {
   const ending = Words.add(expiries.minutes, (minute) => minute.users)
   return (
     <dl class="totals panel" aria-label="Totals">
-      <Figure name="Kept valid" value={<Users {...users} />}>
+      <Figure name="Connected" value={<Users {...users} />}>
         {users.active === 1 ? "user" : "users"}
       </Figure>
       <Figure name="Have to reconnect" value={Format.count(users.reauthorizationRequired)}>
-        <a href="#/reconnect">Who, and why</a>
+        {users.reauthorizationRequired === 0 ? "nobody" : <a href="#/reconnect">Who, and why</a>}
       </Figure>
       <Figure name="Refreshed, last hour" value={Format.count(refreshed)}>
-        {refreshes.latency === undefined ? "" : `half in ${Format.took(refreshes.latency.p50)} or less`}
+        {refreshes.latency === undefined ? "none" : `half in ${Format.took(refreshes.latency.p50)} or less`}
       </Figure>
       <Figure name="Failed, last hour" value={Format.count(failed)}>
         {Words.share(failed, failed + refreshed)} of all
@@ -72,7 +72,7 @@ const Totals = ({ overview }: { readonly overview: Facts }) => {
         {expiries.overdue === 0 ? "none overdue" : `${Format.count(expiries.overdue)} overdue`}
       </Figure>
       <Figure name="Circuits" value={circuits.length === 0 ? "All closed" : `${circuits.length} open`}>
-        {circuits.length === 0 ? "Cal.com is called" : "see below"}
+        {circuits.length === 0 ? "nothing is held back" : "see below"}
       </Figure>
     </dl>
   )
@@ -124,7 +124,7 @@ const Circuits = ({ circuits }: { readonly circuits: ReadonlyArray<Circuit> }) =
     <section class="panel is-broken" aria-labelledby="circuits">
       <div class="panel-head">
         <h2 id="circuits">{Format.counted(circuits.length, "circuit is open", "circuits are open")}</h2>
-        <p class="quiet">Until a trial succeeds, users of these clients are not refreshed.</p>
+        <p class="quiet">Until a trial succeeds, {circuits.length === 1 ? "its" : "their"} users are not refreshed.</p>
       </div>
       <ul class="circuits">
         {circuits.map((circuit) => (

@@ -79,7 +79,9 @@ export const verdict = (overview: Overview): Verdict => {
         ])
   ]
   const failing = isFailing
-    ? [`${Format.count(failed)} of ${Format.count(failed + refreshed)} refreshes failed in the last ${recent} minutes.`]
+    ? [
+        `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${recent} minutes ${Format.count(failed)} failed.`
+      ]
     : []
   if (open !== undefined) {
     return { level: "broken", text: circuits[open].verdict, more: [...failing, ...kept, ...reconnect] }
@@ -107,7 +109,7 @@ export const refreshes = (minutes: ReadonlyArray<RefreshMinute>, zone?: string):
   const worst = most(minutes, failures)
   const when = worst === undefined ? "" : `, most at ${Format.clock(worst.at, zone)}`
   const of = failed === 0 ? "none failed" : `${Format.count(failed)} failed${when}`
-  return `${Format.counted(refreshed, "refresh", "refreshes")} in the last hour, ${of}.`
+  return `${Format.count(refreshed)} refreshed in the last hour, ${of}.`
 }
 
 export const expiries = ({ minutes, overdue }: Overview["expiries"], zone?: string): string => {

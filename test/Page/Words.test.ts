@@ -1,0 +1,131 @@
+import { describe, expect, it } from "@effect/vitest"
+import type { ByTrigger, Circuit, Overview, RefreshMinute } from "../../src/Page/Wire.js"
+import * as Words from "../../src/Page/Words.js"
+
+const none: ByTrigger = { asked: 0, refused: 0, ahead: 0, reissue: 0 }
+const begin = Date.parse("2026-11-28T09:00:00Z")
+const at = (index: number) => new Date(begin + index * 60_000).toISOString()
+
+/** Sixty minutes in which nothing happened but what is given, by the minute's index. */
+const minutes = (given: Readonly<Record<number, Partial<RefreshMinute>>> = {}): ReadonlyArray<RefreshMinute> =>
+  Array.from({ length: 60 }, (_, index) => ({
+    at: at(index),
+    refreshed: none,
+    failed: { ...none, lapsed: 0 },
+    reauthorizationRequired: 0,
+    ...given[index]
+  }))
+
+const overview = (given: Partial<Overview> = {}): Overview => ({
+  at: at(59),
+  process: { name: "a1b2c3d4", startedAt: at(0), version: "0.1.0" },
+  users: { active: 3, reauthorizationRequired: 0, isEstimated: false },
+  refreshes: { minutes: minutes() },
+  expiries: { overdue: 0, minutes: [] },
+  budgets: [],
+  circuits: [],
+  sealedAnswers: 0,
+  pairsHeld: 0,
+  ...given
+})
+
+const users = (active: number, reauthorizationRequired: number) => ({
+  users: { active, reauthorizationRequired, isEstimated: false }
+})
+
+const failing = (failed: number, refreshed: number, index = 58) => ({
+  refreshes: {
+    minutes: minutes({ [index]: { failed: { ...none, ahead: failed }, refreshed: { ...none, asked: refreshed } } })
+  }
+})
+
+const level = (given: Partial<Overview>) => Words.verdict(overview(given))
+
+describe("whether everybody is fine", () => {
+  it("says so in one sentence", () => {
+    expect(level({})).toEqual({ level: "ok", text: "Everybody's token is kept.", more: [] })
+    expect(level(users(0, 0))).toEqual({ level: "neutral", text: "Nobody is connected yet.", more: [] })
+    expect(level(users(3, 1))).toEqual({ level: "attention", text: "1 person has to reconnect.", more: [] })
+    expect(level(users(0, 1_037)).text).toBe("1,037 people have to reconnect.")
+  })
+
+  it.each(["client", "drift", "brake", "process"] as const)("puts an open circuit before all: %s", (cause) => {
+    const found = level({ ...users(3, 2), circuits: [{ cause }] })
+    expect(found.level).toBe("broken")
+    expect(found.text).not.toMatch(/kept|reconnect\./)
+    expect(found.more).toEqual(["2 people have to reconnect."])
+  })
+
+  it("names the circuit that concerns most of all first", () => {
+    const circuits: ReadonlyArray<Circuit> = [{ cause: "process" }, { cause: "client" }]
+    expect(level({ circuits }).text).toBe("Cal.com refuses a client: its users are not refreshed.")
+  })
+
+  it("says that refreshes fail when most of the last minutes' do, and not for one, for old ones or for a few of many", () => {
+    expect(level(failing(4, 3))).toEqual({
+      level: "broken",
+      text: "Most refreshes fail at the moment.",
+      more: ["Of 7 refreshes in the last 3 minutes 4 failed."]
+    })
+    expect(level(failing(2, 1)).level).toBe("ok")
+    expect(level(failing(40, 3, 50)).level).toBe("ok")
+    expect(level(failing(40, 41)).level).toBe("ok")
+  })
+
+  it("counts attempts that never ended among those that failed", () => {
+    const lapsed = { refreshes: { minutes: minutes({ 59: { failed: { ...none, lapsed: 3 } } }) } }
+    expect(level(lapsed).level).toBe("broken")
+    expect(Words.refreshes(lapsed.refreshes.minutes, "UTC")).toBe(
+      "0 refreshed in the last hour, 3 failed, most at 09:59."
+    )
+  })
+
+  it("tells of pairs and answers that are kept apart", () => {
+    expect(level({ pairsHeld: 1 })).toEqual({
+      level: "broken",
+      text: "New tokens cannot be stored at the moment.",
+      more: ["1 new pair waits for the database, in memory only."]
+    })
+    expect(level({ sealedAnswers: 2 })).toEqual({
+      level: "attention",
+      text: "Everybody's token is kept.",
+      more: ["2 answers of Cal.com are kept encrypted until a version reads them."]
+    })
+  })
+})
+
+describe("charts in one sentence", () => {
+  it("sums refreshes up, with the worst minute", () => {
+    const some = minutes({
+      3: { refreshed: { ...none, ahead: 1_200, reissue: 1 } },
+      7: { failed: { ...none, asked: 2 } },
+      9: { failed: { ...none, asked: 1, refused: 2 } }
+    })
+    expect(Words.refreshes(some, "Europe/Berlin")).toBe("1,201 refreshed in the last hour, 5 failed, most at 10:09.")
+    expect(Words.refreshes(minutes({ 3: { refreshed: { ...none, ahead: 1 } } }))).toBe(
+      "1 refreshed in the last hour, none failed."
+    )
+    expect(Words.refreshes(minutes())).toBe("No refresh in the last hour.")
+  })
+
+  it("tells whose tokens end", () => {
+    const ends = [2, 5, 5].map((users, index) => ({ at: at(index), users }))
+    expect(Words.expiries({ overdue: 1, minutes: ends }, "UTC")).toBe("12 tokens end, most at 09:01 (5). 1 is overdue.")
+    expect(Words.expiries({ overdue: 0, minutes: [] }, "UTC")).toBe(
+      "No token ends within the next hour. None is overdue."
+    )
+  })
+
+  it("tells how long a refresh takes", () => {
+    const latency = { p50: 189.6, p95: 505, p99: 1_240, max: 8_100 }
+    expect(Words.latency({ minutes: [], latency })).toBe("Half took at most 190 ms, 99 of 100 at most 1.24 s.")
+    expect(Words.latency({ minutes: [] })).toBe("No refresh in the last hour.")
+  })
+
+  it.each([
+    [0, 0, "0 %"],
+    [1, 10_000, "< 0.1 %"],
+    [26, 1_000, "2.6 %"],
+    [5, 25, "20 %"]
+  ])("tells that %d of %d are %s", (part, whole, text) => expect(Words.share(part, whole)).toBe(text))
+})
