@@ -6,6 +6,7 @@ import type { ComponentChildren } from "preact"
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks"
 import UPlot from "uplot"
 import "uplot/dist/uPlot.min.css"
+import * as Clock from "./Clock.js"
 import * as Format from "./Format.js"
 import * as Palette from "./Palette.js"
 
@@ -71,18 +72,29 @@ const alone = (values: ReadonlyArray<number | null>): Array<number> =>
     value !== null && (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null ? [index] : []
   )
 
-const options = (current: () => Plot, height: number): UPlot.Options => {
+/** The pointer and the keys choose a minute, and the chart shows it: uPlot listens to neither. */
+const unbound = {
+  mousedown: () => null,
+  mouseup: () => null,
+  click: () => null,
+  dblclick: () => null,
+  mousemove: () => null,
+  mouseleave: () => null,
+  mouseenter: () => null
+}
+
+const options = (current: () => Plot, width: number, height: number): UPlot.Options => {
   const { series } = current()
   const font = () => Palette.font()
   const axis = { stroke: () => Palette.colour("quiet"), font: font(), ticks: { show: false }, labelGap: 0 }
   const grid = { stroke: () => Palette.colour("line"), width: 1 }
   return {
-    width: 320,
+    width,
     height,
     padding: [8, 14, 0, 0],
     legend: { show: false },
     select: { show: false, left: 0, top: 0, width: 0, height: 0 },
-    cursor: { y: false, points: { show: false }, drag: { x: false, y: false, setScale: false } },
+    cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, bind: unbound },
     scales: {
       x: {
         time: false,
@@ -176,33 +188,40 @@ const Canvas = ({
   useLayoutEffect(() => {
     const element = place.current
     if (element === null) return
-    const made = new UPlot(
-      options(() => latest.current.plot, height),
-      aligned(latest.current.plot),
-      element
-    )
-    drawn.current = made
-    const fit = new ResizeObserver(([entry]) => {
-      const width = Math.floor(entry?.contentRect.width ?? 0)
-      if (width > 0 && width !== made.width) made.setSize({ width, height })
-    })
-    fit.observe(element)
-    const again = Palette.onChange(() => made.redraw(false, true))
-    const choose = () => {
-      const { idx } = made.cursor
-      const at = idx === null || idx === undefined ? undefined : latest.current.plot.minutes[idx]
-      latest.current.onChoose(at)
+    const ends = new AbortController()
+    const begin = () => {
+      const made = new UPlot(
+        options(() => latest.current.plot, element.clientWidth, height),
+        aligned(latest.current.plot),
+        element
+      )
+      drawn.current = made
+      const fit = new ResizeObserver(([entry]) => {
+        const width = Math.floor(entry?.contentRect.width ?? 0)
+        if (width > 0 && width !== made.width) made.setSize({ width, height })
+      })
+      fit.observe(element)
+      const forget = Palette.onChange(() => made.redraw(false, true))
+      const choose = ({ clientX }: PointerEvent) => {
+        const index = made.posToIdx(clientX - made.over.getBoundingClientRect().left)
+        latest.current.onChoose(latest.current.plot.minutes[index])
+      }
+      const leave = (event: PointerEvent) => event.pointerType !== "touch" && latest.current.onChoose(undefined)
+      made.over.addEventListener("pointermove", choose)
+      made.over.addEventListener("pointerdown", choose)
+      made.over.addEventListener("pointerleave", leave)
+      ends.signal.addEventListener("abort", () => {
+        fit.disconnect()
+        forget()
+        made.destroy()
+      })
     }
-    made.over.addEventListener("pointermove", choose)
-    made.over.addEventListener("pointerdown", choose)
-    made.over.addEventListener(
-      "pointerleave",
-      (event) => event.pointerType !== "touch" && latest.current.onChoose(undefined)
-    )
+    // Each chart in a task of its own: what is typed or clicked meanwhile waits for one of them at most.
+    const callOff = Clock.after(0, begin)
     return () => {
-      fit.disconnect()
-      again()
-      made.destroy()
+      callOff()
+      drawn.current = undefined
+      ends.abort()
     }
   }, [shape, height])
   useLayoutEffect(() => {

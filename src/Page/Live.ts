@@ -138,7 +138,6 @@ export interface Change {
     | "reset"
   /** Absent from `reset`. */
   readonly userUlid?: string
-  readonly kind?: "managed" | "oauth2"
   readonly at?: string
   readonly version?: number
   readonly cause?: string

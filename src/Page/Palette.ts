@@ -27,6 +27,7 @@ export const colour = (name: Colour): string => {
   const found = known.get(name)
   if (found !== undefined) return found
   const probe = document.body.appendChild(document.createElement("span"))
+  probe.style.forcedColorAdjust = "none"
   probe.style.color = `var(--${name})`
   const { color } = getComputedStyle(probe)
   probe.remove()
