@@ -242,7 +242,7 @@ export const make = (options: Options = {}): Effect.Effect<Sandbox["Type"]> =>
       calls: Effect.sync(calls.all),
       count: (kind, calUserId) => Effect.sync(() => calls.count(kind, calUserId)),
       resetCalls: Effect.sync(calls.reset),
-      inject: (fault) => Effect.sync(() => faults.add(fault)),
+      inject: (fault) => Effect.map(Clock.currentTimeMillis, (now) => faults.add(fault, now)),
       clearFaults: Effect.sync(() => faults.clear()),
       now,
       snapshot: Effect.sync(store.snapshot)

@@ -1,6 +1,6 @@
 /** What `/_control` is told, as JSON. What is wrong with it is told in words, by its place. */
 import { Duration, Either, Option, ParseResult, Predicate, Schema, Struct } from "effect"
-import { Fault, problemOf } from "./Faults.js"
+import { Fault, problemOf, type Queued } from "./Faults.js"
 import { Kind } from "./Kind.js"
 import { names } from "./OddAnswers.js"
 import { type Switches } from "./Switches.js"
@@ -70,7 +70,9 @@ const script = {
         encode: (times) => (times === Infinity ? ("always" as const) : times)
       }
     )
-  )
+  ),
+  /** It ends by itself after this time. */
+  for: optional(pause)
 }
 
 const pauses = { before: optional(pause), after: optional(pause) }
@@ -173,17 +175,23 @@ export const oddAnswer = (input: unknown): Read<Fault> => Either.flatMap(readOdd
 const readOdd = read(Schema.Struct(odd))
 
 /** As it is written. */
-export const faultToJson = (fault: Fault, left: number): object => {
-  const { _tag, after, before, ...rest } = Struct.omit(fault, "times")
+export const faultToJson = ({ fault, left, until }: Queued, now: number): object => {
+  const { _tag, after, before, ...others } = Struct.omit(fault, "times", "for")
   const isDelay = _tag === "Delay"
   return {
     fault: `${_tag.charAt(0).toLowerCase()}${_tag.slice(1)}`,
-    ...rest,
+    ...others,
     ...(before === undefined || (isDelay && after !== undefined && before === 0) ? {} : { before }),
     ...(after === undefined ? {} : { after }),
-    left: left === Infinity ? "always" : left
+    ...rest(left, until, now)
   }
 }
+
+/** What is left of it: how many times, and how long in milliseconds where it ends by itself. */
+export const rest = (left: number, until: number, now: number) => ({
+  left: left === Infinity ? "always" : left,
+  ...(until === Infinity ? {} : { for: until - now })
+})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // People

@@ -3,7 +3,7 @@
  * and but for the pairs that it is asked for free of tokens. README.md beside this file shows it at work.
  */
 import { type HttpMethod, HttpRouter, HttpServerRequest, type HttpServerResponse } from "@effect/platform"
-import { Effect, Either, Ref } from "effect"
+import { Clock, Effect, Either, Ref } from "effect"
 import { eventTypesOf } from "./ApiRoutes.js"
 import { type Calls } from "./Calls.js"
 import { ownerId } from "./Clients.js"
@@ -71,10 +71,10 @@ const endpoints = {
   "DELETE /_control/switches": "All as at the start.",
   "GET /_control/faults": "The mishaps that there are, and those that wait for a request.",
   "POST /_control/faults":
-    "Queues one: {fault, kind?, calUserId?, method?, pathPrefix?, times?, before?, after?} and what that fault takes.",
+    "Queues one: {fault, kind?, calUserId?, method?, pathPrefix?, times?, for?, before?, after?} and what that fault takes.",
   "DELETE /_control/faults": "Forgets them all.",
   "GET /_control/odd-answers": "Answers that no contract knows, and those that wait.",
-  "POST /_control/odd-answers": "Queues one: {answer, kind?, calUserId?, times?, at?, committed?}.",
+  "POST /_control/odd-answers": "Queues one: {answer, kind?, calUserId?, times?, for?, at?, committed?}.",
   "DELETE /_control/odd-answers": "Forgets those.",
   "GET /_control/calls": "The last requests that reached Cal.com, oldest first; ?kind= and ?calUserId= select.",
   "DELETE /_control/calls": "Begins to count anew."
@@ -171,18 +171,18 @@ export const make = (controls: Controls): Effect.Effect<Response, never, HttpSer
 
   // --- mishaps --------------------------------------------------------------------------------------------------------
 
-  const queued = Effect.sync(() =>
+  const queued = Effect.map(Clock.currentTimeMillis, (now) =>
     success({
-      queued: faults.all().map(({ fault, left }) => Input.faultToJson(fault, left)),
+      queued: faults.all(now).map((queued) => Input.faultToJson(queued, now)),
       faults: Object.entries(Input.faults).map(([fault, { takes, what }]) => ({ fault, what, takes }))
     })
   )
-  const oddOnes = Effect.sync(() =>
+  const oddOnes = Effect.map(Clock.currentTimeMillis, (now) =>
     success({
-      queued: faults.all().flatMap(({ fault, left }) => {
+      queued: faults.all(now).flatMap(({ fault, left, until }) => {
         if (fault._tag !== "Odd") return []
         const { answer, at, calUserId, committed, kind } = fault
-        return [{ answer, kind, calUserId, at, committed, left: left === Infinity ? "always" : left }]
+        return [{ answer, kind, calUserId, at, committed, ...Input.rest(left, until, now) }]
       }),
       answers: names.map((answer) => ({
         answer,
@@ -191,7 +191,8 @@ export const make = (controls: Controls): Effect.Effect<Response, never, HttpSer
       }))
     })
   )
-  const add = (read: (input: unknown) => Input.Read<Fault>) => Effect.map(given(read), (fault) => faults.add(fault))
+  const add = (read: (input: unknown) => Input.Read<Fault>) =>
+    Effect.zipWith(given(read), Clock.currentTimeMillis, (fault, now) => faults.add(fault, now))
   const forget = (tag?: Fault["_tag"]) => Effect.sync(() => faults.clear(tag))
 
   const turned = Effect.map(Ref.get(switches), (switches) => success({ switches: switchesToJson(switches) }))

@@ -20,6 +20,8 @@ export interface Target {
 export interface Script extends Target {
   /** How many requests it strikes; default 1, `Infinity` for all of them until `clearFaults`. */
   readonly times?: number | undefined
+  /** It ends by itself after this time; then `times` is `Infinity` unless it says otherwise. */
+  readonly for?: Duration.DurationInput | undefined
   /** Waits before the request takes effect, and after it did but before the answer leaves. */
   readonly before?: Duration.DurationInput | undefined
   readonly after?: Duration.DurationInput | undefined
@@ -124,15 +126,18 @@ export interface Queued {
   readonly fault: Fault
   /** How many more requests it strikes. */
   readonly left: number
+  /** When it ends by itself, in milliseconds since the epoch. */
+  readonly until: number
 }
 
+/** `now` is Effect's time in milliseconds. */
 export interface Queue {
-  readonly add: (fault: Fault) => void
+  readonly add: (fault: Fault, now: number) => void
   /** Forgets all faults, or those of this kind. */
   readonly clear: (tag?: Fault["_tag"]) => void
   /** The oldest fault that matches, which is thereby used once. */
-  readonly take: (request: Arriving) => Fault | undefined
-  readonly all: () => ReadonlyArray<Queued>
+  readonly take: (request: Arriving, now: number) => Fault | undefined
+  readonly all: (now: number) => ReadonlyArray<Queued>
 }
 
 const strikes = (fault: Fault, request: Arriving): boolean =>
@@ -144,22 +149,29 @@ const strikes = (fault: Fault, request: Arriving): boolean =>
 
 export const makeQueue = (): Queue => {
   let queue: ReadonlyArray<Queued> = []
+  const waiting = (now: number) => (queue = queue.filter(({ until }) => now < until))
   return {
-    add: (fault) => {
-      queue = [...queue, { fault, left: fault.times ?? 1 }]
+    add: (fault, now) => {
+      const isTimed = fault.for !== undefined
+      const entry = {
+        fault,
+        left: fault.times ?? (isTimed ? Infinity : 1),
+        until: isTimed ? now + millis(fault.for) : Infinity
+      }
+      queue = [...queue, entry]
     },
     clear: (tag) => {
       queue = tag === undefined ? [] : queue.filter(({ fault }) => fault._tag !== tag)
     },
-    take: (request) => {
-      const struck = queue.find(({ fault }) => strikes(fault, request))
+    take: (request, now) => {
+      const struck = waiting(now).find(({ fault }) => strikes(fault, request))
       if (struck === undefined) return undefined
       queue = queue.flatMap((entry) =>
         entry !== struck ? [entry] : entry.left > 1 ? [{ ...entry, left: entry.left - 1 }] : []
       )
       return struck.fault
     },
-    all: () => queue
+    all: waiting
   }
 }
 

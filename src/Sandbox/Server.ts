@@ -116,7 +116,7 @@ export const make = (parts: Parts): Effect.Effect<Response, never, HttpServerReq
       const body = yield* readBody(request)
       const path = pathOf(url)
       const { kind, calUserId, refreshToken } = purposeOf(world.store, request, path, body)
-      const fault = faults.take({ kind, method: request.method, path, calUserId })
+      const fault = faults.take({ kind, method: request.method, path, calUserId }, at)
       if (fault?._tag === "RefuseConnection") return Wire.refuse(request)
       const note: Incoming["note"] = {}
       if (fault?.before !== undefined) yield* Effect.sleep(fault.before)

@@ -192,6 +192,35 @@ describe("faults over _control", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("end by themselves after the time that they are given", () =>
+    Effect.gen(function* () {
+      const slots = Effect.map(send("GET", "/v2/slots"), ({ status }) => status)
+      const usual = yield* slots
+      yield* post("faults", { fault: "status", status: 503, for: "30 seconds" })
+      yield* post("faults", { fault: "status", status: 502, for: 60_000, times: 1 })
+      yield* post("odd-answers", { answer: "gzip", for: "1 minute" })
+      const queued = Effect.map(send("GET", "/_control/faults"), (answer) => answer.at("queued"))
+      const gzip = (left: number) => ({ fault: "odd", answer: "gzip", left: "always", for: left })
+      assert.deepStrictEqual(yield* queued, [
+        { fault: "status", status: 503, left: "always", for: 30_000 },
+        { fault: "status", status: 502, left: 1, for: 60_000 },
+        gzip(60_000)
+      ])
+      for (const wait of ["0 seconds", "15 seconds", "14999 millis"] as const) {
+        yield* TestClock.adjust(wait)
+        assert.strictEqual(yield* slots, 503, wait)
+      }
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([yield* slots, yield* slots], [502, usual])
+      assert.deepStrictEqual(yield* queued, [gzip(30_000)])
+      assert.deepStrictEqual((yield* send("GET", "/_control/odd-answers")).at("queued"), [
+        { answer: "gzip", left: "always", for: 30_000 }
+      ])
+      yield* TestClock.adjust("30 seconds")
+      assert.deepStrictEqual(yield* queued, [])
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("are refused with a reason", () =>
     Effect.gen(function* () {
       for (const [json, reason] of [
@@ -199,6 +228,7 @@ describe("faults over _control", () => {
         [{ fault: "constructor" }, "fault must be one of"],
         [{ fault: "dropAfter", kind: "x" }, "kind must be one of createManaged, "],
         [{ fault: "dropAfter", times: 0 }, 'times must be a whole number from 1, or "always"'],
+        [{ fault: "dropAfter", for: "ever" }, 'for must be milliseconds, or a duration such as "5 seconds"'],
         [{ fault: "dropAfter", status: 500 }, "status is not known here"],
         [{ fault: "dropAfter", method: "get" }, "method must be a method such as POST"],
         [{ fault: "dropAfter", pathPrefix: "bookings" }, "pathPrefix must be the beginning of a path"],
