@@ -7,6 +7,7 @@ import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
 import * as Demo from "../Environment/Demo.js"
+import * as DemoRoutes from "../Environment/DemoRoutes.js"
 import * as Services from "../Environment/Services.js"
 import * as Ways from "../Environment/Ways.js"
 import * as Form from "../Environment/Form.js"
@@ -118,9 +119,15 @@ const besides = ({
     refreshAhead ? RefreshAhead.layer : Layer.empty
   )
 
-/** The sandbox for everybody who can reach the port, so that curl can play Cal.com. */
+/** The sandbox for everybody who can reach the port, so that curl and the page can play Cal.com. */
 const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
-  Effect.flatMap(Sandbox, ({ app }) => router.mountApp(Demo.sandboxPath, app))
+  Effect.gen(function* () {
+    yield* router.mountApp(
+      DemoRoutes.path,
+      Effect.provide(DemoRoutes.app, yield* Effect.context<DemoRoutes.Services>())
+    )
+    yield* router.mountApp(Demo.sandboxPath, (yield* Sandbox).app)
+  })
 )
 
 const listen = <R>({ host, port }: Environment.Settings, app: Layer.Layer<never, never, R>) =>

@@ -36,7 +36,7 @@ export const ben: DemoUser = {
 }
 export const cem: DemoUser = { userUlid: UserUlid.make("01JDEM0000000000000000CEM0"), name: "Cem", kind: "oauth2" }
 
-const users = [ada, ben, cem]
+export const users: ReadonlyArray<DemoUser> = [ada, ben, cem]
 
 /** How Cal.com knows somebody. */
 export const emailOf = (name: string): string => `${name.toLowerCase()}@demo.example`
@@ -85,7 +85,7 @@ const grant = ({ kind, lasts, name }: DemoUser) =>
     return { connection, pair: { ...pair, accessTokenExpiresAt } }
   })
 
-const connect = (user: DemoUser) =>
+export const connect = (user: DemoUser) =>
   Effect.gen(function* () {
     const tokens = yield* CalTokens
     const sandbox = yield* Sandbox.Sandbox
