@@ -5,6 +5,8 @@ import * as Clock from "./Clock.js"
 import { Login } from "./Login.js"
 import * as Live from "./Live.js"
 import { Overview } from "./Overview.js"
+import { Reconnect, Users } from "./People.js"
+import { Person } from "./Person.js"
 import * as Route from "./Route.js"
 import * as Session from "./Session.js"
 import { Top } from "./Top.js"
@@ -15,11 +17,11 @@ const Room = ({ route }: { readonly route: Route.Route }) => {
     case "overview":
       return <Overview />
     case "reconnect":
-      return <h1>Reconnect</h1>
+      return <Reconnect after={route.after} />
     case "users":
-      return <h1>Users</h1>
+      return <Users prefix={route.prefix} after={route.after} />
     case "user":
-      return <h1 class="mono">{route.userUlid}</h1>
+      return <Person key={route.userUlid} userUlid={route.userUlid} />
   }
 }
 

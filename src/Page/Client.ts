@@ -118,6 +118,10 @@ export const overview = (signal?: AbortSignal) =>
 
 export interface UsersQuery {
   readonly status?: Status | undefined
+  /** The user's number at Cal.com. */
+  readonly calUserId?: number | undefined
+  /** Those who have to reconnect the latest first. */
+  readonly order?: "since" | undefined
   readonly cursor?: string | undefined
   readonly limit?: number
 }

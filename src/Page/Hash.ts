@@ -2,8 +2,9 @@
 
 export type Route =
   | { readonly to: "overview" }
-  | { readonly to: "reconnect" }
-  | { readonly to: "users"; readonly prefix: string }
+  /** `after`: where a page begins, as the page before said. */
+  | { readonly to: "reconnect"; readonly after?: string | undefined }
+  | { readonly to: "users"; readonly prefix: string; readonly after?: string | undefined }
   | { readonly to: "user"; readonly userUlid: string }
 
 const decoded = (text: string): string => {
@@ -17,10 +18,18 @@ const decoded = (text: string): string => {
 export const parse = (hash: string): Route => {
   const [path = "", query = ""] = hash.replace(/^#?\/?/, "").split("?", 2)
   const [room, userUlid] = path.split("/", 2)
-  if (room === "reconnect") return { to: "reconnect" }
+  const given = new URLSearchParams(query)
+  const after = given.get("after") ?? undefined
+  const page = after === undefined ? {} : { after }
+  if (room === "reconnect") return { to: "reconnect", ...page }
   if (room !== "users") return { to: "overview" }
   if (userUlid !== undefined && userUlid !== "") return { to: "user", userUlid: decoded(userUlid) }
-  return { to: "users", prefix: new URLSearchParams(query).get("prefix") ?? "" }
+  return { to: "users", prefix: given.get("prefix") ?? "", ...page }
+}
+
+const withQuery = (path: string, query: Readonly<Record<string, string | undefined>>): string => {
+  const given = Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))
+  return given.length === 0 ? path : `${path}?${new URLSearchParams(given).toString()}`
 }
 
 export const toHash = (route: Route): string => {
@@ -28,9 +37,9 @@ export const toHash = (route: Route): string => {
     case "overview":
       return "#/"
     case "reconnect":
-      return "#/reconnect"
+      return withQuery("#/reconnect", { after: route.after })
     case "users":
-      return route.prefix === "" ? "#/users" : `#/users?${new URLSearchParams({ prefix: route.prefix }).toString()}`
+      return withQuery("#/users", { prefix: route.prefix === "" ? undefined : route.prefix, after: route.after })
     case "user":
       return `#/users/${encodeURIComponent(route.userUlid)}`
   }

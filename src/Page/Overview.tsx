@@ -1,6 +1,7 @@
 /** How the whole service stands: one sentence, the totals, what is wrong, and the last hour and the next as charts. */
 import type { ComponentChildren } from "preact"
 import * as Charts from "./Charts.js"
+import { Demo } from "./Demo.js"
 import * as Format from "./Format.js"
 import { Instant } from "./Instant.js"
 import * as Live from "./Live.js"
@@ -219,6 +220,7 @@ export const Overview = () => {
       <Circuits circuits={circuits} />
       <Kept {...overview} />
       {isEmpty && <Nobody />}
+      <Demo />
       <Charts.Refreshes minutes={refreshes.minutes} />
       <div class="charts">
         <Charts.Expiries expiries={expiries} />
