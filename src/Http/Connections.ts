@@ -22,7 +22,7 @@ const describe = (info: ConnectionInfo): Connection => ({
 })
 
 /** The latest first. */
-const told = (history: StoredHistory): ConnectionHistory => {
+export const told = (history: StoredHistory): ConnectionHistory => {
   const { advice, cause, conclusion, sentences } = explain(history)
   const { entries, open } = history
   const now = sentences[entries.length]

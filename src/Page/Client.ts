@@ -2,28 +2,20 @@
  * What the service is asked, typed by its API. Paths are relative to the page, so they hold below any prefix. Whatever fails
  * is a {@link ServiceError} with the words of the service.
  */
-import type { Connection, ConnectionHistory, ConnectionStatus, ListedConnection } from "../Api/Connections.js"
 import type { Tag } from "../Api/Failure.js"
+import {
+  type ConnectionFacts,
+  type ListedUser,
+  type Refreshed,
+  ServiceError,
+  type Status,
+  type UserHistory
+} from "./Answers.js"
 import * as Clock from "./Clock.js"
 import type { Overview } from "./Wire.js"
 
-/** `Away`: there was no answer, or none of the service's. */
-export type Code = Tag | "Away"
-
-export class ServiceError extends Error {
-  override readonly name = "ServiceError"
-  constructor(
-    readonly code: Code,
-    /** For people. */
-    override readonly message: string,
-    /** The HTTP status; 0 without an answer. */
-    readonly status: number,
-    /** Seconds after which the same may succeed. */
-    readonly retryAfter?: number
-  ) {
-    super(message)
-  }
-}
+export { ServiceError }
+export type { Code, ConnectionFacts, ListedUser, Refreshed, Status, UserHistory } from "./Answers.js"
 
 const away = (status: number): ServiceError => new ServiceError("Away", "The service does not answer.", status)
 
@@ -98,12 +90,6 @@ export const request = async <A>(path: string, options: Options = {}): Promise<A
   }) as Promise<A>
 }
 
-type Encoded<S extends { readonly Encoded: unknown }> = S["Encoded"]
-export type ConnectionFacts = Encoded<typeof Connection>
-export type ListedUser = Encoded<typeof ListedConnection>
-export type UserHistory = Encoded<typeof ConnectionHistory>
-export type Status = Encoded<typeof ConnectionStatus>
-
 export interface Session {
   /** The API key's name. */
   readonly name: string
@@ -145,17 +131,19 @@ export const user = (userUlid: string, signal?: AbortSignal) =>
 export const history = (userUlid: string, signal?: AbortSignal) =>
   request<{ history: UserHistory }>(ofUser("history", userUlid), { signal }).then((answer) => answer.history)
 
-export interface Refreshed {
-  readonly refreshed: boolean
-  readonly expiresAt: string
-  readonly retryAfter?: number
-}
-
 /** Before a refusal is believed, Cal.com is asked again: that takes a while. */
 export const refresh = (userUlid: string) =>
   request<Refreshed>("api/cal/refresh-token", {
     method: "POST",
     body: { userUlid, forceRefresh: true },
+    patience: 90_000
+  })
+
+/** Of a managed user: Cal.com ends all tokens that there are, and issues a new pair. */
+export const reissue = (userUlid: string) =>
+  request<Refreshed>("api/cal/refresh-managed-user-token", {
+    method: "POST",
+    body: { userUlid, reissue: true },
     patience: 90_000
   })
 

@@ -14,7 +14,7 @@ import * as Route from "./Route.js"
 import * as Session from "./Session.js"
 import * as Store from "./Store.js"
 
-type DemoUser = DemoUsers.DemoUser
+type DemoUser = Play.DemoUser
 
 interface Told {
   readonly id: number
@@ -50,6 +50,7 @@ const stageOf = (sandbox: string, id: number): Play.Stage => ({
   requests: ({ userUlid }, times) =>
     post(`${sandbox}/_demo/users/${userUlid}/requests`, { times }) as Promise<Play.Requests>,
   refresh: ({ userUlid }) => Client.refresh(userUlid).catch(Client.toError),
+  reissue: ({ userUlid }) => Client.reissue(userUlid).catch(Client.toError),
   history: ({ userUlid }) => Client.history(userUlid),
   now: Clock.now,
   say: (text) => change(id, (before) => ({ ...before, lines: [...before.lines, text] })),

@@ -1,15 +1,9 @@
 /** The people of the demo, by their names. In a real service there are none. */
 import { useEffect } from "preact/hooks"
 import * as Client from "./Client.js"
+import type { DemoUser } from "./Play.js"
 import * as Session from "./Session.js"
 import * as Store from "./Store.js"
-
-export interface DemoUser {
-  readonly userUlid: string
-  readonly name: string
-  readonly kind: "managed" | "oauth2"
-  readonly calUserId: number | null
-}
 
 const users = Store.make<ReadonlyArray<DemoUser>>([])
 

@@ -1,7 +1,13 @@
 /** What can be done to the demo's users, and what is said of what the service makes of it. Nothing here knows the page. */
-import type { Refreshed, ServiceError, UserHistory } from "./Client.js"
-import type { DemoUser } from "./DemoUsers.js"
+import type { Refreshed, ServiceError, UserHistory } from "./Answers.js"
 import * as Format from "./Format.js"
+
+export interface DemoUser {
+  readonly userUlid: string
+  readonly name: string
+  readonly kind: "managed" | "oauth2"
+  readonly calUserId: number | null
+}
 
 export type Mishap = "expire" | "revoke" | "down" | "lose" | "change" | "garble"
 
@@ -19,6 +25,8 @@ export interface Stage {
   readonly control: (path: string, body?: object) => Promise<unknown>
   readonly requests: (user: DemoUser, times: number) => Promise<Requests>
   readonly refresh: (user: DemoUser) => Promise<Refreshed | ServiceError>
+  /** Has Cal.com issue a managed user's pair anew. */
+  readonly reissue: Stage["refresh"]
   readonly history: (user: DemoUser) => Promise<UserHistory>
   readonly now: () => number
   readonly say: (text: string) => void
@@ -122,13 +130,19 @@ export const believedAt = ({ entries }: UserHistory, kind: DemoUser["kind"]): nu
 const isRefused = (found: Refreshed | ServiceError): found is ServiceError => "code" in found
 
 /** A refresh, again when the service says so. */
-const refreshing = async (stage: Stage, user: DemoUser, why: string, times = 6): Promise<Refreshed | ServiceError> => {
-  const found = await stage.refresh(user)
+const refreshing = async (
+  stage: Stage,
+  user: DemoUser,
+  why: string,
+  how: Stage["refresh"] = stage.refresh,
+  times = 6
+): Promise<Refreshed | ServiceError> => {
+  const found = await how(user)
   const { retryAfter } = found
   const isHeld = isRefused(found) ? found.code !== "ReauthorizationRequired" : !found.refreshed
   if (!isHeld || retryAfter === undefined || times === 1) return found
   await stage.wait(stage.now() + retryAfter * 1_000, why)
-  return refreshing(stage, user, why, times - 1)
+  return refreshing(stage, user, why, how, times - 1)
 }
 
 const cooling = "So many refreshes have just been that the next one waits"
@@ -253,6 +267,8 @@ const change = async (stage: Stage, user: DemoUser): Promise<End> => {
   return "kept"
 }
 
+const untilTrial = "Until one user may be tried"
+
 const garble = async (stage: Stage, user: DemoUser, others: ReadonlyArray<DemoUser>): Promise<End> => {
   await stage.control("odd-answers", {
     answer: "tokensRenamed",
@@ -269,14 +285,17 @@ const garble = async (stage: Stage, user: DemoUser, others: ReadonlyArray<DemoUs
   if (found.code !== "CalProtocolError") return refused(stage, user, found)
   stage.say(
     `Nobody finds ${user.name}'s new token in Cal.com's answer. It is kept, sealed, for a version that does, and the token ` +
-      "that is still good goes on being served. No other managed user's is risked: one at a time tries, 30 s apart."
+      "that is still good goes on being served. No other managed user's token is risked: one at a time is tried, 30 s apart."
   )
   const other = others.find(({ kind, userUlid }) => kind === "managed" && userUlid !== user.userUlid)
   if (other !== undefined) {
-    await stage.wait(stage.now() + outage, "Until the next one may try")
-    const tried = await refreshing(stage, other, "Until the next one may try")
+    await stage.wait(stage.now() + outage, untilTrial)
+    const tried = await refreshing(stage, other, untilTrial, stage.reissue)
     if (isRefused(tried)) return refused(stage, other, tried)
-    stage.say(`${other.name} was the next. Cal.com answers as before, so refreshing goes on.`)
+    stage.say(
+      `${other.name} was tried: Cal.com was asked for a new pair, which spends no token, and answers as before. ` +
+        "So refreshing goes on."
+    )
   }
   const healed = await refreshing(stage, user, "A refresh that failed is tried again a minute later")
   if (isRefused(healed)) return refused(stage, user, healed)

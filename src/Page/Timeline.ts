@@ -1,5 +1,5 @@
 /** A user's history as the page and the command line tell it. Pure. */
-import type { UserHistory } from "./Client.js"
+import type { UserHistory } from "./Answers.js"
 import * as Format from "./Format.js"
 
 export type Entry = UserHistory["entries"][number]
