@@ -21,7 +21,10 @@ describe("rooms behind #", () => {
     { to: "overview" },
     { to: "reconnect" },
     { to: "users", prefix: "" },
+    { to: "reconnect", after: "2026-11-28T09:02:11.123Z/01AR" },
     { to: "users", prefix: "01AR &?#/ü" },
+    { to: "users", prefix: "", after: ulid },
+    { to: "users", prefix: "01", after: ulid },
     { to: "user", userUlid: ulid },
     { to: "user", userUlid: "a/b?c#d%" }
   ] as const)("are written so that they are found again: %j", (route) =>
