@@ -179,7 +179,7 @@ const Nobody = () => (
 )
 
 /** What is there before the first answer: as high as what comes. */
-export const Loading = () => (
+const Loading = () => (
   <div class="overview" aria-busy="true">
     <div class="verdict neutral">
       <span class="verdict-sign" aria-hidden="true" />

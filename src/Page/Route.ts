@@ -2,7 +2,7 @@
 import { parse, type Route, toHash } from "./Hash.js"
 import * as Store from "./Store.js"
 
-export { parse, type Route, toHash } from "./Hash.js"
+export { type Route, toHash } from "./Hash.js"
 
 const hash: Store.Store<string> = Store.make(location.hash, () => {
   const read = () => hash.set(location.hash)
