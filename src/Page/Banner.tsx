@@ -13,7 +13,7 @@ export const Banner = () => {
   const { error, is, overview, restartedAt, triesAt = 0 } = Live.useLive()
   const isBroken = is === "away" || is === "refused"
   return (
-    <div class="banners">
+    <section class="banners" aria-label="Notices">
       {isBroken && (
         <div class="note broken row">
           <p>
@@ -38,6 +38,6 @@ export const Banner = () => {
           </div>
         )}
       </div>
-    </div>
+    </section>
   )
 }

@@ -309,6 +309,57 @@ const Left = ({ budget }: { readonly budget: Budget }) => {
   )
 }
 
+const words = (value: number | undefined): string => (value === undefined ? "no answer" : Format.count(value))
+
+const least = (budget: Budget): number | undefined =>
+  budget.minutes.reduce<number | undefined>(
+    (found, { remaining }) => Math.min(found ?? remaining, remaining),
+    undefined
+  )
+
+const spent = ({ limit, remaining }: Budget): number => (limit === 0 ? 1 : 1 - remaining / limit)
+
+/** Of many clients a row each, those with the least left first. */
+export const CallsLeftTable = ({ budgets }: { readonly budgets: ReadonlyArray<Budget> }) => (
+  <section class="panel wide" aria-labelledby="calls-left">
+    <div class="panel-head">
+      <h2 id="calls-left">Calls left at Cal.com</h2>
+    </div>
+    <div class="table-frame">
+      <table class="table cards">
+        <thead>
+          <tr>
+            <th scope="col">Client</th>
+            <th scope="col">Kind</th>
+            <th scope="col">Now</th>
+            <th scope="col" class="number">
+              Least in the last hour
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {[...budgets]
+            .sort((one, other) => spent(other) - spent(one))
+            .map((budget) => (
+              <tr key={`${budget.kind} ${budget.clientId}`}>
+                <th scope="row" class="mono">
+                  {budget.clientId}
+                </th>
+                <td>{kinds[budget.kind]}</td>
+                <td>
+                  <Left budget={budget} />
+                </td>
+                <td class="number" data-label="Least in the last hour">
+                  {words(least(budget))}
+                </td>
+              </tr>
+            ))}
+        </tbody>
+      </table>
+    </div>
+  </section>
+)
+
 export const CallsLeft = ({ at, budget }: { readonly at: string; readonly budget: Budget }) => {
   const running = hourUpTo(at).at(-1)
   const { limit, minutes: told } = budget
@@ -327,18 +378,14 @@ export const CallsLeft = ({ at, budget }: { readonly at: string; readonly budget
       series: [{ as: "bars", colour: "asked", values }]
     }
   }, [minutes, left, limit])
-  const least = left.reduce<number | undefined>(
-    (found, value) => (value === undefined ? found : Math.min(found ?? value, value)),
-    undefined
-  )
-  const words = (value: number | undefined) => (value === undefined ? "no answer" : Format.count(value))
+  const lowest = least(budget)
   return (
     <Chart
       title={`Calls left at Cal.com: ${kinds[budget.kind]}`}
       summary={
-        least === undefined
+        lowest === undefined
           ? "Cal.com answered nothing in the last hour."
-          : `At least ${Format.count(least)} of ${Format.count(limit)} calls were left throughout the last hour.`
+          : `At least ${Format.count(lowest)} of ${Format.count(limit)} calls were left throughout the last hour.`
       }
       plot={plot}
       height={120}
@@ -353,7 +400,7 @@ export const CallsLeft = ({ at, budget }: { readonly at: string; readonly budget
             all={[
               {
                 name: "Least left",
-                value: words(index === undefined ? least : left[index]),
+                value: words(index === undefined ? lowest : left[index]),
                 swatch: <Swatch as="bars" colour="asked" />
               }
             ]}

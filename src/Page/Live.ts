@@ -66,17 +66,17 @@ const poll = async (signal: AbortSignal): Promise<void> => {
   }
 }
 
-/** How young a process is that says of itself that it was restarted; older ones are others of the same fleet. */
+/** A process older than that is another one of the same fleet. */
 const young = 5 * 60_000
 
+/** Of all processes that answered yet, the start of the one that started last. */
+let newest: number | undefined
+
 const heard = (before: Live, overview: Overview): Live => {
-  const was = before.overview?.process
-  const { startedAt } = overview.process
-  const isNew =
-    was !== undefined &&
-    Date.parse(startedAt) > Date.parse(was.startedAt) &&
-    Clock.now() - Date.parse(startedAt) < young
-  const restartedAt = isNew ? startedAt : before.restartedAt
+  const startedAt = Date.parse(overview.process.startedAt)
+  const isNew = newest !== undefined && startedAt > newest && Clock.now() - startedAt < young
+  newest = Math.max(newest ?? startedAt, startedAt)
+  const restartedAt = isNew ? overview.process.startedAt : before.restartedAt
   // The service may give one reading to whoever asks for a while.
   const same = before.overview?.at === overview.at ? before.overview : overview
   if (before.is === "live" && same === before.overview) return before
@@ -116,6 +116,7 @@ export const look = (): void => wake()
 export const hold = (still: boolean): void => {
   held = still
   wake()
+  if (!held && isBehind) tell({ changes: [reset], position: undefined })
 }
 
 /** The note that the service was restarted has been read. */
@@ -162,11 +163,15 @@ const memory = 60_000
 const listeners = new Set<(changes: ReadonlyArray<Change>) => void>()
 let position: string | undefined
 let toldAt = 0
+/** Something happened that nobody was told, for the page is to stay as it is. */
+let isBehind = false
 
 const tell = (news: News) => {
   position = news.position ?? position
   toldAt = Clock.now()
-  if (news.changes.length > 0) for (const listener of [...listeners]) listener(news.changes)
+  if (news.changes.length === 0) return
+  isBehind = held
+  if (!held) for (const listener of [...listeners]) listener(news.changes)
 }
 
 /** One stream, until it ends. */

@@ -58,11 +58,10 @@ export const Login = ({ title }: { readonly title: string }) => {
         />
         <p id={`${id}-error`} class="field-error" role="alert">
           {error !== undefined && words(error)}
-          {wait > 0 && ` Try again in ${Format.duration(wait + 999)}.`}
         </p>
       </div>
       <button type="submit" class="button primary" aria-disabled={isSending || wait > 0}>
-        {isSending ? "Logging in …" : "Log in"}
+        {isSending ? "Logging in …" : wait > 0 ? `Try again in ${Format.duration(wait + 999)}` : "Log in"}
       </button>
     </form>
   )

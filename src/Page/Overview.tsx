@@ -208,6 +208,9 @@ const Loading = () => (
   </div>
 )
 
+/** Of more clients a table tells more than charts. */
+const maxCharts = 4
+
 export const Overview = () => {
   const overview = Live.useOverview()
   if (overview === undefined) return <Loading />
@@ -225,9 +228,13 @@ export const Overview = () => {
       <div class="charts">
         <Charts.Expiries expiries={expiries} />
         <Charts.Latency refreshes={refreshes} />
-        {budgets.map((budget) => (
-          <Charts.CallsLeft key={`${budget.kind} ${budget.clientId}`} at={at} budget={budget} />
-        ))}
+        {budgets.length > maxCharts ? (
+          <Charts.CallsLeftTable budgets={budgets} />
+        ) : (
+          budgets.map((budget) => (
+            <Charts.CallsLeft key={`${budget.kind} ${budget.clientId}`} at={at} budget={budget} />
+          ))
+        )}
       </div>
     </div>
   )
