@@ -79,6 +79,7 @@ import type {
   AttemptError,
   TokenUnreadable
 } from "./TokenError.js"
+import type { Activity, Outlook } from "./TokenStorage/Activity.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
 import type { CircuitCause, ClientKey } from "./TokenStorage/Circuits.js"
 import type { Lookup, Lookups } from "./TokenStorage/Lookups.js"
@@ -836,6 +837,14 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** How much there is of what an operator watches. Cheap, however many users there are. */
     readonly counts: Effect.Effect<Counts, StorageUnavailable>
+    /**
+     * How attempts of all users ended, by histories: from the minute on that begins at `since` by the storage's clock, but at
+     * most within the last hour, and no more than `Activity.atOnce` minutes. What is older than a minute does not change, but
+     * that the attempts of users who are gone are missing.
+     */
+    readonly activity: (since: number | undefined) => Effect.Effect<Activity, StorageUnavailable>
+    /** Whose access token ends when, of active users, and which circuits are open. `now`: Cal.com's time, in milliseconds. */
+    readonly outlook: (now: number) => Effect.Effect<Outlook, StorageUnavailable>
     /** Answers when the storage can be written to. */
     readonly ping: Effect.Effect<void, StorageUnavailable>
     /**

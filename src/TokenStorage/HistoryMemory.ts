@@ -3,6 +3,7 @@ import { Struct } from "effect"
 import * as History from "../History.js"
 import type { UserUlid } from "../Token.js"
 import type { StoredHistory } from "../TokenStorage.js"
+import * as Activity from "./Activity.js"
 import { type Row, toSummary } from "./Rows.js"
 
 export interface Histories {
@@ -12,6 +13,7 @@ export interface Histories {
   readonly lapsed: (row: Row, at: number) => void
   readonly remove: (userUlid: UserUlid) => void
   readonly read: (row: Row, now: number) => StoredHistory
+  readonly activity: (since: number | undefined, now: number) => Activity.Activity
 }
 
 export const make = (): Histories => {
@@ -43,6 +45,23 @@ export const make = (): Histories => {
         ...(attempt === undefined ? {} : { open: attempt }),
         entries: kept(row.userUlid, now)
       }
+    },
+    activity: (since, now) => {
+      const running = Activity.minuteOf(now)
+      const first = running - (Activity.span - 1) * Activity.minute
+      const from = Math.max(since ?? first, first)
+      const until = Math.min(from + Activity.atOnce * Activity.minute, running + Activity.minute)
+      const found = new Map<string, Activity.Attempts>()
+      for (const { at, event, written } of [...all.values()].flat()) {
+        const judged = at >= from && at < until ? Activity.judge(written, event) : undefined
+        if (judged === undefined) continue
+        const { origin, outcome, took } = judged
+        const of = { at: Activity.minuteOf(at), origin, outcome, bucket: Activity.bucketOf(took) }
+        const known = found.get(JSON.stringify(of)) ?? { count: 0, longest: 0 }
+        const longest = Math.max(known.longest, took)
+        found.set(JSON.stringify(of), { ...of, count: known.count + 1, longest })
+      }
+      return { at: now, from, until, attempts: [...found.values()] }
     }
   }
 }

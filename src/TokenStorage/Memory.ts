@@ -28,6 +28,7 @@ import {
   type SealedAnswer,
   TokenStorage
 } from "../TokenStorage.js"
+import * as Activity from "./Activity.js"
 import type { ChangeKind } from "./ChangeLog.js"
 import * as ChangeLogMemory from "./ChangeLogMemory.js"
 import * as Circuits from "./Circuits.js"
@@ -439,6 +440,26 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         sealed: [...sealed.keys()].reduce((sum, userUlid) => sum + sealedOf(userUlid, now).length, 0)
       })
     }),
+    activity: (since) => step((now) => Effect.succeed(histories.activity(since, now))),
+    outlook: (now) =>
+      Effect.sync(() => {
+        const ends = [...rows.values()]
+          .filter(({ status }) => status._tag === "Active")
+          .map(({ pair }) => pair.accessTokenExpiresAt)
+        const until = Activity.minuteOf(now) + Activity.span * Activity.minute
+        const users = new Map<number, number>()
+        for (const at of ends.filter((end) => end > now && end < until).map(Activity.minuteOf)) {
+          users.set(at, (users.get(at) ?? 0) + 1)
+        }
+        return {
+          overdue: ends.filter((end) => end <= now).length,
+          minutes: [...users].sort(([a], [b]) => a - b).map(([at, users]) => ({ at, users })),
+          circuits: [...circuits].map(([key, { cause, openedAt, reason, trialAt }]) => ({
+            clientId: clientOf(key),
+            ...{ cause, reason, openedAt, trialAt }
+          }))
+        }
+      }),
     ping: Effect.void,
     notices: Stream.empty,
     log: log.service
@@ -454,6 +475,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
 export const layerMemory: Layer.Layer<TokenStorage> = Layer.sync(TokenStorage, () => make())
 
 const clientKey = ({ clientId, fingerprint }: Circuits.ClientKey): string => JSON.stringify([clientId, fingerprint])
+
+/** Which client a key is of. */
+const clientOf = (key: string): string => (JSON.parse(key) as [clientId: string])[0]
 
 /** Names a Cal.com account; of a nameless one, nothing is stored under its key. */
 const accountKey = ({ _tag, calUserId, clientId }: Connection): string => JSON.stringify([_tag, clientId, calUserId])

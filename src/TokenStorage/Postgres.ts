@@ -38,6 +38,7 @@ import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
 import * as Telling from "./Postgres/Telling.js"
 import * as Writing from "./Postgres/Writing.js"
+import type { Activity, Outlook } from "./Activity.js"
 import type { CircuitCause } from "./Circuits.js"
 import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
@@ -106,6 +107,19 @@ interface ImportColumns extends Written {
   readonly n: number
 }
 
+interface ActivityColumns {
+  readonly read_at: number
+  readonly from_at: number
+  readonly until_at: number
+  readonly attempts: Activity["attempts"]
+}
+
+interface OutlookColumns {
+  /** Without a minute: those that are over. */
+  readonly ends: ReadonlyArray<{ readonly at: number | null; readonly users: number }>
+  readonly circuits: Outlook["circuits"]
+}
+
 /** What `counts_1` answers. */
 type CountColumns = Readonly<Record<"active" | "terminal" | "client" | "brake" | "drift" | "sealed", number>>
 
@@ -144,6 +158,8 @@ export const make = (
     const list = call<Sealing.Columns>("list", "list_1")
     const counts = call<CountColumns>("counts", "counts_1")
     const history = call<HistoryColumns>("history", "history_1")
+    const activity = call<ActivityColumns>("activity", "activity_1")
+    const outlook = call<OutlookColumns>("outlook", "outlook_1")
     const notify = statement(
       "notify",
       `select pg_notify('${Notifications.channel}', p.payload) from jsonb_array_elements_text($1::jsonb) as p (payload)`
@@ -574,6 +590,24 @@ export const make = (
         circuits: { client: row?.client ?? 0, brake: row?.brake ?? 0, drift: row?.drift ?? 0 },
         sealed: row?.sealed ?? 0
       })),
+
+      activity: (since) =>
+        Effect.map(activity([since ?? null], "now"), ([row]) => ({
+          at: row?.read_at ?? 0,
+          from: row?.from_at ?? 0,
+          until: row?.until_at ?? 0,
+          attempts: row?.attempts ?? []
+        })),
+
+      outlook: (now) =>
+        Effect.map(outlook([Math.floor(now)]), ([row]) => {
+          const ends = row?.ends ?? []
+          return {
+            overdue: ends.find(({ at }) => at === null)?.users ?? 0,
+            minutes: ends.flatMap(({ at, users }) => (at === null ? [] : [{ at, users }])),
+            circuits: row?.circuits ?? []
+          }
+        }),
 
       ping: Effect.asVoid(ping([])),
 

@@ -25,8 +25,8 @@ const fill = (users: number) =>
             n::text, 4000000000000, n, 0, 0
           from generate_series(1, ${users}::integer) n`
         yield* sql`
-          insert into cal_tokens.due (user_ulid, client_id, visit_at, ahead_at, used_at)
-          select user_ulid, client_id, version, version, 1 from cal_tokens.connection order by 1`
+          insert into cal_tokens.due (user_ulid, client_id, ends_at, visit_at, ahead_at, used_at)
+          select user_ulid, client_id, access_token_expires_at, version, version, 1 from cal_tokens.connection order by 1`
       })
     )
     yield* sql`vacuum (analyze) cal_tokens.connection`

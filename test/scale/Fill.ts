@@ -45,8 +45,8 @@ export const fill = (count: number) =>
           from cal_tokens.connection order by 1`
         // Each at a millisecond of its own; one in ten is used.
         yield* sql`
-          insert into cal_tokens.due (user_ulid, client_id, visit_at, ahead_at, used_at)
-          select user_ulid, client_id, case when status = 'active' and version % 10 = 7 then version end, version,
+          insert into cal_tokens.due (user_ulid, client_id, ends_at, visit_at, ahead_at, used_at)
+          select user_ulid, client_id, access_token_expires_at, case when status = 'active' and version % 10 = 7 then version end, version,
             case version % 10 when 7 then ${dueUsedAt}::bigint end
           from cal_tokens.connection order by 1`
         // As many changes as users, of the last twenty hours, by 500 transactions; the oldest are to be told of now, the others later.

@@ -412,6 +412,8 @@ export const connect = (
     missingKeys: storage.missingKeys,
     list: storage.list,
     counts: storage.counts,
+    activity: storage.activity,
+    outlook: storage.outlook,
     ping: storage.ping,
     notices: Stream.fromQueue(heard),
     log: storage.log

@@ -8,6 +8,7 @@ import { afterAll, beforeAll } from "vitest"
 import type { UserUlid } from "../../src/Token.js"
 import { type AttemptFailure, type ClaimRequest, type ClaimResult, TokenStorage } from "../../src/TokenStorage.js"
 import { accounts } from "./StorageAccounts.js"
+import { activity } from "./StorageActivity.js"
 import { due } from "./StorageDue.js"
 import * as Lookups from "../../src/TokenStorage/Lookups.js"
 import * as Fixture from "./StorageFixture.js"
@@ -37,6 +38,7 @@ export const suite = <E>(name: string, layer: Layer.Layer<TokenStorage, E>) => {
     describe("what is due", () => due(storage))
     describe("sealed answers", () => sealed(storage))
     describe("histories", () => history(storage))
+    describe("what goes on", () => activity(storage))
     describe("sessions", () => sessions(storage))
   })
 }

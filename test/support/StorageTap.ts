@@ -21,6 +21,8 @@ export type Operation =
   | "used"
   | "handedOut"
   | "counts"
+  | "activity"
+  | "outlook"
 
 interface Rule {
   readonly operation: Operation
@@ -117,7 +119,9 @@ export const layer: Layer.Layer<StorageTap | TokenStorage.TokenStorage> = Layer.
       claimDue: (request) => tapped("claimDue", raw.claimDue(request)),
       used: (users, precision) => tapped("used", raw.used(users, precision)),
       handedOut: (users) => tapped("handedOut", raw.handedOut(users)),
-      counts: tapped("counts", raw.counts)
+      counts: tapped("counts", raw.counts),
+      activity: (since) => tapped("activity", raw.activity(since)),
+      outlook: (now) => tapped("outlook", raw.outlook(now))
     })
     return Context.make(StorageTap, tap).pipe(Context.add(TokenStorage.TokenStorage, storage))
   })

@@ -112,10 +112,12 @@ export const migrations: Migrations = {
       )`
     yield* sql`create index access_token_lookup_user on cal_tokens.access_token_lookup (user_ulid)`
     // Apart from the rows, for it is an index that changes with each refresh. `visit_at`: when to look at the row for that.
+    // `ends_at` is when the row's access token ends: who counts those looks at all rows, and these are small.
     yield* sql`
       create table cal_tokens.due (
         user_ulid text collate "C" primary key references cal_tokens.connection on delete cascade,
         client_id text not null,
+        ends_at bigint not null,
         visit_at bigint,
         ahead_at bigint not null,
         keep_at bigint,

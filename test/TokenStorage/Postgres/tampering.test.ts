@@ -6,6 +6,7 @@ import { afterAll, beforeAll } from "vitest"
 import { CalTokens } from "../../../src/CalTokens.js"
 import * as Sandbox from "../../../src/Sandbox.js"
 import { type Connection, unverifiedClaims, type UserUlid } from "../../../src/Token.js"
+import * as Activity from "../../../src/TokenStorage/Activity.js"
 import * as Postgres from "../../../src/TokenStorage/Postgres.js"
 import { TokenStorage } from "../../../src/TokenStorage.js"
 import * as Webhook from "../../../src/Webhook.js"
@@ -236,5 +237,43 @@ describe("moving an account", () => {
       const { accessToken } = yield* tokens.refresh(attacker, { reissue: true })
       assert.strictEqual(unverifiedClaims(accessToken).calUserId, own.calUserId)
     }).pipe(Effect.provide(Sandbox.layer()))
+  )
+})
+
+describe("entries of histories that no release of this program wrote", () => {
+  it.live("are not counted among attempts, and keep no others from that", () =>
+    Effect.gen(function* () {
+      const { connection, userUlid } = yield* connected(Fixture.managed)
+      const attempt = Fixture.attempted("one", { took: 100 })
+      yield* storage.connect({ userUlid, connection, pair: Fixture.pair("one"), history: attempt })
+      const events = [
+        ...["null", "[]", "{}", '"Attempt"', '{"_tag": "Attempt"}', '{"_tag": ["Attempt"]}'],
+        ...['"x"', "1e400", "-1e400", "null", "[1]", "true"].map((took) =>
+          JSON.stringify({ ...attempt, took: "took" }).replace('"took":"took"', `"took":${took}`)
+        ),
+        JSON.stringify({ ...attempt, trigger: "nobody's", steps: 7 }),
+        JSON.stringify({ ...attempt, end: "unknown", steps: { 0: [] } })
+      ]
+      for (const event of events) {
+        yield* sql.unsafe(
+          `insert into cal_tokens.history (user_ulid, at, written, event)
+          select user_ulid, at, 'stored', $2::jsonb from cal_tokens.history where user_ulid = $1 limit 1`,
+          [userUlid, event]
+        )
+      }
+      // When no other test was about.
+      const [entry] = yield* sql<{ at: string }>`
+        update cal_tokens.history set at = at - 1800000 where user_ulid = ${userUlid} returning at::text`
+      const { attempts } = yield* storage.activity(Activity.minuteOf(Number(entry?.at)))
+      assert.deepStrictEqual(
+        attempts.map(({ bucket, count, longest, origin, outcome }) => [origin, outcome, bucket, count, longest]).sort(),
+        [
+          ["asked", "failed", 0, 1, 0],
+          ["asked", "refreshed", 0, 5, 0],
+          ["asked", "refreshed", Activity.bucketOf(Activity.longest), 1, Activity.longest],
+          ["asked", "refreshed", Activity.bucketOf(100), 1, 100]
+        ]
+      )
+    })
   )
 })

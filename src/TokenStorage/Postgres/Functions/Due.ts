@@ -13,6 +13,7 @@ const schedule: Parts.Definition = {
   parameters: [
     ["user", "text"],
     ["client_id", "text"],
+    ["ends_at", "bigint"],
     ["ahead_at", "bigint"],
     ["keep_at", "bigint"],
     ["used_at", "bigint"]
@@ -20,13 +21,13 @@ const schedule: Parts.Definition = {
   returns: "void",
   body: `
   if p_ahead_at is null then
-    update cal_tokens.due d set client_id = p_client_id where d.user_ulid = p_user and d.client_id <> p_client_id;
+    update cal_tokens.due d set client_id = p_client_id, ends_at = p_ends_at where d.user_ulid = p_user;
     return;
   end if;
-  insert into cal_tokens.due as d (user_ulid, client_id, visit_at, ahead_at, keep_at, used_at)
-  values (p_user, p_client_id, case when p_used_at is null then p_keep_at else p_ahead_at end, p_ahead_at, p_keep_at,
-    p_used_at)
-  on conflict (user_ulid) do update set client_id = p_client_id, ahead_at = p_ahead_at, keep_at = p_keep_at,
+  insert into cal_tokens.due as d (user_ulid, client_id, ends_at, visit_at, ahead_at, keep_at, used_at)
+  values (p_user, p_client_id, p_ends_at, case when p_used_at is null then p_keep_at else p_ahead_at end, p_ahead_at,
+    p_keep_at, p_used_at)
+  on conflict (user_ulid) do update set client_id = p_client_id, ends_at = p_ends_at, ahead_at = p_ahead_at, keep_at = p_keep_at,
     visit_at = case when coalesce(d.used_at, p_used_at) is null then p_keep_at else p_ahead_at end,
     used_at = greatest(d.used_at, p_used_at);`
 }

@@ -118,7 +118,7 @@ export const scheduleParameters: ReadonlyArray<Field> = [
 
 /** To be called with the user's row in `r`, which is locked. */
 export const schedule = `
-    perform cal_tokens.schedule_1(p_user, r.client_id, p_ahead_at, p_keep_at, p_used_at);`
+    perform cal_tokens.schedule_1(p_user, r.client_id, r.access_token_expires_at, p_ahead_at, p_keep_at, p_used_at);`
 
 export interface Definition {
   readonly name: string

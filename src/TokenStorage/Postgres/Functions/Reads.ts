@@ -1,6 +1,7 @@
 /** What is read of the rows. */
 import { keptFor, maxEntries } from "../../../History.js"
 import { exactly, sealedFor } from "../../../TokenStorage.js"
+import * as Activity from "../../Activity.js"
 import { maxUsers } from "../../Lookups.js"
 import * as Parts from "./Parts.js"
 
@@ -145,11 +146,81 @@ const history: Parts.Definition = {
   ${Parts.answer}`
 }
 
+const minuteOf = (at: string) => `(${at} / ${Activity.minute} * ${Activity.minute})`
+
+/** As `Activity.judge` has it. Whatever else stands in an entry is passed over, and no reason to fail. */
+const activity: Parts.Definition = {
+  name: "activity_1",
+  parameters: [
+    ["since", "bigint"],
+    ["now", "bigint"]
+  ],
+  returns: "table (read_at float8, from_at float8, until_at float8, attempts jsonb)",
+  declare: [
+    ["v_now", "bigint"],
+    ["v_running", "bigint"],
+    ["v_from", "bigint"],
+    ["v_until", "bigint"]
+  ],
+  body: `
+  v_now := ${Parts.now};
+  v_running := ${minuteOf("v_now")};
+  v_from := greatest(p_since, v_running - ${(Activity.span - 1) * Activity.minute});
+  v_until := least(v_from + ${Activity.atOnce * Activity.minute}, v_running + ${Activity.minute});
+  return query
+    with entry as (
+      select ${minuteOf("h.at")} as at, h.written, h.event ->> '_tag' as tag, h.event ->> 'purpose' as purpose,
+        h.event ->> 'trigger' as trigger, h.event ->> 'end' as "end",
+        h.event #> '{steps,0,isLate}' is not distinct from 'true' as is_late,
+        case when jsonb_typeof(h.event -> 'took') = 'number'
+          then greatest(0, least((h.event -> 'took')::numeric, ${Activity.longest}))::float8 else 0 end as took
+      from cal_tokens.history h where h.at >= v_from and h.at < v_until
+    ), judged as (
+      select e.at, e.took,
+        case when e.tag = 'Lapsed' then 'lapsed' when e.purpose = 'reissue' then 'reissue' else e.trigger end as origin,
+        case when e.tag = 'Lapsed' then 'failed' when e."end" = 'granted' then 'refreshed'
+          when e."end" = 'terminal' and e.written = 'recorded' then 'reauthorizationRequired' else 'failed' end as outcome
+      from entry e
+      where e.tag = 'Lapsed' or e.tag = 'Attempt' and (e."end" = 'granted' or not e.is_late)
+    ), counted as (
+      select j.at, j.origin, j.outcome, count(*) as count,
+        max(case when j.outcome = 'refreshed' then j.took else 0 end) as longest,
+        case when j.outcome = 'refreshed' then floor(ln(greatest(1, j.took)) / ln(${Activity.growth}::float8)) else 0 end
+          as bucket
+      from judged j where j.origin in (${Activity.origins.map(Parts.text).join(", ")})
+      group by j.at, j.origin, j.outcome, bucket
+    )
+    select v_now::float8, v_from::float8, v_until::float8, coalesce(jsonb_agg(to_jsonb(c)), '[]') from counted c;`
+}
+
+/** Of each user the end of the access token stands in `due`, too, whose rows are small: all of them are looked at. */
+const outlook: Parts.Definition = {
+  name: "outlook_1",
+  parameters: [["cal_now", "bigint"]],
+  returns: "table (ends jsonb, circuits jsonb)",
+  body: `
+  return query select (
+    select coalesce(jsonb_agg(to_jsonb(e)), '[]') from (
+      select case when d.ends_at > p_cal_now then ${minuteOf("d.ends_at")} end as at, count(*) as users
+      from cal_tokens.due d
+      where d.ends_at < ${minuteOf("p_cal_now")} + ${Activity.span * Activity.minute}
+        and not exists (select from cal_tokens.connection c where c.user_ulid = d.user_ulid and c.status <> 'active')
+      group by 1 order by 1
+    ) e
+  ), (
+    select coalesce(jsonb_agg(jsonb_build_object('clientId', k.client_id, 'cause', k.cause, 'reason', k.reason,
+      'openedAt', k.opened_at, 'trialAt', k.trial_at) order by k.opened_at), '[]')
+    from cal_tokens.client k where k.cause is not null
+  );`
+}
+
 export const definitions: ReadonlyArray<Parts.Definition> = [
   find,
   findByAccessToken,
   missingKeys,
   list,
   counts,
-  history
+  history,
+  activity,
+  outlook
 ]
