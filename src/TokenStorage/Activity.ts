@@ -63,6 +63,7 @@ export interface OpenCircuit {
   readonly cause: CircuitCause
   /** For people. */
   readonly reason: string
+  /** Since when, however many trials have failed. */
   readonly openedAt: number
   readonly trialAt: number
 }

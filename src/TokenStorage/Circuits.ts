@@ -35,6 +35,9 @@ export interface OpenCircuit {
   readonly cause: CircuitCause
   /** For people. */
   readonly reason: string
+  /** Since when it has been open. */
+  readonly since: number
+  /** When it was opened, or found to be open, last. */
   readonly openedAt: number
   /** When the next trial is due. */
   readonly trialAt: number
@@ -135,6 +138,7 @@ export const open = (
   return {
     cause,
     reason,
+    since: circuit?.since ?? now,
     openedAt: now,
     trialAt: now + interval,
     riskAt: now + riskDelay(0),

@@ -454,9 +454,9 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         return {
           overdue: ends.filter((end) => end <= now).length,
           minutes: [...users].sort(([a], [b]) => a - b).map(([at, users]) => ({ at, users })),
-          circuits: [...circuits].map(([key, { cause, openedAt, reason, trialAt }]) => ({
+          circuits: [...circuits].map(([key, { cause, reason, since, trialAt }]) => ({
             clientId: clientOf(key),
-            ...{ cause, reason, openedAt, trialAt }
+            ...{ cause, reason, openedAt: since, trialAt }
           }))
         }
       }),

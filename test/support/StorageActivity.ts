@@ -1,8 +1,9 @@
 /** What every storage has to tell of all users' attempts, expiries and circuits. */
 import { assert, it } from "@effect/vitest"
-import { Clock, Duration, Effect, TestClock } from "effect"
+import { Clock, Duration, Effect, Option, TestClock } from "effect"
 import type { Event } from "../../src/History.js"
 import type { UserUlid } from "../../src/Token.js"
+import { AttemptFailure } from "../../src/TokenStorage.js"
 import * as Activity from "../../src/TokenStorage/Activity.js"
 import * as Fixture from "./StorageFixture.js"
 
@@ -180,11 +181,20 @@ export const activity = (storage: () => Fixture.Storage) => {
       )
       assert.deepStrictEqual(yield* open, [])
       yield* claim(userUlid)
-      const failure = { ...Fixture.released(), refusal: "no such client" }
-      yield* storage().fail({ userUlid, attemptId: "mine", failure, circuit })
+      const refused = (refusal: string) => {
+        const failure = AttemptFailure.Released({ probe: Option.none(), refusal })
+        return storage().fail({ userUlid, attemptId: "mine", failure, circuit })
+      }
+      yield* refused("no such client")
       assert.deepStrictEqual(yield* open, [
         { clientId: circuit.clientId, cause: "client", reason: "no such client", openedAt: at, trialAt: at + 30_000 }
       ])
+      // It does not open anew by a trial that fails.
+      yield* TestClock.adjust("30 seconds")
+      yield* claim(userUlid)
+      yield* refused("still none")
+      const still = { clientId: circuit.clientId, cause: "client", reason: "still none", openedAt: at } as const
+      assert.deepStrictEqual(yield* open, [{ ...still, trialAt: at + 60_000 }])
       yield* TestClock.adjust("1 second")
       yield* storage().connect({ userUlid, connection, pair: Fixture.pair("two"), circuit, granted: true })
       assert.deepStrictEqual(yield* open, [])

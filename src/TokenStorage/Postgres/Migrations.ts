@@ -132,6 +132,7 @@ export const migrations: Migrations = {
         fingerprint text not null,
         cause text check (cause in ('client', 'brake', 'drift')),
         reason text,
+        since bigint,
         opened_at bigint,
         closed_at bigint,
         drift_ended_at bigint,

@@ -50,7 +50,7 @@ const open: Parts.Definition = {
     return k;
   end if;
   update cal_tokens.client c set cause = p_cause, reason = p_reason, opened_at = p_now, trial_at = p_now + p_interval,
-    risk_at = p_now + ${riskDelay("0")}, risks = 0,
+    since = case when k.cause is null then p_now else c.since end, risk_at = p_now + ${riskDelay("0")}, risks = 0,
     tried = case when p_cause = 'client' or p_user is null then '[]' else jsonb_build_array(p_user) end || (
       select coalesce(jsonb_agg(kept.who), '[]') from (
         select t.who from jsonb_array_elements_text(k.tried) with ordinality as t (who, place)

@@ -209,7 +209,7 @@ const outlook: Parts.Definition = {
     ) e
   ), (
     select coalesce(jsonb_agg(jsonb_build_object('clientId', k.client_id, 'cause', k.cause, 'reason', k.reason,
-      'openedAt', k.opened_at, 'trialAt', k.trial_at) order by k.opened_at), '[]')
+      'openedAt', k.since, 'trialAt', k.trial_at) order by k.since), '[]')
     from cal_tokens.client k where k.cause is not null
   );`
 }
