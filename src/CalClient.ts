@@ -25,7 +25,7 @@ import { CalClientMisconfigured, type CallError, InvalidInput, noClient } from "
 export type { ManagedClient, NewManagedUser, OAuth2Client, Options } from "./CalClient/Requests.js"
 export type { ClientSecret } from "./CalClient/Secrets.js"
 export type { Departure, Grant, Kept, Unread } from "./CalClient/TokenAnswer.js"
-export type { RateLimit } from "./CalHttp/RateLimits.js"
+export type { Budget, RateLimit } from "./CalHttp/RateLimits.js"
 export {
   /** Why a call to a token endpoint brought no pair: what that means for the refresh token. */
   CallFailure
@@ -67,6 +67,17 @@ export interface Asked extends TokenAnswer.Kept {
 }
 
 /**
+ * What a client has left of Cal.com's rate limit, and had.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClientBudget extends RateLimits.Budget {
+  readonly kind: "managed" | "oauth2"
+  readonly clientId: string
+}
+
+/**
  * Cal.com's token endpoints, for the clients that are configured.
  *
  * @since 0.1.0
@@ -90,6 +101,8 @@ export class CalClient extends Context.Tag("cal-tokens/CalClient")<
     readonly observeDate: (headers: Headers.Headers, sentAt?: number) => Effect.Effect<void>
     /** What is left of Cal.com's rate limit for a client, while its window lasts. */
     readonly rateLimit: (clientId: string) => Effect.Effect<Option.Option<RateLimits.RateLimit>>
+    /** The same of the last hour, of each client of which Cal.com has said it. */
+    readonly budgets: Effect.Effect<ReadonlyArray<ClientBudget>>
     /** Spends a refresh token. What is `asked` with it is known of the user's tokens besides: the answer is judged by it. */
     readonly refresh: (
       connection: Connection,
@@ -293,6 +306,17 @@ export const make = (options: Requests.Options): Effect.Effect<Service, never, T
       unsafeTimeOffset: calTime.unsafeOffset,
       observeDate: calTime.observe,
       rateLimit: rateLimits.get,
+      budgets: Effect.forEach(
+        [
+          ...Array.from(managed.all.keys(), (clientId) => ({ kind: "managed" as const, clientId })),
+          ...Array.from(oauth2.all.keys(), (clientId) => ({ kind: "oauth2" as const, clientId }))
+        ],
+        (client) =>
+          Effect.map(
+            rateLimits.budget(client.clientId),
+            Option.map((budget) => ({ ...client, ...budget }))
+          )
+      ).pipe(Effect.map((all) => all.flatMap(Option.toArray))),
       refresh,
       reissue,
       fingerprint: (clientId) => fingerprints.get(clientId)?.() ?? fingerprint(clientId, []),

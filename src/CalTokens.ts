@@ -53,6 +53,7 @@ import { Notice, type StoredConnection, TokenStorage } from "./TokenStorage.js"
 
 export type { NewConnection } from "./CalTokens/Account.js"
 export type { DueRound }
+export type { OwnCircuit } from "./CalTokens/Circuit.js"
 export type { Obtained } from "./CalTokens/Connecting.js"
 export type { ImportedRow, ImportRow } from "./CalTokens/Importing.js"
 export type { ValidToken } from "./CalTokens/ValidToken.js"
@@ -74,6 +75,22 @@ export interface ConnectionInfo {
   readonly refreshTokenExpiresAt?: number | undefined
   readonly version: number
   readonly updatedAt: number
+}
+
+/**
+ * How a process stands. Instants are milliseconds since the epoch, by its clock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Standing {
+  /** Its name in histories and logs, new at each start. */
+  readonly process: string
+  readonly startedAt: number
+  /** Pairs that could not be stored yet and are in its memory only. */
+  readonly pairsHeld: number
+  /** Its own circuits that are open. */
+  readonly circuits: ReadonlyArray<Circuit.OwnCircuit>
 }
 
 /**
@@ -226,6 +243,8 @@ export class CalTokens extends Context.Tag("cal-tokens/CalTokens")<
     readonly refreshDue: (limit: number) => Effect.Effect<DueRound, StorageUnavailable>
     /** Whether this process has pairs that no other one can know of, because they are not stored yet. */
     readonly holdsUnstored: Effect.Effect<boolean>
+    /** How this process stands, of which the storage knows nothing. */
+    readonly standing: Effect.Effect<Standing>
     /**
      * Reads answers again in which no version of this program had found a pair when they came: once, all that are stored. A
      * process does so by itself when it starts, and whenever it may help.
@@ -250,6 +269,7 @@ export const makeWith = (
     const client = yield* CalClient
     const storage = yield* TokenStorage
     const process = Trail.nameProcess()
+    const startedAt = yield* Clock.currentTimeMillis
 
     const memory = Memory.make(config)
     const notices = Notices.make(memory.outdate)
@@ -492,7 +512,13 @@ export const makeWith = (
 
       refreshDue,
 
-      holdsUnstored: Effect.sync(memory.isHolding),
+      holdsUnstored: Effect.sync(() => memory.held() > 0),
+      standing: Effect.sync(() => ({
+        process,
+        startedAt,
+        pairsHeld: memory.held(),
+        circuits: circuit.ownOpen()
+      })),
       salvage: sealed.readAll,
 
       changes: changes.stream

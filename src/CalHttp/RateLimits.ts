@@ -21,6 +21,22 @@ export interface RateLimit {
   readonly resetIn: Duration.Duration
 }
 
+/**
+ * The same as it has been lately. Instants are milliseconds since the epoch, by our clock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Budget {
+  readonly limit: number
+  /** All of it, once the window is over. */
+  readonly remaining: number
+  /** When the window ends, or the block, while it lasts. */
+  readonly resetsAt?: number | undefined
+  /** The least that was left in each minute of the last hour in which there were answers. */
+  readonly minutes: ReadonlyArray<{ readonly at: number; readonly remaining: number }>
+}
+
 /** Cal.com's block after a limit was exceeded. */
 const block = Duration.seconds(60)
 /** Nobody waits longer for a header that is wrong, nor in a tight loop for one that says 0. */
@@ -88,11 +104,29 @@ export interface RateLimits {
   readonly observe: (clientId: string, answer: Head & { readonly status: number }) => Effect.Effect<void>
   /** What was left, while that window lasts. */
   readonly get: (clientId: string) => Effect.Effect<Option.Option<RateLimit>>
+  /** The last hour, if there was any answer that said so. */
+  readonly budget: (clientId: string) => Effect.Effect<Option.Option<Budget>>
 }
+
+const minute = 60_000
+const minutesKept = 60
 
 /** One entry per configured client. */
 export const make: Effect.Effect<RateLimits> = Effect.sync(() => {
   const windows = new Map<string, RateLimit & { readonly until: number }>()
+  /** By client: in each minute the least, the latest minute last. */
+  const minutes = new Map<string, Array<{ readonly at: number; remaining: number }>>()
+
+  const note = (clientId: string, remaining: number, now: number) => {
+    const at = Math.floor(now / minute) * minute
+    const noted = minutes.get(clientId) ?? []
+    minutes.set(clientId, noted)
+    const last = noted.at(-1)
+    if (last?.at === at) last.remaining = Math.min(last.remaining, remaining)
+    else noted.push({ at, remaining })
+    if (noted.length > minutesKept) noted.shift()
+  }
+
   return {
     observe: (clientId, answer) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
@@ -101,7 +135,9 @@ export const make: Effect.Effect<RateLimits> = Effect.sync(() => {
           Option.isNone(told) && answer.status === 429
             ? { limit: windows.get(clientId)?.limit ?? 1, remaining: 0, resetIn: retryAfterLimit(answer) }
             : Option.getOrUndefined(told)
-        if (limit !== undefined) windows.set(clientId, { ...limit, until: now + Duration.toMillis(limit.resetIn) })
+        if (limit === undefined) return
+        windows.set(clientId, { ...limit, until: now + Duration.toMillis(limit.resetIn) })
+        note(clientId, limit.remaining, now)
       }),
     get: (clientId) =>
       Effect.map(Clock.currentTimeMillis, (now) =>
@@ -109,6 +145,16 @@ export const make: Effect.Effect<RateLimits> = Effect.sync(() => {
           Option.filter(Option.fromNullable(windows.get(clientId)), ({ until }) => until > now),
           ({ limit, remaining, until }) => ({ limit, remaining, resetIn: Duration.millis(until - now) })
         )
+      ),
+    budget: (clientId) =>
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        Option.map(Option.fromNullable(windows.get(clientId)), ({ limit, remaining, until }) => ({
+          limit,
+          ...(until > now ? { remaining, resetsAt: until } : { remaining: limit }),
+          minutes: (minutes.get(clientId) ?? [])
+            .filter(({ at }) => at <= now && at > now - minutesKept * minute)
+            .map((noted) => ({ ...noted }))
+        }))
       )
   }
 })

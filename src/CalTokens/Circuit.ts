@@ -30,10 +30,25 @@ export interface Circuit {
   readonly granted: (clientId: string) => Effect.Effect<void>
   /** The storage said that the fleet's circuit is open; `trialIn`: until anybody's next trial. */
   readonly heard: (clientId: string, fault: Fault, trialIn: Duration.Duration) => Effect.Effect<CircuitError>
-  /** How many of this process's own are open. */
-  readonly ownOpen: () => number
+  /** This process's own that are open. */
+  readonly ownOpen: () => ReadonlyArray<OwnCircuit>
   /** A fault of this process. */
   readonly misconfigured: (clientId: string, error: CallError) => Effect.Effect<CalClientMisconfigured>
+}
+
+/**
+ * A circuit of this process alone: something is wrong with its settings, or on its way to Cal.com. Instants are milliseconds
+ * since the epoch, by its clock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OwnCircuit {
+  readonly clientId: string
+  /** For people. */
+  readonly reason: string
+  readonly openedAt: number
+  readonly trialAt: number
 }
 
 interface Held {
@@ -52,7 +67,7 @@ export const errorOf = (clientId: string, { cause, reason, retryAfter }: Fault):
 /** `fingerprint`: of a client's secrets and Cal.com's address, as this process has them. */
 export const make = (config: Pick<Options, "circuitInterval">, fingerprint: (clientId: string) => string): Circuit => {
   const fleet = new Map<string, Held>()
-  const own = new Map<string, Held>()
+  const own = new Map<string, Held & { readonly openedAt: number }>()
   const interval = Duration.toMillis(config.circuitInterval)
 
   /** Not while our clock was put back since. */
@@ -89,11 +104,18 @@ export const make = (config: Pick<Options, "circuitInterval">, fingerprint: (cli
         fleet.set(clientId, { fault: { cause, reason }, since: now, until })
         return errorOf(clientId, fault)
       }),
-    ownOpen: () => own.size,
+    ownOpen: () =>
+      Array.from(own, ([clientId, { fault, openedAt, until }]) => ({
+        clientId,
+        reason: fault.reason,
+        openedAt,
+        trialAt: until
+      })),
     misconfigured: (clientId, failure) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         const reason = failure._tag === "CalClientMisconfigured" ? failure.reason : failure.message
-        own.set(clientId, { fault: { cause: "client", reason }, since: now, until: now + interval })
+        const openedAt = own.get(clientId)?.openedAt ?? now
+        own.set(clientId, { fault: { cause: "client", reason }, openedAt, since: now, until: now + interval })
         return new CalClientMisconfigured({ clientId, reason, retryAfter: config.circuitInterval })
       })
   }

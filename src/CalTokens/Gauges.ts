@@ -1,5 +1,5 @@
 /** What is looked up when somebody reads metrics: how many users there are, what is open, and what Cal.com's limits leave. */
-import { Clock, Effect, Option } from "effect"
+import { Clock, Effect } from "effect"
 import type { CalClient } from "../CalClient.js"
 import * as Metrics from "../Metrics.js"
 import type { TokenStorage } from "../TokenStorage.js"
@@ -25,26 +25,8 @@ const ofStorage = (storage: typeof TokenStorage.Service): Effect.Effect<Metrics.
   })
 }
 
-const ofProcess = (client: typeof CalClient.Service, circuit: Circuit): Effect.Effect<Metrics.Reading> => {
-  /** By client. Once its window is over, it has all of it. */
-  const limits = new Map<string, number>()
-  const { managed, oauth2 } = client.clients
-  const clients = [
-    ...Array.from(managed.all.keys(), (clientId) => ({ kind: "managed" as const, clientId })),
-    ...Array.from(oauth2.all.keys(), (clientId) => ({ kind: "oauth2" as const, clientId }))
-  ]
-  const budget = ({ clientId, kind }: (typeof clients)[number]) =>
-    Effect.map(client.rateLimit(clientId), (told) => {
-      if (Option.isSome(told)) limits.set(clientId, told.value.limit)
-      const limit = limits.get(clientId)
-      if (limit === undefined) return []
-      return [{ kind, limit, remaining: Option.isSome(told) ? told.value.remaining : limit }]
-    })
-  return Effect.map(Effect.forEach(clients, budget), (budgets) => ({
-    circuits: { process: circuit.ownOpen() },
-    budgets: budgets.flat()
-  }))
-}
+const ofProcess = (client: typeof CalClient.Service, circuit: Circuit): Effect.Effect<Metrics.Reading> =>
+  Effect.map(client.budgets, (budgets) => ({ circuits: { process: circuit.ownOpen().length }, budgets }))
 
 export const make = ({
   circuit,

@@ -58,8 +58,8 @@ export interface Memory {
   readonly isRemoved: (userUlid: UserUlid) => boolean
   /** Remembers a pair that is not stored yet; it is served before any row. */
   readonly hold: (row: StoredConnection) => Effect.Effect<Entry>
-  /** Whether any row is held. */
-  readonly isHolding: () => boolean
+  /** How many rows are held. */
+  readonly held: () => number
   /** The held row was stored, or is worth nothing any more. */
   readonly release: (row: StoredConnection) => Effect.Effect<void>
 }
@@ -178,7 +178,7 @@ export const make = (config: Pick<Options, "memoryMaxAge" | "memoryMaxEntries" |
         const held = { ...unheard, row, readAt: now, learnedAt: now, missed, refused, pending: true, warm: warmOf(row) }
         return enter(held, holding)
       }).pipe(counted),
-    isHolding: () => holding.size > 0,
+    held: () => holding.size,
     release: (row) =>
       Effect.sync(() => {
         if (holding.get(row.userUlid)?.row !== row) return

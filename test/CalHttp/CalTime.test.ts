@@ -185,6 +185,38 @@ describe("the rate limit", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("is remembered minute by minute for an hour: the least of each", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start)
+      const client = yield* CalClient.CalClient
+      const http = yield* ScriptedCal.ScriptedCal
+      assert.deepStrictEqual(yield* client.budgets, [])
+      const told = (remaining: number, reset = 60) =>
+        Effect.zipRight(
+          http.reply({ status: 401, headers: limits(remaining, reset) }),
+          Effect.exit(client.reissue({ _tag: "ManagedUser", clientId: "C", calUserId: 1 }))
+        )
+      const minute = start - (start % 60_000)
+      // Seven seconds before the next one begins.
+      for (const remaining of [480, 300, 420]) yield* told(remaining)
+      yield* TestClock.adjust("7 seconds")
+      yield* told(490, 30)
+      const noted = { at: minute + 60_000, remaining: 490 }
+      const budget = { kind: "managed" as const, clientId: "C", limit: 500 }
+      assert.deepStrictEqual(yield* client.budgets, [
+        { ...budget, remaining: 490, resetsAt: start + 37_000, minutes: [{ at: minute, remaining: 300 }, noted] }
+      ])
+      yield* TestClock.adjust("59 minutes")
+      assert.deepStrictEqual(yield* client.budgets, [{ ...budget, remaining: 500, minutes: [noted] }])
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* client.budgets, [{ ...budget, remaining: 500, minutes: [] }])
+      // No more are kept than are told of.
+      for (let n = 0; n < 70; n++) yield* Effect.zipRight(told(n), TestClock.adjust("1 minute"))
+      const [{ minutes } = { minutes: [] }] = yield* client.budgets
+      assert.deepStrictEqual([minutes.length, minutes[0]?.remaining, minutes.at(-1)?.remaining], [59, 11, 69])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("is not mixed up with a user's own bucket, nor changed by an answer without it", () =>
     Effect.gen(function* () {
       const client = yield* CalClient.CalClient

@@ -378,6 +378,7 @@ export const make = (world: World, patience: number, ledger = new Ledger()): Sha
         unsafeTimeOffset: calTime.unsafeOffset,
         observeDate: calTime.observe,
         rateLimit: () => Effect.succeedNone,
+        budgets: Effect.succeed([]),
         fingerprint: () => (hasWrongSecret ? "wrong" : "right"),
         refresh: (connection, refreshToken, kept) =>
           call({ op: "refresh", connection, kept, sent: refreshToken }, (odd, answer) =>

@@ -74,6 +74,7 @@ export const layer: Layer.Layer<FakeTokens | CalTokens> = Layer.effectContext(
         handedOut: unused,
         refreshDue: unused,
         holdsUnstored: Effect.succeed(false),
+        standing: Effect.succeed({ process: "fake", startedAt: 0, pairsHeld: 0, circuits: [] }),
         salvage: Effect.void,
         changes: Stream.empty
       })
