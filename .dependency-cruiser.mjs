@@ -11,7 +11,7 @@ const floors = [
   ["Revalidation"],
   ["CalClient", "TokenStorage", "FlowStorage", "Embedded", "Sandbox"],
   ["CalTokens", "Explain"],
-  ["CalApi", "ConnectFlow", "ManagedUsers", "RefreshAhead", "Sessions", "Webhook"],
+  ["CalApi", "ConnectFlow", "ManagedUsers", "Overview", "RefreshAhead", "Sessions", "Webhook"],
   ["Environment", "Testing"],
   ["Node"],
   ["Actions", "Http", "Cli"],

@@ -26,6 +26,7 @@ import { HealthApi } from "./Api/Health.js"
 import { ManagedUsersApi } from "./Api/ManagedUsers.js"
 import { MetricsApi } from "./Api/Metrics.js"
 import { CallbackApi, OAuthApi } from "./Api/OAuth.js"
+import { OverviewApi } from "./Api/Overview.js"
 import { SessionsApi } from "./Api/Sessions.js"
 import { TokensApi } from "./Api/Tokens.js"
 
@@ -47,6 +48,7 @@ export { HealthApi } from "./Api/Health.js"
 export { ManagedUsersApi } from "./Api/ManagedUsers.js"
 export { MetricsApi } from "./Api/Metrics.js"
 export { CallbackApi, OAuthApi } from "./Api/OAuth.js"
+export { Overview, OverviewApi } from "./Api/Overview.js"
 export { SessionsApi } from "./Api/Sessions.js"
 export { TokensApi } from "./Api/Tokens.js"
 export { Scope } from "./ApiKeys/Scope.js"
@@ -74,6 +76,7 @@ export class Api extends HttpApi.make("cal-tokens")
   .add(named(SessionsApi))
   .add(named(AtomsApi))
   .add(named(EventsApi))
+  .add(named(OverviewApi))
   .add(named(HealthApi))
   .add(named(MetricsApi))
   .addError(ServiceFailure)

@@ -120,6 +120,42 @@ export const examples: Readonly<Record<string, Example>> = {
       ""
     ].join("\n")
   },
+  getOverview: {
+    answer: {
+      success: true,
+      overview: {
+        at: "2026-01-15T12:00:20.000Z",
+        process: { name: "8c1f04aa", startedAt: "2026-01-14T08:30:00.000Z", version: "0.1.0" },
+        users: { active: 2113, reauthorizationRequired: 4, isEstimated: false },
+        refreshes: {
+          minutes: [
+            {
+              at: "2026-01-15T12:00:00.000Z",
+              refreshed: { asked: 3, refused: 0, ahead: 31, reissue: 0 },
+              failed: { asked: 1, refused: 0, ahead: 0, reissue: 0, lapsed: 0 },
+              reauthorizationRequired: 1,
+              latency: { p50: 118, p95: 270, p99: 391 }
+            }
+          ],
+          latency: { p50: 118, p95: 289, p99: 627, max: 1904 }
+        },
+        expiries: { overdue: 12, minutes: [{ at: "2026-01-15T12:00:00.000Z", users: 36 }] },
+        budgets: [
+          {
+            kind: "managed",
+            clientId: "<client>",
+            limit: 500,
+            remaining: 466,
+            resetsAt: "2026-01-15T12:00:58.000Z",
+            minutes: [{ at: "2026-01-15T12:00:00.000Z", remaining: 466 }]
+          }
+        ],
+        circuits: [],
+        sealedAnswers: 0,
+        pairsHeld: 0
+      }
+    }
+  },
   getMetrics: {
     answer: [
       "# HELP cal_tokens_changes_total Changes of users' tokens that this process stored.",

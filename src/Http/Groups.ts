@@ -18,6 +18,7 @@ import type { Lifecycle } from "./Lifecycle.js"
 import * as Me from "./Me.js"
 import * as Metrics from "./Metrics.js"
 import * as OAuth from "./OAuth.js"
+import * as Overview from "./Overview.js"
 import * as Proxy from "./Proxy.js"
 import * as PublicLookups from "./PublicLookups.js"
 import type * as Root from "./Root.js"
@@ -36,6 +37,7 @@ const handlers = {
   sessions: SessionsHttp.layer,
   atoms: Atoms.layer,
   events: Events.layer,
+  overview: Overview.layer,
   health: Health.layer,
   metrics: Metrics.layer
 }
@@ -52,6 +54,7 @@ export const all = (api: typeof Api) =>
     handlers.sessions(api),
     handlers.atoms(api),
     handlers.events(api),
+    handlers.overview(api),
     handlers.health(api),
     handlers.metrics(api)
   ).pipe(Layer.provide(Access.layer))

@@ -180,6 +180,8 @@ const told: Readonly<Record<string, Told>> = {
     bad: [{ method: "GET", path: "/api/cal/events?lastEventId=SECRET&lastEventId=SECRET" }],
     stream: "text/event-stream"
   },
+  // What it tells has test/Http/Overview.test.ts.
+  getOverview: { scope: "manage", good: { method: "GET", path: "/api/cal/overview" }, bad: [] },
   getMetrics: { scope: "metrics", good: { method: "GET", path: "/metrics" }, bad: [] },
   live: { scope: undefined, good: { method: "GET", path: "/health/live" }, bad: [] },
   ready: { scope: undefined, good: { method: "GET", path: "/health/ready" }, bad: [] },

@@ -197,6 +197,7 @@ export const layerServices = Layer.unwrapEffect(
     return Layer.mergeAll(
       KeyRing.layerEphemeral,
       Layer.mock(CalTokens, {
+        standing: Effect.succeed({ process: "fake", startedAt: 0, pairsHeld: 0, circuits: [] }),
         peek: () => undefined,
         ensureValid: (...args) => answer("ensureValid", args, Effect.succeed(validToken)),
         refresh: (...args) => answer("refresh", args, Effect.succeed(validToken)),
@@ -239,6 +240,7 @@ export const layerServices = Layer.unwrapEffect(
         fingerprint: () => "fake",
         now: Clock.currentTimeMillis,
         unsafeTimeOffset: () => 0,
+        budgets: Effect.succeed([]),
         createManagedUser: (...args) =>
           answer(
             "createManagedUser",
@@ -254,6 +256,8 @@ export const layerServices = Layer.unwrapEffect(
           circuits: { client: 0, brake: 0, drift: 0 },
           sealed: 0
         }),
+        activity: () => Effect.succeed({ at: 0, from: 0, until: 60_000, attempts: [] }),
+        outlook: () => Effect.succeed({ overdue: 0, minutes: [], circuits: [] }),
         find: () => Effect.succeedNone,
         log: ChangeLogMemory.make().service,
         history: (userUlid) => answer("history", [userUlid], Effect.succeedSome(history(userUlid))),
