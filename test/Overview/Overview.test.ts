@@ -173,8 +173,13 @@ describe("the overview", () => {
       const { at, refreshes } = yield* read
       assert.strictEqual(at, World.epoch + 600_000)
       assert.deepStrictEqual([refreshes.minutes.at(-1)?.at, sum(refreshes.minutes)], [at, 0])
-      yield* TestClock.adjust("40 minutes")
+      assert.isUndefined(refreshes.latency)
+      yield* World.connectManaged(user(2))
+      yield* TestClock.adjust("20 seconds")
+      yield* force(2)
       assert.strictEqual(sum((yield* read).refreshes.minutes), 1)
+      yield* TestClock.adjust("40 minutes")
+      assert.strictEqual(sum((yield* read).refreshes.minutes), 2)
     })
   )
 

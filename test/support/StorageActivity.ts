@@ -109,7 +109,7 @@ export const activity = (storage: () => Fixture.Storage) => {
       yield* enter(Fixture.attempted("one"))
       yield* TestClock.adjust(1)
       yield* enter(Fixture.attempted("one"))
-      yield* TestClock.adjust(minutes(9) + 5)
+      yield* TestClock.adjust(minutes(9))
       yield* enter(Fixture.attempted("one"))
       const counts = (since: number | undefined) =>
         Effect.map(storage().activity(since), ({ at, attempts, from, until }) => ({
@@ -117,7 +117,7 @@ export const activity = (storage: () => Fixture.Storage) => {
           covers: [from, until].map((edge) => (edge - start) / Activity.minute),
           attempts: attempts.map(({ at, count }) => [(at - start) / Activity.minute, count]).sort()
         }))
-      const at = minutes(10) + 5
+      const at = minutes(10)
       const first = { at, covers: [0, 10], attempts: [[0, 2], [1, 1]] } // prettier-ignore
       assert.deepStrictEqual(yield* counts(start), first)
       assert.deepStrictEqual(yield* counts(start + minutes(1)), { at, covers: [1, 11], attempts: [[1, 1], [10, 1]] }) // prettier-ignore
