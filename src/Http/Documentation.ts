@@ -1,17 +1,14 @@
 /** `/openapi.json`, and `/docs`: the same document as a page that needs nothing from anywhere else. */
 import { createHash } from "node:crypto"
-import { promisify } from "node:util"
-import * as Zlib from "node:zlib"
 import {
   HttpApi,
   HttpApiBuilder,
   HttpApiSwagger,
-  type Headers,
-  HttpServerRequest,
   HttpServerResponse,
   OpenApi
 } from "@effect/platform"
 import { Effect, Layer } from "effect"
+import * as Constant from "./Constant.js"
 
 const path = "/docs"
 
@@ -105,64 +102,22 @@ const finished = (html: string): Effect.Effect<string> => {
     : Effect.dieMessage("the platform's documentation page has changed")
 }
 
-const gzip = promisify(Zlib.gzip)
-
-/** Something that stays the same while the process runs: compressed once, and sent to nobody who has it. */
-const constant = (text: string, contentType: string, headers: Record<string, string> = {}) =>
-  Effect.map(
-    Effect.promise(() => gzip(text, { level: 9 })),
-    (gzipped) => {
-      const tag = createHash("sha256").update(text).digest("base64url").slice(0, 22)
-      const form = (body: Uint8Array, etag: string, more: Record<string, string> = {}) => ({
-        etag,
-        whole: HttpServerResponse.uint8Array(body, { contentType, headers: { ...common, ...more, etag } }),
-        same: HttpServerResponse.empty({ status: 304, headers: { ...common, etag } })
-      })
-      const common = { ...headers, "cache-control": "no-cache", vary: "accept-encoding" }
-      const plain = form(Buffer.from(text), `"${tag}"`)
-      const packed = form(gzipped, `"${tag}-gzip"`, { "content-encoding": "gzip" })
-      return Effect.map(HttpServerRequest.HttpServerRequest, ({ headers }) => {
-        const { etag, same, whole } = takesGzip(headers) ? packed : plain
-        return has(headers, etag) ? same : whole
-      })
-    }
-  )
-
-const listed = (header: string | undefined) => (header ?? "").split(",").map((item) => item.trim().toLowerCase())
-
-const takesGzip = (headers: Headers.Headers) => listed(headers["accept-encoding"]).some((item) => gzipTaken.test(item))
-
-/** With no weight, or one above 0 (RFC 9110, 12.5.3). */
-const gzipTaken = /^(?:x-)?gzip(?:\s*;\s*q=(?!0(?:\.0*)?$)[\d.]+)?$/
-
-/** Compared weakly, as RFC 9110, 13.1.2 has it: a proxy on the way may have packed it anew. */
-const has = (headers: Headers.Headers, etag: string) =>
-  (headers["if-none-match"] ?? "")
-    .split(",")
-    .map((item) => item.trim().replace(/^W\//, ""))
-    .some((item) => item === "*" || item === etag)
-
 export const layer = HttpApiBuilder.Router.use((router) =>
   Effect.gen(function* () {
     const context = yield* Effect.context<HttpApi.Api>()
     const { api } = yield* HttpApi.Api
-    // Megabytes that most processes never need. Whoever gives up while they are made spoils them for nobody.
-    const lazily = <E>(
-      make: Effect.Effect<
-        Effect.Effect<HttpServerResponse.HttpServerResponse, E, HttpServerRequest.HttpServerRequest>,
-        never,
-        HttpApi.Api
-      >
-    ) => Effect.map(Effect.cached(Effect.uninterruptible(Effect.provide(make, context))), Effect.flatten)
+    // Megabytes that most processes never need.
+    const lazily = <E>(make: Effect.Effect<Constant.Constant, E, HttpApi.Api>) =>
+      Constant.lazily(Effect.provide(make, context))
     yield* router.get(
       "/openapi.json",
-      yield* lazily(Effect.suspend(() => constant(JSON.stringify(OpenApi.fromApi(api)), "application/json")))
+      yield* lazily(Effect.suspend(() => Constant.make(JSON.stringify(OpenApi.fromApi(api)), "application/json")))
     )
     yield* router.get(
       path,
       yield* lazily(
         Effect.flatMap(Effect.flatMap(page, finished), (html) =>
-          constant(html, "text/html; charset=utf-8", { "content-security-policy": policyOf(html) })
+          Constant.make(html, "text/html; charset=utf-8", { "content-security-policy": policyOf(html) })
         )
       )
     )
