@@ -136,6 +136,13 @@ export class ApiKeys extends Context.Tag("cal-tokens/ApiKeys")<
     ) => Effect.Effect<KeyHolder, Unauthorized | Forbidden>
     /** Whoever is behind it, whatever their scopes. */
     readonly holder: (authorization: string | undefined) => Effect.Effect<Option.Option<KeyHolder>>
+    /**
+     * Who has a key of this name now, for what was given out for that key and ends with it. `fingerprint` is that of the
+     * secret: another key that takes over the name has another one.
+     */
+    readonly named: (
+      name: string
+    ) => Effect.Effect<ReadonlyArray<{ readonly holder: KeyHolder; readonly fingerprint: string }>>
   }
 >() {}
 
@@ -177,6 +184,14 @@ export const makeReloading = (keys: () => ReadonlyArray<ApiKey>): Context.Tag.Se
     })
   return {
     holder: (authorization) => Effect.option(holder(authorization)),
+    named: (name) =>
+      Effect.clockWith((clock) => {
+        const now = clock.unsafeCurrentTimeMillis()
+        const current = knownNow().filter(({ caller }) => caller.name === name && !isOver(caller, now))
+        return Effect.succeed(
+          current.map(({ caller, digest }) => ({ holder: caller, fingerprint: digest.toString("base64url") }))
+        )
+      }),
     authorize: (authorization, scope) =>
       Effect.flatMap(holder(authorization), (caller) =>
         caller.scopes.has(scope) ? Effect.succeed(caller) : new Forbidden({ beyond: scope })

@@ -24,6 +24,8 @@ import * as Edge from "./Http/Edge.js"
 import * as Groups from "./Http/Groups.js"
 import * as Me from "./Http/Me.js"
 import * as Origins from "./Http/Origins.js"
+import * as Page from "./Http/Page.js"
+import * as PageSession from "./Http/PageSession.js"
 import * as PublicLookups from "./Http/PublicLookups.js"
 import * as Proxy from "./Http/Proxy.js"
 import * as CallerLimits from "./Http/CallerLimits.js"
@@ -78,7 +80,7 @@ const serve = (prefix: string) =>
         Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
           const word = answered(request)
           if (word !== undefined) return Effect.as(word, HttpServerResponse.empty())
-          const url = place(request.url)
+          const url = Option.map(place(request.url), (url) => Page.entrance(request.method, url))
           if (Option.isNone(url)) return elsewhere
           return url.value === request.url
             ? ours
@@ -144,6 +146,8 @@ export interface Options<E1 = never, R1 = never, E2 = never, R2 = never> {
 export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(options: Options<E1, R1, E2, R2>) => {
   const prefix = withoutSlashes(options.prefix ?? "")
   const publicUrl = withoutSlashes(options.publicUrl ?? prefix)
+  // Beside another API at the same root, what is at `/` is theirs.
+  const hasPage = options.api === undefined || prefix !== ""
   const documented = Api.annotate(OpenApi.Servers, [
     { url: publicUrl === "" ? "/" : publicUrl, description: "This service" }
   ])
@@ -154,12 +158,15 @@ export const layerWith = <E1 = never, R1 = never, E2 = never, R2 = never>(option
       Groups.all(Api),
       Proxy.layer,
       Me.layer,
-      options.routes ?? Layer.empty,
+      // Theirs first: where they serve something at `/`, there is no page.
+      Layer.provideMerge(Page.layer, options.routes ?? Layer.empty),
       HttpApiBuilder.middleware(Edge.decoded)
     ]),
     Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
     // The platform has one router for all who build an API; this one is for ours.
     Layer.fresh,
+    // For ours alone: groups of ours in your API have no page.
+    Layer.provide(hasPage ? PageSession.layer(options.publicUrl) : Layer.empty),
     Layer.provide(options.api === undefined ? Yours.layerNone : Yours.layer(options.api)),
     Layer.provide([ManagedUsers.layer, Sessions.layer]),
     Layer.provide([Audit.layer, CallerLimits.layer, PublicLookups.layer, Layer.succeed(Root.PublicUrl, publicUrl)]),

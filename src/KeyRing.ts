@@ -48,12 +48,12 @@ export interface Binding {
 }
 
 /**
- * What a code is for: access tokens that name their user, flows through Cal.com's consent.
+ * What a code is for: access tokens that name their user, flows through Cal.com's consent, sessions of the operator's page.
  *
  * @since 0.1.0
  * @category models
  */
-export type CodePurpose = "look-up" | "flow"
+export type CodePurpose = "look-up" | "flow" | "page"
 
 /**
  * Seals what is written about a user and opens it again; makes and checks codes.
@@ -167,7 +167,8 @@ export const make = (keys: Keys): KeyRing["Type"] => {
   const sealing = derive(writer, "seal")
   const codes = {
     "look-up": derivedOf(keys, "look-up"),
-    flow: derivedOf(keys, "flow")
+    flow: derivedOf(keys, "flow"),
+    page: derivedOf(keys, "page")
   }
 
   const seal = (owner: Owner, text: Redacted.Redacted): string => {

@@ -30,6 +30,7 @@ const events = {
   "connection.displaced": "A user's Cal.com account went to another user",
   "session.created": "A session of a user was created",
   "sessions.ended": "All sessions of a user were ended",
+  "page.opened": "A session of the operator's page was begun",
   "key.unknown": "An unknown API key was refused",
   "key.expired": "An API key whose time is over was refused",
   "key.forbidden": "An API key was refused what it is not for",

@@ -39,6 +39,20 @@ export const exact: Effect.Effect<(request: Request) => string | undefined> = Ef
   }
 })
 
+/** How a trusted proxy in front was asked, as far as it says. Nobody else is believed. */
+export const forwarded: Effect.Effect<
+  (request: Request) => { readonly proto?: string | undefined; readonly host?: string | undefined }
+> = Effect.map(TrustedProxies, (proxies) => {
+  const isTrusted = proxyAddr.compile([...proxies])
+  return (request) => {
+    const { socket }: Partial<IncomingMessage> = NodeHttpServerRequest.toIncomingMessage(request)
+    const nearest = socket?.remoteAddress
+    if (nearest === undefined || !isTrusted(nearest, 0)) return {}
+    const first = (name: string) => request.headers[name]?.split(",", 1)[0]?.trim().toLowerCase()
+    return { proto: first("x-forwarded-proto"), host: first("x-forwarded-host") }
+  }
+})
+
 /** Some proxies write the caller's port as well, and IPv6 in brackets. */
 const withoutPort = (hop: string): string => {
   const [, bracketed, dotted] = /^\s*(?:\[([^\]]*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d{1,5})?\s*$/.exec(hop) ?? []

@@ -1,7 +1,7 @@
 /** The HTTP service over a real socket, on the real core, memory storage and the sandbox; time is the test clock's. */
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Duration, Effect, Either, Layer, Logger } from "effect"
+import { Duration, Effect, Either, Layer, Logger, Option } from "effect"
 import type * as CalApi from "../../src/CalApi.js"
 import type * as CalClient from "../../src/CalClient.js"
 import type * as CalTokens from "../../src/CalTokens.js"
@@ -12,6 +12,7 @@ import * as KeyRing from "../../src/KeyRing.js"
 import * as ApiKeys from "../../src/ApiKeys.js"
 import * as Atoms from "../../src/Http/Atoms.js"
 import * as Origins from "../../src/Http/Origins.js"
+import * as Page from "../../src/Http/Page.js"
 import * as AtomsTokens from "../../src/Http/AtomsTokens.js"
 import * as ClientAddress from "../../src/Http/ClientAddress.js"
 import * as Lifecycle from "../../src/Http/Lifecycle.js"
@@ -36,6 +37,10 @@ export interface Options {
   /** Of sessions. Default: keys of its own. */
   readonly keyRing?: Layer.Layer<KeyRing.KeyRing>
   readonly logger?: Logger.Logger<unknown, void>
+  /** Default: those of {@link keys}. */
+  readonly apiKeys?: () => ReadonlyArray<ApiKeys.ApiKey>
+  readonly served?: Pick<Http.Options, "prefix" | "publicUrl">
+  readonly demo?: Page.DemoOptions
 }
 
 const apiKeys = Either.getOrThrow(
@@ -50,13 +55,14 @@ export const layerOn = <A, E, R>(
   world: Layer.Layer<A | CalApi.CalApi | CalClient.CalClient | CalTokens.CalTokens | TokenStorage, E, R>,
   options: Options = {}
 ) =>
-  Http.layer.pipe(
+  Http.layerWith(options.served ?? {}).pipe(
     Layer.provideMerge(NodeHttpServer.layerTest),
-    Layer.provide(ApiKeys.layer(apiKeys)),
+    Layer.provide(ApiKeys.layerReloading(options.apiKeys ?? (() => apiKeys))),
     Layer.provideMerge(Lifecycle.layer),
     Layer.provide([
       Layer.succeed(Origins.AllowedOrigins, options.origins ?? [origin]),
       Layer.succeed(ClientAddress.TrustedProxies, options.proxies ?? []),
+      Layer.succeed(Page.Demo, Option.fromNullable(options.demo)),
       CallerLimits.layerConfig(options.limits ?? {}),
       options.atomsMaxAge === undefined
         ? Layer.empty
