@@ -29,6 +29,8 @@ export const make = (options: {
       "",
       key,
       "",
+      `Look: ${url}/`,
+      "",
       "Make sure that Ada's token is valid:",
       "",
       post("/api/cal/ensure-token", { userUlid: ada.userUlid }),

@@ -14,6 +14,7 @@ import * as Form from "../Environment/Form.js"
 import * as Logging from "../Environment/Logging.js"
 import * as Misspelt from "../Environment/Misspelt.js"
 import { unsupported } from "../Environment/Telemetry.js"
+import { withoutSlashes } from "../CalHttp/CalPath.js"
 import * as Http from "../Http.js"
 import * as ApiKeys from "../ApiKeys.js"
 import * as AtomsTokens from "../Http/AtomsTokens.js"
@@ -21,6 +22,7 @@ import * as ClientAddress from "../Http/ClientAddress.js"
 import * as Edge from "../Http/Edge.js"
 import * as Lifecycle from "../Http/Lifecycle.js"
 import * as Origins from "../Http/Origins.js"
+import * as Page from "../Http/Page.js"
 import * as Server from "../Http/Server.js"
 import * as ConnectFlow from "../ConnectFlow.js"
 import * as RefreshAhead from "../RefreshAhead.js"
@@ -86,7 +88,7 @@ const references = (settings: Environment.Settings) => {
 const application = ({ apiKeys, running, settings }: Reloading.Reloading): Layer.Layer<never, Environment.StartError> =>
   Environment.Cal.$match(settings.cal, {
     Client: ({ database, options }) =>
-      announceService.pipe(
+      announceService(settings.publicUrl).pipe(
         Layer.provide(listen(settings, Http.layerWith({ publicUrl: settings.publicUrl }))),
         Layer.provide(ApiKeys.layerReloading(apiKeys())),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
@@ -94,13 +96,17 @@ const application = ({ apiKeys, running, settings }: Reloading.Reloading): Layer
         Layer.provide(Services.layerCal(database, options, { ...running, startWithin }))
       ),
     Sandbox: ({ database }) => {
-      const key = Form.isLoopback(settings.host)
-        ? Demo.wellKnownKey
-        : Redacted.make(randomBytes(24).toString("base64url"))
+      const isAlone = Form.isLoopback(settings.host)
+      const key = isAlone ? Demo.wellKnownKey : Redacted.make(randomBytes(24).toString("base64url"))
+      const page: Page.DemoOptions = {
+        sandbox: Demo.sandboxPath.slice(1),
+        key: isAlone ? Option.some(key) : Option.none()
+      }
       const url = urlOf(settings.host, settings.port)
       const demo: ApiKeys.ApiKey = { name: "demo", secret: key, scopes: Demo.scopes }
       return announceDemo(database.directory, key).pipe(
         Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
+        Layer.provide(Layer.succeed(Page.Demo, Option.some(page))),
         Layer.provide(ApiKeys.layerReloading(apiKeys(demo))),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
         Layer.merge(besides(settings)),
@@ -167,16 +173,23 @@ const urlOf = (hostname: string, port: number) =>
 
 const addressOf = (host: string, port: number) => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
 
-const announceService = Layer.effectDiscard(
-  Effect.gen(function* () {
-    const { address } = yield* HttpServer.HttpServer
-    if (address._tag === "UnixAddress") return yield* Effect.logInfo(`Listening on ${address.path}`)
-    yield* Effect.logInfo(`Listening on ${addressOf(address.hostname, address.port)}`)
-    if (!Form.isLoopback(address.hostname)) {
-      yield* Effect.logInfo("Other machines reach this address without TLS: let them come through a proxy that has it")
-    }
-  })
-)
+const announceService = (publicUrl: string | undefined) =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { address } = yield* HttpServer.HttpServer
+      if (address._tag === "UnixAddress") return yield* Effect.logInfo(`Listening on ${address.path}`)
+      yield* Effect.logInfo(`Listening on ${addressOf(address.hostname, address.port)}`)
+      const page = publicUrl !== undefined && URL.canParse(publicUrl) ? publicUrl : yield* url
+      yield* Effect.logInfo(
+        `To look at in a browser, with an API key that has the scope manage: ${withoutSlashes(page)}/`
+      )
+      if (!Form.isLoopback(address.hostname)) {
+        yield* Effect.logInfo(
+          "Other machines reach this address without TLS: let them come through a proxy that has it"
+        )
+      }
+    })
+  )
 
 const announceDemo = (directory: string, key: Redacted.Redacted) =>
   Layer.merge(

@@ -245,11 +245,26 @@ export const make = (controls: Controls): Effect.Effect<Response, never, HttpSer
       Effect.flatMap(HttpRouter.RouteContext, ({ params }) => Effect.merge(handler(params)))
     )
   })
-  return HttpRouter.fromIterable(routes).pipe(
+  const routed = HttpRouter.fromIterable(routes).pipe(
     Effect.catchTag("RouteNotFound", () =>
       Effect.succeed(refuse(404, `There is: ${Object.keys(endpoints).join(", ")}`))
     )
   )
+  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+    isForeign(request)
+      ? Effect.succeed(refuse(403, "Pages of other origins may not tell this sandbox anything"))
+      : routed
+  )
+}
+
+/**
+ * Whether another site's page makes its reader's browser ask: it would reach what only this machine does. Browsers say so, the
+ * older ones by the page's origin; who is no browser says nothing of the kind.
+ */
+const isForeign = ({ headers }: HttpServerRequest.HttpServerRequest): boolean => {
+  const { host, origin, "sec-fetch-site": site } = headers
+  if (site !== undefined) return site !== "same-origin" && site !== "none"
+  return origin !== undefined && !(URL.canParse(origin) && new URL(origin).host === host)
 }
 
 /** Durations in milliseconds. Secrets are not shown. */

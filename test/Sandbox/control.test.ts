@@ -376,3 +376,51 @@ describe("what there is", () => {
     }).pipe(Effect.provide(layer()))
   )
 })
+
+describe("a browser at _control", () => {
+  const local = { origin: "https://api.cal.com" }
+
+  it.effect("is heard from this very origin, and from where there is none", () =>
+    Effect.gen(function* () {
+      for (const headers of [
+        { ...local, "sec-fetch-site": "same-origin" },
+        { "sec-fetch-site": "same-origin" },
+        { "sec-fetch-site": "none" },
+        local,
+        {}
+      ]) {
+        assert.strictEqual((yield* send("DELETE", "/_control/calls", { headers })).status, 200)
+      }
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("does nothing for a page of somebody else's", () =>
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox
+      const { calUserId, refreshToken } = yield* sandbox.grantManaged({ email: "ada@example.com" })
+      for (const headers of [
+        { ...local, "sec-fetch-site": "cross-site" },
+        { ...local, "sec-fetch-site": "same-site" },
+        { "sec-fetch-site": "cross-site" },
+        { origin: "https://evil.example" },
+        { origin: "https://api.cal.com:4001" },
+        { origin: "https://api.cal.com.evil.example" },
+        { origin: "api.cal.com" },
+        { origin: "null" }
+      ]) {
+        for (const [method, path] of [
+          ["POST", `/_control/users/${calUserId}/revoke`],
+          ["DELETE", `/_control/users/${calUserId}`],
+          ["POST", "/_control/grants"],
+          ["GET", "/_control/state"]
+        ] as const) {
+          const { at, headers: answered, status } = yield* send(method, path, { headers })
+          const message = "Pages of other origins may not tell this sandbox anything"
+          assert.deepStrictEqual([status, at("message")], [403, message], path)
+          assert.isUndefined(answered["access-control-allow-origin"])
+        }
+      }
+      assert.isTrue(yield* sandbox.isLive(refreshToken))
+    }).pipe(Effect.provide(layer()))
+  )
+})
