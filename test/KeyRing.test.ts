@@ -186,7 +186,7 @@ describe("codes", () => {
     const key = Buffer.from(text, "base64")
     const derived = (purpose: string) => Buffer.from(hkdfSync("sha256", key, "", `cal-tokens ${purpose}`, 32))
     const hmac = (by: Buffer) => createHmac("sha256", by).update("text").digest("base64url")
-    for (const purpose of ["look-up", "flow"] as const) {
+    for (const purpose of ["look-up", "flow", "page"] as const) {
       assert.strictEqual(keys.mac(purpose, "text"), hmac(derived(purpose)))
       assert.notStrictEqual(keys.mac(purpose, "text"), hmac(key))
     }

@@ -2,7 +2,7 @@
 import { HttpRouter, HttpServerRequest } from "@effect/platform"
 import { type Context, Effect, Either, Option } from "effect"
 import type { Caller } from "../Api/Access.js"
-import * as Failure from "../Api/Failure.js"
+import { type AccessFailure, service } from "../Api/Failure.js"
 import { ApiKeys } from "../ApiKeys.js"
 import type { Scope } from "../ApiKeys/Scope.js"
 import { Audit } from "./Audit.js"
@@ -19,7 +19,7 @@ import { type Found, PageSession } from "./PageSession.js"
  */
 export type Authorize = (
   scope: Scope
-) => Effect.Effect<Context.Tag.Service<Caller>, Failure.AccessFailure, HttpServerRequest.HttpServerRequest>
+) => Effect.Effect<Context.Tag.Service<Caller>, AccessFailure, HttpServerRequest.HttpServerRequest>
 
 /**
  * Counts credentials that nobody has against the address that they come from, and names it where they are refused.
@@ -41,14 +41,11 @@ export const refusing = Effect.zipWith(
       })
 )
 
-export const over = Failure.service("Unauthorized", "The session of this page is over: sign in again.")
+export const over = service("Unauthorized", "The session of this page is over: sign in again.")
 
-export const elsewhere = Failure.service("Forbidden", "Only the page of this very service may ask this.")
+export const elsewhere = service("Forbidden", "Only the page of this very service may ask this.")
 
-const beyond = Failure.service(
-  "Forbidden",
-  'A session of the page opens what the scope "manage" does, and nothing else.'
-)
+const beyond = service("Forbidden", 'A session of the page opens what the scope "manage" does, and nothing else.')
 
 /** Tells of a refusal where it is logged and, of a key that was presented, in the audit trail. */
 const noting = Effect.map(

@@ -318,6 +318,42 @@ describe.each(endpoints)("$name", ({ bad, good, key: right, others: goodToo = []
   )
 })
 
+/** The session of the operator's page for a key that may do everything. */
+const session = Effect.map(
+  call({ path: "/page/session", headers: { "x-cal-tokens-page": "1" }, body: JSON.stringify({ key: keys.all }) }),
+  ({ headers }) => ({ cookie: headers["set-cookie"]?.split(";", 1)[0] ?? "", "x-cal-tokens-page": "1" })
+)
+
+describe.each(Object.entries(told))("$0, by a session of the operator's page", (name, { good, key, scope, stream }) => {
+  const ask = stream === undefined ? call : callStream
+
+  it.effect("is what the scope manage alone opens, and without the page's header nothing", () =>
+    Effect.gen(function* () {
+      const { cookie, ...header } = yield* session
+      const bare = yield* ask(good)
+      const answer = yield* ask({ ...good, headers: { cookie, ...header } })
+      assert.notMatch(answer.body, /nobody-may-see/)
+      const told = yield* calls
+      const { audit } = yield* Fake
+      if (scope === undefined) {
+        assert.deepStrictEqual([answer.status, answer.body], [bare.status, bare.body])
+      } else if (scope === "manage" && key === undefined) {
+        assert.strictEqual(answer.status, 200, answer.body)
+      } else {
+        assert.deepStrictEqual([answer.status, told], [403, []])
+        const refused = audit.find(({ annotations }) => annotations["event.name"] === "key.forbidden")
+        assert.strictEqual(refused?.annotations["api_key.name"], "all", name)
+      }
+      for (const headers of [{ cookie }, header, { cookie, ...header, "sec-fetch-site": "same-site" }]) {
+        const without = yield* ask({ ...good, headers })
+        const expected = scope === undefined ? bare.status : "sec-fetch-site" in headers ? 403 : 401
+        assert.strictEqual(without.status, expected, JSON.stringify(Object.keys(headers)))
+      }
+      assert.deepStrictEqual(yield* calls, told)
+    }).pipe(Effect.provide(patient))
+  )
+})
+
 /** Whether a request names its one user, in its path or as a field of its body. */
 const namesUser = ({ body = "{}", path }: Call) =>
   path.split("?")[0]?.includes(userUlid) === true || "userUlid" in (JSON.parse(body) as object)

@@ -185,6 +185,7 @@ const start = (command: string, args: ReadonlyArray<string>, home: string, ready
 interface Answer {
   readonly status: number
   readonly text: string
+  readonly headers: Http.IncomingHttpHeaders
 }
 
 interface Question {
@@ -199,6 +200,9 @@ interface Question {
   readonly begun?: () => void
 }
 
+/** As the page asks, without a key. */
+const byPage = { "x-cal-tokens-page": "1" }
+
 /** A path as it is written, which `fetch` would tidy up. */
 const ask = (base: string, path: string, { begun, body, from, headers = {}, method = "GET", until }: Question = {}) =>
   new Promise<Answer>((resolve, reject) => {
@@ -208,14 +212,14 @@ const ask = (base: string, path: string, { begun, body, from, headers = {}, meth
       {
         ...{ hostname, port, path, method, localAddress: from, rejectUnauthorized: false, agent: false },
         headers: {
-          authorization: `Bearer ${Redacted.value(wellKnownKey)}`,
+          ...("x-cal-tokens-page" in headers ? {} : { authorization: `Bearer ${Redacted.value(wellKnownKey)}` }),
           "content-type": "application/json",
           ...headers
         }
       },
       (response) => {
         let text = ""
-        const done = () => resolve({ status: response.statusCode ?? 0, text })
+        const done = () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers })
         response.setEncoding("utf8").on("data", (chunk: string) => {
           if (text === "") begun?.()
           text += chunk
@@ -355,7 +359,7 @@ describe("behind a reverse proxy", () => {
           `/api/cal/%63onnections/${ada.userUlid}`,
           `/api//cal/connections/${ada.userUlid}`,
           `/api/cal/../cal/connections/${ada.userUlid}`,
-          "/"
+          "/nothing"
         ]
         const codes = (base: string, written: (path: string) => string) =>
           Promise.all(
@@ -367,6 +371,31 @@ describe("behind a reverse proxy", () => {
         assert.deepStrictEqual(await codes(front.url, (path) => `/tokens${path}`), await codes(direct, passed))
       }
     )
+
+    it.skipIf(program === undefined)("the page is below the path, and its session for that path alone", async () => {
+      const page = await ask(front.url, "/tokens/")
+      assert.include(page.text, "<!doctype html>")
+      const script = await ask(front.url, "/tokens/page/app.js")
+      assert.strictEqual(script.status, 200)
+      const enter = (origin: string) =>
+        ask(front.url, "/tokens/page/session", {
+          method: "POST",
+          headers: { ...byPage, origin, "sec-fetch-site": "same-origin" },
+          body: JSON.stringify({ key: Redacted.value(wellKnownKey) })
+        })
+      const { headers, status, text } = await enter("https://app.example.com")
+      assert.strictEqual(status, 200, text)
+      const [cookie = ""] = headers["set-cookie"] ?? []
+      assert.match(
+        cookie,
+        /^__Secure-cal-tokens-page\d*=[^;]+; Max-Age=43200; Path=\/tokens\/; HttpOnly; Secure; SameSite=Strict$/
+      )
+      const asked = { ...byPage, cookie: cookie.split(";", 1)[0] ?? "" }
+      const path = `/tokens/api/cal/connections/${ada.userUlid}`
+      assert.strictEqual((await ask(front.url, path, { headers: asked })).status, 200)
+      const foreign = { ...asked, origin: "https://evil.example" }
+      assert.strictEqual((await ask(front.url, path, { headers: foreign })).status, 403)
+    })
 
     it.skipIf(program === undefined)("what happens is told while it does", async () => {
       let begun = () => {}

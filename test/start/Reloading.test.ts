@@ -94,6 +94,9 @@ it.scopedLive(
           const answer = await send(key, method, path, body)
           return [answer.status, (await answer.json()) as Record<string, unknown>] as const
         })
+      const pageOf = (cookie: string) => ({ headers: { cookie, "x-cal-tokens-page": "1" } })
+      const paged = (cookie: string) =>
+        Effect.promise(async () => (await fetch(`${url}/api/cal/connections/${ada}`, pageOf(cookie))).status)
       const status = (key: string, path: string) => Effect.map(ask(key, "GET", path), ([status]) => status)
       const connect = (userUlid: string, name: string) =>
         ask(oldKey, "POST", "/api/cal/managed-users", { userUlid, name, email: `${name}@example.com` })
@@ -106,6 +109,17 @@ it.scopedLive(
       assert.strictEqual((yield* connect(ada, "ada"))[0], 200)
       assert.strictEqual((yield* connect(ben, "ben"))[0], 200)
       const [, { session }] = yield* ask(oldKey, "POST", "/api/cal/sessions", { userUlid: ben })
+
+      // Somebody who looks at the page.
+      const signedIn = yield* Effect.promise(() =>
+        fetch(`${url}/page/session`, {
+          method: "POST",
+          headers: { "x-cal-tokens-page": "1", "content-type": "application/json" },
+          body: JSON.stringify({ key: oldKey })
+        })
+      )
+      const [cookie = ""] = (signedIn.headers.get("set-cookie") ?? "").split(";", 1)
+      assert.strictEqual(yield* paged(cookie), 200)
 
       // Who is there before, and stays.
       const stream = yield* Effect.promise(() => send(oldKey, "GET", "/api/cal/events"))
@@ -139,6 +153,7 @@ it.scopedLive(
         assert.strictEqual((yield* ask(newKey, "POST", "/api/cal/ensure-token", { userUlid: user }))[0], 200)
       }
       assert.strictEqual(yield* status(String(session), "/api/cal/me/me"), 200)
+      assert.strictEqual(yield* paged(cookie), 200)
       const [, ready] = yield* ask(newKey, "GET", "/health/ready")
       const missing = (ready["missingKeys"] as ReadonlyArray<{ readonly id: string }>).map(({ id }) => id)
       assert.deepStrictEqual(missing, ["k1"])
@@ -161,6 +176,7 @@ it.scopedLive(
       apiKeys(newKey)
       yield* hangUp(program, /re-read, and in force from now on: CAL_TOKENS_API_KEYS"/)
       assert.strictEqual(yield* status(oldKey, `/api/cal/connections/${ada}`), 401)
+      assert.strictEqual(yield* paged(cookie), 401)
       assert.strictEqual((yield* ask(newKey, "DELETE", `/api/cal/connections/${ben}`))[0], 200)
       assert.strictEqual(yield* Effect.promise(() => news), "heard")
 
