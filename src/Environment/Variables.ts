@@ -186,7 +186,7 @@ const network = {
   CAL_TOKENS_PUBLIC_URL: Variable.optional("CAL_TOKENS_PUBLIC_URL", Form.browserUrl, {
     description:
       "Where callers find this service, if a proxy in front of it adds a path: `https://app.example.com/tokens`. `/docs` " +
-      "and `/openapi.json` name it.",
+      "names it, the page's cookie is for it.",
     unset: "none: where they were loaded from"
   }),
   HTTPS_PROXY: Variable.inEitherCase("HTTPS_PROXY", (name) =>

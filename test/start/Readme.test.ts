@@ -169,6 +169,23 @@ describe("the README's commands", () => {
     assert.match(await (await fetch(page)).text(), /^<!DOCTYPE html>/)
   })
 
+  it("stand below the address of the page to look at, which asks nobody on this machine for a key", async () => {
+    const [, page = ""] = await program.until(/^Look: (http:\S+)$/m)
+    assert.strictEqual(page, `${settings.URL}/`)
+    const opened = await fetch(page)
+    assert.match(await opened.text(), /^<!doctype html>/)
+    const [cookie = ""] = (opened.headers.get("set-cookie") ?? "").split(";", 1)
+    const headers = { cookie, "x-cal-tokens-page": "1" }
+    const session = (await (await fetch(`${page}page/session`, { headers })).json()) as Record<string, unknown>
+    assert.deepInclude(session, { success: true, name: "demo", demo: true, sandbox: "_sandbox" })
+    const told = (path: string, more: object = {}) =>
+      fetch(`${page}${path}`, { headers: { ...headers, ...more } }).then(({ status }) => status)
+    assert.strictEqual(await told("api/cal/connections"), 200)
+    assert.strictEqual(await told("_sandbox/_control/state"), 200)
+    assert.strictEqual(await told("_sandbox/_control/state", { "sec-fetch-site": "cross-site" }), 403)
+    assert.strictEqual(await told("api/cal/connections", { "sec-fetch-site": "cross-site" }), 403)
+  })
+
   it("connect, ensure, ask Cal.com, look and disconnect, twice", async () => {
     const [first, second] = [await bash(walk, settings), await bash(walk, settings)]
     assert.deepStrictEqual(first[0], second[0])
