@@ -130,7 +130,7 @@ const make = (publicUrl: string | undefined): Effect.Effect<Sessions, never, Api
   })
 
 /** Whether a key may have sessions: the page shows all users. */
-export const mayEnter = (holder: KeyHolder): boolean =>
+const mayEnter = (holder: KeyHolder): boolean =>
   holder.scopes.has("manage") && Option.isNone(refusesUser(holder, undefined))
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ const cookieOnto = (request: Request, { isSecure, path }: Place, cookie: string,
 const plainPath = /^(?:\/[\w\-.~!$&'()*+,=:@%]+)*$/
 
 /** What lies in front of the service's own paths on its server, whatever stands for the parameters of a prefix. */
-export const rootOf = ({ originalUrl, url }: Request): string =>
+const rootOf = ({ originalUrl, url }: Request): string =>
   originalUrl.endsWith(url) ? originalUrl.slice(0, originalUrl.length - url.length) : ""
 
 const placeOf = (publicUrl: string | undefined) =>
