@@ -127,6 +127,8 @@ describe("whoever signs in", () => {
       for (const status of [401, 401, 401, 429]) assert.strictEqual((yield* enter("x".repeat(40))).status, status)
       const right = yield* enter()
       assert.strictEqual(right.status, 200)
+      // A cookie that was made up is one more.
+      assert.strictEqual(yield* statusOf(`${pairOf(right)}x`), 429)
       // One was for signing in.
       for (const status of [200, 200, 200, 429]) assert.strictEqual(yield* statusOf(pairOf(right)), status)
     }).pipe(Effect.provide(layer({ limits: { failuresPerAddress: 3, perKey: 4 } })))
