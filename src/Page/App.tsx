@@ -1,6 +1,7 @@
 /** The frame of the page: who looks at it, and which room they are in. */
 import { useEffect, useErrorBoundary, useRef } from "preact/hooks"
 import { Banner } from "./Banner.js"
+import type * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
 import { Login } from "./Login.js"
 import * as Live from "./Live.js"
@@ -59,17 +60,28 @@ const useEntrance = (route: Route.Route) => {
 }
 
 /** Over what was there before: whoever logs in again is where they were. */
-const Again = () => {
+const Again = ({ demo }: { readonly demo: boolean }) => {
   const dialog = useRef<HTMLDialogElement>(null)
   useEffect(() => dialog.current?.showModal(), [])
   return (
     <dialog ref={dialog} class="again" aria-label="Log in again" onCancel={(event) => event.preventDefault()}>
-      <Login title="The session is over" />
+      {demo ? (
+        <div class="login panel stack">
+          <h1>The session is over</h1>
+          <p>In the demo a new one begins when the page is loaded.</p>
+          <button type="button" class="button primary" onClick={() => location.reload()}>
+            Load it
+          </button>
+        </div>
+      ) : (
+        <Login title="The session is over" />
+      )}
     </dialog>
   )
 }
 
-const Open = ({ isOver, name }: { readonly name: string; readonly isOver: boolean }) => {
+const Open = ({ isOver, session }: { readonly session: Client.Session; readonly isOver: boolean }) => {
+  const { demo, name } = session
   const route = Route.useRoute()
   const main = useEntrance(route)
   useEffect(() => {
@@ -85,7 +97,7 @@ const Open = ({ isOver, name }: { readonly name: string; readonly isOver: boolea
       <main ref={main} id="content" class="page" tabIndex={-1}>
         <Safe route={route} />
       </main>
-      {isOver && <Again />}
+      {isOver && <Again demo={demo} />}
     </>
   )
 }
@@ -120,7 +132,7 @@ export const App = () => {
       return <NoAnswer />
     case "open":
     case "over":
-      return <Open name={state.session.name} isOver={state.is === "over"} />
+      return <Open session={state.session} isOver={state.is === "over"} />
     case "none":
       return (
         <main class="page alone">

@@ -43,7 +43,7 @@ const refreshPlot = (minutes: ReadonlyArray<RefreshMinute>): Plot => {
   )
   const failed = stacked(minutes, [
     ...triggers.map(({ of }) => ({ of: (each: RefreshMinute) => each.failed[of], colour: of })),
-    { of: (each: RefreshMinute) => each.failed.lapsed ?? 0, colour: lapsed.colour }
+    { of: (each: RefreshMinute) => each.failed.lapsed, colour: lapsed.colour }
   ])
   const shown = (value: number) => (value === 0 ? null : value)
   return {
@@ -101,7 +101,7 @@ const RefreshLegend = ({
             {lapsed.name}
           </th>
           <td />
-          <td>{total(({ failed }) => failed.lapsed ?? 0)}</td>
+          <td>{total(({ failed }) => failed.lapsed)}</td>
         </tr>
       </tbody>
       <tfoot>
@@ -141,7 +141,7 @@ export const Refreshes = ({ minutes }: { readonly minutes: ReadonlyArray<Refresh
         const numbers = [
           ...triggers.map(({ of }) => refreshed[of]),
           ...triggers.map(({ of }) => failed[of]),
-          failed.lapsed ?? 0,
+          failed.lapsed,
           reauthorizationRequired
         ]
         return numbers.map(Format.count)

@@ -5,12 +5,6 @@ import * as Clock from "./Clock.js"
 import * as Format from "./Format.js"
 import * as Session from "./Session.js"
 
-const words = (error: Client.ServiceError): string => {
-  if (error.status === 401) return "This service does not know that key."
-  if (error.code === "RateLimited") return "Too many attempts from this address."
-  return error.message
-}
-
 export const Login = ({ title }: { readonly title: string }) => {
   const id = useId()
   const field = useRef<HTMLInputElement>(null)
@@ -57,7 +51,7 @@ export const Login = ({ title }: { readonly title: string }) => {
           aria-describedby={`${id}-error`}
         />
         <p id={`${id}-error`} class="field-error" role="alert">
-          {error !== undefined && words(error)}
+          {error?.message}
         </p>
       </div>
       <button type="submit" class="button primary" aria-disabled={isSending || wait > 0}>

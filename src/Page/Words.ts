@@ -14,7 +14,7 @@ export interface Verdict {
 
 export const sum = (of: ByTrigger): number => of.asked + of.refused + of.ahead + of.reissue
 
-export const failures = ({ failed }: RefreshMinute): number => sum(failed) + (failed.lapsed ?? 0)
+export const failures = ({ failed }: RefreshMinute): number => sum(failed) + failed.lapsed
 
 export const add = <A>(all: ReadonlyArray<A>, of: (each: A) => number): number =>
   all.reduce((total, each) => total + of(each), 0)

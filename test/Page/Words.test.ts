@@ -3,6 +3,7 @@ import type { ByTrigger, Circuit, Overview, RefreshMinute } from "../../src/Page
 import * as Words from "../../src/Page/Words.js"
 
 const none: ByTrigger = { asked: 0, refused: 0, ahead: 0, reissue: 0 }
+const fine: RefreshMinute["failed"] = { ...none, lapsed: 0 }
 const begin = Date.parse("2026-11-28T09:00:00Z")
 const at = (index: number) => new Date(begin + index * 60_000).toISOString()
 
@@ -11,7 +12,7 @@ const minutes = (given: Readonly<Record<number, Partial<RefreshMinute>>> = {}): 
   Array.from({ length: 60 }, (_, index) => ({
     at: at(index),
     refreshed: none,
-    failed: { ...none, lapsed: 0 },
+    failed: fine,
     reauthorizationRequired: 0,
     ...given[index]
   }))
@@ -35,7 +36,7 @@ const users = (active: number, reauthorizationRequired: number) => ({
 
 const failing = (failed: number, refreshed: number, index = 58) => ({
   refreshes: {
-    minutes: minutes({ [index]: { failed: { ...none, ahead: failed }, refreshed: { ...none, asked: refreshed } } })
+    minutes: minutes({ [index]: { failed: { ...fine, ahead: failed }, refreshed: { ...none, asked: refreshed } } })
   }
 })
 
@@ -73,7 +74,7 @@ describe("whether everybody is fine", () => {
   })
 
   it("counts attempts that never ended among those that failed", () => {
-    const lapsed = { refreshes: { minutes: minutes({ 59: { failed: { ...none, lapsed: 3 } } }) } }
+    const lapsed = { refreshes: { minutes: minutes({ 59: { failed: { ...fine, lapsed: 3 } } }) } }
     expect(level(lapsed).level).toBe("broken")
     expect(Words.refreshes(lapsed.refreshes.minutes, "UTC")).toBe(
       "0 refreshed in the last hour, 3 failed, most at 09:59."
@@ -98,8 +99,8 @@ describe("charts in one sentence", () => {
   it("sums refreshes up, with the worst minute", () => {
     const some = minutes({
       3: { refreshed: { ...none, ahead: 1_200, reissue: 1 } },
-      7: { failed: { ...none, asked: 2 } },
-      9: { failed: { ...none, asked: 1, refused: 2 } }
+      7: { failed: { ...fine, asked: 2 } },
+      9: { failed: { ...fine, asked: 1, refused: 2 } }
     })
     expect(Words.refreshes(some, "Europe/Berlin")).toBe("1,201 refreshed in the last hour, 5 failed, most at 10:09.")
     expect(Words.refreshes(minutes({ 3: { refreshed: { ...none, ahead: 1 } } }))).toBe(
