@@ -673,8 +673,22 @@ export const maxPutOff = 500
  */
 export interface ListRequest {
   readonly status?: Status["_tag"] | undefined
+  /** Only users who are connected to this user of Cal.com's, through whichever client. */
+  readonly calUserId?: number | undefined
   /** Only users after this one, in the order of their ULIDs. */
   readonly after?: UserUlid | undefined
+  readonly limit: number
+}
+
+/**
+ * Asks for a page of those who have to reconnect, the latest first.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ReconnectingRequest {
+  /** Only users before this one in that order. */
+  readonly before?: { readonly since: number; readonly userUlid: UserUlid } | undefined
   readonly limit: number
 }
 
@@ -835,6 +849,10 @@ export class TokenStorage extends Context.Tag("cal-tokens/TokenStorage")<
     readonly history: (userUlid: UserUlid) => Effect.Effect<Option.Option<StoredHistory>, StorageUnavailable>
     /** A page of connections, in the order of their users' ULIDs. */
     readonly list: (request: ListRequest) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
+    /** A page of those who have to reconnect, the latest first; of one instant the last ULID first. */
+    readonly reconnecting: (
+      request: ReconnectingRequest
+    ) => Effect.Effect<ReadonlyArray<ConnectionSummary>, StorageUnavailable>
     /** How much there is of what an operator watches. Cheap, however many users there are. */
     readonly counts: Effect.Effect<Counts, StorageUnavailable>
     /**

@@ -200,6 +200,14 @@ const PageSize = Schema.NumberFromString.pipe(
   })
 )
 
+const CalUserId = Schema.NumberFromString.pipe(
+  Schema.filter((id) => Number.isSafeInteger(id) && id >= 1, {
+    message: () => ({ message: "must be the number of a user at Cal.com", override: true }),
+    jsonSchema: { type: "integer", minimum: 1 }
+  }),
+  Schema.annotations({ description: "Only connections to this user at Cal.com, whichever client they are through." })
+)
+
 const oneOf = (values: ReadonlyArray<string>) => ({ message: `must be one of ${values.join(", ")}`, override: true })
 
 const ListConnections = Schema.Struct({
@@ -207,6 +215,13 @@ const ListConnections = Schema.Struct({
     ConnectionStatus.annotations({
       message: () => oneOf(ConnectionStatus.literals),
       description: "Only connections in this state."
+    })
+  ),
+  calUserId: Schema.optional(CalUserId),
+  order: Schema.optional(
+    Schema.Literal("since").annotations({
+      message: () => oneOf(["since"]),
+      description: "`since`: those who have to reconnect, the latest first. By default all, by their users' ULIDs."
     })
   ),
   cursor: Schema.optional(
@@ -291,7 +306,10 @@ export class ConnectionsApi extends HttpApiGroup.make("connections")
       .addSuccess(ConnectionsPage)
       .addError(QueryFailure)
       .annotate(OpenApi.Summary, "List connections")
-      .annotate(OpenApi.Description, "A page of connections, in the order of their users' ULIDs. No tokens.")
+      .annotate(
+        OpenApi.Description,
+        "A page of connections, in the order of their users' ULIDs, or of those who have to reconnect, the latest first. No tokens."
+      )
   )
   .middleware(Manage)
   .prefix("/api/cal")

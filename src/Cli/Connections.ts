@@ -39,7 +39,7 @@ const withTried = (page: Listing.Page["connections"]) =>
 
 /** Page by page, by the key: a table of millions is told as it is read. */
 export const all = (status: Listing.Standing["status"] | undefined): Rows =>
-  Stream.paginateChunkEffect(undefined as UserUlid | undefined, (cursor) =>
+  Stream.paginateChunkEffect(undefined as string | undefined, (cursor) =>
     Effect.gen(function* () {
       const { connections, cursor: next } = yield* Listing.page({ status, cursor, limit }, Clock.currentTimeMillis)
       return [Chunk.unsafeFromArray(yield* withTried(connections)), Option.fromNullable(next)] as const

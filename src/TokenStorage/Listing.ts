@@ -58,6 +58,10 @@ export const withInstants = <I>({ since, ...standing }: Standing, instant: (mill
 
 export interface Query {
   readonly status?: Standing["status"] | undefined
+  /** The user at Cal.com. */
+  readonly calUserId?: number | undefined
+  /** `since`: those who have to reconnect, the latest first. */
+  readonly order?: "since" | undefined
   /** That of the page before. */
   readonly cursor?: string | undefined
   readonly limit: number
@@ -66,36 +70,57 @@ export interface Query {
 export interface Page {
   readonly connections: ReadonlyArray<Standing & { readonly userUlid: UserUlid }>
   /** Asks for the next page; absent on the last one. */
-  readonly cursor?: UserUlid
+  readonly cursor?: string
 }
 
 const statuses = { active: "Active", reauthorizationRequired: "ReauthorizationRequired" } as const
 
-/** A cursor is the last user of the page before. */
-const position = (cursor: string | undefined): Effect.Effect<UserUlid | undefined, InvalidInput> =>
-  cursor === undefined
-    ? Effect.succeed(undefined)
-    : Effect.mapError(
-        TokenInput.userUlid(cursor),
-        () => new InvalidInput({ field: "cursor", expected: "must be the cursor of the page before" })
-      )
+/** A cursor is the last user of the page before, and in the order of `since` that instant before it. */
+const position = (cursor: string): Effect.Effect<UserUlid, InvalidInput> =>
+  Effect.mapError(
+    TokenInput.userUlid(cursor),
+    () => new InvalidInput({ field: "cursor", expected: "must be the cursor of the page before" })
+  )
 
-/** In the order of the users' ULIDs. `now`: Cal.com's time. */
+const positionSince = (cursor: string) => {
+  const [, since, user = ""] = /^(\d{1,15})\.(.*)$/.exec(cursor) ?? []
+  return Effect.map(position(user), (userUlid) => ({ since: Number(since), userUlid }))
+}
+
+const inOrder = ({ calUserId, cursor, limit, order, status }: Query) =>
+  Effect.gen(function* () {
+    const storage = yield* TokenStorage
+    if (order === undefined) {
+      const after = cursor === undefined ? undefined : yield* position(cursor)
+      return yield* storage.list({ status: status && statuses[status], calUserId, after, limit })
+    }
+    if (status === "active" || calUserId !== undefined) {
+      const expected =
+        "must be left out with status=active and with calUserId: it is that of users who have to reconnect"
+      return yield* new InvalidInput({ field: "order", expected })
+    }
+    return yield* storage.reconnecting({
+      before: cursor === undefined ? undefined : yield* positionSince(cursor),
+      limit
+    })
+  })
+
+const cursorOf = ({ status, userUlid }: ConnectionSummary, order: Query["order"]): string =>
+  order === undefined || status._tag === "Active" ? userUlid : `${status.since}.${userUlid}`
+
+/** In the order of the users' ULIDs, unless another one is asked for. `now`: Cal.com's time. */
 export const page = (
-  { cursor, limit, status }: Query,
+  query: Query,
   now: Effect.Effect<number>
 ): Effect.Effect<Page, InvalidInput | StorageUnavailable, TokenStorage> =>
   Effect.gen(function* () {
-    const storage = yield* TokenStorage
-    const rows = yield* storage.list({
-      status: status && statuses[status],
-      after: yield* position(cursor),
-      // One more than asked for tells whether there is another page.
-      limit: limit + 1
-    })
+    const { limit, order } = query
+    // One more than asked for tells whether there is another page.
+    const rows = yield* inOrder({ ...query, limit: limit + 1 })
     const instant = yield* now
     const page = rows.slice(0, limit)
-    const next = rows.length > limit ? page.at(-1)?.userUlid : undefined
+    const last = page.at(-1)
+    const next = rows.length > limit && last !== undefined ? cursorOf(last, order) : undefined
     return {
       connections: page.map((row) => ({
         userUlid: row.userUlid,

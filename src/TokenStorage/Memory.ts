@@ -421,14 +421,27 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
       step((now) =>
         Effect.succeed(Option.map(Option.fromNullable(rows.get(userUlid)), (row) => histories.read(row, now)))
       ),
-    list: ({ after, limit, status }) =>
+    list: ({ after, calUserId, limit, status }) =>
       Effect.sync(() =>
         [...rows.values()]
           .filter((row) => status === undefined || row.status._tag === status)
+          .filter((row) => calUserId === undefined || row.connection.calUserId === calUserId)
           .filter((row) => after === undefined || row.userUlid > after)
           .sort((a, b) => (a.userUlid < b.userUlid ? -1 : 1))
           .slice(0, Math.max(0, limit))
           .map(Rows.toSummary)
+      ),
+    reconnecting: ({ before, limit }) =>
+      Effect.sync(() =>
+        [...rows.values()]
+          .flatMap((row) => (row.status._tag === "Active" ? [] : [{ row, since: row.status.since }]))
+          .sort((a, b) => b.since - a.since || (a.row.userUlid < b.row.userUlid ? 1 : -1))
+          .filter(
+            ({ row, since }) =>
+              before === undefined || since < before.since || (since === before.since && row.userUlid < before.userUlid)
+          )
+          .slice(0, Math.max(0, limit))
+          .map(({ row }) => Rows.toSummary(row))
       ),
     counts: step((now) => {
       const terminal = [...rows.values()].filter(({ status }) => status._tag !== "Active").length

@@ -156,6 +156,8 @@ export const make = (
     const seal = call<{ readonly seal_1: boolean }>("seal", "seal_1")
     const sealed = call<Sealing.SealedColumns & { readonly user_ulid: UserUlid }>("sealed", "sealed_1")
     const list = call<Sealing.Columns>("list", "list_1")
+    const listOfCalUser = call<Sealing.Columns>("list", "list_cal_user_1")
+    const reconnecting = call<Sealing.Columns>("reconnecting", "reconnecting_1")
     const counts = call<CountColumns>("counts", "counts_1")
     const history = call<HistoryColumns>("history", "history_1")
     const activity = call<ActivityColumns>("activity", "activity_1")
@@ -582,8 +584,16 @@ export const make = (
       history: (userUlid) =>
         Effect.map(history([userUlid], "now"), ([row]) => Option.map(Option.fromNullable(row), historyOf)),
 
-      list: ({ after, limit, status }) =>
-        Effect.map(list([status ?? null, after ?? null, Math.max(0, limit)]), (rows) => rows.map(Sealing.summary)),
+      list: ({ after, calUserId, limit, status }) => {
+        const page = [status ?? null, after ?? null, Math.max(0, limit)]
+        const found = calUserId === undefined ? list(page) : listOfCalUser([...page, calUserId])
+        return Effect.map(found, (rows) => rows.map(Sealing.summary))
+      },
+
+      reconnecting: ({ before, limit }) =>
+        Effect.map(reconnecting([before?.since ?? null, before?.userUlid ?? null, Math.max(0, limit)]), (rows) =>
+          rows.map(Sealing.summary)
+        ),
 
       counts: Effect.map(counts([], "now"), ([row]) => ({
         users: { active: row?.active ?? 0, reauthorizationRequired: row?.terminal ?? 0 },

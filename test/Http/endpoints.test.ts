@@ -148,7 +148,12 @@ const told: Readonly<Record<string, Told>> = {
       "cursor=",
       "cursor=%00",
       "cursor=a&cursor=b",
-      "cursor=%ff"
+      "cursor=%ff",
+      "calUserId=SECRET",
+      "calUserId=0",
+      "calUserId=1.5",
+      "order=SECRET",
+      "order=since&cursor=SECRET"
     ].map((query) => ({ method: "GET", path: `/api/cal/connections?${query}` }))
   },
   getAccessToken: {
@@ -557,6 +562,31 @@ describe("pages of connections", () => {
         waiting.connections.map(({ calUserId }) => calUserId),
         [2]
       )
+      const atCal = yield* connections.listConnections({ urlParams: { calUserId: 4 } })
+      assert.deepStrictEqual(
+        atCal.connections.map(({ userUlid }) => userUlid),
+        [summary(4).userUlid]
+      )
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("have the latest first of those who have to reconnect, if that is asked for", () =>
+    Effect.gen(function* () {
+      const fake = yield* Fake
+      const since = (n: number, since: number): ConnectionSummary => ({
+        ...summary(n),
+        status: { _tag: "ReauthorizationRequired", cause: "revoked", since }
+      })
+      fake.rows.push(summary(1), since(2, 20), since(3, 40), since(4, 30))
+      const { connections } = yield* client
+      const page = (cursor?: string) =>
+        Effect.map(connections.listConnections({ urlParams: { order: "since", limit: 2, cursor } }), (page) => ({
+          ids: page.connections.map(({ calUserId }) => calUserId),
+          cursor: page.cursor
+        }))
+      const first = yield* page()
+      assert.deepStrictEqual(first, { ids: [3, 4], cursor: `30.${summary(4).userUlid}` })
+      assert.deepStrictEqual(yield* page(first.cursor), { ids: [2], cursor: undefined })
     }).pipe(Effect.provide(layer))
   )
 
@@ -566,7 +596,15 @@ describe("pages of connections", () => {
         "limit=x": "limit must be a whole number from 1 to 200.",
         "status=x": "status must be one of active, reauthorizationRequired.",
         "cursor=x": "cursor must be the cursor of the page before.",
-        "cursor=x&cursor=y": "cursor must be the cursor of the page before."
+        "cursor=x&cursor=y": "cursor must be the cursor of the page before.",
+        "calUserId=x": "calUserId must be the number of a user at Cal.com.",
+        "order=x": "order must be one of since.",
+        [`order=since&cursor=${userUlid}`]: "cursor must be the cursor of the page before.",
+        "order=since&cursor=5.x": "cursor must be the cursor of the page before.",
+        "order=since&status=active":
+          "order must be left out with status=active and with calUserId: it is that of users who have to reconnect.",
+        "order=since&calUserId=1":
+          "order must be left out with status=active and with calUserId: it is that of users who have to reconnect."
       }
       for (const [query, expected] of Object.entries(cases)) {
         const { body } = yield* call({ method: "GET", path: `/api/cal/connections?${query}`, key: keys.manage })

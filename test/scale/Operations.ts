@@ -131,6 +131,8 @@ export const cases = (n: number, count: number): Record<string, Case> => {
       answer: 50,
       operation: (storage) => storage.list({ limit: 50, status: "ReauthorizationRequired", after: later })
     },
+    "list, to reconnect, the latest first": { answer: 50, operation: (storage) => storage.reconnecting({ limit: 50 }) },
+    "list, of a user at Cal.com": { operation: (storage) => storage.list({ limit: 50, calUserId: 4_711 }) },
     "log, its end": { operation: (storage) => storage.log.end },
     "log, a page": { answer: 100, operation: (storage) => storage.log.read({ position: position("250") }, 100) },
     "log, nothing new": { operation: (storage) => storage.log.read({ position: position("600") }, 100) },

@@ -411,6 +411,7 @@ export const connect = (
     handedOut: storage.handedOut,
     missingKeys: storage.missingKeys,
     list: storage.list,
+    reconnecting: storage.reconnecting,
     counts: storage.counts,
     activity: storage.activity,
     outlook: storage.outlook,

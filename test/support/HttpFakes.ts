@@ -261,12 +261,21 @@ export const layerServices = Layer.unwrapEffect(
         find: () => Effect.succeedNone,
         log: ChangeLogMemory.make().service,
         history: (userUlid) => answer("history", [userUlid], Effect.succeedSome(history(userUlid))),
-        list: ({ after = "", limit, status }) =>
+        list: ({ after = "", calUserId, limit, status }) =>
           Effect.sync(() =>
             fake.rows
               .filter((row) => row.userUlid > after && (status === undefined || row.status._tag === status))
+              .filter(({ connection }) => calUserId === undefined || connection.calUserId === calUserId)
               .slice(0, limit)
-          )
+          ),
+        reconnecting: ({ before, limit }) =>
+          Effect.sync(() => {
+            const since = ({ status }: ConnectionSummary) => (status._tag === "Active" ? 0 : status.since)
+            return fake.rows
+              .filter((row) => row.status._tag !== "Active" && (before === undefined || since(row) < before.since))
+              .sort((a, b) => since(b) - since(a))
+              .slice(0, limit)
+          })
       })
     )
   })

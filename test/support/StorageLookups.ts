@@ -270,6 +270,73 @@ export const lookups = (storage: () => Fixture.Storage) => {
     })
   )
 
+  it.effect("lists who have to reconnect with the latest first, and page through them", () =>
+    Effect.gen(function* () {
+      // Later than whoever else has to reconnect in this storage; of the last two at one instant.
+      const began = 4_000_000_000_000
+      const users = [Fixture.newUser("7X"), Fixture.newUser("7Z"), Fixture.newUser("7Y"), Fixture.newUser("7W")]
+      for (const [index, { calUserId, userUlid }] of users.entries()) {
+        yield* TestClock.setTime(began + Math.min(index, 2) * 1_000)
+        yield* storage().connect({ userUlid, connection: Fixture.managed(calUserId), pair: Fixture.pair("one") })
+        yield* storage().claim(Fixture.claimOf(userUlid))
+        yield* storage().fail({ userUlid, attemptId: "mine", failure: Fixture.terminal() })
+      }
+      const [x, z, y, w] = users.map(({ userUlid }) => userUlid)
+      const page = (request: Parameters<Fixture.Storage["reconnecting"]>[0]) =>
+        Effect.map(storage().reconnecting(request), (rows) =>
+          rows.map(({ status, userUlid }) => [userUlid, status._tag === "Active" ? 0 : status.since - began])
+        )
+      assert.deepStrictEqual(yield* page({ limit: 4 }), [
+        [y, 2_000],
+        [w, 2_000],
+        [z, 1_000],
+        [x, 0]
+      ])
+      assert(y !== undefined && w !== undefined)
+      assert.deepStrictEqual(yield* page({ before: { since: began + 2_000, userUlid: y }, limit: 2 }), [
+        [w, 2_000],
+        [z, 1_000]
+      ])
+      assert.deepStrictEqual(yield* page({ before: { since: began + 2_000, userUlid: w }, limit: 1 }), [[z, 1_000]])
+      assert.deepStrictEqual(yield* page({ limit: 0 }), [])
+      // Who has reconnected is in it no more.
+      yield* storage().connect({
+        userUlid: y,
+        connection: Fixture.managed(users[2]?.calUserId ?? 0),
+        pair: Fixture.pair("two")
+      })
+      assert.deepStrictEqual(yield* page({ limit: 1 }), [[w, 2_000]])
+      yield* Effect.forEach(users, ({ userUlid }) => storage().disconnect(userUlid))
+    })
+  )
+
+  it.effect("lists whom a user of Cal.com's is connected to, through whichever client", () =>
+    Effect.gen(function* () {
+      const users = [Fixture.newUser("7Z"), Fixture.newUser("7X"), Fixture.newUser("7Y")]
+      const [first, second, other] = users
+      assert(first !== undefined && second !== undefined && other !== undefined)
+      const { calUserId } = first
+      const connections = [Fixture.managed(calUserId), Fixture.oauth(calUserId), Fixture.managed(other.calUserId)]
+      for (const [index, { userUlid }] of users.entries()) {
+        const connection = connections[index]
+        assert(connection !== undefined)
+        yield* storage().connect({ userUlid, connection, pair: Fixture.pair("one") })
+      }
+      const found = (request: Partial<Parameters<Fixture.Storage["list"]>[0]>) =>
+        Effect.map(storage().list({ calUserId, limit: 10, ...request }), (rows) => rows.map((row) => row.userUlid))
+      assert.deepStrictEqual(yield* found({}), [second.userUlid, first.userUlid])
+      assert.deepStrictEqual(yield* found({ limit: 1 }), [second.userUlid])
+      assert.deepStrictEqual(yield* found({ after: second.userUlid }), [first.userUlid])
+      assert.deepStrictEqual(yield* found({ calUserId: other.calUserId }), [other.userUlid])
+      assert.deepStrictEqual(yield* found({ calUserId: 4_711_000_000 }), [])
+      yield* storage().claim(Fixture.claimOf(first.userUlid))
+      yield* storage().fail({ userUlid: first.userUlid, attemptId: "mine", failure: Fixture.terminal() })
+      assert.deepStrictEqual(yield* found({ status: "Active" }), [second.userUlid])
+      assert.deepStrictEqual(yield* found({ status: "ReauthorizationRequired" }), [first.userUlid])
+      yield* Effect.forEach(users, ({ userUlid }) => storage().disconnect(userUlid))
+    })
+  )
+
   it.effect("a ULID in lower case names the same user; every field comes back", () =>
     Effect.gen(function* () {
       const { calUserId } = Fixture.newUser()

@@ -87,6 +87,8 @@ export const migrations: Migrations = {
       create unique index connection_cal_account on cal_tokens.connection (user_ulid, kind, client_id, cal_user_id)`
     yield* sql`
       create index connection_not_active on cal_tokens.connection (user_ulid) where status <> 'active'`
+    yield* sql`
+      create index connection_since on cal_tokens.connection (since, user_ulid) where status <> 'active'`
     // One user for each account. The key refers to the account as the user's row names it, so none can stay behind when a
     // row moves on to another.
     yield* sql`

@@ -91,6 +91,53 @@ const list: Parts.Definition = {
   end if;`
 }
 
+/**
+ * The users of one user of Cal.com's, of whom there may be one for each kind and client: these are gone through by the index
+ * that keeps accounts apart.
+ */
+const listOfCalUser: Parts.Definition = {
+  name: "list_cal_user_1",
+  parameters: [
+    ["status", "text"],
+    ["after", "text"],
+    ["limit", "integer"],
+    ["cal_user_id", "bigint"]
+  ],
+  returns: `table (${Parts.storedFields})`,
+  body: `
+  return query
+    with recursive clients (kind, client_id) as (
+      (select a.kind, a.client_id from cal_tokens.cal_account a order by a.kind, a.client_id limit 1)
+      union all
+      select n.kind, n.client_id from clients u, lateral (
+        select a.kind, a.client_id from cal_tokens.cal_account a
+        where (a.kind, a.client_id) > (u.kind, u.client_id) order by a.kind, a.client_id limit 1
+      ) n
+    )
+    select ${Parts.storedColumns("c")} from clients u
+    join cal_tokens.cal_account a
+      on a.kind = u.kind and a.client_id = u.client_id and a.cal_user_id = p_cal_user_id
+    join cal_tokens.connection c on c.user_ulid = a.user_ulid
+    where c.user_ulid > coalesce(p_after, '') and (p_status is null or (p_status = 'Active') = (c.status = 'active'))
+    order by c.user_ulid limit p_limit;`
+}
+
+/** From the end of the index of those who are active no more. */
+const reconnecting: Parts.Definition = {
+  name: "reconnecting_1",
+  parameters: [
+    ["since", "bigint"],
+    ["user", "text"],
+    ["limit", "integer"]
+  ],
+  returns: `table (${Parts.storedFields})`,
+  body: `
+  return query select ${Parts.storedColumns("c")} from cal_tokens.connection c
+    where c.status <> 'active'
+      and (c.since, c.user_ulid) < (coalesce(p_since, ${Number.MAX_SAFE_INTEGER}), coalesce(p_user, ''))
+    order by c.since desc, c.user_ulid desc limit p_limit;`
+}
+
 /** How many there are of some rows, no more of which are looked at than that. */
 const upTo = (rows: string) => `(select count(*) from (select ${rows} limit ${exactly}) few)`
 
@@ -219,6 +266,8 @@ export const definitions: ReadonlyArray<Parts.Definition> = [
   findByAccessToken,
   missingKeys,
   list,
+  listOfCalUser,
+  reconnecting,
   counts,
   history,
   activity,
