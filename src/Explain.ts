@@ -72,6 +72,9 @@ const storedBy = ({ event, written }: Entry): string | undefined =>
       ? event.brought
       : event.token
 
+const cameFromOutside = ({ event, written }: Entry) =>
+  written === "stored" && (event._tag === "Connected" || event._tag === "Updated" || event._tag === "Imported")
+
 /** Somebody says that it works, and Cal.com has not said so. */
 const isHandedIn = ({ event }: Entry) =>
   event._tag === "Updated" || event._tag === "Imported" || (event._tag === "Connected" && !event.isGranted)
@@ -170,12 +173,19 @@ const openSentence = ({ at, open }: StoredHistory): ReadonlyArray<Sentence> =>
 
 /** How it stands with a user who need not reconnect. */
 const present = ({ connection, entries, open }: StoredHistory): Pick<Explanation, "advice" | "conclusion"> => {
-  const last = entries.filter(isAttempt).findLast(({ written }) => written !== "late")
+  // What was tried with the pair before the one that came from outside says nothing of this one.
+  const from = entries.findLastIndex(cameFromOutside)
+  const last = entries
+    .slice(from + 1)
+    .filter(isAttempt)
+    .findLast(({ written }) => written !== "late")
+  const came = entries[from]
   if (last === undefined || last.event.end === "granted") {
     return {
       conclusion:
         last === undefined
-          ? `Connected; nothing was refreshed${open === undefined ? "" : " to its end"} in the last 30 days.`
+          ? `Connected; nothing was refreshed${open === undefined ? "" : " to its end"} ` +
+            `${came === undefined ? "in the last 30 days" : `since ${iso(came.at)}`}.`
           : `Connected; last refreshed at ${iso(last.at)}.`,
       advice: "Nothing to do."
     }

@@ -297,7 +297,12 @@ describe("of entries that are hard to come by", () => {
       assert.isUndefined(cause)
       return conclusion
     }
-    assert.include(told([[granted, "stored"]]), "Connected; nothing was refreshed in the last 30 days.")
+    assert.include(told([]), "Connected; nothing was refreshed in the last 30 days.")
+    assert.include(told([[granted, "stored"]]), "Connected; nothing was refreshed since 1970-01-01T00:00:00.000Z.")
+    // What became of the pair before is over with a new consent.
+    const before = attempt({ end: "terminal" })
+    assert.include(told([[before], [granted, "stored"]]), "Connected; nothing was refreshed since 1970")
+    assert.include(told([[before], [granted, "kept"]]), "nobody is asked to reconnect for that")
     assert.include(told([[attempt({ end: "granted" }), "stored"]]), "last refreshed at 1970-01-01T00:00:00.000Z")
     assert.include(told([[attempt({ end: "unknown" })]]), "whether Cal.com spent the token is not known yet")
     assert.include(told([[attempt({ end: "notSpent" })]]), "did not take the token")
