@@ -135,17 +135,18 @@ const History = ({ history }: Pick<Found, "history">) => {
 
 interface ActionsProps {
   readonly userUlid: string
+  readonly isActive: boolean
   readonly isExpired: boolean
   readonly reload: () => void
 }
 
-const Actions = ({ isExpired, reload, userUlid }: ActionsProps) => {
+const Actions = ({ isActive, isExpired, reload, userUlid }: ActionsProps) => {
   const [refreshed, setRefreshed] = useState<Client.Refreshed>()
   const [asked, ask] = useState<"refresh" | "disconnect">()
   return (
     <div class="stack">
       <div class="row">
-        <button type="button" class="button primary" onClick={() => ask("refresh")}>
+        <button type="button" class={`button ${isActive ? "primary" : ""}`} onClick={() => ask("refresh")}>
           Refresh
         </button>
         <button type="button" class="button outline-danger" onClick={() => ask("disconnect")}>
@@ -175,7 +176,7 @@ const Actions = ({ isExpired, reload, userUlid }: ActionsProps) => {
           <p>
             The refresh token is spent for a new pair, though the access token{" "}
             {isExpired ? "has ended" : "still serves"}. Nobody notices: whoever asks meanwhile gets the same new token.
-            Where Cal.com refuses, it is asked once more before that is believed, which may take some seconds.
+            It may take some seconds.
           </p>
         </Confirm>
       )}
@@ -234,6 +235,7 @@ const Standing = ({
       )}
       <Actions
         userUlid={userUlid}
+        isActive={history.status === "active"}
         isExpired={!(connection instanceof Client.ServiceError) && connection.isExpired}
         reload={reload}
       />

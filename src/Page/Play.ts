@@ -67,7 +67,7 @@ export const scenes: Readonly<Record<Mishap, Scene>> = {
         : whom === "oauth2"
           ? "The person takes the access back at Cal.com, and has to consent again."
           : "Cal.com forgets all refresh tokens. Managed users get new pairs, Cem has to consent again.",
-    promise: "Nobody is told to reconnect before Cal.com has refused twice, and nobody else is.",
+    promise: "Nobody has to reconnect but whose refresh token Cal.com refuses for good, and no outage looks like that.",
     isFor: anybody
   },
   down: {
@@ -205,9 +205,7 @@ const revoke = async (stage: Stage, user: DemoUser): Promise<End> => {
   const found = await refreshing(stage, user, cooling)
   if (isRefused(found)) {
     if (found.code !== "ReauthorizationRequired") return refused(stage, user, found)
-    stage.say(
-      `Cal.com refused it, and again when it was asked once more: ${user.name} has to consent again, and nobody else.`
-    )
+    stage.say(`Cal.com refused it. ${user.name} has to consent again, and nobody else.`)
     return "reconnect"
   }
   stage.say(

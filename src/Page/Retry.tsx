@@ -12,7 +12,8 @@ interface Props {
 }
 
 export const Retry = ({ children, error }: Props) => {
-  const until = useMemo(() => Clock.now() + (error?.retryAfter ?? 0) * 1_000, [error])
+  const after = error?.retryAfter
+  const until = useMemo(() => (after === undefined ? 0 : Clock.now() + after * 1_000), [error])
   const left = Clock.useNow((now) => Math.ceil(Math.max(0, until - now) / 1_000))
   return <>{children(left === 0 ? undefined : Format.duration(left * 1_000))}</>
 }
