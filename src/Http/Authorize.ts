@@ -9,6 +9,7 @@ import { Audit } from "./Audit.js"
 import * as ClientAddress from "./ClientAddress.js"
 import { CallerLimits } from "./CallerLimits.js"
 import * as Edge from "./Edge.js"
+import * as Origins from "./Origins.js"
 import { type Found, PageSession } from "./PageSession.js"
 
 /**
@@ -43,7 +44,12 @@ export const refusing = Effect.zipWith(
 
 export const over = service("Unauthorized", "The session of this page is over: sign in again.")
 
-export const elsewhere = service("Forbidden", "Only the page of this very service may ask this.")
+const notOurs = service("Forbidden", "Only the page of this very service may ask this.")
+
+/** Of a page that is not ours the log tells the origin: a proxy in front may make ours look like one. */
+export const elsewhere = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+  Origins.refuse([], request, "the page's own", notOurs)
+)
 
 const beyond = service("Forbidden", 'A session of the page opens what the scope "manage" does, and nothing else.')
 
@@ -101,7 +107,7 @@ export const make: Effect.Effect<Authorize, never, ApiKeys | Audit | CallerLimit
   const bySession = (found: Found, scope: Scope) => {
     if (Option.isNone(found)) return byKey(undefined, scope)
     if (Either.isLeft(found.value)) {
-      return found.value.left === "over" ? noted(refuse(Edge.decline(over))) : noted(Edge.decline(elsewhere))
+      return found.value.left === "over" ? noted(refuse(Edge.decline(over))) : noted(elsewhere)
     }
     const { caller } = found.value.right
     return caller.scopes.has(scope)

@@ -1,6 +1,6 @@
 /** `/openapi.json`, and `/docs`: the same document as a page that needs nothing from anywhere else. */
 import { createHash } from "node:crypto"
-import { HttpApi, HttpApiBuilder, HttpApiSwagger, HttpServerResponse, OpenApi } from "@effect/platform"
+import { HttpApi, HttpApiBuilder, HttpApiSwagger, type HttpServerResponse, OpenApi } from "@effect/platform"
 import { Effect, Layer } from "effect"
 import * as Constant from "./Constant.js"
 

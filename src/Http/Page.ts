@@ -110,7 +110,7 @@ export const layer = HttpApiBuilder.Router.use((router) =>
     const own = Effect.filterOrElse(
       HttpServerRequest.HttpServerRequest,
       (request) => request.headers[header] === "1" && sessions.isOwn(request),
-      () => Edge.decline(Authorize.elsewhere)
+      () => Authorize.elsewhere
     )
 
     const begin = (request: HttpServerRequest.HttpServerRequest, holder: KeyHolder) =>
@@ -164,7 +164,8 @@ export const layer = HttpApiBuilder.Router.use((router) =>
       "/",
       Effect.gen(function* () {
         const request = yield* HttpServerRequest.HttpServerRequest
-        const [last = ""] = /[^/]*$/.exec(pathOf(request.originalUrl)) ?? []
+        const path = pathOf(request.originalUrl)
+        const last = path.slice(path.lastIndexOf("/") + 1)
         // Where the page is below a prefix, what it loads is below that, too.
         if (last !== "") return HttpServerResponse.empty({ status: 308, headers: { location: `./${last}/` } })
         const answer = yield* whole

@@ -59,7 +59,7 @@ export class PageSession extends Context.Reference<PageSession>()("cal-tokens/Ht
 }) {}
 
 /** So many that were ended are remembered. Whoever ends more has a key. */
-const maxEnded = 10_000
+const maxEnded = 1000
 
 /** `publicUrl`: where browsers find the service, if that is not where this server has it. */
 export const layer = (publicUrl?: string): Layer.Layer<never, never, ApiKeys | KeyRing> =>
