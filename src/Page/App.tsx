@@ -70,7 +70,7 @@ const Again = ({ demo }: { readonly demo: boolean }) => {
           <h1>The session is over</h1>
           <p>In the demo a new one begins when the page is loaded.</p>
           <button type="button" class="button primary" onClick={() => location.reload()}>
-            Load it
+            Load the page
           </button>
         </div>
       ) : (

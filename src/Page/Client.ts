@@ -147,9 +147,6 @@ export const reissue = (userUlid: string) =>
     patience: 90_000
   })
 
-export const ensure = (userUlid: string) =>
-  request<{ expiresAt: string }>("api/cal/ensure-token", { method: "POST", body: { userUlid }, patience: 90_000 })
-
 export const disconnect = (userUlid: string) => request<unknown>(ofUser("connections", userUlid), { method: "DELETE" })
 
 export const session = (signal?: AbortSignal) => request<Session>("page/session", { signal })

@@ -8,7 +8,7 @@ const day = 24 * hour
 /** An instant of an answer, or milliseconds since 1970. */
 export type At = string | number
 
-export const millis = (at: At): number => (typeof at === "number" ? at : Date.parse(at))
+const millis = (at: At): number => (typeof at === "number" ? at : Date.parse(at))
 
 const numbers = new Intl.NumberFormat("en")
 

@@ -10,8 +10,6 @@ import * as Session from "./Session.js"
 import * as Store from "./Store.js"
 import type { Overview } from "./Wire.js"
 
-export { useNow } from "./Clock.js"
-
 export interface Live {
   /** `refused`: the service answers, but not this; `error` says why. */
   readonly is: "loading" | "live" | "paused" | "away" | "refused"
