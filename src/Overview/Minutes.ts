@@ -46,7 +46,8 @@ export interface Minutes {
 const settled = Activity.minute
 
 export const make = (): Minutes => {
-  let known: ReadonlyArray<Activity.Attempts> = []
+  /** By when the minute began. */
+  const known = new Map<number, Array<Activity.Attempts>>()
   let last: number | undefined
   let since: number | undefined
 
@@ -54,20 +55,29 @@ export const make = (): Minutes => {
     since: () => since,
     wentBack: (at) => last !== undefined && Activity.minuteOf(at) < Activity.minuteOf(last),
     forget: () => {
-      known = []
+      known.clear()
       last = since = undefined
     },
     take: ({ at, attempts, from, until }) => {
       const first = firstOf(at)
-      known = [...known.filter((each) => each.at >= first && (each.at < from || each.at >= until)), ...attempts]
+      for (const minute of known.keys()) {
+        if (minute < first || (minute >= from && minute < until)) known.delete(minute)
+      }
+      for (const each of attempts) {
+        const alike = known.get(each.at)
+        if (alike === undefined) known.set(each.at, [each])
+        else alike.push(each)
+      }
       last = at
       since = Math.min(until, Activity.minuteOf(at - settled))
     },
     hour: () => {
       const first = firstOf(last ?? 0)
-      const whole = latencyOf(known)
+      const whole = latencyOf([...known.values()].flat())
       return {
-        minutes: Array.from({ length: Activity.span }, (_, n) => minuteOf(first + n * Activity.minute, known)),
+        minutes: Array.from({ length: Activity.span }, (_, n) => first + n * Activity.minute).map((at) =>
+          minuteOf(at, known.get(at) ?? [])
+        ),
         ...(whole === undefined ? {} : { latency: whole })
       }
     }
@@ -78,8 +88,7 @@ const firstOf = (at: number) => Activity.minuteOf(at) - (Activity.span - 1) * Ac
 
 const sum = (attempts: ReadonlyArray<Activity.Attempts>) => attempts.reduce((sum, { count }) => sum + count, 0)
 
-const minuteOf = (at: number, known: ReadonlyArray<Activity.Attempts>): Minute => {
-  const all = known.filter((each) => each.at === at)
+const minuteOf = (at: number, all: ReadonlyArray<Activity.Attempts>): Minute => {
   const count = (isMeant: (outcome: Activity.Outcome) => boolean, origin: Activity.Origin) =>
     sum(all.filter((each) => each.origin === origin && isMeant(each.outcome)))
   const refreshed = (origin: Activity.Origin) => count((outcome) => outcome === "refreshed", origin)
