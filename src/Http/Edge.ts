@@ -277,27 +277,36 @@ export const shortcut = <
     )
 }
 
+type Name = HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>
+
 /**
  * Answers of a JSON endpoint, each made once for its source: what is the same object from one request to the next, such as
- * the token of a row that is remembered, is encoded once.
+ * the token of a row that is remembered, is encoded once. `form`: what is made of the text.
  */
-export const answers = <const Name extends HttpApiEndpoint.HttpApiEndpoint.Name<Endpoints>, Source extends object>(
-  name: Name,
-  describe: (source: Source) => Success<Name>
-): ((source: Source) => HttpServerResponse.HttpServerResponse) => {
-  const encode = Schema.encodeUnknownSync(endpoints.get(name)?.successSchema as Schema.Schema<Success<Name>>)
-  const made = new WeakMap<Source, HttpServerResponse.HttpServerResponse>()
+export const answersAs = <const Of extends Name, Source extends object, A>(
+  name: Of,
+  describe: (source: Source) => Success<Of>,
+  form: (text: string) => A
+): ((source: Source) => A) => {
+  const encode = Schema.encodeUnknownSync(endpoints.get(name)?.successSchema as Schema.Schema<Success<Of>>)
+  const made = new WeakMap<Source, A>()
   return (source) => {
     const known = made.get(source)
     if (known !== undefined) return known
-    const text = JSON.stringify(encode(describe(source)))
-    // As text, Node sends it with the head; bytes would be a write of their own.
-    const contentLength = Buffer.byteLength(text)
-    const answer = HttpServerResponse.raw(text, { contentType: "application/json", contentLength })
+    const answer = form(JSON.stringify(encode(describe(source))))
     made.set(source, answer)
     return answer
   }
 }
+
+/** As text, Node sends it with the head; bytes would be a write of their own. */
+const json = (text: string) =>
+  HttpServerResponse.raw(text, { contentType: "application/json", contentLength: Buffer.byteLength(text) })
+
+export const answers = <const Of extends Name, Source extends object>(
+  name: Of,
+  describe: (source: Source) => Success<Of>
+): ((source: Source) => HttpServerResponse.HttpServerResponse) => answersAs(name, describe, json)
 
 export const noEndpoint = Effect.map(PublicUrl, (url) =>
   Failure.service("NotFound", `There is no such endpoint: ${url}/docs shows all.`)

@@ -1,7 +1,11 @@
 /** The endpoint of `Api/Overview`. */
+import { Buffer } from "node:buffer"
+import { gzipSync } from "node:zlib"
+import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { DateTime, Effect } from "effect"
 import type * as Api from "../Api/Overview.js"
 import * as Overview from "../Overview.js"
+import * as Constant from "./Constant.js"
 import * as Edge from "./Edge.js"
 import * as Group from "./Group.js"
 
@@ -35,17 +39,29 @@ const describe = ({
   }))
 })
 
-/** Written once for each reading, whoever asks. */
-const answer = Edge.answers("getOverview", (overview: Overview.Overview) => ({
-  success: true as const,
-  overview: describe(overview)
-}))
+/** Written and packed once for each reading, whoever asks: pages do so each second, on phones, too. */
+const answer = Edge.answersAs(
+  "getOverview",
+  (overview: Overview.Overview) => ({ success: true as const, overview: describe(overview) }),
+  (text) => {
+    const form = (body: Uint8Array, headers: Readonly<Record<string, string>>) =>
+      HttpServerResponse.uint8Array(body, {
+        contentType: "application/json",
+        headers: { ...headers, vary: "accept-encoding" }
+      })
+    return { plain: form(Buffer.from(text), {}), packed: form(gzipSync(text), { "content-encoding": "gzip" }) }
+  }
+)
 
 export const layer = Group.make("overview", (handlers) =>
   Effect.map(Overview.make, (read) =>
     handlers.handleRaw(
       "getOverview",
-      Edge.endpoint("getOverview", () => Effect.map(read, answer))
+      Edge.endpoint("getOverview", () =>
+        Effect.zipWith(read, HttpServerRequest.HttpServerRequest, (overview, { headers }) =>
+          Constant.takesGzip(headers) ? answer(overview).packed : answer(overview).plain
+        )
+      )
     )
   )
 )

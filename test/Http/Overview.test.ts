@@ -1,4 +1,5 @@
 /** `GET /api/cal/overview`, as a page or a script gets it. */
+import { gunzipSync } from "node:zlib"
 import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Redacted, TestClock } from "effect"
@@ -71,6 +72,21 @@ describe("GET /api/cal/overview", () => {
       const answers = yield* World.many(5, ask)
       assert.strictEqual(new Set(answers.map(({ json }) => JSON.stringify(json))).size, 1)
       assert.deepStrictEqual([tap.count("outlook"), tap.count("counts")], [1, 1])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("comes packed to whoever can unpack it", () =>
+    Effect.gen(function* () {
+      const { json } = yield* ask
+      const request = HttpClientRequest.get(path).pipe(
+        HttpClientRequest.bearerToken(keys.manage),
+        HttpClientRequest.setHeader("accept-encoding", "br, gzip")
+      )
+      const { arrayBuffer, headers, status } = yield* (yield* HttpClient.HttpClient).execute(request)
+      const body = Buffer.from(yield* arrayBuffer)
+      assert.deepStrictEqual([status, headers["content-encoding"], headers["vary"]], [200, "gzip", "accept-encoding"])
+      assert.deepStrictEqual(JSON.parse(gunzipSync(body).toString()), json)
+      assert.isBelow(body.length, JSON.stringify(json).length / 5)
     }).pipe(Effect.provide(layer()))
   )
 
