@@ -1,6 +1,7 @@
 /**
  * No operation of the storage reads a table from end to end, and none gets dearer with the number of users: each is run
- * on ten thousand and on a million of them.
+ * on ten thousand and on a million of them. What operators are told of all users is not among them: it is read for all who
+ * ask at once, and less often the longer it takes.
  */
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
