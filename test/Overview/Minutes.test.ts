@@ -1,6 +1,6 @@
 /** The hour that is told minute by minute, against attempts that are counted one by one. */
 import { assert, describe, it } from "@effect/vitest"
-import { FastCheck } from "effect"
+import { FastCheck, Struct } from "effect"
 import * as Minutes from "../../src/Overview/Minutes.js"
 import * as Activity from "../../src/TokenStorage/Activity.js"
 
@@ -92,7 +92,7 @@ describe("the hour", () => {
             const there = attempts.filter(({ at }) => at >= first && at <= now)
             const within = (at: number) => there.filter((each) => Activity.minuteOf(each.at) === at)
             assert.deepStrictEqual(
-              told.map(({ latency: _, ...counts }) => counts),
+              told.map((minute) => Struct.omit(minute, "latency")),
               Array.from({ length: 60 }, (_, n) => countsOf(first + n * minute, within(first + n * minute)))
             )
             for (const { at, latency } of told) isLatency(latency, timesOf(within(at)))
