@@ -36,7 +36,8 @@ export const make = (
 
 const listed = (header: string | undefined) => (header ?? "").split(",").map((item) => item.trim().toLowerCase())
 
-export const takesGzip = (headers: Headers.Headers) => listed(headers["accept-encoding"]).some((item) => gzipTaken.test(item))
+export const takesGzip = (headers: Headers.Headers) =>
+  listed(headers["accept-encoding"]).some((item) => gzipTaken.test(item))
 
 /** With no weight, or one above 0 (RFC 9110, 12.5.3). */
 const gzipTaken = /^(?:x-)?gzip(?:\s*;\s*q=(?!0(?:\.0*)?$)[\d.]+)?$/
