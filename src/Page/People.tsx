@@ -55,13 +55,15 @@ const before = new Map<string, string | undefined>()
 interface PagerProps {
   readonly after: string | undefined
   readonly next: string | undefined
+  /** `next` is that of the page before still. */
+  readonly isStale: boolean
   readonly toPage: (after: string | undefined) => Route.Route
 }
 
-const Pager = ({ after, next, toPage }: PagerProps) => {
+const Pager = ({ after, isStale, next, toPage }: PagerProps) => {
   if (after === undefined && next === undefined) return null
   const previous = after === undefined ? undefined : { after: before.get(after) }
-  if (next !== undefined) before.set(next, after)
+  if (next !== undefined && !isStale) before.set(next, after)
   const link = (text: string, to: Route.Route | undefined, rel?: string) =>
     to === undefined ? (
       <span class="button" aria-disabled="true">
@@ -214,7 +216,12 @@ export const Reconnect = ({ after }: { readonly after: string | undefined }) => 
             ))}
           </Table>
           {users.length === 0 && <p role="status">Nobody is left on this page.</p>}
-          <Pager after={after} next={page.value?.cursor} toPage={(after) => ({ to: "reconnect", after })} />
+          <Pager
+            after={after}
+            isStale={page.isStale}
+            next={page.value?.cursor}
+            toPage={(after) => ({ to: "reconnect", after })}
+          />
         </>
       )}
     </section>
@@ -380,7 +387,12 @@ export const Users = ({ after, prefix }: { readonly after: string | undefined; r
               ))}
             </Table>
           )}
-          <Pager after={after} next={shown.cursor} toPage={(after) => ({ to: "users", prefix, after })} />
+          <Pager
+            after={after}
+            isStale={page.isStale}
+            next={shown.cursor}
+            toPage={(after) => ({ to: "users", prefix, after })}
+          />
         </>
       )}
     </section>
