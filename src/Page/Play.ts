@@ -111,7 +111,7 @@ export const listed = (names: ReadonlyArray<string>): string =>
  * When a refused token of somebody who consented is believed to be dead: Cal.com's replicas may not know one of a few seconds,
  * and one refusal in 30 s is repaired.
  */
-export const believedAt = ({ entries }: UserHistory, kind: DemoUser["kind"]): number => {
+const believedAt = ({ entries }: UserHistory, kind: DemoUser["kind"]): number => {
   if (kind === "managed") return 0
   const after = (seconds: number, entry: UserHistory["entries"][number] | undefined) =>
     entry === undefined ? 0 : Date.parse(entry.at) + seconds * 1_000
