@@ -1,4 +1,4 @@
-/** Says when what is shown may be old, and that the service was started again. */
+/** Says when what is shown may be old, and that the service, or a process of it, was started. */
 import * as Clock from "./Clock.js"
 import * as Format from "./Format.js"
 import { Instant } from "./Instant.js"
@@ -10,7 +10,7 @@ const Tries = ({ at }: { readonly at: number }) => {
 }
 
 export const Banner = () => {
-  const { error, is, overview, restartedAt, triesAt = 0 } = Live.useLive()
+  const { error, is, overview, start, triesAt = 0 } = Live.useLive()
   const isBroken = is === "away" || is === "refused"
   return (
     <section class="banners" aria-label="Notices">
@@ -27,12 +27,13 @@ export const Banner = () => {
         </div>
       )}
       <div role="status">
-        {!isBroken && restartedAt !== undefined && (
+        {!isBroken && start !== undefined && (
           <div class="note row">
             <p>
-              The service was restarted at <Instant at={restartedAt} as={(at) => Format.clockWithSeconds(at)} />.
+              {start.isAmongOthers ? "A process of the service was started" : "The service was restarted"} at{" "}
+              <Instant at={start.at} as={(at) => Format.clockWithSeconds(at)} />.
             </p>
-            <button type="button" class="button quiet" onClick={Live.forgetRestart}>
+            <button type="button" class="button quiet" onClick={Live.forgetStart}>
               Close
             </button>
           </div>

@@ -6,6 +6,7 @@ import { createParser } from "eventsource-parser"
 import { useEffect, useRef } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
+import * as Fleet from "./Fleet.js"
 import * as Session from "./Session.js"
 import * as Store from "./Store.js"
 import type { Overview } from "./Wire.js"
@@ -17,8 +18,8 @@ export interface Live {
   readonly error?: Client.ServiceError
   /** When it is tried again. */
   readonly triesAt?: number
-  /** Another process began to answer than the one before, at this instant, and it started that recently. */
-  readonly restartedAt?: string
+  /** A process that started while somebody looked. */
+  readonly start?: Fleet.Start | undefined
 }
 
 const every = 1_000
@@ -64,21 +65,13 @@ const poll = async (signal: AbortSignal): Promise<void> => {
   }
 }
 
-/** A process older than that is another one of the same fleet. */
-const young = 5 * 60_000
+let fleet: Fleet.Fleet | undefined
 
-/** Of all processes that answered yet, the start of the one that started last. */
-let newest: number | undefined
-
-const heard = (before: Live, overview: Overview): Live => {
-  const startedAt = Date.parse(overview.process.startedAt)
-  const isNew = newest !== undefined && startedAt > newest && Clock.now() - startedAt < young
-  newest = Math.max(newest ?? startedAt, startedAt)
-  const restartedAt = isNew ? overview.process.startedAt : before.restartedAt
+const heard = (before: Live, told: Overview): Live => {
   // The service may give one reading to whoever asks for a while.
-  const same = before.overview?.at === overview.at ? before.overview : overview
-  if (before.is === "live" && same === before.overview) return before
-  return { is: "live", overview: same, ...(restartedAt === undefined ? {} : { restartedAt }) }
+  if (before.is === "live" && before.overview?.at === told.at) return before
+  fleet = Fleet.hear(fleet, told, Clock.now())
+  return { is: "live", overview: fleet.overview, start: fleet.start }
 }
 
 const wakeUp = () => wake()
@@ -117,11 +110,10 @@ export const hold = (still: boolean): void => {
   if (!held && isBehind) tell({ changes: [reset], position: undefined })
 }
 
-/** The note that the service was restarted has been read. */
-export const forgetRestart = (): void => {
-  const rest: { -readonly [Name in keyof Live]: Live[Name] } = { ...live.get() }
-  delete rest.restartedAt
-  live.set(rest)
+/** The note that a process was started has been read. */
+export const forgetStart = (): void => {
+  if (fleet !== undefined) fleet = { ...fleet, start: undefined }
+  live.set({ ...live.get(), start: undefined })
 }
 
 /** Something that happened to a user's tokens, or `reset`: some of it is missing, whatever is shown may be old. */
