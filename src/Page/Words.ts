@@ -50,22 +50,37 @@ const causes = Object.keys(circuits) as ReadonlyArray<Circuit["cause"]>
 
 export const circuit = ({ cause }: Circuit) => circuits[cause]
 
-/** So many minutes are looked at to say how it goes now. */
-const recent = 3
+/** How it goes now is told by the last minutes: as few as have so many refreshes, and no more than three. */
+const enough = 10
+const longestLook = 3
 
-/** Of the last minutes, how many refreshes ended and failed. */
+/** So many that failed are no accident of one user. */
+const several = 3
+
 const lately = ({ refreshes: { minutes } }: Overview) => {
-  const last = minutes.slice(-recent)
-  return { failed: add(last, failures), refreshed: add(last, ({ refreshed }) => sum(refreshed)) }
+  const look = { failed: 0, refreshed: 0, minutes: 0 }
+  for (const minute of minutes.slice(-longestLook).reverse()) {
+    // The running minute may be a second old.
+    if (look.minutes > 0 && look.failed + look.refreshed >= enough) break
+    look.failed += failures(minute)
+    look.refreshed += sum(minute.refreshed)
+    look.minutes += 1
+  }
+  return look
 }
 
 const people = (value: number) => Format.counted(value, "person has", "people have")
 
+/** What to think of it, and where to look. */
+const unharmed =
+  "Tokens that still serve go on being served, and what failed is tried again. The log says why it fails, and so does the history of a user."
+
 export const verdict = (overview: Overview): Verdict => {
   const { pairsHeld, sealedAnswers, users } = overview
   const open = causes.find((cause) => overview.circuits.some((each) => each.cause === cause))
-  const { failed, refreshed } = lately(overview)
-  const isFailing = failed >= recent && failed > refreshed
+  const { failed, minutes, refreshed } = lately(overview)
+  const isFailing = failed >= several && failed * 10 >= failed + refreshed
+  const isMost = isFailing && failed > refreshed
   const reconnect =
     users.reauthorizationRequired === 0 ? [] : [`${people(users.reauthorizationRequired)} to reconnect.`]
   const kept = [
@@ -80,17 +95,28 @@ export const verdict = (overview: Overview): Verdict => {
   ]
   const failing = isFailing
     ? [
-        `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${recent} minutes ${Format.count(failed)} failed.`
+        `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${minutes === 1 ? "minute" : `${minutes} minutes`} ${Format.count(failed)} failed.`
       ]
     : []
   if (open !== undefined) {
     return { level: "broken", text: circuits[open].verdict, more: [...failing, ...kept, ...reconnect] }
   }
-  if (isFailing) {
-    return { level: "broken", text: "Most refreshes fail at the moment.", more: [...failing, ...kept, ...reconnect] }
+  if (isMost) {
+    return {
+      level: "broken",
+      text: "Most refreshes fail at the moment.",
+      more: [...failing, unharmed, ...kept, ...reconnect]
+    }
   }
   if (pairsHeld > 0) {
     return { level: "broken", text: "New tokens cannot be stored at the moment.", more: [...kept, ...reconnect] }
+  }
+  if (isFailing) {
+    return {
+      level: "attention",
+      text: "Some refreshes fail at the moment.",
+      more: [...failing, unharmed, ...kept, ...reconnect]
+    }
   }
   const [text] = reconnect
   if (text !== undefined) return { level: "attention", text, more: kept }

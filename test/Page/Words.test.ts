@@ -62,15 +62,34 @@ describe("whether everybody is fine", () => {
     expect(level({ circuits }).text).toBe("Cal.com refuses a client: its users are not refreshed.")
   })
 
+  const told = (given: Partial<Overview>) => {
+    const { level: found, more, text } = level(given)
+    return [found, text, more[0]]
+  }
+  const fineNow = ["ok", "Everybody's token is kept.", undefined]
+  const most = ["broken", "Most refreshes fail at the moment."]
+  const some = ["attention", "Some refreshes fail at the moment."]
+
   it("says that refreshes fail when most of the last minutes' do, and not for one, for old ones or for a few of many", () => {
-    expect(level(failing(4, 3))).toEqual({
-      level: "broken",
-      text: "Most refreshes fail at the moment.",
-      more: ["Of 7 refreshes in the last 3 minutes 4 failed."]
-    })
-    expect(level(failing(2, 1)).level).toBe("ok")
-    expect(level(failing(40, 3, 50)).level).toBe("ok")
-    expect(level(failing(40, 41)).level).toBe("ok")
+    expect(told(failing(4, 3))).toEqual([...most, "Of 7 refreshes in the last 3 minutes 4 failed."])
+    expect(level(failing(4, 3)).more[1]).toContain("go on being served")
+    expect(told(failing(4, 4))).toEqual([...some, "Of 8 refreshes in the last 3 minutes 4 failed."])
+    expect(told(failing(4, 36))[0]).toBe("attention")
+    expect(told(failing(4, 37))).toEqual(fineNow)
+    expect(told(failing(2, 1))).toEqual(fineNow)
+    expect(told(failing(40, 3, 50))).toEqual(fineNow)
+  })
+
+  it("looks no further back than to where an outage began or ended", () => {
+    const good = { refreshed: { ...none, ahead: 500 } }
+    const bad = { failed: { ...fine, ahead: 20 } }
+    const after = (index: number) => ({ refreshes: { minutes: minutes({ 57: good, 58: good, [index]: bad }) } })
+    expect(told(after(59))).toEqual([...most, "Of 20 refreshes in the last minute 20 failed."])
+    const over = { refreshes: { minutes: minutes({ 57: bad, 58: bad, 59: { refreshed: { ...none, ahead: 10 } } }) } }
+    expect(told(over)).toEqual(fineNow)
+    // The running minute alone tells little.
+    const begun = { refreshes: { minutes: minutes({ 58: bad, 59: { refreshed: { ...none, ahead: 9 } } }) } }
+    expect(told(begun)[2]).toBe("Of 29 refreshes in the last 2 minutes 20 failed.")
   })
 
   it("counts attempts that never ended among those that failed", () => {
