@@ -15,7 +15,7 @@ const triggers = [
   { of: "ahead", name: "Before anybody asked" },
   { of: "asked", name: "Asked for" },
   { of: "refused", name: "Access token refused" },
-  { of: "reissue", name: "Reissued" }
+  { of: "reissue", name: "Reissue asked for" }
 ] as const satisfies ReadonlyArray<{ of: keyof ByTrigger; name: string }>
 
 const lapsed = { of: "lapsed", name: "Never ended", colour: "quiet" } as const
@@ -385,7 +385,9 @@ export const CallsLeft = ({ at, budget }: { readonly at: string; readonly budget
       summary={
         lowest === undefined
           ? "Cal.com answered nothing in the last hour."
-          : `At least ${Format.count(lowest)} of ${Format.count(limit)} calls were left throughout the last hour.`
+          : lowest === 0
+            ? `At times in the last hour none of ${Format.count(limit)} calls was left.`
+            : `At least ${Format.count(lowest)} of ${Format.count(limit)} calls were left throughout the last hour.`
       }
       plot={plot}
       height={120}

@@ -76,7 +76,7 @@ const unharmed =
   "Tokens that still serve go on being served, and what failed is tried again. The log says why it fails, and so does the history of a user."
 
 export const verdict = (overview: Overview): Verdict => {
-  const { pairsHeld, sealedAnswers, users } = overview
+  const { budgets, expiries, pairsHeld, sealedAnswers, users } = overview
   const open = causes.find((cause) => overview.circuits.some((each) => each.cause === cause))
   const { failed, minutes, refreshed } = lately(overview)
   const isFailing = failed >= several && failed * 10 >= failed + refreshed
@@ -93,19 +93,31 @@ export const verdict = (overview: Overview): Verdict => {
           `${Format.counted(sealedAnswers, "answer of Cal.com is", "answers of Cal.com are")} kept encrypted until a version reads ${sealedAnswers === 1 ? "it" : "them"}.`
         ])
   ]
+  const usedUp = budgets
+    .filter(({ remaining, resetsAt }) => remaining === 0 && resetsAt !== undefined)
+    .map(({ clientId }) => `Cal.com's rate limit leaves the client ${clientId} no call for now.`)
   const failing = isFailing
     ? [
         `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${minutes === 1 ? "minute" : `${minutes} minutes`} ${Format.count(failed)} failed.`
       ]
     : []
+  // Without a fault those are of users whom nobody asks for.
+  const ended =
+    expiries.overdue === 0
+      ? []
+      : [`${Format.counted(expiries.overdue, "access token has", "access tokens have")} ended by now.`]
   if (open !== undefined) {
-    return { level: "broken", text: circuits[open].verdict, more: [...failing, ...kept, ...reconnect] }
+    return {
+      level: "broken",
+      text: circuits[open].verdict,
+      more: [...failing, ...ended, ...usedUp, ...kept, ...reconnect]
+    }
   }
   if (isMost) {
     return {
       level: "broken",
       text: "Most refreshes fail at the moment.",
-      more: [...failing, unharmed, ...kept, ...reconnect]
+      more: [...failing, ...usedUp, ...ended, unharmed, ...kept, ...reconnect]
     }
   }
   if (pairsHeld > 0) {
@@ -115,13 +127,14 @@ export const verdict = (overview: Overview): Verdict => {
     return {
       level: "attention",
       text: "Some refreshes fail at the moment.",
-      more: [...failing, unharmed, ...kept, ...reconnect]
+      more: [...failing, ...usedUp, ...ended, unharmed, ...kept, ...reconnect]
     }
   }
   const [text] = reconnect
-  if (text !== undefined) return { level: "attention", text, more: kept }
-  if (users.active === 0) return { level: "neutral", text: "Nobody is connected yet.", more: kept }
-  return { level: kept.length === 0 ? "ok" : "attention", text: "Everybody's token is kept.", more: kept }
+  const more = [...usedUp, ...kept]
+  if (text !== undefined) return { level: "attention", text, more }
+  if (users.active === 0) return { level: "neutral", text: "Nobody is connected yet.", more }
+  return { level: more.length === 0 ? "ok" : "attention", text: "Everybody's token is kept.", more }
 }
 
 /** The one with the most; undefined where all are 0. */

@@ -92,6 +92,19 @@ describe("whether everybody is fine", () => {
     expect(told(begun)[2]).toBe("Of 29 refreshes in the last 2 minutes 20 failed.")
   })
 
+  it("says that Cal.com's rate limit is used up, and what has ended while refreshes fail", () => {
+    const budget = { kind: "managed", clientId: "one", limit: 500, remaining: 0, minutes: [] } as const
+    const usedUp = { budgets: [{ ...budget, resetsAt: at(60) }] }
+    const sentence = "Cal.com's rate limit leaves the client one no call for now."
+    expect(level(usedUp)).toEqual({ level: "attention", text: "Everybody's token is kept.", more: [sentence] })
+    expect(level({ budgets: [budget] }).level).toBe("ok")
+    const overdue = { expiries: { overdue: 2, minutes: [] } }
+    expect(level(overdue).more).toEqual([])
+    const ended = "2 access tokens have ended by now."
+    expect(level({ ...failing(4, 3), ...overdue, ...usedUp }).more.slice(1, 3)).toEqual([sentence, ended])
+    expect(level({ circuits: [{ cause: "client" }], ...overdue, ...usedUp }).more).toEqual([ended, sentence])
+  })
+
   it("counts attempts that never ended among those that failed", () => {
     const lapsed = { refreshes: { minutes: minutes({ 59: { failed: { ...fine, lapsed: 3 } } }) } }
     expect(level(lapsed).level).toBe("broken")
