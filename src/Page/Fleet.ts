@@ -6,7 +6,8 @@ import type { Budget, Overview } from "./Wire.js"
 
 interface Own {
   readonly heardAt: number
-  readonly startedAt: number
+  /** When it had read what it told last. */
+  readonly at: string
   readonly pairsHeld: number
   readonly circuits: Overview["circuits"]
 }
@@ -29,6 +30,9 @@ export interface Fleet {
 
 /** Whoever answered nothing for so long has ended, or somebody else is asked now. */
 const silence = 15_000
+
+/** Whose clock says that it read so little before another did told what is older; of clocks further apart nothing is known. */
+const alike = 5_000
 
 /** A start that is heard of later is no news. */
 const young = 5 * 60_000
@@ -80,26 +84,35 @@ const startOf = (before: Fleet, { process: { name, startedAt } }: Overview, now:
   return isOlder ? { ...start, isAmongOthers: true } : start
 }
 
+const isOlder = (before: Fleet, { at, process }: Overview): boolean => {
+  // A process gives the same reading for a while, which others of them are newer than by then.
+  if (before.processes.get(process.name)?.at === at) return true
+  const behind = Date.parse(before.overview.at) - Date.parse(at)
+  return behind >= 0 && behind < alike
+}
+
 /** What is known after an answer; `now` by the service's clock. */
 export const hear = (before: Fleet | undefined, overview: Overview, now: number): Fleet => {
   const startedAt = Date.parse(overview.process.startedAt)
   const isOwn = ({ cause }: Overview["circuits"][number]) => cause === "process"
   const { pairsHeld, process } = overview
-  const own: Own = { heardAt: now, startedAt, pairsHeld, circuits: overview.circuits.filter(isOwn) }
+  const own: Own = { heardAt: now, at: overview.at, pairsHeld, circuits: overview.circuits.filter(isOwn) }
   const others = [...(before?.processes ?? [])].filter(
     ([name, { heardAt }]) => name !== process.name && Math.abs(now - heardAt) < silence
   )
   const processes = new Map([...others, [process.name, own] as const])
   const all = [...processes.values()]
+  // What a user's row says goes for all of them: whoever read it last is right.
+  const facts = before !== undefined && isOlder(before, overview) ? before.overview : overview
   return {
     processes,
     newest: before === undefined ? Math.max(startedAt, Date.parse(overview.at)) : Math.max(before.newest, startedAt),
     start: before === undefined ? undefined : startOf(before, overview, now),
     overview: {
-      ...overview,
+      ...facts,
       budgets: before === undefined ? overview.budgets : budgets(before.overview.budgets, overview.budgets, now),
       circuits: [
-        ...overview.circuits.filter((each) => !isOwn(each)),
+        ...facts.circuits.filter((each) => !isOwn(each)),
         ...distinct(all.flatMap(({ circuits }) => circuits))
       ],
       pairsHeld: all.reduce((sum, each) => sum + each.pairsHeld, 0)

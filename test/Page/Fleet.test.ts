@@ -57,6 +57,29 @@ describe("processes that answer in turn", () => {
   })
 })
 
+describe("what the database says", () => {
+  const users = (reauthorizationRequired: number) => ({
+    users: { active: 3, reauthorizationRequired, isEstimated: false }
+  })
+  const told = ({ overview: { at, users } }: Fleet.Fleet) => [at, users.reauthorizationRequired]
+
+  it("does not go back to what one read before another did", () => {
+    const first = heard(overview("a", 0, 60, users(1)), overview("b", 0, 62, users(2)))
+    expect(told(first)).toEqual([at(62), 2])
+    expect(told(Fleet.hear(first, overview("c", 0, 61, users(1)), begin + 62_000))).toEqual([at(62), 2])
+  })
+
+  it("does not go back to a reading that is used again for long", () => {
+    const before = heard(overview("a", 0, 60, users(1)), overview("b", 0, 70, users(2)))
+    expect(told(Fleet.hear(before, overview("a", 0, 60, users(1)), begin + 71_000))).toEqual([at(70), 2])
+  })
+
+  it("goes on with whoever's clock is far off", () => {
+    const first = heard(overview("a", 0, 60, users(1)), overview("b", 0, 40, users(2)))
+    expect(told(first)).toEqual([at(40), 2])
+  })
+})
+
 describe("what Cal.com's limit leaves", () => {
   const minute = (index: number, remaining: number) => ({ at: at(index * 60), remaining })
   const budget = (remaining: number, resetsAt: number | undefined, minutes: Budget["minutes"] = []): Budget => ({
