@@ -6,7 +6,7 @@ import * as Live from "./Live.js"
 
 const Tries = ({ at }: { readonly at: number }) => {
   const left = Clock.useNow((now) => Math.ceil((at - now) / 1_000))
-  return <>{left > 0 ? `It is tried again in ${left} s.` : "It is being tried again."}</>
+  return <>{left > 0 ? `It is tried again in ${left}\u00a0s.` : "It is being tried again."}</>
 }
 
 export const Banner = () => {
@@ -20,6 +20,13 @@ export const Banner = () => {
             <strong>{is === "away" ? "The service does not answer." : error?.message}</strong>{" "}
             {overview !== undefined && `What is shown is of ${Format.clockWithSeconds(overview.at)}. `}
             <Tries at={triesAt} />
+            {is === "refused" && error?.code === "StorageUnavailable" && (
+              <>
+                <br />
+                Tokens that processes have in memory are served meanwhile. Do not stop the processes: they may hold new
+                tokens that they can store only when the database is back.
+              </>
+            )}
           </p>
           <button type="button" class="button" onClick={Live.look}>
             Try now
