@@ -35,9 +35,21 @@ export const ask = async (): Promise<void> => {
   }
 }
 
+/** Other tabs. Several services may live below one origin. */
+const tabs =
+  "BroadcastChannel" in window
+    ? new BroadcastChannel(`cal-tokens session ${new URL(".", document.baseURI).pathname}`)
+    : undefined
+
+const leave = () => state.set({ is: "none" })
+
+tabs?.addEventListener("message", leave)
+
+/** Whoever logs out leaves nothing on the screen, in no tab. */
 export const close = async (): Promise<void> => {
   await Client.logOut()
-  state.set({ is: "none" })
+  tabs?.postMessage("closed")
+  leave()
 }
 
 Client.onSessionEnd(() => {
