@@ -220,8 +220,8 @@ const Controls = ({ sandbox, users }: { readonly sandbox: string; readonly users
             )
           })}
       </div>
-      <div role="log" aria-label="What was seen">
-        <ol class="stories">
+      <div role="log" aria-label="What is seen">
+        <ol class="stories" {...(stories.length > 0 ? { tabIndex: 0, "aria-label": "What was seen" } : {})}>
           {stories.map((story) => (
             <Story key={story.id} story={story} />
           ))}

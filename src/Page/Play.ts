@@ -152,11 +152,15 @@ const kindOfRefresh = ({ kind }: DemoUser) => (kind === "managed" ? "refresh" : 
 const asked = ({ answered, refreshes, took }: Requests): string =>
   `All ${answered} were answered within ${Format.took(took)}, after ${refreshes === 1 ? "one refresh" : "the token was repaired"}.`
 
-/** The same of requests, of which some are refused while too many refreshes have just been. */
+/** The same of requests, which are told to come back while too many refreshes have just been. */
 const requesting = async (stage: Stage, user: DemoUser, times = 4): Promise<Requests> => {
   const requests = await stage.requests(user, crowd)
-  const { failure } = requests
+  const { answered, failure } = requests
   if (failure?.code !== "RefreshCoolingDown" || failure.retryAfter === undefined || times === 1) return requests
+  stage.say(
+    `${crowd - answered} of them were told to come back after ${failure.retryAfter} s: three refreshes in 30 s are the most ` +
+      "that a user gets. They come back then."
+  )
   await stage.wait(stage.now() + failure.retryAfter * 1_000, cooling)
   return requesting(stage, user, times - 1)
 }
@@ -174,7 +178,7 @@ const expire = async (stage: Stage, user: DemoUser): Promise<End> => {
   stage.say(`Cal.com ended ${user.name}'s token before its time. ${crowd} requests use it at this moment.`)
   const requests = await requesting(stage, user)
   if (requests.failure !== undefined) return went(stage, user, requests.failure)
-  stage.say(`${asked(requests)} Nobody noticed.`)
+  stage.say(asked(requests))
   return "kept"
 }
 
