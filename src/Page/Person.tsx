@@ -15,6 +15,7 @@ import { kinds, Problem, StatusBadge } from "./People.js"
 import { Prose } from "./Prose.js"
 import * as Route from "./Route.js"
 import * as Timeline from "./Timeline.js"
+import * as Words from "./Words.js"
 
 /** Both at once; without a connection there is no history either. */
 const load = async (userUlid: string, signal: AbortSignal) => {
@@ -133,6 +134,25 @@ const History = ({ history }: Pick<Found, "history">) => {
   )
 }
 
+/** What a history advises, which does not know that the client's circuit is open: then nobody active is as fine as it says. */
+const Advice = ({ found: { connection, history } }: { readonly found: Found }) => {
+  const clientId = connection instanceof Client.ServiceError ? undefined : connection.clientId
+  const cause = Live.useLive(({ overview }) => overview?.circuits.find((each) => each.clientId === clientId)?.cause)
+  if (clientId === undefined || cause === undefined || history.status !== "active") {
+    return (
+      <p>
+        <Prose text={history.advice} isStop />
+      </p>
+    )
+  }
+  return (
+    <p class="note broken" role="status">
+      {Words.circuit({ cause }).title} Until a trial succeeds nobody of this client is refreshed, this user neither.{" "}
+      <a href={Route.toHash({ to: "overview" })}>What to do</a>
+    </p>
+  )
+}
+
 interface ActionsProps {
   readonly userUlid: string
   readonly isActive: boolean
@@ -174,8 +194,9 @@ const Actions = ({ isActive, isExpired, reload, userUlid }: ActionsProps) => {
           close={() => ask(undefined)}
         >
           <p>
-            The refresh token is spent for a new pair, though the access token{" "}
-            {isExpired ? "has ended" : "still serves"}. Nobody notices: whoever asks meanwhile gets the same new token.
+            {isActive
+              ? `The refresh token is spent for a new pair; the access token ${isExpired ? "has ended" : "still serves"}. Nobody notices: whoever asks meanwhile gets the same new token.`
+              : "Cal.com refused this user's refresh token for good, so this will hardly succeed before they have reconnected."}{" "}
             It may take some seconds.
           </p>
         </Confirm>
@@ -224,9 +245,7 @@ const Standing = ({
       <p class="conclusion">
         <Prose text={history.conclusion} isStop />
       </p>
-      <p>
-        <Prose text={history.advice} isStop />
-      </p>
+      <Advice found={found} />
       {history.open !== undefined && <OpenAttempt open={history.open} />}
       {connection instanceof Client.ServiceError ? (
         <p class="note broken">{connection.message}</p>
