@@ -23,7 +23,7 @@ export const Login = ({ title }: { readonly title: string }) => {
     } catch (thrown) {
       const found = Client.toError(thrown)
       fail(found)
-      close(Clock.now() + (found.retryAfter ?? 0) * 1_000)
+      close(found.retryAfter === undefined ? 0 : Clock.now() + found.retryAfter * 1_000)
       input.focus()
     } finally {
       input.value = ""
