@@ -29,9 +29,11 @@ export const ask = async (): Promise<void> => {
     open(await Client.session())
   } catch (thrown) {
     const { status } = Client.toError(thrown)
+    // Whatever is refused, too many attempts among it, is for who logs in.
+    const isRefused = status >= 400 && status < 500
     const before = state.get()
     const tries = before.is === "away" ? before.tries + 1 : 1
-    state.set(status === 401 || status === 403 ? { is: "none" } : { is: "away", tries })
+    state.set(isRefused ? { is: "none" } : { is: "away", tries })
   }
 }
 
