@@ -2,6 +2,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
+import * as Session from "./Session.js"
 
 export interface Loaded<A> {
   readonly value?: A
@@ -24,7 +25,10 @@ export const useLoaded = <A>(key: string, load: (signal: AbortSignal) => Promise
   const latest = useRef(load)
   latest.current = load
   const again = useRef(() => undefined as void)
+  const isOpen = Session.useOpen() !== undefined
   useEffect(() => {
+    // What is in sight stays there until somebody has logged in again.
+    if (!isOpen) return
     const controller = new AbortController()
     const { signal } = controller
     let isRunning = false
@@ -38,8 +42,8 @@ export const useLoaded = <A>(key: string, load: (signal: AbortSignal) => Promise
         const value = await latest.current(signal)
         if (!signal.aborted) set({ key, value })
       } catch (thrown) {
-        if (signal.aborted) return
         const error = Client.toError(thrown)
+        if (signal.aborted || error.code === "Unauthorized") return
         set((before) => ({ ...(passing.has(error.code) ? before : { key }), error }))
         if (passing.has(error.code)) waiting = Clock.after((error.retryAfter ?? 0) * 1_000 || pause, () => void run())
       }
@@ -55,7 +59,7 @@ export const useLoaded = <A>(key: string, load: (signal: AbortSignal) => Promise
       controller.abort()
       waiting?.()
     }
-  }, [key])
+  }, [key, isOpen])
   const reload = useCallback(() => again.current(), [])
   return {
     ...(state.value === undefined ? {} : { value: state.value }),
