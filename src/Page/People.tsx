@@ -286,13 +286,19 @@ const typing = 200
 const Search = ({ prefix }: { readonly prefix: string }) => {
   const [text, set] = useState(prefix)
   const cancel = useRef<() => void>(() => undefined)
-  // The address may change by a link or by the browser's history.
-  useEffect(() => set(prefix), [prefix])
+  // The address may change by a link or by the browser's history. What is typed meanwhile is newer than what is written there.
+  const written = useRef(prefix)
+  useEffect(() => {
+    if (prefix === written.current) return
+    written.current = prefix
+    set(prefix)
+  }, [prefix])
   useEffect(() => () => cancel.current(), [])
   const search = (typed: string) => {
     const lookup = Lookup.read(typed)
     if (lookup.is === "user") return Route.go({ to: "user", userUlid: lookup.userUlid })
-    Route.replace({ to: "users", prefix: typed.trim() })
+    written.current = typed.trim()
+    Route.replace({ to: "users", prefix: written.current })
   }
   return (
     <form
