@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto"
 import * as Net from "node:net"
 import { Command } from "@effect/cli"
-import { HttpApiBuilder, HttpServer } from "@effect/platform"
+import { HttpApiBuilder, type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import type { CalTokens } from "../CalTokens.js"
 import * as Environment from "../Environment.js"
@@ -105,7 +105,9 @@ const application = ({ apiKeys, running, settings }: Reloading.Reloading): Layer
       const url = urlOf(settings.host, settings.port)
       const demo: ApiKeys.ApiKey = { name: "demo", secret: key, scopes: Demo.scopes }
       return announceDemo(database.directory, key).pipe(
-        Layer.provide(listen(settings, Http.layerWith({ routes: sandboxRoutes, publicUrl: settings.publicUrl }))),
+        Layer.provide(
+          listen(settings, Http.layerWith({ routes: sandboxRoutes(isAlone), publicUrl: settings.publicUrl }))
+        ),
         Layer.provide(Layer.succeed(Page.Demo, Option.some(page))),
         Layer.provide(ApiKeys.layerReloading(apiKeys(demo))),
         Layer.provide(ConnectFlow.layer({ returnUrls: settings.returnUrls })),
@@ -125,15 +127,26 @@ const besides = ({
     refreshAhead ? RefreshAhead.layer : Layer.empty
   )
 
-/** The sandbox for everybody who can reach the port, so that curl and the page can play Cal.com. */
-const sandboxRoutes = HttpApiBuilder.Router.use((router) =>
-  Effect.gen(function* () {
-    yield* router.mountApp(
-      DemoRoutes.path,
-      Effect.provide(DemoRoutes.app, yield* Effect.context<DemoRoutes.Services>())
-    )
-    yield* router.mountApp(Demo.sandboxPath, (yield* Sandbox).app)
-  })
+/**
+ * The sandbox for everybody who can reach the port, so that curl and the page can play Cal.com. Where only this machine can, no
+ * page of another name that leads here is among them.
+ */
+const sandboxRoutes = (isAlone: boolean) =>
+  HttpApiBuilder.Router.use((router) =>
+    Effect.gen(function* () {
+      const here = <E, R>(app: HttpApp.Default<E, R>) =>
+        Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+          isAlone && !Page.isLoopback(request) ? Effect.succeed(notHere) : app
+        )
+      const demo = Effect.provide(DemoRoutes.app, yield* Effect.context<DemoRoutes.Services>())
+      yield* router.mountApp(DemoRoutes.path, here(demo))
+      yield* router.mountApp(Demo.sandboxPath, here((yield* Sandbox).app))
+    })
+  )
+
+const notHere = HttpServerResponse.unsafeJson(
+  { status: "error", message: "The sandbox is for this machine: ask it at 127.0.0.1 or localhost" },
+  { status: 403 }
 )
 
 const listen = <R>({ host, port }: Environment.Settings, app: Layer.Layer<never, never, R>) =>

@@ -6,6 +6,7 @@ import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platf
 import { Clock, Effect, Either, Option, Schema } from "effect"
 import { CalApi } from "../CalApi.js"
 import type { CalTokens } from "../CalTokens.js"
+import { isForeign } from "../Sandbox/Foreign.js"
 import { Sandbox } from "../Sandbox.js"
 import { toFailure } from "../TokenError.js"
 import * as Demo from "./Demo.js"
@@ -90,8 +91,7 @@ const consent = Effect.gen(function* () {
 
 export type Services = CalApi | CalTokens | Sandbox
 
-/** Where Cal.com is played; nothing like it stands beside a real one. */
-export const app = HttpRouter.empty.pipe(
+const routed = HttpRouter.empty.pipe(
   HttpRouter.get("/", list),
   HttpRouter.post("/users/:user/requests", Effect.merge(requests)),
   HttpRouter.post("/users/:user/consent", Effect.merge(consent)),
@@ -100,4 +100,11 @@ export const app = HttpRouter.empty.pipe(
       refuse(404, "There is: GET /_demo, POST /_demo/users/{user}/requests, POST /_demo/users/{user}/consent")
     )
   )
+)
+
+/** Where Cal.com is played; nothing like it stands beside a real one. No page of another origin makes a browser ask it. */
+export const app = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+  isForeign(request)
+    ? Effect.succeed(refuse(403, "Pages of other origins may not do anything to the demo's users"))
+    : routed
 )

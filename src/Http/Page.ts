@@ -70,7 +70,7 @@ const textOf = ([name, contentType]: (typeof texts)[keyof typeof texts]) =>
   )
 
 /** A browser on this machine asks for this machine. A page of another name that leads here is somebody else's. */
-const isLoopback = ({ headers }: HttpServerRequest.HttpServerRequest) =>
+export const isLoopback = ({ headers }: HttpServerRequest.HttpServerRequest) =>
   /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers["host"] ?? "")
 
 const wrongKey = Failure.service("Unauthorized", "This API key is not known here, or its time is over.")

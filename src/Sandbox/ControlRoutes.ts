@@ -10,6 +10,7 @@ import { ownerId } from "./Clients.js"
 import * as Input from "./ControlInput.js"
 import { json } from "./Errors.js"
 import { millis, type Fault, type Queue } from "./Faults.js"
+import { isForeign } from "./Foreign.js"
 import { type ManagedGrant, type OAuth2Grant, type Person, toPlain } from "./Grants.js"
 import { queryOf } from "./Incoming.js"
 import { Kind } from "./Kind.js"
@@ -255,16 +256,6 @@ export const make = (controls: Controls): Effect.Effect<Response, never, HttpSer
       ? Effect.succeed(refuse(403, "Pages of other origins may not tell this sandbox anything"))
       : routed
   )
-}
-
-/**
- * Whether another site's page makes its reader's browser ask: it would reach what only this machine does. Browsers say so, the
- * older ones by the page's origin; who is no browser says nothing of the kind.
- */
-const isForeign = ({ headers }: HttpServerRequest.HttpServerRequest): boolean => {
-  const { host, origin, "sec-fetch-site": site } = headers
-  if (site !== undefined) return site !== "same-origin" && site !== "none"
-  return origin !== undefined && !(URL.canParse(origin) && new URL(origin).host === host)
 }
 
 /** Durations in milliseconds. Secrets are not shown. */
