@@ -1,7 +1,7 @@
 /** A real browser that reaches nothing but this machine, and remembers what its pages asked for and complained about. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core"
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 
 const usual = [
   "/usr/bin/chromium",
@@ -16,7 +16,8 @@ export const executable = (): string | undefined => {
   return given === "" ? usual.find((path) => Fs.existsSync(path)) : given
 }
 
-export const launch = (executablePath: string): Promise<Browser> =>
+/** `names` lead to this machine, too. */
+export const launch = (executablePath: string, names: ReadonlyArray<string> = []): Promise<Browser> =>
   chromium.launch({
     executablePath,
     args: [
@@ -27,7 +28,7 @@ export const launch = (executablePath: string): Promise<Browser> =>
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+      `--host-resolver-rules=${[...names.map((name) => `MAP ${name} 127.0.0.1`), "MAP * ~NOTFOUND"].join(", ")}, EXCLUDE 127.0.0.1, EXCLUDE localhost`
     ]
   })
 
@@ -38,13 +39,15 @@ export interface Person {
   /** Whatever any page asked for, in its order. */
   readonly requests: ReadonlyArray<string>
   /** Errors of any page's console and scripts, but for the lines that only repeat the status of an answer. */
-  readonly complaints: ReadonlyArray<string>
+  readonly complaints: Array<string>
   /** Requests that would have left this machine. */
   readonly strays: () => ReadonlyArray<string>
 }
 
-export const person = async (browser: Browser, width = 1280): Promise<Person> => {
-  const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme: "light" })
+export const person = async (browser: Browser, width = 1280, more: BrowserContextOptions = {}): Promise<Person> => {
+  const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme: "light", ...more })
+  // No answer of this machine's takes longer.
+  context.setDefaultTimeout(15_000)
   const requests: Array<string> = []
   const complaints: Array<string> = []
   context.on("request", (request) => requests.push(request.url()))
@@ -53,6 +56,11 @@ export const person = async (browser: Browser, width = 1280): Promise<Person> =>
       complaints.push(message.text())
     }
   })
+  // What a policy refuses that is only reported, and whatever else escapes the console.
+  await context.addInitScript(
+    `document.addEventListener("securitypolicyviolation", ({ blockedURI, violatedDirective }) =>
+      console.error("refused by policy: " + violatedDirective + " " + blockedURI))`
+  )
   context.on("weberror", (error) => complaints.push(String(error.error())))
   return {
     context,
