@@ -175,32 +175,11 @@ const delay = gauge(
   "How long after its time the latest refresh was begun that nobody waits for: it grows while Cal.com's limit is used up."
 )
 const storageOperations = [
-  ...[
-    "activity",
-    "attempts",
-    "changes",
-    "claim",
-    "claimDue",
-    "commit",
-    "connect",
-    "connectFlow.begin",
-    "connectFlow.find"
-  ],
-  ...["connectFlow.findCompletion", "connectFlow.replace", "connectFlow.take", "counts", "disconnect", "endSessions"],
-  ...["fail", "find", "findByAccessToken", "handedOut", "history", "import", "keysInUse", "list", "migrate"],
-  ...[
-    "missingKeys",
-    "notify",
-    "outlook",
-    "ping",
-    "reencrypt",
-    "seal",
-    "sealed",
-    "spend",
-    "transitions",
-    "update",
-    "used"
-  ]
+  ...["activity", "attempts", "changes", "claim", "claimDue", "commit", "connect", "connectFlow.begin"],
+  ...["connectFlow.find", "connectFlow.findCompletion", "connectFlow.replace", "connectFlow.take", "counts"],
+  ...["disconnect", "endSessions", "fail", "find", "findByAccessToken", "handedOut", "history", "import"],
+  ...["keysInUse", "list", "migrate", "missingKeys", "notify", "outlook", "ping", "reconnecting", "reencrypt"],
+  ...["seal", "sealed", "spend", "transitions", "update", "used"]
 ]
 const storageDuration = histogram(
   "cal_tokens_storage_call_duration_seconds",

@@ -133,8 +133,11 @@ const written = (declaration: ts.Declaration): string | undefined => {
   return `${generic}(${parameters.map(print).join(", ")}) => ${print(result)}`
 }
 
+/** TypeScript keeps the words of a union in the order in which it met them, wherever that was. */
 const inferred = (checker: ts.TypeChecker, symbol: ts.Symbol): string =>
-  checker.typeToString(checker.getTypeOfSymbol(symbol), undefined, flags)
+  checker
+    .typeToString(checker.getTypeOfSymbol(symbol), undefined, flags)
+    .replace(/"[^"]*"(?: \| "[^"]*")+/g, (words) => words.split(" | ").sort().join(" | "))
 
 const flags =
   ts.TypeFormatFlags.NoTruncation |
