@@ -50,7 +50,10 @@ PageWorld.inChromium("the demo", (world) => {
     assert.isBelow(took(), minute, JSON.stringify(times))
     console.log(`after so many ms each had ended: ${times.map((time) => time.join(" ")).join(", ")}`)
 
-    await says(page, "Everybody's token is kept.")
+    // That some refreshes failed a moment ago is told, and that it cost nobody the connection.
+    const figure = (name: string) => page.locator(".figure", { hasText: name }).locator(".figure-value")
+    await figure("Have to reconnect").filter({ hasText: /^0$/ }).waitFor()
+    await figure("Connected").filter({ hasText: /^3$/ }).waitFor()
     assert.strictEqual(await page.getByText("Look closer").count(), 0)
     const { json } = await demo.ask("GET", "/api/cal/connections?status=reauthorizationRequired")
     assert.deepStrictEqual(json["connections"], [])
