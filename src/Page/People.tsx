@@ -102,6 +102,8 @@ const useHead = (after: string | undefined) => {
   useEffect(() => {
     if (last.current === after) return
     last.current = after
+    // Whoever types into the search leaves a page, too, and goes on typing.
+    if (document.activeElement instanceof HTMLInputElement) return
     frame.current?.focus({ preventScroll: true })
     window.scrollTo(0, 0)
   }, [after])
