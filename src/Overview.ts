@@ -1,6 +1,6 @@
 /**
  * How the whole service stands, for whoever operates it: what its users' histories tell of the last hour, what their rows
- * tell of the next, and what this process knows besides. One reading serves all who ask, and a big one serves them longer.
+ * tell of the next, and what this process knows besides. One reading serves all who ask, and what is dear to read serves them longer.
  */
 import { Cause, Clock, Duration, Effect, Exit, Option } from "effect"
 import { CalClient, type ClientBudget } from "./CalClient.js"
@@ -9,7 +9,7 @@ import * as Minutes from "./Overview/Minutes.js"
 import type { StorageUnavailable } from "./TokenError.js"
 import * as Activity from "./TokenStorage/Activity.js"
 import type { CircuitCause } from "./TokenStorage/Circuits.js"
-import { exactly, TokenStorage } from "./TokenStorage.js"
+import { type Counts, exactly, TokenStorage } from "./TokenStorage.js"
 import { version } from "./Version.js"
 
 export interface OpenCircuit {
@@ -52,6 +52,22 @@ const shortest = 1000
 /** The same in times what the reading took: it occupies a connection for no more than so small a part of the time. */
 const rest = 20
 
+/** What is read again when it has rested, with the time that reading it takes. What is dear to read keeps nothing else waiting. */
+const resting = <A>(read: Effect.Effect<readonly [took: Duration.Duration, value: A], StorageUnavailable>) => {
+  let known: { readonly value: A; readonly from: number; readonly until: number } | undefined
+  return {
+    forget: Effect.sync(() => void (known = undefined)),
+    value: Effect.gen(function* () {
+      const begun = yield* Clock.currentTimeMillis
+      if (known !== undefined && begun >= known.from && begun < known.until) return known.value
+      const [took, value] = yield* read
+      const from = yield* Clock.currentTimeMillis
+      known = { value, from, until: from + Math.max(shortest, rest * Duration.toMillis(took)) }
+      return value
+    })
+  }
+}
+
 /** How it stands by now, or stood a moment ago. */
 export const make: Effect.Effect<
   Effect.Effect<Overview, StorageUnavailable>,
@@ -67,42 +83,68 @@ export const make: Effect.Effect<
     | { readonly exit: Exit.Exit<Overview, StorageUnavailable>; readonly from: number; readonly until: number }
     | undefined
 
-  const catchUp = Effect.gen(function* () {
-    let activity = yield* storage.activity(minutes.since())
-    if (minutes.wentBack(activity.at)) {
-      minutes.forget()
-      activity = yield* storage.activity(undefined)
-    }
-    minutes.take(activity)
-    while (activity.until <= activity.at) {
-      activity = yield* storage.activity(activity.until)
+  const hour = resting(
+    Effect.gen(function* () {
+      const since = minutes.since()
+      let [took, activity] = yield* Effect.timed(storage.activity(since))
+      let isWhole = since === undefined
+      if (minutes.wentBack(activity.at)) {
+        minutes.forget()
+        activity = yield* storage.activity(undefined)
+        isWhole = true
+      }
       minutes.take(activity)
-    }
-    return minutes.hour()
-  })
+      while (activity.until <= activity.at) {
+        activity = yield* storage.activity(activity.until)
+        minutes.take(activity)
+        isWhole = true
+      }
+      // The hour is not read again: what that took says nothing of the next reading.
+      if (isWhole) took = Duration.zero
+      return [took, minutes.hour()] as const
+    })
+  )
+  const counts = resting(Effect.timed(storage.counts))
+  const outlook = resting(
+    Effect.gen(function* () {
+      const calNow = yield* client.now
+      const [took, { circuits, minutes, overdue }] = yield* Effect.timed(storage.outlook(calNow))
+      const ending = new Map(minutes.map(({ at, users }) => [at, users]))
+      const expiries = {
+        overdue,
+        minutes: Array.from({ length: Activity.span }, (_, n) => {
+          const at = Activity.minuteOf(calNow) + n * Activity.minute
+          return { at, users: ending.get(at) ?? 0 }
+        })
+      }
+      return [took, { circuits, expiries }] as const
+    })
+  )
+
+  /** All users are counted for it. Of circuits it is known by less whether there are others. */
+  const outlookWith = ({ circuits: open }: Counts) =>
+    Effect.flatMap(outlook.value, (found) => {
+      const isSame = (["client", "brake", "drift"] as const).every(
+        (cause) => found.circuits.filter((each) => each.cause === cause).length === open[cause]
+      )
+      return isSame ? Effect.succeed(found) : Effect.zipRight(outlook.forget, outlook.value)
+    })
 
   const reading = Effect.gen(function* () {
-    const refreshes = yield* catchUp
-    const calNow = yield* client.now
-    const outlook = yield* storage.outlook(calNow)
-    const { sealed, users } = yield* storage.counts
+    const refreshes = yield* hour.value
+    const counted = yield* counts.value
+    const { circuits, expiries } = yield* outlookWith(counted)
+    const { sealed, users } = counted
     const standing = yield* tokens.standing
-    const ending = new Map(outlook.minutes.map(({ at, users }) => [at, users]))
     return {
       at: yield* Clock.currentTimeMillis,
       process: { name: standing.process, startedAt: standing.startedAt, version },
       users: { ...users, isEstimated: users.active + users.reauthorizationRequired >= exactly },
       refreshes,
-      expiries: {
-        overdue: outlook.overdue,
-        minutes: Array.from({ length: Activity.span }, (_, n) => {
-          const at = Activity.minuteOf(calNow) + n * Activity.minute
-          return { at, users: ending.get(at) ?? 0 }
-        })
-      },
+      expiries,
       budgets: yield* client.budgets,
       circuits: [
-        ...outlook.circuits.map(({ trialAt, ...circuit }) => ({ ...circuit, nextTrialAt: trialAt })),
+        ...circuits.map(({ trialAt, ...circuit }) => ({ ...circuit, nextTrialAt: trialAt })),
         ...standing.circuits.map(({ trialAt, ...circuit }) => ({
           cause: "process" as const,
           ...circuit,
@@ -114,16 +156,15 @@ export const make: Effect.Effect<
     } satisfies Overview
   })
 
-  /** A reading that failed is told for the shortest time: whoever asks again finds the storage back soon. */
+  /** A failure is told for as long: whoever asks again finds the storage back soon. */
   const anew = Effect.gen(function* () {
     const begun = yield* Clock.currentTimeMillis
     if (known !== undefined && begun >= known.from && begun < known.until) return yield* known.exit
-    const [took, exit] = yield* Effect.timed(Effect.exit(reading))
+    const exit = yield* Effect.exit(reading)
     const from = yield* Clock.currentTimeMillis
-    const pause = Exit.isSuccess(exit) ? Math.max(shortest, rest * Duration.toMillis(took)) : shortest
     known =
       Exit.isSuccess(exit) || Option.isSome(Cause.failureOption(exit.cause))
-        ? { exit, from, until: from + pause }
+        ? { exit, from, until: from + shortest }
         : undefined
     return yield* exit
   })

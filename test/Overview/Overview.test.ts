@@ -99,12 +99,15 @@ describe("the overview", () => {
   )
 
   scenario(
-    "that takes two seconds to read is used for forty",
+    "has a part that takes two seconds to read read anew after forty, and the others each second",
     Effect.gen(function* () {
       const read = yield* Overview.make
-      yield* read
       const tap = yield* StorageTap
-      yield* tap.around("outlook", { before: Effect.sleep("2 seconds") })
+      // What the whole hour takes says nothing of the next reading.
+      yield* tap.around("activity", { before: Effect.sleep("2 seconds"), times: 6 })
+      yield* World.passTime(read, 12_000)
+      assert.deepStrictEqual(yield* reads, [6, 1, 1])
+      yield* tap.around("outlook", { before: Effect.sleep("2 seconds"), times: 1 })
       yield* TestClock.adjust("1 second")
       const asking = yield* World.start(World.many(5, read))
       yield* TestClock.adjust("1 second")
@@ -113,12 +116,45 @@ describe("the overview", () => {
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Fiber.join(late), (yield* Fiber.join(asking))[0])
       assert.deepStrictEqual(yield* reads, [7, 2, 2])
+      for (let second = 1; second < 40; second++) {
+        yield* TestClock.adjust("1 second")
+        yield* read
+        assert.deepStrictEqual(yield* reads, [7 + second, 2, 2 + second])
+      }
+      yield* TestClock.adjust("1 second")
+      yield* read
+      assert.deepStrictEqual(yield* reads, [47, 3, 42])
+
+      yield* tap.around("activity", { before: Effect.sleep("2 seconds"), times: 1 })
+      yield* TestClock.adjust("1 second")
+      yield* World.passTime(read, 2000)
       yield* TestClock.adjust("39999 millis")
       yield* read
-      assert.deepStrictEqual(yield* reads, [7, 2, 2])
-      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* reads)[0], 48)
+      yield* TestClock.adjust("1 second")
       yield* read
-      assert.deepStrictEqual(yield* reads, [8, 3, 3])
+      assert.strictEqual((yield* reads)[0], 49)
+    })
+  )
+
+  scenario(
+    "tells of a circuit at once, however dear what is read with it is",
+    Effect.gen(function* () {
+      const read = yield* Overview.make
+      const tap = yield* StorageTap
+      yield* World.connectManaged(user(1))
+      yield* tap.around("outlook", { before: Effect.sleep("2 seconds") })
+      const before = yield* World.passTime(read, 2000)
+      assert.isEmpty(before.circuits)
+      yield* World.turn({ managedSecretRejected: true })
+      yield* force(1)
+      yield* TestClock.adjust("1 second")
+      const after = yield* World.passTime(read, 2000)
+      assert.deepStrictEqual(
+        after.circuits.map(({ cause }) => cause),
+        ["client"]
+      )
+      assert.deepStrictEqual((yield* reads)[1], 2)
     })
   )
 
@@ -155,7 +191,7 @@ describe("the overview", () => {
       yield* Effect.flip(read)
       yield* TestClock.adjust("1 second")
       yield* read
-      assert.deepStrictEqual(yield* reads, [2, 2, 1])
+      assert.deepStrictEqual(yield* reads, [2, 2, 2])
     })
   )
 
