@@ -201,7 +201,7 @@ const Canvas = ({
         if (width > 0 && width !== made.width) made.setSize({ width, height })
       })
       fit.observe(element)
-      const forget = Palette.onChange(() => made.redraw(false, true))
+      const forget = Palette.onChange(() => made.redraw(true, true))
       const choose = ({ clientX }: PointerEvent) => {
         const index = made.posToIdx(clientX - made.over.getBoundingClientRect().left)
         latest.current.onChoose(latest.current.plot.minutes[index])
