@@ -1,33 +1,17 @@
 /** A small run of `npm run load`: that it finds nothing where nothing is wrong, and that it would find it. */
-import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import * as Esbuild from "esbuild"
 import * as Bundle from "../fleet/Bundle.js"
 import { slowness, speedVariable } from "../fleet/Speed.js"
 import { makeDatabase } from "../support/Postgres.js"
 import * as Plot from "./Plot.js"
 import type { Settings } from "./Result.js"
 import * as Run from "./Run.js"
+import * as Scripts from "./Scripts.js"
 import * as Table from "./Table.js"
 
-const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
-
 const programs = Effect.gen(function* () {
-  const outdir = here("../../node_modules/.cache/load-test")
-  yield* Effect.promise(() =>
-    Esbuild.build({
-      entryPoints: [here("cal.ts"), here("probe.ts")],
-      outdir,
-      outExtension: { ".js": ".mjs" },
-      bundle: true,
-      packages: "external",
-      platform: "node",
-      format: "esm",
-      logLevel: "warning"
-    })
-  )
-  return { service: yield* Bundle.make(), cal: `${outdir}/cal.mjs`, probe: `${outdir}/probe.mjs` }
+  return { service: yield* Bundle.make(), ...(yield* Scripts.bundle("load-test")) }
 })
 
 /** What the times of `TokenConfig` are divided by. */
