@@ -161,7 +161,15 @@ const Standing = ({ connection, sandbox, user }: WhomProps) => (
       History
     </a>
     {connection?.status !== "active" && (
-      <button type="button" class="button" onClick={() => void consent(sandbox, user)}>
+      <button
+        type="button"
+        class="button"
+        onClick={({ currentTarget }) => {
+          // It goes when they are connected, and would take the focus along.
+          if (currentTarget.previousElementSibling instanceof HTMLElement) currentTarget.previousElementSibling.focus()
+          void consent(sandbox, user)
+        }}
+      >
         {user.kind === "oauth2" ? "Consent again" : "Connect again"}
       </button>
     )}
