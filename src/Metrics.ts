@@ -357,16 +357,29 @@ interface Source {
   readonly read: Effect.Effect<Reading>
 }
 
-const sources = new Set<Source>()
+/** What dies with its process, as simulated ones do, never ends its scope: nothing is kept for being read here. */
+const sources = new Set<WeakRef<Source>>()
 
-/** What is not counted but looked up when somebody reads metrics, as long as the scope lasts. */
-export const source = (of: object, read: Effect.Effect<Reading>): Effect.Effect<void, never, Scope.Scope> => {
-  const source = { of, read }
-  return Effect.acquireRelease(
-    Effect.sync(() => void sources.add(source)),
-    () => Effect.sync(() => void sources.delete(source))
-  )
-}
+/** What is not counted but looked up when somebody reads metrics, as long as the scope lasts, which alone keeps it. */
+export const source = (of: object, read: Effect.Effect<Reading>): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const source = { of, read }
+      const reference = new WeakRef(source)
+      sources.add(reference)
+      return { source, reference }
+    }),
+    ({ reference }) => Effect.sync(() => void sources.delete(reference))
+  ).pipe(Effect.asVoid)
+
+/** Those that there are still. */
+const living = (): ReadonlyArray<Source> =>
+  [...sources].flatMap((reference) => {
+    const source = reference.deref()
+    if (source !== undefined) return [source]
+    sources.delete(reference)
+    return []
+  })
 
 const set = (metric: ReturnType<typeof gauge>, labels: Labels, value: number) => metric(labels).unsafeUpdate(value, [])
 
@@ -429,7 +442,7 @@ const tell = (readings: ReadonlyArray<Reading>) => {
 
 /** Brings what is looked up into the metrics, for whoever reads them next. */
 export const collect: Effect.Effect<void> = Effect.suspend(() => {
-  const distinct = new Map(Array.from(sources, (source) => [source.of, source.read]))
+  const distinct = new Map(living().map((source) => [source.of, source.read]))
   return Effect.map(Effect.all([...distinct.values()], { concurrency: "unbounded" }), tell)
 })
 
