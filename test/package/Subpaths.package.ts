@@ -154,9 +154,9 @@ describe.each(projects)("a project for $name", ({ name, needs, programs, types }
       console.log(
         `MB: effect and its platform ${effect.toFixed(1)}, cal-tokens ${own.toFixed(1)}, others ${others.toFixed(1)}`
       )
-      // Of this, 5.7 are the bundled program, 1.9 of them Swagger's page, which @effect/platform brings; 1.1 are maps to the
-      // sources, and 0.2 the pages that people read.
-      assert.isBelow(own, 11.4)
+      // Of this, 6.2 are the bundled program, 1.9 of them Swagger's page, which @effect/platform brings; 1.1 are maps to the
+      // sources, 0.2 the pages that people read, 0.3 the README's pictures, and 0.2 the operator's page for who embeds it.
+      assert.isBelow(own, 12.3)
       assert.isBelow(others, 17)
     })
   }
