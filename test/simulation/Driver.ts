@@ -23,7 +23,13 @@ import {
   RuntimeFlags,
   type Scheduler
 } from "effect"
+import { globalValue } from "effect/GlobalValue"
 import type { Prng } from "./Prng.js"
+
+/** Effect keeps fibers that belong to no other until they end, and those of a process that is gone never do. */
+const { roots } = globalValue(Symbol.for("effect/FiberScope/Global"), () => ({
+  roots: new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+}))
 
 interface Entry {
   readonly at: number
@@ -82,6 +88,11 @@ export class Driver {
 
   makeReady(process: Process): void {
     if (!this.ready.includes(process)) this.ready.push(process)
+  }
+
+  /** The end of the world. */
+  end(): void {
+    for (const process of [...this.processes]) process.kill()
   }
 
   get isQuiet(): boolean {
@@ -212,6 +223,7 @@ export class Process {
     this.isAlive = false
     this.tasks.length = 0
     this.fiberOf.length = 0
+    this.fibers.forEach((fiber) => roots.delete(fiber))
     this.fibers.clear()
     this.held = undefined
     this.driver.processes.delete(this)

@@ -42,6 +42,7 @@ export const run = (plan: Plan, stats: Stats, variant: Variant = {}, traces = fa
   } catch (error) {
     history.world.oracle.report("no crash", error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
+  history.world.driver.end()
   return { plan, violations: history.world.oracle.violations, log: history.world.log }
 }
 

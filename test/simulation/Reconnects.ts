@@ -203,6 +203,7 @@ export const play = (seed: number, wanted?: Truth): Outcome | undefined => {
     cal.hasAccount(account),
     before === 0 ? handedInAt : undefined
   )
+  world.driver.end()
   const explanation = Explain.explain(history)
   if (truth === undefined || explanation.cause === undefined) {
     throw new Error(`seed ${seed}: asked to reconnect though Cal.com has ended nothing`)
