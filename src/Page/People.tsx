@@ -143,8 +143,15 @@ const Waiting = () => (
   </div>
 )
 
-const CalUser = ({ user }: { readonly user: Client.ListedUser }) => (
-  <>{user.calUserId === null ? <span class="quiet">not known</span> : user.calUserId}</>
+/** The last cells of either list: which account it is. */
+const Account = ({ user: { calUserId, clientId, kind } }: { readonly user: Client.ListedUser }) => (
+  <>
+    <td data-label="Kind">{kinds[kind]}</td>
+    <td data-label="Client" class="mono">
+      {clientId}
+    </td>
+    <td data-label="At Cal.com">{calUserId === null ? <span class="quiet">not known</span> : calUserId}</td>
+  </>
 )
 
 const ReconnectRow = ({ user }: { readonly user: Client.ListedUser }) => (
@@ -159,13 +166,7 @@ const ReconnectRow = ({ user }: { readonly user: Client.ListedUser }) => (
     <td data-label="Since">
       {user.since !== undefined && <Instant at={user.since} as={Format.point} isStop={false} />}
     </td>
-    <td data-label="Kind">{kinds[user.kind]}</td>
-    <td data-label="Client" class="mono">
-      {user.clientId}
-    </td>
-    <td data-label="At Cal.com">
-      <CalUser user={user} />
-    </td>
+    <Account user={user} />
   </tr>
 )
 
@@ -244,13 +245,7 @@ const UserRow = ({ user }: { readonly user: Client.ListedUser }) => (
     <td data-label="Changed">
       <Instant at={user.updatedAt} isStop={false} />
     </td>
-    <td data-label="Kind">{kinds[user.kind]}</td>
-    <td data-label="Client" class="mono">
-      {user.clientId}
-    </td>
-    <td data-label="At Cal.com">
-      <CalUser user={user} />
-    </td>
+    <Account user={user} />
   </tr>
 )
 
