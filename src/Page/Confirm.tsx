@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact"
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks"
 import * as Client from "./Client.js"
-import { Retry } from "./Retry.js"
+import { useWait } from "./Retry.js"
 
 interface Props {
   readonly title: string
@@ -22,6 +22,8 @@ export const Confirm = ({ action, children, close, doing, isDanger = false, run,
   const dialog = useRef<HTMLDialogElement>(null)
   const [state, set] = useState<"asking" | "running" | Client.ServiceError>("asking")
   const isRunning = state === "running"
+  const error = state instanceof Client.ServiceError ? state : undefined
+  const wait = useWait(error)
   useLayoutEffect(() => {
     const found = dialog.current
     found?.showModal()
@@ -51,9 +53,9 @@ export const Confirm = ({ action, children, close, doing, isDanger = false, run,
         <div id={`${id}text`} class="stack">
           {children}
         </div>
-        {state instanceof Client.ServiceError && (
+        {error !== undefined && (
           <div class="note broken" role="alert">
-            {state.message}
+            {error.message}
           </div>
         )}
         <div class="row confirm-buttons">
@@ -66,18 +68,14 @@ export const Confirm = ({ action, children, close, doing, isDanger = false, run,
           >
             Cancel
           </button>
-          <Retry error={state instanceof Client.ServiceError ? state : undefined}>
-            {(wait) => (
-              <button
-                type="button"
-                class={`button ${isDanger ? "danger" : "primary"}`}
-                aria-disabled={isRunning || wait !== undefined}
-                onClick={() => wait === undefined && go()}
-              >
-                {isRunning ? doing : wait === undefined ? action : `${action} in ${wait}`}
-              </button>
-            )}
-          </Retry>
+          <button
+            type="button"
+            class={`button ${isDanger ? "danger" : "primary"}`}
+            aria-disabled={isRunning || wait !== undefined}
+            onClick={() => wait === undefined && go()}
+          >
+            {isRunning ? doing : wait === undefined ? action : `${action} in ${wait}`}
+          </button>
         </div>
       </div>
     </dialog>

@@ -30,7 +30,10 @@ let held = false
 let wake = () => undefined as void
 
 /** Whether it is to be asked for now. */
-const isIdle = (): boolean => held || document.hidden || !Session.isOpen()
+const isIdle = (): boolean => isStill() || !Session.isOpen()
+
+/** Nobody looks, or they want it to stay as it is. */
+const isStill = (): boolean => held || document.hidden
 
 const poll = async (signal: AbortSignal): Promise<void> => {
   let failures = 0
@@ -74,7 +77,15 @@ const heard = (before: Live, told: Overview): Live => {
   return { is: "live", overview: fleet.overview, start: fleet.start }
 }
 
-const wakeUp = () => wake()
+/** Tells that something was missed while nothing was told. */
+const catchUp = () => {
+  if (isBehind && !isStill()) tell({ changes: [reset], position: undefined })
+}
+
+const wakeUp = () => {
+  wake()
+  catchUp()
+}
 
 const live: Store.Store<Live> = Store.make<Live>({ is: "loading" }, () => {
   const controller = new AbortController()
@@ -106,8 +117,7 @@ export const look = (): void => wake()
 /** Stops asking, or goes on. */
 export const hold = (still: boolean): void => {
   held = still
-  wake()
-  if (!held && isBehind) tell({ changes: [reset], position: undefined })
+  wakeUp()
 }
 
 /** The note that a process was started has been read. */
@@ -153,15 +163,15 @@ const memory = 60_000
 const listeners = new Set<(changes: ReadonlyArray<Change>) => void>()
 let position: string | undefined
 let toldAt = 0
-/** Something happened that nobody was told, for the page is to stay as it is. */
+/** Something happened that nobody was told, for the page is to stay as it is, or cannot be seen. */
 let isBehind = false
 
 const tell = (news: News) => {
   position = news.position ?? position
   toldAt = Clock.now()
   if (news.changes.length === 0) return
-  isBehind = held
-  if (!held) for (const listener of [...listeners]) listener(news.changes)
+  isBehind = isStill()
+  if (!isBehind) for (const listener of [...listeners]) listener(news.changes)
 }
 
 /** One stream, until it ends. */

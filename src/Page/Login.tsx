@@ -1,8 +1,7 @@
 /** Asks for an API key. The key goes to the service once and is forgotten here, whatever the answer is. */
 import { useId, useRef, useState } from "preact/hooks"
 import * as Client from "./Client.js"
-import * as Clock from "./Clock.js"
-import * as Format from "./Format.js"
+import { useWait } from "./Retry.js"
 import * as Session from "./Session.js"
 
 export const Login = ({ title }: { readonly title: string }) => {
@@ -10,20 +9,17 @@ export const Login = ({ title }: { readonly title: string }) => {
   const field = useRef<HTMLInputElement>(null)
   const [isSending, send] = useState(false)
   const [error, fail] = useState<Client.ServiceError | undefined>(undefined)
-  const [opensAt, close] = useState(0)
-  const wait = Clock.useNow((now) => Math.max(0, opensAt - now))
+  const wait = useWait(error)
   const submit = async (event: Event) => {
     event.preventDefault()
     const input = field.current
-    if (input === null || isSending || wait > 0) return
+    if (input === null || isSending || wait !== undefined) return
     if (input.value === "") return input.focus()
     send(true)
     try {
       Session.open(await Client.logIn(input.value.trim()))
     } catch (thrown) {
-      const found = Client.toError(thrown)
-      fail(found)
-      close(found.retryAfter === undefined ? 0 : Clock.now() + found.retryAfter * 1_000)
+      fail(Client.toError(thrown))
       input.focus()
     } finally {
       input.value = ""
@@ -54,8 +50,8 @@ export const Login = ({ title }: { readonly title: string }) => {
           {error?.message}
         </p>
       </div>
-      <button type="submit" class="button primary" aria-disabled={isSending || wait > 0}>
-        {isSending ? "Logging in …" : wait > 0 ? `Try again in ${Format.duration(wait + 999)}` : "Log in"}
+      <button type="submit" class="button primary" aria-disabled={isSending || wait !== undefined}>
+        {isSending ? "Logging in …" : wait === undefined ? "Log in" : `Try again in ${wait}`}
       </button>
     </form>
   )
