@@ -186,16 +186,20 @@ const follow = async (pass: (news: News) => void, signal: AbortSignal): Promise<
     pass({ changes, position })
     changes = []
   }
+  const reached = (id: string) => {
+    position = id
+    if (!isDue) Clock.after(gather, flush)
+    isDue = true
+  }
   const parser = createParser({
-    // Also of what tells nothing but how far the stream is.
-    onId: (id) => {
-      position = id
-      if (!isDue) Clock.after(gather, flush)
-      isDue = true
+    onComment: (comment) => {
+      const id = /^nothing new since (\S+)$/.exec(comment)?.[1]
+      if (id !== undefined) reached(id)
     },
-    onEvent: ({ data, event }) => {
+    onEvent: ({ data, event, id }) => {
       const told = JSON.parse(data === "" ? "{}" : data) as Omit<Change, "event">
       changes.push({ ...told, event: event as Change["event"] })
+      if (id !== undefined) reached(id)
     }
   })
   let end = Clock.after(silence, () => controller.abort())
