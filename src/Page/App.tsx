@@ -1,5 +1,5 @@
 /** The frame of the page: who looks at it, and which room they are in. */
-import { useEffect, useErrorBoundary, useRef } from "preact/hooks"
+import { useEffect, useErrorBoundary, useLayoutEffect, useRef } from "preact/hooks"
 import { Banner } from "./Banner.js"
 import type * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
@@ -49,7 +49,8 @@ const useEntrance = (route: Route.Route) => {
   const main = useRef<HTMLElement>(null)
   const room = route.to === "user" ? Route.toHash(route) : route.to
   const before = useRef(room)
-  useEffect(() => {
+  // Before anything can be seen of it: whoever is already typing there would be taken away from it.
+  useLayoutEffect(() => {
     document.title = `${titles[route.to]} · cal-tokens`
     if (before.current === room) return
     before.current = room

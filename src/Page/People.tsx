@@ -1,6 +1,6 @@
 /** Lists of users: those who have to reconnect, all of them, and those who are searched for. A page at a time. */
 import type { ComponentChildren } from "preact"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
 import * as DemoUsers from "./DemoUsers.js"
@@ -99,7 +99,7 @@ const usePage = (query: Client.UsersQuery, concerns: (change: Live.Change) => bo
 const useHead = (after: string | undefined) => {
   const frame = useRef<HTMLDivElement>(null)
   const last = useRef(after)
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (last.current === after) return
     last.current = after
     // Whoever types into the search leaves a page, too, and goes on typing.
