@@ -24,6 +24,8 @@ export const makeWorld = async (config: Partial<TokenConfig.Options> = {}) => {
   const cal = await startSandbox({ switches: { rateLimits: { ...rateLimits, enabled: false } } })
   const url = await inScope(makeDatabase)
   const pool = new pg.Pool({ connectionString: Redacted.value(url), max: 10 })
+  // The end of a pool does not wait for the ends of its connections, and the database goes away right after.
+  pool.on("error", () => undefined)
   await pool.query(table)
   await pool.query(column)
   const { clientId, clientSecret, oauth2 } = cal
