@@ -79,7 +79,7 @@ import type {
   AttemptError,
   TokenUnreadable
 } from "./TokenError.js"
-import type { Activity, Outlook } from "./TokenStorage/Activity.js"
+import type { Activity, OpenCircuit, Outlook } from "./TokenStorage/Activity.js"
 import type { ChangeLog } from "./TokenStorage/ChangeLog.js"
 import type { CircuitCause, ClientKey } from "./TokenStorage/Circuits.js"
 import type { Lookup, Lookups } from "./TokenStorage/Lookups.js"
@@ -714,6 +714,8 @@ export interface StoredHistory {
   /** When it was read, by the storage's clock, in milliseconds. */
   readonly at: number
   readonly open?: OpenAttempt | undefined
+  /** The circuit of the user's client, while it is open: nobody of it is refreshed but for trials. */
+  readonly circuit?: OpenCircuit | undefined
   /** In their order, the latest last. */
   readonly entries: ReadonlyArray<Entry>
 }

@@ -134,6 +134,7 @@ export const examples: Readonly<Record<string, Example>> = {
               refreshed: { asked: 3, refused: 0, ahead: 31, reissue: 0 },
               failed: { asked: 1, refused: 0, ahead: 0, reissue: 0, lapsed: 0 },
               reauthorizationRequired: 1,
+              reasons: [{ answer: "rejected", status: 400, count: 1 }],
               latency: { p50: 118, p95: 270, p99: 391 }
             }
           ],

@@ -31,6 +31,21 @@ const RefreshMinute = Schema.Struct({
     lapsed: count("Their process never ended them; what began them is not known.")
   }).annotations({ description: "Attempts that ended without a pair, by what began them." }),
   reauthorizationRequired: count("How many of those that failed ended so that a person has to reconnect."),
+  reasons: Schema.Array(
+    Schema.Struct({
+      answer: Schema.Literal(
+        ...(["rejected", "notSpent", "unknown", "unreadable", "clientWide", "userGone", "unsent", "lapsed"] as const)
+      ).annotations({
+        description:
+          "What came of the last call: Cal.com refused the refresh token, did not take it, gave no answer that tells or " +
+          "one that cannot be read, refused the client, or has no such managed user. `unsent`: there was no call. " +
+          "`lapsed`: the process never told."
+      }),
+      status: Schema.optional(Schema.Int.annotations({ description: "Of Cal.com's answer, where there was one." })),
+      error: Schema.optional(Schema.String.annotations({ description: "Which error that became." })),
+      count: count("How many of those that failed.")
+    })
+  ).annotations({ description: "Why those that failed did: what was so most often first." }),
   latency: Schema.optional(
     Schema.Struct(percentiles).annotations({
       description: "From the claim to the end, of those that brought a pair; absent where there are none."

@@ -20,6 +20,8 @@ export interface Minute {
   readonly failed: Readonly<Record<Activity.Origin, number>>
   /** How many of those ended so that a person has to reconnect. */
   readonly reauthorizationRequired: number
+  /** Why attempts ended without a pair: what was so most often first. */
+  readonly reasons: ReadonlyArray<Activity.Reason & { readonly count: number }>
   /** Of those that brought a pair, where there are any. */
   readonly latency?: Latency
 }
@@ -110,8 +112,20 @@ const minuteOf = (at: number, all: ReadonlyArray<Activity.Attempts>): Minute => 
       lapsed: failed("lapsed")
     },
     reauthorizationRequired: sum(all.filter(({ outcome }) => outcome === "reauthorizationRequired")),
+    reasons: reasonsOf(all),
     ...(latency === undefined ? {} : { latency: { p50: latency.p50, p95: latency.p95, p99: latency.p99 } })
   }
+}
+
+const reasonsOf = (all: ReadonlyArray<Activity.Attempts>): Minute["reasons"] => {
+  const counts = new Map<string, Minute["reasons"][number]>()
+  for (const { count, reason } of all) {
+    if (reason === undefined) continue
+    const { answer, error, status } = reason
+    const key = JSON.stringify([answer, status, error])
+    counts.set(key, { ...reason, count: (counts.get(key)?.count ?? 0) + count })
+  }
+  return [...counts.values()].sort((a, b) => b.count - a.count)
 }
 
 /** The smallest time that so many of a hundred do not exceed, as the middle of its bucket. */

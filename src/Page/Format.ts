@@ -29,6 +29,9 @@ export const users = (value: number, isEstimated: boolean): string =>
 export const counted = (value: number, one: string, many: string): string =>
   `${count(value)} ${value === 1 ? one : many}`
 
+/** With a capital, as a sentence begins. */
+export const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
 /** How long something took: `190 ms`, `1.24 s`, `12.4 s`, `2 min 5 s` */
 export const took = (value: number): string => {
   const rounded = Math.round(value)

@@ -67,7 +67,7 @@ const Totals = ({ overview }: { readonly overview: Facts }) => {
         {refreshes.latency === undefined ? "none" : `half in ${Format.took(refreshes.latency.p50)} or less`}
       </Figure>
       <Figure name="Failed, last hour" value={Format.count(failed)}>
-        {Words.share(failed, failed + refreshed)} of all
+        {failed === 0 ? "none" : `${Words.share(failed, failed + refreshed)} of all`}
       </Figure>
       <Figure name="End in the next hour" value={Format.count(ending)}>
         {expiries.overdue === 0 ? "none overdue" : `${Format.count(expiries.overdue)} overdue`}
@@ -208,6 +208,51 @@ const Loading = () => (
   </div>
 )
 
+const Reasons = ({ overview }: { readonly overview: Facts }) => {
+  const all = Words.reasons(overview)
+  if (all.length === 0) return null
+  const lately = `Last ${Words.span(Words.lately(overview).minutes)}`
+  return (
+    <section class="panel" aria-labelledby="reasons">
+      <div class="panel-head">
+        <h2 id="reasons">Why refreshes failed</h2>
+      </div>
+      <div class="table-frame">
+        <table class="table cards">
+          <thead>
+            <tr>
+              <th scope="col">Reason</th>
+              <th scope="col" class="number">
+                {lately}
+              </th>
+              <th scope="col" class="number">
+                Last hour
+              </th>
+              <th scope="col">Latest</th>
+            </tr>
+          </thead>
+          <tbody>
+            {all.map(({ at, hour, lately: now, text }) => (
+              <tr key={text}>
+                <th scope="row">{Format.capital(text)}</th>
+                <td class="number" data-label={lately}>
+                  {Format.count(now)}
+                </td>
+                <td class="number" data-label="Last hour">
+                  {Format.count(hour)}
+                </td>
+                <td data-label="Latest">
+                  <Instant at={at} as={Format.point} isStop={false} />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  )
+}
+
 /** Of more clients a table tells more than charts. */
 const maxCharts = 4
 
@@ -225,6 +270,7 @@ export const Overview = () => {
       {isEmpty && <Nobody />}
       <Demo />
       <Charts.Refreshes minutes={refreshes.minutes} />
+      <Reasons overview={overview} />
       <div class="charts">
         <Charts.Expiries expiries={expiries} />
         <Charts.Latency refreshes={refreshes} />

@@ -1,6 +1,6 @@
 /** What the overview says in sentences. Pure. */
 import * as Format from "./Format.js"
-import type { ByTrigger, Circuit, Overview, RefreshMinute } from "./Wire.js"
+import type { ByTrigger, Circuit, Overview, Reason, RefreshMinute } from "./Wire.js"
 
 export type Level = "ok" | "attention" | "broken" | "neutral"
 
@@ -57,7 +57,7 @@ const longestLook = 3
 /** So many that failed are no accident of one user. */
 const several = 3
 
-const lately = ({ refreshes: { minutes } }: Overview) => {
+export const lately = ({ refreshes: { minutes } }: Pick<Overview, "refreshes">) => {
   const look = { failed: 0, refreshed: 0, minutes: 0 }
   for (const minute of minutes.slice(-longestLook).reverse()) {
     // The running minute may be a second old.
@@ -69,11 +69,76 @@ const lately = ({ refreshes: { minutes } }: Overview) => {
   return look
 }
 
+/** Why refreshes fail, behind "because". */
+export const reason = ({ answer, error, status }: Pick<Reason, "answer" | "error" | "status">): string => {
+  const answered =
+    error === "CalRateLimited"
+      ? "Cal.com's rate limit was used up"
+      : status !== undefined
+        ? `Cal.com answered ${status}`
+        : error === "CalProtocolError"
+          ? "Cal.com's answer was not understood"
+          : undefined
+  switch (answer) {
+    case "rejected":
+      return "Cal.com refused the refresh token"
+    case "notSpent":
+      return answered ?? "Cal.com was not reached"
+    case "unknown":
+      return `${answered ?? "Cal.com's answer did not come, or not whole"}: the token may have been spent`
+    case "unreadable":
+      return "Cal.com's answer could not be read"
+    case "clientWide":
+      return "Cal.com refused the client"
+    case "userGone":
+      return "the managed user is gone at Cal.com"
+    case "unsent":
+      return "Cal.com was not asked"
+    case "lapsed":
+      return "the process died or slept"
+  }
+}
+
+/** Attempts that failed for one reason. */
+export interface Why {
+  readonly text: string
+  /** In the last minutes, so many as the verdict is about. */
+  readonly lately: number
+  readonly hour: number
+  /** The minute of the latest. */
+  readonly at: string
+}
+
+/** Why refreshes failed in the last hour: what goes on first, then what was so most often. */
+export const reasons = (overview: Pick<Overview, "refreshes">): ReadonlyArray<Why> => {
+  const { minutes } = overview.refreshes
+  const begin = minutes.length - lately(overview).minutes
+  const found = new Map<string, Why>()
+  minutes.forEach(({ at, reasons }, index) => {
+    for (const each of reasons) {
+      const text = reason(each)
+      const before = found.get(text) ?? { lately: 0, hour: 0 }
+      const count = index >= begin ? each.count : 0
+      found.set(text, { text, lately: before.lately + count, hour: before.hour + each.count, at })
+    }
+  })
+  return [...found.values()].sort((one, other) => other.lately - one.lately || other.hour - one.hour)
+}
+
 const people = (value: number) => Format.counted(value, "person has", "people have")
 
 /** What to think of it, and where to look. */
-const unharmed =
-  "Tokens that still serve go on being served, and what failed is tried again. The log says why it fails, and so does the history of a user."
+const unharmed = "Tokens that still serve go on being served, and what failed is tried again."
+
+export const span = (minutes: number): string => (minutes === 1 ? "minute" : `${minutes} minutes`)
+
+const because = (overview: Overview, failed: number): string => {
+  const [most] = reasons(overview)
+  if (most === undefined || most.lately === 0) return ""
+  return most.lately === failed
+    ? ` because ${most.text}`
+    : `, ${Format.count(most.lately)} of them because ${most.text}`
+}
 
 export const verdict = (overview: Overview): Verdict => {
   const { budgets, expiries, pairsHeld, sealedAnswers, users } = overview
@@ -98,7 +163,7 @@ export const verdict = (overview: Overview): Verdict => {
     .map(({ clientId }) => `Cal.com's rate limit leaves the client ${clientId} no call for now.`)
   const failing = isFailing
     ? [
-        `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${minutes === 1 ? "minute" : `${minutes} minutes`} ${Format.count(failed)} failed.`
+        `Of ${Format.counted(failed + refreshed, "refresh", "refreshes")} in the last ${span(minutes)} ${Format.count(failed)} failed${because(overview, failed)}.`
       ]
     : []
   // Without a fault those are of users whom nobody asks for.

@@ -2,7 +2,7 @@
  * What goes on with all users, as histories and rows tell it: attempts by the minute in which they were entered, and whose
  * access token ends when. Instants are milliseconds since the epoch; those of attempts are of the storage's clock.
  */
-import type { Written, Event } from "../History.js"
+import type { Event, Step, Written } from "../History.js"
 import type { CircuitCause } from "./Circuits.js"
 
 export const minute = 60_000
@@ -23,6 +23,18 @@ export const origins = ["asked", "refused", "ahead", "reissue", "lapsed"] as con
 /** `reauthorizationRequired`: it failed so that a person has to reconnect. */
 export type Outcome = "refreshed" | "failed" | "reauthorizationRequired"
 
+/**
+ * Why an attempt brought no pair: what came of its last call, with the status of Cal.com's answer and the error that it
+ * became, where there were any. `unsent`: it made none. `lapsed`: its process never told.
+ */
+export interface Reason {
+  readonly answer: (typeof answers)[number] | "unsent" | "lapsed"
+  readonly status?: number
+  readonly error?: string
+}
+
+export const answers = ["rejected", "notSpent", "unknown", "unreadable", "clientWide", "userGone"] as const
+
 /** So much wider is each bucket of times than the one before: whatever lies in it is within half of that of its middle. */
 export const growth = 1.07
 
@@ -32,6 +44,8 @@ export interface Attempts {
   readonly at: number
   readonly origin: Origin
   readonly outcome: Outcome
+  /** Of those that brought no pair. */
+  readonly reason?: Reason
   /** In which bucket their times are: from `growth ** bucket` ms on. */
   readonly bucket: number
   readonly count: number
@@ -81,8 +95,8 @@ export interface Outlook {
 export const judge = (
   written: Written,
   event: Event
-): { readonly origin: Origin; readonly outcome: Outcome; readonly took: number } | undefined => {
-  if (event._tag === "Lapsed") return { origin: "lapsed", outcome: "failed", took: 0 }
+): (Omit<Attempts, "at" | "bucket" | "count" | "longest"> & { readonly took: number }) | undefined => {
+  if (event._tag === "Lapsed") return { origin: "lapsed", outcome: "failed", reason: { answer: "lapsed" }, took: 0 }
   if (event._tag !== "Attempt") return undefined
   const { end, purpose, steps, took, trigger } = event
   const origin = purpose === "reissue" ? purpose : trigger
@@ -92,6 +106,16 @@ export const judge = (
   return {
     origin,
     outcome: end === "terminal" && written === "recorded" ? "reauthorizationRequired" : "failed",
+    reason: reasonOf(steps.at(-1)),
     took: 0
   }
 }
+
+const reasonOf = (last: Step | undefined): Reason =>
+  last === undefined || last.answer === "granted"
+    ? { answer: "unsent" }
+    : {
+        answer: last.answer,
+        ...(last.status === undefined ? {} : { status: last.status }),
+        ...(last.error === undefined ? {} : { error: last.error })
+      }

@@ -55,8 +55,8 @@ export const make = (): Histories => {
       for (const { at, event, written } of [...all.values()].flat()) {
         const judged = at >= from && at < until ? Activity.judge(written, event) : undefined
         if (judged === undefined) continue
-        const { origin, outcome, took } = judged
-        const of = { at: Activity.minuteOf(at), origin, outcome, bucket: Activity.bucketOf(took) }
+        const { took, ...kind } = judged
+        const of = { at: Activity.minuteOf(at), ...kind, bucket: Activity.bucketOf(took) }
         const known = found.get(JSON.stringify(of)) ?? { count: 0, longest: 0 }
         const longest = Math.max(known.longest, took)
         found.set(JSON.stringify(of), { ...of, count: known.count + 1, longest })

@@ -234,6 +234,12 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     return openCircuit(circuit, { cause: "brake", reason: Circuits.brakeReason, userUlid: row.userUlid }, now)
   }
 
+  const openCircuits = (): ReadonlyArray<Activity.OpenCircuit> =>
+    [...circuits].map(([key, { cause, reason, since, trialAt }]) => ({
+      clientId: clientOf(key),
+      ...{ cause, reason, openedAt: since, trialAt }
+    }))
+
   const failRow = (row: Rows.Row, request: FailRequest, now: number): readonly [FailResult, Rows.Row] => {
     const [result, next] = end(row, request, now)
     const written =
@@ -419,7 +425,14 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
     missingKeys: Effect.succeed([]),
     history: (userUlid) =>
       step((now) =>
-        Effect.succeed(Option.map(Option.fromNullable(rows.get(userUlid)), (row) => histories.read(row, now)))
+        Effect.succeed(
+          Option.map(Option.fromNullable(rows.get(userUlid)), (row) => {
+            const circuit = openCircuits()
+              .filter(({ clientId }) => clientId === row.connection.clientId)
+              .sort((one, other) => other.openedAt - one.openedAt)[0]
+            return { ...histories.read(row, now), ...(circuit === undefined ? {} : { circuit }) }
+          })
+        )
       ),
     list: ({ after, calUserId, limit, status }) =>
       Effect.sync(() =>
@@ -467,10 +480,7 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         return {
           overdue: ends.filter((end) => end <= now).length,
           minutes: [...users].sort(([a], [b]) => a - b).map(([at, users]) => ({ at, users })),
-          circuits: [...circuits].map(([key, { cause, reason, since, trialAt }]) => ({
-            clientId: clientOf(key),
-            ...{ cause, reason, openedAt: since, trialAt }
-          }))
+          circuits: openCircuits()
         }
       }),
     ping: Effect.void,

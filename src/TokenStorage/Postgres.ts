@@ -38,7 +38,7 @@ import * as Sealing from "./Postgres/Sealing.js"
 import { reasonOf } from "./Postgres/Sql.js"
 import * as Telling from "./Postgres/Telling.js"
 import * as Writing from "./Postgres/Writing.js"
-import type { Activity, Outlook } from "./Activity.js"
+import type { Activity, OpenCircuit, Outlook } from "./Activity.js"
 import type { CircuitCause } from "./Circuits.js"
 import * as Lookups from "./Lookups.js"
 import { millis } from "./Rows.js"
@@ -95,6 +95,7 @@ interface HistoryColumns extends Sealing.Columns {
   readonly attempt_started_at: number | null
   readonly lease_until: number | null
   readonly journal: string | null
+  readonly circuit: OpenCircuit | null
   readonly entries: ReadonlyArray<unknown>
 }
 
@@ -721,6 +722,7 @@ const historyOf = (row: HistoryColumns): StoredHistory => ({
   ...(row.attempt === null
     ? {}
     : { open: History.openOf(row.attempt, row.attempt_started_at ?? 0, row.lease_until ?? 0, row.journal) }),
+  ...(row.circuit === null ? {} : { circuit: row.circuit }),
   entries: row.entries.flatMap((entry) => Option.toArray(decodeEntry(entry)))
 })
 

@@ -1,6 +1,6 @@
 /** The hour that is told minute by minute, against attempts that are counted one by one. */
 import { assert, describe, it } from "@effect/vitest"
-import { FastCheck, Struct } from "effect"
+import { Data, Equal, FastCheck, Struct } from "effect"
 import * as Minutes from "../../src/Overview/Minutes.js"
 import * as Activity from "../../src/TokenStorage/Activity.js"
 
@@ -13,14 +13,25 @@ const attempt = record({
   at: integer({ min: 0, max: end - 1 }),
   origin: constantFrom(...Activity.origins),
   outcome: constantFrom<Activity.Outcome>("refreshed", "failed", "reauthorizationRequired"),
+  reason: constantFrom<Array<Activity.Reason>>(
+    { answer: "lapsed" },
+    { answer: "notSpent", status: 503, error: "CalUnavailable" },
+    { answer: "notSpent", status: 502, error: "CalUnavailable" },
+    { answer: "notSpent", error: "CalUnavailable" },
+    { answer: "unknown", status: 503, error: "CalUnavailable" }
+  ),
   took: integer({ min: 0, max: 40_000 })
 }).map((attempt) => (attempt.origin === "lapsed" ? { ...attempt, outcome: "failed" as const } : attempt))
 
 type Attempt = typeof attempt extends FastCheck.Arbitrary<infer A> ? A : never
 
-const counted = ({ at, origin, outcome, took: measured }: Attempt): Activity.Attempts => {
-  const took = outcome === "refreshed" ? measured : 0
-  return { at: Activity.minuteOf(at), origin, outcome, bucket: Activity.bucketOf(took), count: 1, longest: took }
+const counted = ({ at, origin, outcome, reason, took: measured }: Attempt): Activity.Attempts => {
+  const isPair = outcome === "refreshed"
+  const took = isPair ? measured : 0
+  return {
+    ...{ at: Activity.minuteOf(at), origin, outcome, bucket: Activity.bucketOf(took), count: 1, longest: took },
+    ...(isPair ? {} : { reason })
+  }
 }
 
 /** What a storage says at an instant. */
@@ -54,7 +65,24 @@ const isLatency = (told: Minutes.Latency | undefined, times: ReadonlyArray<numbe
   }
 }
 
-/** All but the times. */
+/** Each of them once, and as often as it is there; the most frequent first. */
+const areReasons = (told: Minutes.Minute["reasons"], attempts: ReadonlyArray<Attempt>) => {
+  const failed = attempts.filter(({ outcome }) => outcome !== "refreshed")
+  const alike = (reason: Activity.Reason) =>
+    failed.filter((each) => Equal.equals(Data.struct(each.reason), Data.struct(reason)))
+  for (const { count, ...reason } of told) assert.lengthOf(alike(reason), count)
+  const counts = told.map(({ count }) => count)
+  assert.strictEqual(
+    counts.reduce((sum, count) => sum + count, 0),
+    failed.length
+  )
+  assert.deepStrictEqual(
+    counts,
+    [...counts].sort((a, b) => b - a)
+  )
+}
+
+/** All but the times and the reasons. */
 const countsOf = (at: number, attempts: ReadonlyArray<Attempt>) => {
   const count = (isMeant: (attempt: Attempt) => boolean) => attempts.filter(isMeant).length
   const refreshed = (origin: Activity.Origin) => count((each) => each.origin === origin && each.outcome === "refreshed")
@@ -92,10 +120,13 @@ describe("the hour", () => {
             const there = attempts.filter(({ at }) => at >= first && at <= now)
             const within = (at: number) => there.filter((each) => Activity.minuteOf(each.at) === at)
             assert.deepStrictEqual(
-              told.map((minute) => Struct.omit(minute, "latency")),
+              told.map((minute) => Struct.omit(minute, "latency", "reasons")),
               Array.from({ length: 60 }, (_, n) => countsOf(first + n * minute, within(first + n * minute)))
             )
-            for (const { at, latency } of told) isLatency(latency, timesOf(within(at)))
+            for (const { at, latency, reasons } of told) {
+              isLatency(latency, timesOf(within(at)))
+              areReasons(reasons, within(at))
+            }
             isLatency(latency, timesOf(there))
             if (latency !== undefined) assert.strictEqual(latency.max, Math.max(...timesOf(there)))
           }
@@ -108,7 +139,13 @@ describe("the hour", () => {
   it("is as near with many attempts in each bucket", () => {
     const minutes = Minutes.make()
     const attempts = Array.from({ length: 5000 }, (_, n) => {
-      return { at: 59 * minute, origin: "ahead", outcome: "refreshed", took: 20 + ((n * 7919) % 3000) } as const
+      return {
+        at: 59 * minute,
+        origin: "ahead",
+        outcome: "refreshed",
+        reason: { answer: "lapsed" },
+        took: 20 + ((n * 7919) % 3000)
+      } as const
     })
     isLatency(catchUp(minutes, attempts, end / 2 - 1).latency, timesOf(attempts))
   })

@@ -38,7 +38,8 @@ describe("the overview", () => {
       const { calUserId } = (yield* World.stored(user(2))).connection
       yield* TestClock.adjust("20 seconds")
       assert.deepStrictEqual(yield* running(read), {
-        ...{ at: World.epoch, refreshed: none, failed: { ...none, lapsed: 0 }, reauthorizationRequired: 0 }
+        ...{ at: World.epoch, refreshed: none, failed: { ...none, lapsed: 0 }, reauthorizationRequired: 0 },
+        reasons: []
       })
       yield* force(1)
       yield* tokens.refresh(user(1), { reissue: true })
@@ -49,6 +50,7 @@ describe("the overview", () => {
         refreshed: { ...none, asked: 1, reissue: 1 },
         failed: { ...none, asked: 1, lapsed: 0 },
         reauthorizationRequired: 0,
+        reasons: [{ answer: "notSpent", status: 429, error: "CalRateLimited", count: 1 }],
         latency: { p50: 0, p95: 0, p99: 0 }
       })
       // Another process dies with a claim.
@@ -63,6 +65,7 @@ describe("the overview", () => {
       const last = yield* running(read)
       assert.deepInclude(last?.failed, { asked: 1, lapsed: 0 })
       assert.strictEqual(last?.reauthorizationRequired, 1)
+      assert.deepStrictEqual(last?.reasons, [{ answer: "rejected", status: 400, count: 1 }])
       const { process, refreshes, users } = yield* read
       assert.deepStrictEqual(users, { active: 1, reauthorizationRequired: 1, isEstimated: false })
       // What was told before has not gone.

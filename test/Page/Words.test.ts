@@ -14,6 +14,7 @@ const minutes = (given: Readonly<Record<number, Partial<RefreshMinute>>> = {}): 
     refreshed: none,
     failed: fine,
     reauthorizationRequired: 0,
+    reasons: [],
     ...given[index]
   }))
 
@@ -91,6 +92,60 @@ describe("whether everybody is fine", () => {
     const begun = { refreshes: { minutes: minutes({ 58: bad, 59: { refreshed: { ...none, ahead: 9 } } }) } }
     expect(told(begun)[2]).toBe("Of 29 refreshes in the last 2 minutes 20 failed.")
   })
+
+  const down = { answer: "notSpent", status: 503, error: "CalUnavailable" } as const
+
+  it("says why most of them fail", () => {
+    const why = (...reasons: RefreshMinute["reasons"]) => ({
+      refreshes: {
+        minutes: minutes({ 58: { failed: { ...fine, ahead: 4 }, refreshed: { ...none, asked: 3 }, reasons } })
+      }
+    })
+    expect(told(why({ ...down, count: 4 }))[2]).toBe(
+      "Of 7 refreshes in the last 3 minutes 4 failed because Cal.com answered 503."
+    )
+    expect(told(why({ ...down, count: 3 }, { answer: "rejected", count: 1 }))[2]).toBe(
+      "Of 7 refreshes in the last 3 minutes 4 failed, 3 of them because Cal.com answered 503."
+    )
+  })
+
+  it("lists why refreshes failed: what goes on first, one row for what reads alike", () => {
+    const lapsed = { answer: "lapsed" } as const
+    const revoked = { answer: "rejected", status: 400 } as const
+    const refreshes = {
+      minutes: minutes({
+        3: { reasons: [{ ...lapsed, count: 9 }] },
+        20: { reasons: [{ ...revoked, count: 2 }] },
+        57: { reasons: [{ ...down, count: 1 }] },
+        58: { reasons: [{ ...revoked, status: 401, count: 3 }, { ...down, count: 1 }] } // prettier-ignore
+      })
+    }
+    expect(Words.reasons({ refreshes })).toEqual([
+      { text: "Cal.com refused the refresh token", lately: 3, hour: 5, at: at(58) },
+      { text: "Cal.com answered 503", lately: 2, hour: 2, at: at(58) },
+      { text: "the process died or slept", lately: 0, hour: 9, at: at(3) }
+    ])
+    expect(Words.reasons({ refreshes: { minutes: minutes() } })).toEqual([])
+  })
+
+  it.each([
+    [{ answer: "notSpent", status: 429, error: "CalRateLimited" }, "Cal.com's rate limit was used up"],
+    [{ answer: "notSpent", error: "CalUnavailable" }, "Cal.com was not reached"],
+    [{ answer: "notSpent", error: "CalProtocolError" }, "Cal.com's answer was not understood"],
+    [{ answer: "notSpent", status: 403, error: "CalRequestRejected" }, "Cal.com answered 403"],
+    [
+      { answer: "unknown", error: "CalUnavailable" },
+      "Cal.com's answer did not come, or not whole: the token may have been spent"
+    ],
+    [
+      { answer: "unknown", status: 502, error: "CalUnavailable" },
+      "Cal.com answered 502: the token may have been spent"
+    ],
+    [{ answer: "unreadable", error: "CalProtocolError" }, "Cal.com's answer could not be read"],
+    [{ answer: "clientWide", error: "CalClientMisconfigured" }, "Cal.com refused the client"],
+    [{ answer: "userGone" }, "the managed user is gone at Cal.com"],
+    [{ answer: "unsent" }, "Cal.com was not asked"]
+  ] as const)("tells %o", (reason, text) => expect(Words.reason(reason)).toBe(text))
 
   it("says that Cal.com's rate limit is used up, and what has ended while refreshes fail", () => {
     const budget = { kind: "managed", clientId: "one", limit: 500, remaining: 0, minutes: [] } as const

@@ -112,6 +112,12 @@ PageWorld.inChromium("the page of a service", (world) => {
     const numbers = rows.map((row) => row.split(/\s+/).slice(1).map(Number))
     const sums = numbers[0]?.map((_, column) => numbers.reduce((sum, row) => sum + (row[column] ?? 0), 0))
     assert.deepStrictEqual([numbers.length, sums], [60, [0, 1, 0, 0, 0, 1, 0, 0, 0, 1]])
+    const why = page.getByRole("region", { name: "Why refreshes failed" }).locator("tbody tr")
+    assert.deepStrictEqual(await why.locator("th, .number").allInnerTexts(), [
+      "Cal.com refused the refresh token",
+      "1",
+      "1"
+    ])
     await inspect(page, "overview")
     assert.isTrue(await page.evaluate("window.stayed"))
   })
@@ -283,6 +289,27 @@ PageWorld.inChromium("the page of a service", (world) => {
     await last.getByRole("link", { name: ben }).waitFor({ state: "detached" })
     // That a tab was closed is noticed at the other end a little later.
     while (streams().length !== 1) await last.waitForTimeout(50)
+  })
+
+  it("reads nothing in a tab that cannot be seen, and catches up when it is", async () => {
+    const page = await open("#/users", /^Users/)
+    await page.getByRole("link", { name: ada }).waitFor()
+    const turn = (hidden: boolean) =>
+      page.evaluate(`(() => {
+        Object.defineProperty(document, "hidden", { value: ${hidden}, configurable: true })
+        document.dispatchEvent(new Event("visibilitychange"))
+      })()`)
+    await turn(true)
+    await page.getByRole("status").getByText("Paused").waitFor()
+    const asked: Array<string> = []
+    page.on("request", (request) => asked.push(request.url()))
+    await service.connect(ben, "oauth2")
+    await page.waitForTimeout(3_000)
+    assert.deepStrictEqual(asked, [])
+    assert.strictEqual(await page.getByRole("link", { name: ben }).count(), 0)
+    await turn(false)
+    await page.getByRole("link", { name: ben }).waitFor()
+    await page.getByRole("status").getByText("Live", { exact: true }).waitFor()
   })
 
   it("shows what others wrote as what it is: text", async () => {

@@ -79,7 +79,7 @@ const nobody = ({ expiries, refreshes }: Facts): Facts => {
   return {
     users: { active: 0, reauthorizationRequired: 0, isEstimated: false },
     refreshes: {
-      minutes: minutes.map(({ at }) => ({ at, refreshed: none, failed: none, reauthorizationRequired: 0 }))
+      minutes: minutes.map(({ at }) => ({ at, refreshed: none, failed: none, reauthorizationRequired: 0, reasons: [] }))
     },
     expiries: {
       overdue: 0,
@@ -189,7 +189,7 @@ export const states = (service: Service.Service): Readonly<Record<string, (view:
     await show("#/")
     await answer(
       "overview",
-      changed(() => ({ at: at(-1000), process: { name: "p7k2m9xq", startedAt: at(4000), version: "0.1.0" } }))
+      changed(() => ({ at: at(-1000), process: { name: "p7k2m9xq", startedAt: at(-500), version: "0.1.0" } }))
     )
     await page.getByText("was restarted").waitFor()
   },

@@ -1,7 +1,7 @@
 /** What every storage has to tell of all users' attempts, expiries and circuits. */
 import { assert, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option, TestClock } from "effect"
-import type { Event } from "../../src/History.js"
+import type { Event, Step } from "../../src/History.js"
 import type { UserUlid } from "../../src/Token.js"
 import { AttemptFailure } from "../../src/TokenStorage.js"
 import * as Activity from "../../src/TokenStorage/Activity.js"
@@ -76,6 +76,41 @@ export const activity = (storage: () => Fixture.Storage) => {
         `2 asked refreshed ${Activity.bucketOf(60_000)} 1 60000`,
         // In one bucket.
         `2 reissue refreshed ${Activity.bucketOf(51)} 2 52`
+      ])
+    })
+  )
+
+  it.effect("say why attempts failed: what came of the last call, with its status and its error", () =>
+    Effect.gen(function* () {
+      const start = yield* apart
+      const { enter } = yield* connected
+      const own = { as: "own", token: "00000000" } as const
+      const fail = (...steps: ReadonlyArray<Omit<Step, "as" | "token">>) =>
+        enter(Fixture.attempted("one", { end: "notSpent", steps: steps.map((step) => ({ ...own, ...step })) }))
+      const down = { answer: "notSpent", status: 503, error: "CalUnavailable" } as const
+      yield* fail(down)
+      yield* fail({ answer: "unknown", error: "CalUnavailable" }, down)
+      yield* fail({ ...down, status: 502 })
+      yield* fail({ answer: "notSpent", error: "CalUnavailable" })
+      yield* fail({ answer: "rejected", status: 400, refusal: "revoked" })
+      yield* fail({ answer: "unreadable" })
+      yield* fail()
+      const ahead = { trigger: "ahead", end: "notSpent", steps: [{ ...own, ...down }] } as const
+      yield* enter(Fixture.attempted("one", ahead))
+      yield* enter(Fixture.attempted("one"))
+      yield* enter({ _tag: "Lapsed", startedAt: 0 })
+      const { attempts } = yield* storage().activity(start)
+      const told = attempts.map(({ count, origin, reason }) => [origin, count, reason] as const)
+      assert.sameDeepMembers(told, [
+        ["asked", 2, down],
+        ["asked", 1, { ...down, status: 502 }],
+        ["asked", 1, { answer: "notSpent", error: "CalUnavailable" }],
+        ["asked", 1, { answer: "rejected", status: 400 }],
+        ["asked", 1, { answer: "unreadable" }],
+        ["asked", 1, { answer: "unsent" }],
+        ["ahead", 1, down],
+        ["asked", 1, undefined],
+        ["lapsed", 1, { answer: "lapsed" }]
       ])
     })
   )
@@ -179,7 +214,8 @@ export const activity = (storage: () => Fixture.Storage) => {
       const open = Effect.map(storage().outlook(0), ({ circuits }) =>
         circuits.filter(({ clientId }) => clientId === circuit.clientId)
       )
-      assert.deepStrictEqual(yield* open, [])
+      const ofUser = Effect.map(storage().history(userUlid), (found) => Option.getOrThrow(found).circuit)
+      assert.deepStrictEqual([yield* open, yield* ofUser], [[], undefined])
       yield* claim(userUlid)
       const refused = (refusal: string) => {
         const failure = AttemptFailure.Released({ probe: Option.none(), refusal })
@@ -195,9 +231,10 @@ export const activity = (storage: () => Fixture.Storage) => {
       yield* refused("still none")
       const still = { clientId: circuit.clientId, cause: "client", reason: "still none", openedAt: at } as const
       assert.deepStrictEqual(yield* open, [{ ...still, trialAt: at + 60_000 }])
+      assert.deepStrictEqual(yield* ofUser, { ...still, trialAt: at + 60_000 })
       yield* TestClock.adjust("1 second")
       yield* storage().connect({ userUlid, connection, pair: Fixture.pair("two"), circuit, granted: true })
-      assert.deepStrictEqual(yield* open, [])
+      assert.deepStrictEqual([yield* open, yield* ofUser], [[], undefined])
     })
   )
 }

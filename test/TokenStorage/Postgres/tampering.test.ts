@@ -252,7 +252,16 @@ describe("entries of histories that no release of this program wrote", () => {
           JSON.stringify({ ...attempt, took: "took" }).replace('"took":"took"', `"took":${took}`)
         ),
         JSON.stringify({ ...attempt, trigger: "nobody's", steps: 7 }),
-        JSON.stringify({ ...attempt, end: "unknown", steps: { 0: [] } })
+        ...[{ 0: [] }, 7, [7], ["granted"], [{ answer: "granted" }], [{ answer: ["unknown"] }]].map((steps) =>
+          JSON.stringify({ ...attempt, end: "unknown", steps })
+        ),
+        ...["1e400", "-503", "503.5", "0", '"x"', "[503]"].map((status) =>
+          JSON.stringify({
+            ...attempt,
+            end: "unknown",
+            steps: [{ answer: "unknown", error: "<script>", status: "status" }]
+          }).replace('"status":"status"', `"status":${status}`)
+        )
       ]
       for (const event of events) {
         yield* sql.unsafe(
@@ -266,9 +275,15 @@ describe("entries of histories that no release of this program wrote", () => {
         update cal_tokens.history set at = at - 1800000 where user_ulid = ${userUlid} returning at::text`
       const { attempts } = yield* storage.activity(Activity.minuteOf(Number(entry?.at)))
       assert.deepStrictEqual(
-        attempts.map(({ bucket, count, longest, origin, outcome }) => [origin, outcome, bucket, count, longest]).sort(),
+        attempts
+          .map(({ bucket, count, longest, origin, outcome, reason }) => [
+            ...[origin, outcome, bucket, count, longest],
+            ...(reason === undefined ? [] : [JSON.stringify(reason)])
+          ])
+          .sort(),
         [
-          ["asked", "failed", 0, 1, 0],
+          ["asked", "failed", 0, 6, 0, `{"answer":"unknown"}`],
+          ["asked", "failed", 0, 6, 0, `{"answer":"unsent"}`],
           ["asked", "refreshed", 0, 5, 0],
           ["asked", "refreshed", Activity.bucketOf(Activity.longest), 1, Activity.longest],
           ["asked", "refreshed", Activity.bucketOf(100), 1, 100]

@@ -161,14 +161,17 @@ const counts: Parts.Definition = {
   ) t;`
 }
 
+const openCircuit =
+  "jsonb_build_object('clientId', k.client_id, 'cause', k.cause, 'reason', k.reason, 'openedAt', k.since, 'trialAt', k.trial_at)"
+
 const history: Parts.Definition = {
   name: "history_1",
   parameters: [
     ["user", "text"],
     ["now", "bigint"]
   ],
-  returns: `table (read_at float8, attempt text, attempt_started_at float8, lease_until float8, journal text, entries jsonb,
-    ${Parts.storedFields})`,
+  returns: `table (read_at float8, attempt text, attempt_started_at float8, lease_until float8, journal text, circuit jsonb,
+    entries jsonb, ${Parts.storedFields})`,
   declare: [
     ["r", "cal_tokens.connection"],
     ["v_now", "bigint"]
@@ -184,6 +187,8 @@ const history: Parts.Definition = {
     select * from cal_tokens.history l where l.user_ulid = p_user and l.at > v_now - ${keptFor}
     order by l.id desc limit ${maxEntries}
   ) h;
+  select ${openCircuit} into circuit from cal_tokens.client k
+  where k.client_id = r.client_id and k.cause is not null order by k.since desc limit 1;
   read_at := v_now;
   attempt := r.attempt_id;
   attempt_started_at := r.attempt_started_at;
@@ -220,24 +225,32 @@ const activity: Parts.Definition = {
         h.event ->> 'trigger' as trigger, h.event ->> 'end' as "end",
         h.event #> '{steps,0,isLate}' is not distinct from 'true' as is_late,
         case when jsonb_typeof(h.event -> 'took') = 'number'
-          then greatest(0, least((h.event -> 'took')::numeric, ${Activity.longest}))::float8 else 0 end as took
+          then greatest(0, least((h.event -> 'took')::numeric, ${Activity.longest}))::float8 else 0 end as took,
+        h.event -> 'steps' -> -1 as last
       from cal_tokens.history h where h.at >= v_from and h.at < v_until
     ), judged as (
-      select e.at, e.took,
+      select e.at, e.took, e.last,
         case when e.tag = 'Lapsed' then 'lapsed' when e.purpose = 'reissue' then 'reissue' else e.trigger end as origin,
         case when e.tag = 'Lapsed' then 'failed' when e."end" = 'granted' then 'refreshed'
           when e."end" = 'terminal' and e.written = 'recorded' then 'reauthorizationRequired' else 'failed' end as outcome
       from entry e
       where e.tag = 'Lapsed' or e.tag = 'Attempt' and (e."end" = 'granted' or not e.is_late)
     ), counted as (
-      select j.at, j.origin, j.outcome, count(*) as count,
+      select j.at, j.origin, j.outcome, count(*) as count, case
+          when j.outcome = 'refreshed' then null
+          when j.origin = 'lapsed' then jsonb_build_object('answer', j.origin)
+          when j.last ->> 'answer' in (${Activity.answers.map(Parts.text).join(", ")}) then jsonb_build_object(
+            'answer', j.last ->> 'answer', 'error', substring(j.last ->> 'error' from '^[A-Za-z]{1,40}$'),
+            'status', substring(j.last ->> 'status' from '^[1-9][0-9]{2}$')::integer)
+          else jsonb_build_object('answer', 'unsent') end as reason,
         max(case when j.outcome = 'refreshed' then j.took else 0 end) as longest,
         case when j.outcome = 'refreshed' then floor(ln(greatest(1, j.took)) / ln(${Activity.growth}::float8)) else 0 end
           as bucket
       from judged j where j.origin in (${Activity.origins.map(Parts.text).join(", ")})
-      group by j.at, j.origin, j.outcome, bucket
+      group by j.at, j.origin, j.outcome, reason, bucket
     )
-    select v_now::float8, v_from::float8, v_until::float8, coalesce(jsonb_agg(to_jsonb(c)), '[]') from counted c;`
+    select v_now::float8, v_from::float8, v_until::float8, coalesce(jsonb_agg(jsonb_strip_nulls(to_jsonb(c))), '[]')
+    from counted c;`
 }
 
 /** Of each user the end of the access token stands in `due`, too, whose rows are small: all of them are looked at. */
@@ -255,8 +268,7 @@ const outlook: Parts.Definition = {
       group by 1 order by 1
     ) e
   ), (
-    select coalesce(jsonb_agg(jsonb_build_object('clientId', k.client_id, 'cause', k.cause, 'reason', k.reason,
-      'openedAt', k.since, 'trialAt', k.trial_at) order by k.since), '[]')
+    select coalesce(jsonb_agg(${openCircuit} order by k.since), '[]')
     from cal_tokens.client k where k.cause is not null
   );`
 }
