@@ -172,7 +172,17 @@ const openSentence = ({ at, open }: StoredHistory): ReadonlyArray<Sentence> =>
       ]
 
 /** How it stands with a user who need not reconnect. */
-const present = ({ connection, entries, open }: StoredHistory): Pick<Explanation, "advice" | "conclusion"> => {
+const present = ({ circuit, connection, entries, open }: StoredHistory): Pick<Explanation, "advice" | "conclusion"> => {
+  const serves = `The access token serves until ${iso(connection.accessTokenExpiresAt)};`
+  if (circuit !== undefined) {
+    const { advice, fault } = circuits[circuit.cause]
+    return {
+      conclusion:
+        `Connected, but since ${iso(circuit.openedAt)} nobody of the client ${circuit.clientId} is refreshed: ` +
+        `${fault}. ${serves} the next trial is at ${iso(circuit.trialAt)}.`,
+      advice
+    }
+  }
   // What was tried with the pair before the one that came from outside says nothing of this one.
   const from = entries.findLastIndex(cameFromOutside)
   const last = entries
@@ -190,12 +200,16 @@ const present = ({ connection, entries, open }: StoredHistory): Pick<Explanation
       advice: "Nothing to do."
     }
   }
-  const until =
-    `The access token serves until ${iso(connection.accessTokenExpiresAt)}; ` +
-    "whoever asks for a token next, or the next round, tries again."
+  const until = `${serves} whoever asks for a token next, or the next round, tries again.`
   const failed = `Connected, but the last refresh, at ${iso(last.at)}, failed:`
   switch (last.event.end) {
     case "unknown":
+      if (isSealed(last)) {
+        return {
+          conclusion: `${failed} Cal.com's answer could not be read, and is kept, sealed, with the next token in it. ${until}`,
+          advice: circuits.drift.advice
+        }
+      }
       return { conclusion: `${failed} whether Cal.com spent the token is not known yet. ${until}`, advice: nothingYet }
     case "released":
     case "terminal":
@@ -210,6 +224,27 @@ const present = ({ connection, entries, open }: StoredHistory): Pick<Explanation
       }
   }
 }
+
+/** The answer was to the attempt, or came when that was over. */
+const isSealed = ({ event, written }: Attempted) =>
+  written === "sealed" || (written === "recorded" && event.steps.at(-1)?.answer === "unreadable")
+
+const circuits = {
+  client: {
+    fault: "Cal.com refuses the client",
+    advice: "Compare the client's id and secret at Cal.com with the settings of this service."
+  },
+  brake: {
+    fault: "Cal.com refused many users at once",
+    advice:
+      "Look for a second system that refreshes the same users, and whether client and address are right. Until a trial " +
+      "succeeds nobody else is told to reconnect."
+  },
+  drift: {
+    fault: "Cal.com answers in a way that this version cannot read",
+    advice: "Install the latest version: it reads what was kept."
+  }
+} as const
 
 const nothingYet = "Nothing to do yet: it heals by itself. If it lasts, look at Cal.com's status and at this network."
 
@@ -314,7 +349,8 @@ const prevention: Readonly<Record<Cause, string>> = {
 }
 
 /** One entry as a sentence. */
-const tell = ({ event, written }: Entry): string => {
+const tell = (entry: Entry): string => {
+  const { event, written } = entry
   switch (event._tag) {
     case "Connected":
       return event.isGranted
@@ -339,7 +375,7 @@ const tell = ({ event, written }: Entry): string => {
         [capital(by(event.process)), ...doing(event)].join(" "),
         event.steps.length === 0 ? " sent nothing" : "",
         event.steps.map((step) => ` ${tellStep(step)}`).join(", then"),
-        `. ${outcome(event, written)}`
+        `. ${outcome({ ...entry, event })}`
       ].join("")
   }
 }
@@ -386,7 +422,8 @@ const refusals: Readonly<Record<NonNullable<Step["refusal"]>, string>> = {
   raced: "spent that very moment"
 }
 
-const outcome = (event: Attempt, written: Entry["written"]): string => {
+const outcome = (entry: Attempted): string => {
+  const { event, written } = entry
   if (written === "late") return "Nothing was written, for another process had taken over."
   switch (event.end) {
     case "granted":
@@ -396,7 +433,7 @@ const outcome = (event: Attempt, written: Entry["written"]): string => {
     case "notSpent":
       return "Nothing was spent."
     case "unknown":
-      return written === "sealed"
+      return isSealed(entry)
         ? "The answer is kept, sealed."
         : "The token may have been spent; it is tried once more later."
     case "released":

@@ -183,6 +183,16 @@ export const ConnectionHistory = Schema.Struct({
       token: Schema.optional(Schema.String)
     }).annotations({ description: "A refresh that is under way, or whose process is gone if its lease is over." })
   ),
+  circuit: Schema.optional(
+    Schema.Struct({
+      cause: Schema.Literal("client", "brake", "drift"),
+      reason: Schema.String.annotations({ description: "For people." }),
+      openedAt: Instant,
+      nextTrialAt: Instant
+    }).annotations({
+      description: "The circuit of the user's client, while it is open: nobody of it is refreshed but for trials."
+    })
+  ),
   entries: Schema.Array(HistoryEntry).annotations({
     description: `The latest first, at most ${History.maxEntries}, of 30 days.`
   })

@@ -1,5 +1,5 @@
 /** The endpoints of `Api/Connections`. */
-import { DateTime, Effect, Option } from "effect"
+import { DateTime, Effect, Option, Struct } from "effect"
 import { type Connection, type ConnectionHistory, ConnectionToImport, type PutConnection } from "../Api/Connections.js"
 import { pageSize } from "../Api/Values.js"
 import { CalClient } from "../CalClient.js"
@@ -24,7 +24,7 @@ const describe = (info: ConnectionInfo): Connection => ({
 /** The latest first. */
 export const told = (history: StoredHistory): ConnectionHistory => {
   const { advice, cause, conclusion, sentences } = explain(history)
-  const { entries, open } = history
+  const { circuit, entries, open } = history
   const now = sentences[entries.length]
   return {
     status: history.connection.status._tag === "Active" ? "active" : "reauthorizationRequired",
@@ -39,6 +39,15 @@ export const told = (history: StoredHistory): ConnectionHistory => {
             ...open,
             startedAt: DateTime.unsafeMake(open.startedAt),
             leaseUntil: DateTime.unsafeMake(open.leaseUntil)
+          }
+        }),
+    ...(circuit === undefined
+      ? {}
+      : {
+          circuit: {
+            ...Struct.pick(circuit, "cause", "reason"),
+            openedAt: DateTime.unsafeMake(circuit.openedAt),
+            nextTrialAt: DateTime.unsafeMake(circuit.trialAt)
           }
         }),
     entries: entries

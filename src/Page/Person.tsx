@@ -1,6 +1,6 @@
 /** One user: how it stands and why, what happened, and what can be done. */
 import type { ComponentChildren } from "preact"
-import { useEffect, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
 import { Confirm } from "./Confirm.js"
@@ -15,6 +15,7 @@ import { kinds, Problem, StatusBadge } from "./People.js"
 import { Prose } from "./Prose.js"
 import * as Route from "./Route.js"
 import * as Timeline from "./Timeline.js"
+import type { Circuit } from "./Wire.js"
 import * as Words from "./Words.js"
 
 /** Both at once; without a connection there is no history either. */
@@ -32,6 +33,13 @@ const load = async (userUlid: string, signal: AbortSignal) => {
 }
 
 type Found = Awaited<ReturnType<typeof load>>
+
+const clientOf = (connection: Found["connection"] | undefined): string | undefined =>
+  connection === undefined || connection instanceof Client.ServiceError ? undefined : connection.clientId
+
+/** Whether a circuit is one of a client: of this process alone, or of the whole fleet. */
+const isOf = (clientId: string | undefined, isOwn: boolean) => (circuit: Circuit) =>
+  circuit.clientId === clientId && (circuit.cause === "process") === isOwn
 
 /** How often a user is read again while events tell of them, and while a refresh is under way. */
 const restless = 1_000
@@ -134,20 +142,13 @@ const History = ({ history }: Pick<Found, "history">) => {
   )
 }
 
-/** What a history advises, which does not know that the client's circuit is open: then nobody active is as fine as it says. */
-const Advice = ({ found: { connection, history } }: { readonly found: Found }) => {
-  const clientId = connection instanceof Client.ServiceError ? undefined : connection.clientId
-  const cause = Live.useLive(({ overview }) => overview?.circuits.find((each) => each.clientId === clientId)?.cause)
-  if (clientId === undefined || cause === undefined || history.status !== "active") {
-    return (
-      <p>
-        <Prose text={history.advice} isStop />
-      </p>
-    )
-  }
-  return (
+/** Why this process refreshes nobody of the client. What holds for the whole fleet is in the conclusion. */
+const Misconfigured = ({ connection }: Pick<Found, "connection">) => {
+  const clientId = clientOf(connection)
+  const circuit = Live.useLive(({ overview }) => overview?.circuits.find(isOf(clientId, true)))
+  return circuit === undefined ? null : (
     <p class="note broken" role="status">
-      {Words.circuit({ cause }).title} Until a trial succeeds nobody of this client is refreshed, this user neither.{" "}
+      {Words.circuit(circuit).title} Until a trial succeeds it refreshes nobody of this client, this user neither.{" "}
       <a href={Route.toHash({ to: "overview" })}>What to do</a>
     </p>
   )
@@ -245,7 +246,10 @@ const Standing = ({
       <p class="conclusion">
         <Prose text={history.conclusion} isStop />
       </p>
-      <Advice found={found} />
+      <p>
+        <Prose text={history.advice} isStop />
+      </p>
+      {history.status === "active" && <Misconfigured connection={connection} />}
       {history.open !== undefined && <OpenAttempt open={history.open} />}
       {connection instanceof Client.ServiceError ? (
         <p class="note broken">{connection.message}</p>
@@ -283,6 +287,17 @@ export const Person = ({ userUlid }: { readonly userUlid: string }) => {
   Live.useEvents((changes) => {
     if (changes.some((change) => change.event === "reset" || change.userUlid === userUlid)) again()
   })
+  // Nothing happens to a user when the client's circuit opens, is tried or closes, but it stands otherwise with them.
+  const clientId = clientOf(value?.connection)
+  const circuit = Live.useLive(({ overview }) => {
+    const found = overview?.circuits.find(isOf(clientId, false))
+    return found && `${found.cause} ${found.nextTrialAt}`
+  })
+  const seen = useRef(circuit)
+  useEffect(() => {
+    if (seen.current !== circuit) again()
+    seen.current = circuit
+  }, [circuit])
   // An attempt that fails while the token serves is no event; one that is under way ends soon.
   const isOpen = value?.history.open !== undefined
   useEffect(() => (isOpen ? Clock.after(poll, reload) : undefined), [value])

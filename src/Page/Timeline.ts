@@ -28,8 +28,7 @@ export interface Day {
 /** The latest first: what one comes for is what happened last. */
 export const byDay = (entries: ReadonlyArray<Entry>, now: number, zone?: string): ReadonlyArray<Day> =>
   entries.reduce<ReadonlyArray<Day>>((days, entry) => {
-    const day = Format.dayName(entry.at, now, zone)
-    const name = day.charAt(0).toUpperCase() + day.slice(1)
+    const name = Format.capital(Format.dayName(entry.at, now, zone))
     const last = days.at(-1)
     return last?.name === name
       ? [...days.slice(0, -1), { name, entries: [...last.entries, entry] }]
@@ -58,7 +57,10 @@ export const mark = ({ event, written }: Entry): Mark => {
       if (written === "late") return { level: "neutral", word: "Too late" }
       if (event.end === "granted") return { level: "ok", word: event.purpose === "reissue" ? "Reissued" : "Refreshed" }
       if (event.end === "terminal" && written === "recorded") return { level: "broken", word: "Has to reconnect" }
-      return { level: "attention", word: written === "sealed" ? "Kept, sealed" : "Failed" }
+      return {
+        level: "attention",
+        word: written === "sealed" || event.steps.at(-1)?.answer === "unreadable" ? "Kept, sealed" : "Failed"
+      }
   }
 }
 

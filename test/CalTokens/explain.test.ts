@@ -291,6 +291,24 @@ describe("of entries that are hard to come by", () => {
     assert.include(conclusion, "It is the third time in this history")
   })
 
+  it("who is connected hears that nobody of the client is refreshed, whatever happened before", () => {
+    const open = { clientId: "app", reason: "invalid_client", openedAt: 1000, trialAt: 31_000 }
+    const told = (cause: "client" | "brake" | "drift", isActive = true) =>
+      Explain.explain(history([[granted, "stored"]], { circuit: { ...open, cause } }, isActive))
+    const { advice, conclusion } = told("client")
+    assert.include(
+      conclusion,
+      "Connected, but since 1970-01-01T00:00:01.000Z nobody of the client app is refreshed: Cal.com refuses the client. " +
+        "The access token serves until"
+    )
+    assert.include(conclusion, "; the next trial is at 1970-01-01T00:00:31.000Z.")
+    assert.include(advice, "client's id and secret")
+    assert.include(told("brake").advice, "second system")
+    assert.include(told("drift").advice, "Install the latest version")
+    // Who has to reconnect has to whatever the circuit is.
+    assert.include(told("client", false).conclusion, "Asked to reconnect")
+  })
+
   it("who is connected hears how the last refresh went", () => {
     const told = (events: Parameters<typeof history>[0], extra?: Partial<StoredHistory>) => {
       const { cause, conclusion } = Explain.explain(history(events, extra, true))
@@ -307,6 +325,11 @@ describe("of entries that are hard to come by", () => {
     assert.include(told([[attempt({ end: "unknown" })]]), "whether Cal.com spent the token is not known yet")
     assert.include(told([[attempt({ end: "notSpent" })]]), "did not take the token")
     assert.include(told([[attempt({ end: "terminal" }), "spared"]]), "nobody is asked to reconnect for that")
+    const sealed = history([[attempt({ end: "unknown", steps: step("unreadable") })]], {}, true)
+    const { advice, conclusion, sentences } = Explain.explain(sealed)
+    assert.include(sentences[0]?.text ?? "", "an answer that nobody can read. The answer is kept, sealed.")
+    assert.include(conclusion, "could not be read, and is kept, sealed, with the next token in it")
+    assert.include(advice, "Install the latest version")
     const open = { process: "p", startedAt: 0, leaseUntil: 199_999, token: "aaaaaaaa" }
     const lines = (leaseUntil: number) =>
       Explain.toLines(Explain.explain(history([], { open: { ...open, leaseUntil } }, true)))[0]
