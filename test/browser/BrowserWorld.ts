@@ -45,6 +45,8 @@ export interface BrowserWorld {
   readonly tokens: CalTokens.CalTokens["Type"]
   /** What reached the service: method and path. */
   readonly received: Array<string>
+  /** What it answered: the same, with the status. */
+  readonly answered: Array<string>
   /** Decides what both sites answer. */
   readonly serve: (handler: NodeHttp.RequestListener) => void
   /** The service's API with the key, as the website's server asks it. */
@@ -112,8 +114,11 @@ const make = (
     yield* Layer.build(Layer.provide(HttpServer.serve(sandbox.app), calServer.layer))
 
     const received: Array<string> = []
-    ownServer.server.on("request", ({ method, url }: NodeHttp.IncomingMessage) => {
-      received.push(`${method} ${url?.replace(/\?.*/, "")}`)
+    const answered: Array<string> = []
+    ownServer.server.on("request", ({ method, url }: NodeHttp.IncomingMessage, response: NodeHttp.ServerResponse) => {
+      const asked = `${method} ${url?.replace(/\?.*/, "")}`
+      received.push(asked)
+      response.on("close", () => answered.push(`${asked} ${response.statusCode}`))
     })
     const { clientId, clientSecret } = Sandbox.demoOAuth2
     const oauth2 = {
@@ -157,6 +162,7 @@ const make = (
       sandbox,
       tokens,
       received,
+      answered,
       serve: (next) => void (handler = next),
       api: async (path, body) => {
         const headers = { authorization: `Bearer ${apiKey}`, "content-type": "application/json" }

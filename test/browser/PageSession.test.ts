@@ -2,7 +2,7 @@
 import type { ServerResponse } from "node:http"
 import { Effect } from "effect"
 import type { Page } from "playwright-core"
-import { assert } from "vitest"
+import { assert, vi } from "vitest"
 import { UserUlid } from "../../src/Token.js"
 import { apiKey, type BrowserWorld, inBrowser } from "./BrowserWorld.js"
 
@@ -92,13 +92,15 @@ inBrowser("the session of the operator's page", (test) => {
       assert.strictEqual(await ask(evil, path, { headers: {}, mode: "no-cors" }), 0)
       const blind = { method: "POST", mode: "no-cors", headers: { "content-type": "text/plain" }, body: refresh }
       await ask(evil, `${service}/api/cal/refresh-token`, blind)
-      for (const form of ["refresh", "enter"]) {
-        const answered = evil.waitForResponse((response) => response.request().method() === "POST")
+      // The browser does not always tell of answers to a frame of another site: the service does.
+      const answers = () => world.answered.filter((line) => line.startsWith("POST ")).slice(1)
+      for (const [n, form] of ["refresh", "enter"].entries()) {
         await evil.evaluate(`document.querySelector("#${form}").submit()`)
-        assert.include([400, 401, 403], (await answered).status())
+        await vi.waitUntil(() => answers().length >= n + 2, { timeout: 15_000, interval: 20 })
       }
-      const asked = world.received.filter((line) => line === "POST /api/cal/refresh-token")
-      assert.lengthOf(asked, 2)
+      const refused =
+        /^POST \/api\/cal\/refresh-token 40[013],POST \/api\/cal\/refresh-token 40[013],POST \/page\/session 40[013]$/
+      assert.match(answers().join(), refused)
       assert.strictEqual(await world.run(world.sandbox.count("forceRefresh")), 0)
       assert.strictEqual(await world.run(world.sandbox.count("refresh")), 0)
       assert.notInclude(world.received, `DELETE /api/cal/connections/${userUlid}`)
