@@ -338,8 +338,8 @@ export const make = (replaced: Partial<Transitions> = {}): TokenStorage["Type"] 
         const claimedAt = isMine ? (row.attemptStartedAt ?? -Infinity) : -Infinity
         if (request.unsealed !== undefined) unseal(row.userUlid, ({ spentHash }) => spentHash === request.unsealed)
         const { unread } = request
-        if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
         if (CommitResult.$is("Stored")(result)) unseal(row.userUlid, ({ at }) => at < claimedAt)
+        if (unread !== undefined) keep(row.userUlid, unread.sealed, unread.drift, request.circuit, now)
         // One that is not understood says nothing good of the client.
         if (unread === undefined)
           closeCircuit(request.circuit, Circuits.granted, request.unsealed === undefined ? claimedAt : Infinity, now)

@@ -67,6 +67,27 @@ export const sealed = (storage: () => Fixture.Storage) => {
     })
   )
 
+  it.effect(
+    "end with a pair of a claim after them, but for the answer in which that pair was, sealed before or not",
+    () =>
+      Effect.gen(function* () {
+        const before = Fixture.newUser()
+        const { calUserId, userUlid } = Fixture.newUser()
+        const connection = Fixture.managed(calUserId)
+        yield* storage().connect({ userUlid, connection, pair: Fixture.pair("one") })
+        for (const spent of ["one", "two"]) yield* storage().seal({ userUlid, ...answer(calUserId, spent) })
+        yield* TestClock.adjust("1 second")
+        yield* storage().claim(Fixture.claimOf(userUlid))
+        const unread = { sealed: answer(calUserId, "one"), drift: undefined, probeIn: Duration.seconds(5) }
+        yield* storage().commit(Fixture.commitOf(userUlid, connection, { unread }))
+        assert.deepStrictEqual(
+          (yield* page(before, 1)).map(({ at, spentHash }) => [spentHash, at]),
+          [["one", 1000]]
+        )
+        yield* storage().disconnect(userUlid)
+      })
+  )
+
   it.effect("keep their OAuth2 user from being tried or marked while others may be reading, and no longer", () =>
     Effect.gen(function* () {
       const { calUserId, userUlid } = Fixture.newUser()
