@@ -30,7 +30,10 @@ export default defineConfig(({ mode }) => ({
   resolve: { alias },
   test: {
     include: [files(mode)],
-    globalSetup: ["test/support/page.setup.ts", "test/support/postgres.setup.ts"],
+    globalSetup: [
+      mode === "package" ? "test/support/package.setup.ts" : "test/support/page.setup.ts",
+      "test/support/postgres.setup.ts"
+    ],
     // Loading Effect costs each file more than most of its tests; they share no state, so they may share modules. Of what is
     // measured some has the clock of tests and some does not, which `layer` of @effect/vitest sets for a whole process.
     isolate: mode === "scale",

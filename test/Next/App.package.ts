@@ -12,7 +12,7 @@ import { HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Effect, Exit, Layer, Logger, Redacted, Scope } from "effect"
 import type { Browser, Page } from "playwright-core"
-import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import { afterAll, assert, beforeAll, describe, inject, it, vi } from "vitest"
 import * as Sandbox from "../../src/Sandbox.js"
 import * as Chromium from "../browser/Chromium.js"
 import * as Project from "../package/Project.js"
@@ -45,7 +45,7 @@ const executable = Chromium.executable()
 describe.skipIf(executable === undefined)("an app of Next's", () => {
   let project: Project.Project
   beforeAll(async () => {
-    const { tarball } = await Project.pack()
+    const { tarball } = inject("packed")
     project = Project.make("next")
     Fs.cpSync(source, project.directory, { recursive: true })
     const { code, output } = await project.npm("install", "--no-package-lock", tarball, ...needs.map(Project.tested))

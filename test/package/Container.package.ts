@@ -10,7 +10,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { assert, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { afterAll, beforeAll, describe } from "vitest"
+import { afterAll, beforeAll, describe, inject } from "vitest"
 import { blocks } from "../support/Document.js"
 import { freePort } from "../support/Ports.js"
 import { makeDatabase } from "../support/Postgres.js"
@@ -109,10 +109,10 @@ const isFirst = spawnSync("unshare", ["--pid", "--fork", "true"]).status === 0
 describe("the recipe for a container", () => {
   let home: string
   let stage: Stage
-  beforeAll(async () => {
+  beforeAll(() => {
     home = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cal-tokens-container-"))
     Fs.chmodSync(home, 0o755)
-    const { tarball } = await Project.pack()
+    const { tarball } = inject("packed")
     const project = Project.make("container")
     // The published package by its name; here, what would be published, beside the recipe.
     Fs.copyFileSync(tarball, Path.join(project.directory, "cal-tokens.tgz"))

@@ -14,7 +14,6 @@ describe(`npm ci --omit=dev && npx cal-tokens serve, on Node ${process.versions.
   let project: Project.Project
   beforeAll(async () => {
     project = Project.make("checkout")
-    await Project.pack()
     for (const name of ["package.json", "package-lock.json", ".npmrc"]) {
       Fs.copyFileSync(Path.join(Project.root, name), Path.join(project.directory, name))
     }

@@ -33,8 +33,14 @@ export const remove = (): void => {
   home = undefined
 }
 
-/** The package as npm publishes it, built anew, and the paths in it. */
-export const pack = async (): Promise<{ readonly tarball: string; readonly files: ReadonlyArray<string> }> => {
+/** The package as npm publishes it, and the paths in it. */
+export interface Packed {
+  readonly tarball: string
+  readonly files: ReadonlyArray<string>
+}
+
+/** Builds it anew, in `dist`. */
+export const pack = async (): Promise<Packed> => {
   const { stdout } = await run("npm", ["pack", "--json", "--silent", `--pack-destination=${inHome("")}`], {
     cwd: root,
     env,

@@ -7,7 +7,7 @@ import * as Path from "node:path"
 import { stripVTControlCharacters } from "node:util"
 import { assert, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
-import { afterAll, beforeAll, describe } from "vitest"
+import { afterAll, beforeAll, describe, inject } from "vitest"
 import manifest from "../../package.json" with { type: "json" }
 import * as Pages from "../docs/Pages.js"
 import { run } from "../start/Program.js"
@@ -15,10 +15,7 @@ import * as Browser from "../support/BrowserBundle.js"
 import { makeDatabase } from "../support/Postgres.js"
 import * as Project from "./Project.js"
 
-let packed: Awaited<ReturnType<typeof Project.pack>>
-beforeAll(async () => {
-  packed = await Project.pack()
-})
+const packed = inject("packed")
 afterAll(Project.remove)
 
 const core = ["effect", "@effect/platform"]
