@@ -44,9 +44,8 @@ const write = (item: EventFeed.Item): string => {
     case "Reset":
       return event("reset", item.position, { reset: true })
     case "Rest":
-      // An id without data is no event, but where the client goes on from when it comes back. Parsers that tell events
-      // alone do not tell it; they tell the comment.
-      return `: nothing new since ${item.position}\nid: ${item.position}\n\n`
+      // An id without data is no event, but where the client goes on from when it comes back.
+      return `: nothing new\nid: ${item.position}\n\n`
   }
 }
 

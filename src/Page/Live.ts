@@ -186,20 +186,13 @@ const follow = async (pass: (news: News) => void, signal: AbortSignal): Promise<
     pass({ changes, position })
     changes = []
   }
-  const reached = (id: string) => {
-    position = id
-    if (!isDue) Clock.after(gather, flush)
-    isDue = true
-  }
   const parser = createParser({
-    onComment: (comment) => {
-      const id = /^nothing new since (\S+)$/.exec(comment)?.[1]
-      if (id !== undefined) reached(id)
-    },
     onEvent: ({ data, event, id }) => {
       const told = JSON.parse(data === "" ? "{}" : data) as Omit<Change, "event">
       changes.push({ ...told, event: event as Change["event"] })
-      if (id !== undefined) reached(id)
+      position = id
+      if (!isDue) Clock.after(gather, flush)
+      isDue = true
     }
   })
   let end = Clock.after(silence, () => controller.abort())

@@ -158,7 +158,7 @@ it.scopedLive("changes come as they happen, as JSON without tokens, to keys that
     })
     assert.match(
       yield* stream.until((text) => text.includes("id: ")),
-      /^retry: 2000\n\n: nothing new since (\d+-\d+-\d+)\nid: \1\n\n/
+      /^retry: 2000\n\n: nothing new\nid: \d+-\d+-\d+\n\n/
     )
     const userUlid = yield* connect(storage)
     assert.deepStrictEqual(usersOf(yield* events(stream, 1)), [userUlid])
@@ -319,7 +319,7 @@ it.scopedLive("a shutdown ends a stream at its end", () =>
     yield* stream.until((text) => text.includes("id: "))
     const [took] = yield* Effect.timed(close)
     assert.isBelow(Duration.toMillis(took), soon)
-    assert.match(yield* stream.ended, /^retry: 2000\n\n: nothing new since (\S+)\nid: \1\n\n$/)
+    assert.match(yield* stream.ended, /^retry: 2000\n\n: nothing new\nid: .*\n\n$/)
     assert.isTrue(stream.isWhole())
   })
 )

@@ -67,7 +67,9 @@ const endpoints: ReadonlyArray<Call & { readonly name: string; readonly good: st
       `"Let the person consent again: send them through your connect page. Look for a second system with the same client ` +
       `and user, and stop one of the two; then ask the person.","open":{"text":"Process b began a refresh that has not ` +
       `ended: the process died or sleeps. The next one looks whether refresh token aaaaaaaa was spent.","process":"b",` +
-      `"startedAt":"1970-01-01T00:00:03.000Z","leaseUntil":"1970-01-01T00:00:33.000Z","token":"aaaaaaaa"},"entries":[` +
+      `"startedAt":"1970-01-01T00:00:03.000Z","leaseUntil":"1970-01-01T00:00:33.000Z","token":"aaaaaaaa"},` +
+      `"circuit":{"cause":"client","reason":"invalid_client","openedAt":"1970-01-01T00:00:01.000Z","nextTrialAt":` +
+      `"1970-01-01T00:00:31.000Z"},"entries":[` +
       `{"at":"1970-01-01T00:00:02.000Z","text":"Process a sent refresh token aaaaaaaa: refused (400, forgotten). The user ` +
       `has to reconnect.","written":"recorded","event":{"_tag":"Attempt","process":"a","purpose":"refresh","trigger":` +
       `"asked","took":10,"steps":[{"as":"own","token":"aaaaaaaa","answer":"rejected","status":400,"refusal":"revoked"}],` +

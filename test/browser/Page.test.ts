@@ -168,6 +168,27 @@ PageWorld.inChromium("the page of a service", (world) => {
     await inspect(page, "person-absent")
   })
 
+  it("tells at a user that nobody of the client is refreshed, as soon as that is so, and when it is over", async () => {
+    const page = await open(`#/users/${ada}`, ada)
+    const fine = /^Connected; last refreshed at/
+    await says(page, fine)
+    const isOpen = (cause: string) =>
+      recorder.rewrite((path, json) => {
+        const { history, overview } = json as Readonly<Record<string, object | undefined>>
+        const circuits = [{ cause, clientId: "sandbox-platform-client" }]
+        if (path.startsWith("/api/cal/overview")) return { success: true, overview: { ...overview, circuits } }
+        const isTold = path.startsWith("/api/cal/history") && cause !== "process"
+        return isTold ? { success: true, history: { ...history, conclusion: "Nobody of it is refreshed." } } : json
+      })
+    isOpen("client")
+    await says(page, "Nobody of it is refreshed.")
+    isOpen("process")
+    await says(page, fine)
+    await says(page, /^This process cannot call Cal\.com as it is set up/)
+    recorder.rewrite((_, json) => json)
+    await page.getByText("This process cannot call").waitFor({ state: "detached" })
+  })
+
   it("can be used with a keyboard alone", async () => {
     const page = await open("#/", "1 person has to reconnect.")
     const stops = await walk(page)

@@ -149,6 +149,7 @@ const history = (userUlid: UserUlid): StoredHistory => ({
   },
   at: 40_000,
   open: { process: "b", startedAt: 3000, leaseUntil: 33_000, token: "aaaaaaaa" },
+  circuit: { clientId: "client", cause: "client", reason: "invalid_client", openedAt: 1000, trialAt: 31_000 },
   entries: [
     { at: 1000, written: "stored", event: { _tag: "Connected", process: "a", token: "aaaaaaaa", isGranted: true } },
     {
