@@ -1,6 +1,6 @@
 /** One user: how it stands and why, what happened, and what can be done. */
 import type { ComponentChildren } from "preact"
-import { useEffect, useMemo, useRef, useState } from "preact/hooks"
+import { useEffect, useMemo, useState } from "preact/hooks"
 import * as Client from "./Client.js"
 import * as Clock from "./Clock.js"
 import { Confirm } from "./Confirm.js"
@@ -40,6 +40,10 @@ const clientOf = (connection: Found["connection"] | undefined): string | undefin
 /** Whether a circuit is one of a client: of this process alone, or of the whole fleet. */
 const isOf = (clientId: string | undefined, isOwn: boolean) => (circuit: Circuit) =>
   circuit.clientId === clientId && (circuit.cause === "process") === isOwn
+
+/** What changes when a circuit opens, is tried or closes. */
+const trialOf = (circuit: Pick<Circuit, "cause" | "nextTrialAt"> | undefined): string =>
+  circuit === undefined ? "" : `${circuit.cause} ${circuit.nextTrialAt}`
 
 /** How often a user is read again while events tell of them, and while a refresh is under way. */
 const restless = 1_000
@@ -289,15 +293,12 @@ export const Person = ({ userUlid }: { readonly userUlid: string }) => {
   })
   // Nothing happens to a user when the client's circuit opens, is tried or closes, but it stands otherwise with them.
   const clientId = clientOf(value?.connection)
-  const circuit = Live.useLive(({ overview }) => {
-    const found = overview?.circuits.find(isOf(clientId, false))
-    return found && `${found.cause} ${found.nextTrialAt}`
-  })
-  const seen = useRef(circuit)
+  const circuit = Live.useLive(({ is, overview }) =>
+    is === "live" && clientId !== undefined ? trialOf(overview?.circuits.findLast(isOf(clientId, false))) : undefined
+  )
   useEffect(() => {
-    if (seen.current !== circuit) again()
-    seen.current = circuit
-  }, [circuit])
+    if (circuit !== undefined && circuit !== trialOf(value?.history.circuit)) again()
+  }, [circuit, value])
   // An attempt that fails while the token serves is no event; one that is under way ends soon.
   const isOpen = value?.history.open !== undefined
   useEffect(() => (isOpen ? Clock.after(poll, reload) : undefined), [value])

@@ -172,16 +172,18 @@ PageWorld.inChromium("the page of a service", (world) => {
     const page = await open(`#/users/${ada}`, ada)
     const fine = /^Connected; last refreshed at/
     await says(page, fine)
+    const conclusion = "Nobody of it is refreshed."
     const isOpen = (cause: string) =>
       recorder.rewrite((path, json) => {
         const { history, overview } = json as Readonly<Record<string, object | undefined>>
-        const circuits = [{ cause, clientId: "sandbox-platform-client" }]
+        const circuit = { cause, nextTrialAt: "2026-01-02T03:04:05.000Z" }
+        const circuits = [{ ...circuit, clientId: "sandbox-platform-client" }]
         if (path.startsWith("/api/cal/overview")) return { success: true, overview: { ...overview, circuits } }
         const isTold = path.startsWith("/api/cal/history") && cause !== "process"
-        return isTold ? { success: true, history: { ...history, conclusion: "Nobody of it is refreshed." } } : json
+        return isTold ? { success: true, history: { ...history, circuit, conclusion } } : json
       })
     isOpen("client")
-    await says(page, "Nobody of it is refreshed.")
+    await says(page, conclusion)
     isOpen("process")
     await says(page, fine)
     await says(page, /^This process cannot call Cal\.com as it is set up/)
@@ -389,6 +391,7 @@ PageWorld.inChromium("the page of a service", (world) => {
     await inspect(page, "person-away")
     // Nothing of that is undone without the service.
     await page.getByRole("button", { name: "Log out" }).click()
+    await says(page, "Not logged out. The service does not answer.")
     recorder.mood("pass")
     await says(page, "What happened")
     await page.getByText(of).waitFor({ state: "detached" })
