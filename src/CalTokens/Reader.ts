@@ -47,7 +47,15 @@ export const make = (deps: {
       return yield* new TokensNotFound({ userUlid })
     })
 
-  const readShared = (userUlid: UserUlid) => reads.share(userUlid, read(userUlid))
+  const share = (userUlid: UserUlid) => reads.share(userUlid, read(userUlid))
+
+  /** That nobody was there when somebody else's read began is no answer to whoever came later: they may have connected since. */
+  const readShared = (userUlid: UserUlid) =>
+    Effect.suspend(() =>
+      reads.isRunning(userUlid)
+        ? Effect.catchTag(share(userUlid), "TokensNotFound", () => share(userUlid))
+        : share(userUlid)
+    )
 
   const reload = (userUlid: UserUlid) =>
     Effect.suspend(() =>

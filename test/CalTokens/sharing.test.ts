@@ -255,6 +255,29 @@ describe("several processes over one storage", () => {
   )
 
   scenario(
+    "who asks after another process has connected the user finds them, also by a read that had begun before",
+    Effect.gen(function* () {
+      const { grant, tap, tokens } = yield* World.connected("managed")
+      yield* tokens.disconnect(user())
+      const other = (yield* World.anotherNode()).tokens
+      yield* tap.reset
+      yield* tap.around("find", { after: Effect.sleep("1 second") })
+      const early = yield* World.start(Effect.flip(other.ensureValid(user())))
+      yield* TestClock.adjust("500 millis")
+      yield* World.connectManaged()
+      const late = yield* World.start(many(20, other.ensureValid(user())))
+      const info = yield* World.start(other.info(user()))
+      yield* TestClock.adjust("500 millis")
+      assert.strictEqual((yield* Fiber.join(early))._tag, "TokensNotFound")
+      const answers = yield* Fiber.join(late)
+      assert.strictEqual(new Set(answers.map(({ accessToken }) => reveal(accessToken))).size, 1)
+      assert.strictEqual((yield* Fiber.join(info)).userUlid, user())
+      assert.notStrictEqual(reveal(answers[0]!.accessToken), reveal(grant.accessToken))
+      assert.strictEqual(tap.count("find"), 2)
+    })
+  )
+
+  scenario(
     "news of another process' disconnect arrive within 5 s without any notification",
     Effect.gen(function* () {
       const { tokens } = yield* World.connected("managed")

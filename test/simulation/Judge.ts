@@ -97,7 +97,7 @@ export class Judge {
     if (
       failure._tag === "TokensNotFound" &&
       !this.disconnected.has(call.user.index) &&
-      this.world.oracle.versionBefore(call.user.userUlid, call.startedAt - this.stale) !== undefined
+      this.world.oracle.versionBefore(call.user.userUlid, call.startedAt, false) !== undefined
     )
       this.report("P5", call, "the user is unknown")
     // Who moved was perhaps told of the account before.
