@@ -292,6 +292,7 @@ export const Person = ({ userUlid }: { readonly userUlid: string }) => {
     if (changes.some((change) => change.event === "reset" || change.userUlid === userUlid)) again()
   })
   // Nothing happens to a user when the client's circuit opens, is tried or closes, but it stands otherwise with them.
+  // The history tells the one that opened last.
   const clientId = clientOf(value?.connection)
   const circuit = Live.useLive(({ is, overview }) =>
     is === "live" && clientId !== undefined ? trialOf(overview?.circuits.findLast(isOf(clientId, false))) : undefined

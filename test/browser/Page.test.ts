@@ -4,7 +4,7 @@
  */
 import type { Page } from "playwright-core"
 import { generate } from "selfsigned"
-import { assert, beforeAll, beforeEach, it } from "vitest"
+import { assert, beforeAll, beforeEach, it, vi } from "vitest"
 import { assertClean } from "../support/Leaks.js"
 import { freePort } from "../support/Ports.js"
 import type { Person } from "./Chromium.js"
@@ -169,22 +169,39 @@ PageWorld.inChromium("the page of a service", (world) => {
   })
 
   it("tells at a user that nobody of the client is refreshed, as soon as that is so, and when it is over", async () => {
-    const page = await open(`#/users/${ada}`, ada)
     const fine = /^Connected; last refreshed at/
-    await says(page, fine)
     const conclusion = "Nobody of it is refreshed."
-    const isOpen = (cause: string) =>
+    const nextTrialAt = "2026-01-02T03:04:05.000Z"
+    /** What is told of circuits: by the overview of one for this cause, in the history of one of the client. */
+    const tell = (cause: string | undefined, inHistory = cause === "client") =>
       recorder.rewrite((path, json) => {
         const { history, overview } = json as Readonly<Record<string, object | undefined>>
-        const circuit = { cause, nextTrialAt: "2026-01-02T03:04:05.000Z" }
-        const circuits = [{ ...circuit, clientId: "sandbox-platform-client" }]
+        const circuits = cause === undefined ? [] : [{ cause, nextTrialAt, clientId: "sandbox-platform-client" }]
         if (path.startsWith("/api/cal/overview")) return { success: true, overview: { ...overview, circuits } }
-        const isTold = path.startsWith("/api/cal/history") && cause !== "process"
-        return isTold ? { success: true, history: { ...history, circuit, conclusion } } : json
+        if (!path.startsWith("/api/cal/history") || !inHistory) return json
+        return { success: true, history: { ...history, circuit: { cause: "client", nextTrialAt }, conclusion } }
       })
-    isOpen("client")
+    // It was over before any overview could tell of it, and no event makes the page read again.
+    recorder.mood("hold", /^\/api\/cal\/events/)
+    tell(undefined, true)
+    const page = await open(`#/users/${ada}`, ada)
     await says(page, conclusion)
-    isOpen("process")
+    tell(undefined)
+    await says(page, fine)
+    recorder.mood("pass")
+
+    tell("client")
+    await says(page, conclusion)
+    // Once both say the same, nobody reads again.
+    const heard = () => page.waitForResponse((response) => response.url().endsWith("/api/cal/overview"))
+    const isQuiet = async () => {
+      const before = recorder.exchanges.length
+      for (let n = 0; n < 3; n++) await heard()
+      return recorder.exchanges.slice(before).every(({ path }) => !path.startsWith("/api/cal/history"))
+    }
+    await vi.waitUntil(isQuiet, { timeout: 15_000 })
+
+    tell("process")
     await says(page, fine)
     await says(page, /^This process cannot call Cal\.com as it is set up/)
     recorder.rewrite((_, json) => json)

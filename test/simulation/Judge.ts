@@ -94,6 +94,7 @@ export class Judge {
     }
     const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
     if (failure === undefined) return this.report("no defects", call, Cause.pretty(exit.cause))
+    // Nobody remembers that a user was not there.
     if (
       failure._tag === "TokensNotFound" &&
       !this.disconnected.has(call.user.index) &&
